@@ -1,0 +1,156 @@
+"""The one door for input errors: kernels get only what has passed here.
+
+Every message says what was expected, what came, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def dtype(value: Any) -> np.dtype:
+    """Return float32 or float64 as a dtype."""
+    try:
+        found = np.dtype(value)
+    except TypeError:
+        found = np.dtype(object)
+    if found not in FLOATS:
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}")
+    return found
+
+
+def whole(value: Any, name: str, least: int = 1) -> int:
+    """Return a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def rate(value: Any, name: str) -> float:
+    """Return a dropout rate in [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
+        raise ValueError(f"{name} is the fraction of numbers set to zero: expected 0 <= {name} < 1, got {value!r}")
+    return float(value)
+
+
+def one_of(value: Any, choices: Sequence[str], name: str) -> str:
+    """Return one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+def array(value: Any, name: str) -> np.ndarray:
+    """Return an array of numbers; ragged lists and objects are refused."""
+    try:
+        found = np.asarray(value)
+    except ValueError:
+        found = np.asarray(None)
+    if found.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} must be a rectangular array of numbers, got {type(value).__name__} that is not: "
+            "pad ragged sequences to one length and give their true lengths as lengths="
+        )
+    return found
+
+
+def dense(x: Any, width: int, precision: np.dtype) -> np.ndarray:
+    """Return x (T, B, D) of the net's precision, C-contiguous; the array itself where it is that already."""
+    if type(x) is np.ndarray and x.dtype == precision and x.ndim == 3 and x.flags.c_contiguous:
+        found = x
+    else:
+        found = np.ascontiguousarray(array(x, "x"), dtype=precision)
+    if found.ndim != 3 or found.shape[2] != width:
+        raise ValueError(f"x must have shape (T, B, {width}): steps, sequences, inputs; got {found.shape}")
+    if found.size == 0:
+        raise ValueError(f"x must hold at least one step of one sequence, got shape {found.shape}")
+    return found
+
+
+def ids(x: np.ndarray, symbols: int, lengths: np.ndarray | None) -> np.ndarray:
+    """Return ids (T, B) or bags of ids (T, B, F) as C-contiguous int64, in range where they count."""
+    if x.ndim not in (2, 3):
+        raise ValueError(f"ids must have shape (T, B), or (T, B, F) for bags of ids; got {x.shape}")
+    if x.size == 0:
+        raise ValueError(f"x must hold at least one step of one sequence, got shape {x.shape}")
+    found = np.ascontiguousarray(x, dtype=np.int64)
+    if found is x and lengths is not None:
+        found = found.copy() if _outside(found, symbols) else found
+    if _outside(found, symbols):
+        if lengths is not None:  # what lies beyond a sequence's end does not count
+            beyond = np.arange(found.shape[0])[:, None] >= lengths[None, :]
+            found[beyond] = 0
+        if _outside(found, symbols):
+            low, high = found.min(), found.max()
+            least = "0" if found.ndim == 2 else "-1 (none)"
+            raise ValueError(f"ids must lie between {least} and {symbols - 1}, got values from {low} to {high}")
+    return found
+
+
+def _outside(found: np.ndarray, symbols: int) -> bool:
+    return found.min() < (0 if found.ndim == 2 else -1) or found.max() >= symbols
+
+
+def lengths(value: Any, steps: int, sequences: int) -> np.ndarray | None:
+    """Return lengths (B,) in 1..T as int64, or None."""
+    if value is None:
+        return None
+    found = array(value, "lengths")
+    if found.ndim != 1 or found.shape[0] != sequences or found.dtype.kind not in "iu":
+        raise ValueError(
+            f"lengths must be {sequences} whole numbers, one per sequence; got shape {found.shape}, {found.dtype}"
+        )
+    if found.min() < 1 or found.max() > steps:
+        raise ValueError(
+            f"lengths must lie between 1 and T = {steps}, got values from {found.min()} to {found.max()}: "
+            "leave empty sequences out"
+        )
+    return np.ascontiguousarray(found, dtype=np.int64)
+
+
+def targets(value: Any, shape: tuple[int, ...], classes: int, lengths: np.ndarray | None) -> np.ndarray:
+    """Return class targets of the given shape as int64, in -1..K-1 where they count."""
+    found = array(value, "targets")
+    if found.shape != shape:
+        raise ValueError(f"targets must have shape {shape}, one class per output; got {found.shape}")
+    if found.dtype.kind not in "iub":
+        raise ValueError(f"targets must be whole numbers (classes), got {found.dtype}")
+    found = np.ascontiguousarray(found, dtype=np.int64)
+    counted = found
+    if lengths is not None and len(shape) == 2:
+        counted = found[np.arange(shape[0])[:, None] < lengths[None, :]]
+    if counted.min() < -1 or counted.max() >= classes:
+        raise ValueError(
+            f"targets must lie between 0 and {classes - 1}, or be -1 to be ignored; "
+            f"got values from {counted.min()} to {counted.max()}"
+        )
+    return found
+
+
+def values(value: Any, shape: tuple[int, ...], precision: np.dtype) -> np.ndarray:
+    """Return numeric targets of the given shape and precision."""
+    found = array(value, "targets")
+    if found.shape != shape:
+        raise ValueError(f"targets must have shape {shape}; got {found.shape}")
+    return np.ascontiguousarray(found, dtype=precision)
+
+
+def states(value: Any, names: Sequence[str], shape: tuple[int, int, int], precision: np.dtype) -> list[np.ndarray]:
+    """Return a state tuple's arrays (layers·directions, B, H), checked."""
+    given = value if isinstance(value, (tuple, list)) else None
+    if given is None or len(given) != len(names):
+        came = f"a tuple of {len(given)}" if given is not None else type(value).__name__
+        raise ValueError(f"a state is a tuple of arrays ({', '.join(names)}), got {came}")
+    arrays = []
+    for name, part in zip(names, given, strict=True):
+        found = np.ascontiguousarray(array(part, f"state {name}"), dtype=precision)
+        if found.shape != shape:
+            raise ValueError(f"state {name} must have shape {shape}: layers·directions, B, H; got {found.shape}")
+        arrays.append(found)
+    return arrays

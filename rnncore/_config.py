@@ -1,0 +1,40 @@
+"""What this build is and what it uses here: the text to put into a bug report."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+import numpy as np
+
+import rnncore
+from rnncore import _threads
+from rnncore._core import lanes
+
+
+def config() -> dict[str, str]:
+    """Return versions, instruction-set level, product and threads as a dict of strings."""
+    core = lanes.config()
+    return {
+        "rnncore": rnncore.__version__,
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processors": str(len(_threads.os.sched_getaffinity(0)) if hasattr(_threads.os, "sched_getaffinity") else "?"),
+        "instruction set": f"{core['isa']} (available: {', '.join(core['isa_available'])}; RNNCORE_ISA chooses)",
+        "products": f"{core['gemm']} (native, blas or auto; RNNCORE_GEMM chooses)",
+        "threads": f"{_threads.get_num_threads()} ({core['threads']}; RNNCORE_NUM_THREADS or set_num_threads chooses)",
+    }
+
+
+def show_config() -> None:
+    """Print what this build is and what it uses here.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.show_config()  # doctest: +ELLIPSIS
+    rnncore ...
+    """
+    for name, value in config().items():
+        print(f"{name:16}{value}")

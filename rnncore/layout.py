@@ -1,0 +1,72 @@
+"""Named views on one flat array: all parameters of a net lie in one vector, and so do all gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+
+import numpy as np
+
+
+def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:
+    """Return a zeroed 1-D array that begins at a multiple of 64 bytes."""
+    memory = np.zeros(size * dtype.itemsize + 64, dtype=np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size * dtype.itemsize].view(dtype)
+
+
+class Layout:
+    """Ordered names and shapes, one after another in a flat array, without gaps.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+
+    Examples
+    --------
+    >>> layout = Layout({"W": (2, 3), "b": (3,)})
+    >>> layout.size, layout.starts["b"]
+    (9, 6)
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = dict(shapes)
+        self.starts: dict[str, int] = {}
+        self.size = 0
+        for name, shape in self.shapes.items():
+            self.starts[name] = self.size
+            self.size += prod(shape)
+
+    def views(self, flat: np.ndarray) -> Views:
+        """Return the named views of a flat array of ``size`` numbers."""
+        return Views(
+            {
+                name: flat[start : start + prod(self.shapes[name])].reshape(self.shapes[name])
+                for name, start in self.starts.items()
+            }
+        )
+
+
+class Views(Mapping[str, np.ndarray]):
+    """Read-only mapping of names to views; assigning writes through, and checks the shape."""
+
+    def __init__(self, views: dict[str, np.ndarray]) -> None:
+        self._views = views
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._views[name]
+
+    def __setitem__(self, name: str, value: np.ndarray) -> None:
+        view = self._views[name]
+        if np.shape(value) != view.shape:
+            raise ValueError(f"{name} has shape {view.shape}, got an array of shape {np.shape(value)}")
+        view[...] = value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name} {view.shape}" for name, view in self._views.items())

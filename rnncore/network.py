@@ -1,0 +1,435 @@
+"""A network: recurrent layers and a head on one flat vector of parameters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnncore import _checks, _threads
+from rnncore._core.batch import Batch
+from rnncore._core.head import Head as HeadKernel
+from rnncore._core.stack import Stack
+from rnncore.heads import READOUTS, Head, Softmax
+from rnncore.layout import Layout, Views, aligned_zeros
+from rnncore.recurrent import DENSE, EMBEDDED, SYMBOLS, OneUser, Recurrent, State, cell_options
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A table of vectors, one per symbol, between ids and the first layer.
+
+    Parameters
+    ----------
+    symbols : int
+        V, the number of symbols.
+    size : int
+        E, the width of a vector: the first layer's ``input_size``.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.Embedding(1000, 64).size
+    64
+    """
+
+    symbols: int
+    size: int
+
+    def __post_init__(self) -> None:
+        _checks.whole(self.symbols, "symbols")
+        _checks.whole(self.size, "size")
+
+
+class Network:
+    """Recurrent layers, a readout and a head, trained together.
+
+    Parameters
+    ----------
+    layers : Recurrent or list of Recurrent
+        Each layer's input_size is the output_size of the one before. Their parameters move into the network's.
+    head : Head
+        Softmax(K), SquaredError(K) or SigmoidCrossEntropy(K).
+    readout : {"every", "last", "mean", "max"}
+        The head sees the outputs of every step, or one vector per sequence: the last outputs (of each direction, at
+        its own last step), their mean, or the largest number of each unit.
+    embedding : Embedding, optional
+        For symbols (ids) as input. Without one, ids pick rows of the first layer's W_xh.
+
+    Attributes
+    ----------
+    theta, grad : ndarray (P,)
+        All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on, ``head.W_hy``
+        (F, K), ``head.b_y`` (K,).
+    params, grads : mapping of str to ndarray
+        Named views of them.
+    state : tuple, or list of tuples for a list of layers
+        Final states of the latest call: pass it on as ``state=`` to carry on where a chunk of text ended.
+    dropout_step : int
+        Counts training passes; the same value gives the same masks.
+
+    Raises
+    ------
+    ValueError
+        For parts that do not fit together, saying what would.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore as rc
+    >>> net = rc.Network(rc.Recurrent("elman", 4, 8), head=rc.Softmax(3))
+    >>> x = np.random.default_rng(0).normal(size=(5, 2, 4)).astype("float32")
+    >>> opt = rc.Adam(learning_rate=0.1)
+    >>> losses = [net.train_step(x, np.zeros((5, 2), int), opt) for _ in range(20)]
+    >>> losses[-1] < 0.1 < losses[0]
+    True
+    >>> net.predict(x).shape
+    (5, 2, 3)
+    """
+
+    def __init__(
+        self,
+        layers: Recurrent | Sequence[Recurrent],
+        head: Head,
+        readout: str = "every",
+        embedding: Embedding | None = None,
+    ) -> None:
+        self.single = isinstance(layers, Recurrent)
+        self.layers: list[Recurrent] = [layers] if isinstance(layers, Recurrent) else list(layers)
+        self.head = head
+        self.readout = _checks.one_of(readout, READOUTS, "readout")
+        self.embedding = embedding
+        self._check_parts()
+        self.dtype = self.layers[0].dtype
+        self.layout = Layout(self._shapes())
+        self.n_threads = self.layers[0].n_threads
+        self.dropout_seed = self.layers[0].dropout_seed
+        self.dropout_step = 0
+        self._lock = threading.Lock()
+        theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
+        for start, layer in zip(self._layer_starts(), self.layers, strict=True):
+            theta[start : start + layer.layout.size] = layer.theta
+        self._bind(theta, grad)
+        self._initialise()
+
+    # -------------------------------------------------------------- structure
+
+    def _check_parts(self) -> None:
+        if not self.layers or not all(isinstance(layer, Recurrent) for layer in self.layers):
+            raise ValueError("layers must be a Recurrent or a list of at least one")
+        if not isinstance(self.head, Head):
+            raise ValueError(f"head must be a head such as rnncore.Softmax(K), got {self.head!r}")
+        if self.embedding is not None and not isinstance(self.embedding, Embedding):
+            raise ValueError(f"embedding must be rnncore.Embedding(symbols, size) or None, got {self.embedding!r}")
+        width = self.embedding.size if self.embedding else self.layers[0].input_size
+        for n, layer in enumerate(self.layers):
+            if layer.input_size != width:
+                raise ValueError(f"layer {n} has input_size {layer.input_size}, but {width} numbers come to it")
+            width = layer.output_size
+        first = self.layers[0]
+        for layer in self.layers[1:]:
+            if (layer.dtype, layer.truncate) != (first.dtype, first.truncate):
+                raise ValueError("all layers of a network need the same dtype and the same truncate")
+        if len({id(layer) for layer in self.layers}) != len(self.layers):
+            raise ValueError("each layer can stand in a network once: build a second one")
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.embedding:
+            shapes["embedding.E"] = (self.embedding.symbols, self.embedding.size)
+        depth = 0
+        for layer in self.layers:
+            for name, shape in layer.layout.shapes.items():
+                _, number, rest = name.split(".", 2)
+                shapes[f"layers.{depth + int(number)}.{rest}"] = shape
+            depth += layer.num_layers
+        for name, shape in self.head.shapes(self.layers[-1].output_size).items():
+            shapes[f"head.{name}"] = shape
+        return shapes
+
+    def _layer_starts(self) -> list[int]:
+        starts, start = [], self.embedding.symbols * self.embedding.size if self.embedding else 0
+        for layer in self.layers:
+            starts.append(start)
+            start += layer.layout.size
+        return starts
+
+    def _bind(self, theta: np.ndarray, grad: np.ndarray) -> None:
+        """Take flat arrays as the parameters and gradients, of the layers too."""
+        self.theta, self.grad = theta, grad
+        self.params, self.grads = self.layout.views(theta), self.layout.views(grad)
+        for start, layer in zip(self._layer_starts(), self.layers, strict=True):
+            layer.move_to(theta[start : start + layer.layout.size], grad[start : start + layer.layout.size])
+        self._stacks: dict[int, Stack] = {}
+        self._latest: Stack | None = None
+        self._full_batch: Batch | None = None
+        self._ranges: tuple[Any, np.ndarray] | None = None
+        top = self.layers[-1]
+        parts = len(top.directions) if top.merge == "concat" else 1
+        self._head = HeadKernel(
+            self.dtype.itemsize,
+            self.head.kernel,
+            READOUTS.index(self.readout),
+            [top.hidden_size] * parts,
+            self.head.outputs,
+            self.layout.starts["head.W_hy"],
+            self.layout.starts["head.b_y"],
+            self.head.weights(self.dtype),
+            self.head.smoothing,
+        )
+        self._head.bind(theta, grad)
+
+    def _initialise(self) -> None:
+        rng = np.random.default_rng([self.layers[0].random_state, 1])
+        if self.embedding:
+            table = self.params["embedding.E"]
+            table[...] = rng.normal(0, 1 / np.sqrt(self.embedding.size), table.shape)
+        bound = 1 / np.sqrt(self.layers[-1].output_size)
+        for name in self.head.shapes(1):
+            array = self.params[f"head.{name}"]
+            array[...] = rng.uniform(-bound, bound, array.shape)
+
+    def _stack(self, kind: int) -> Stack:
+        if kind not in self._stacks:
+            described: list[dict] = []
+            widths, more_dropout = None, 0.0
+            for start, layer in zip(self._layer_starts(), self.layers, strict=True):
+                described += layer.describe(start, widths, more_dropout)
+                parts = len(layer.directions) if layer.merge == "concat" else 1
+                widths, more_dropout = [layer.hidden_size] * parts, layer.output_dropout
+            options = {
+                "symbols": self.embedding.symbols if self.embedding else self.layers[0].input_size,
+                "embedding": self.embedding.size if self.embedding else 0,
+                "table": 0,
+                "output_dropout": self.layers[-1].output_dropout,
+                "truncate": self.layers[0].truncate,
+            }
+            stack = Stack(self.dtype.itemsize, described, kind, options)
+            stack.bind(self.theta, self.grad)
+            self._stacks[kind] = stack
+        return self._stacks[kind]
+
+    def copy(self, dtype: Any = None) -> Network:
+        """Return a network of the same structure and parameters, in another precision if asked.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("elman", 4, 8), head=rc.Softmax(3))
+        >>> net.copy("float64").theta.dtype
+        dtype('float64')
+        """
+        precision = self.dtype if dtype is None else _checks.dtype(dtype)
+        layers = [Recurrent(**cell_options(layer), dtype=precision) for layer in self.layers]
+        twin = Network(layers[0] if self.single else layers, self.head, self.readout, self.embedding)
+        twin.theta[...] = self.theta
+        twin.dropout_seed, twin.dropout_step, twin.n_threads = self.dropout_seed, self.dropout_step, self.n_threads
+        return twin
+
+    def __repr__(self) -> str:
+        return f"Network({self.layers}, {self.head}, readout={self.readout!r}, {self.theta.size} parameters)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = ("single", "layers", "head", "readout", "embedding", "dtype", "n_threads", "dropout_seed")
+        return {name: getattr(self, name) for name in (*names, "dropout_step", "theta", "grad")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.layout = Layout(self._shapes())
+        self._lock = threading.Lock()
+        theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
+        theta[...], grad[...] = state["theta"], state["grad"]
+        self._bind(theta, grad)
+
+    # -------------------------------------------------------------- running
+
+    def _check_input(self, x: Any, lengths: Any) -> tuple[int, np.ndarray, np.ndarray | None]:
+        if type(x) is not np.ndarray:
+            x = _checks.array(x, "x")
+        steps, sequences = x.shape[:2] if x.ndim >= 2 else (0, 0)
+        sizes = None if lengths is None else _checks.lengths(lengths, steps, sequences)
+        if x.dtype.kind in "iu":
+            symbols = self.embedding.symbols if self.embedding else self.layers[0].input_size
+            return EMBEDDED if self.embedding else SYMBOLS, _checks.ids(x, symbols, sizes), sizes
+        if self.embedding:
+            raise ValueError(f"a network with an embedding reads ids (whole numbers), got an array of {x.dtype}")
+        return DENSE, _checks.dense(x, self.layers[0].input_size, self.dtype), sizes
+
+    def _batch(self, steps: int, sequences: int, sizes: np.ndarray | None) -> Batch:
+        if sizes is not None:
+            return Batch(steps, sequences, sizes)
+        batch = self._full_batch
+        if batch is None or batch.steps != steps or batch.sequences != sequences:
+            batch = self._full_batch = Batch(steps, sequences, None)
+        return batch
+
+    def _split_state(self, state: Any, sequences: int) -> list[np.ndarray] | None:
+        if state is None:
+            return None
+        if any(layer.bidirectional or layer.reverse for layer in self.layers):
+            raise ValueError("a carried state needs layers that run forward in time: a reverse direction starts anew")
+        states = [state] if self.single else list(state)
+        if len(states) != len(self.layers):
+            raise ValueError(f"state must be a list of {len(self.layers)} tuples, one per layer; got {len(states)}")
+        return [
+            unit for layer, own in zip(self.layers, states, strict=True) for unit in layer.split_state(own, sequences)
+        ]
+
+    def _run(self, x: Any, lengths: Any, state: Any, training: bool) -> tuple[Stack, np.ndarray | None]:
+        kind, x, sizes = self._check_input(x, lengths)
+        batch = self._batch(x.shape[0], x.shape[1], sizes)
+        units = None if state is None else self._split_state(state, batch.sequences)
+        stack = self._stacks.get(kind) or self._stack(kind)
+        threads = _threads.resolve(self.n_threads)
+        stack.forward(batch, x, units, training, False, threads, self.dropout_seed, self.dropout_step)
+        self._latest = stack
+        return stack, sizes
+
+    def loss_and_grad(
+        self, x: Any, targets: Any, lengths: Any = None, state: Any = None, accumulate: bool = False
+    ) -> float:
+        """Return the mean loss of a batch, and leave its gradient in ``grad``.
+
+        Parameters
+        ----------
+        x : array (T, B, D), or ids (T, B), or bags of ids (T, B, F) with -1 for none
+        targets : array
+            Classes (T, B) for readout "every", else (B,); -1 is ignored. Numbers (T, B, K) or (B, K) for squared error
+            and sigmoid heads. What lies past a sequence's end does not count.
+        lengths : array (B,) of ints, optional
+        state : tuple of arrays (layers, B, H), optional
+            Initial states, as left in ``state`` by the batch before.
+        accumulate : bool
+            Add to ``grad`` instead of overwriting it.
+
+        Returns
+        -------
+        float
+            Mean over counted targets: nats for cross-entropies.
+
+        Raises
+        ------
+        ValueError
+            For arrays that do not fit.
+        RuntimeError
+            If another Python thread is using this network.
+        """
+        with OneUser(self._lock):
+            stack, sizes = self._run(x, lengths, state, True)
+            batch = stack.batch
+            shape = (batch.steps, batch.sequences) if self.readout == "every" else (batch.sequences,)
+            targets = self.head.check_targets(targets, shape, sizes, self.dtype)
+            loss: float = self._head.loss(stack, targets, accumulate)
+            stack.backward(None, accumulate)
+            self.dropout_step += 1
+            return loss
+
+    def train_step(self, x: Any, targets: Any, optimizer: Any, lengths: Any = None, state: Any = None) -> float:
+        """Forward, loss, backward, clipping and update; returns the loss before the update.
+
+        The arguments are those of ``loss_and_grad``, and an optimizer such as ``rnncore.Adam()``.
+        """
+        loss = self.loss_and_grad(x, targets, lengths, state)
+        optimizer.step(self)
+        return loss
+
+    def predict(self, x: Any, lengths: Any = None, state: Any = None) -> np.ndarray:
+        """Return probabilities (or values, for squared error) without dropout.
+
+        Returns
+        -------
+        array (T, B, K), zero past a sequence's end, for readout "every"; else (B, K)
+        """
+        with OneUser(self._lock):
+            stack, _ = self._run(x, lengths, state, False)
+            return self._head.predict(stack)
+
+    @property
+    def state(self) -> Any:
+        """Final states of the latest call."""
+        if self._latest is None:
+            raise RuntimeError("there is no state yet: call loss_and_grad, train_step or predict first")
+        units = self._latest.final_states()
+        states = []
+        for layer in self.layers:
+            count = layer.num_layers * len(layer.directions)
+            states.append(layer.join_state(units[:count]))
+            units = units[count:]
+        return states[0] if self.single else states
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        self.grad[...] = 0
+
+    # -------------------------------------------------------------- for optimizers and reports
+
+    def _tables(self) -> list[str]:
+        """Names of the parameters whose rows belong to symbols, given the kind of input last seen."""
+        if self.embedding:
+            return ["embedding.E"]
+        if self._latest is not None and self._latest is self._stacks.get(SYMBOLS):
+            return [f"layers.0.{direction}.W_xh" for direction in self.layers[0].directions]
+        return []
+
+    def update_ranges(self, lazy: bool) -> np.ndarray:
+        """Return which parts of theta an optimizer must visit: rows (start, length, decays) of int64, sorted.
+
+        With ``lazy``, rows of symbols whose gradient is zero are left out. Biases do not decay.
+        """
+        touched = self._latest.touched_symbols() if lazy and self._latest is not None else None
+        tables = self._tables() if touched is not None else []
+        key = tuple(tables)
+        if self._ranges is None or self._ranges[0] != key:
+            rows = [
+                (start, view.size, view.ndim > 1)
+                for (name, start), view in zip(self.layout.starts.items(), self.params.values(), strict=True)
+                if name not in tables
+            ]
+            self._ranges = (key, np.array(_joined(rows), dtype=np.int64))
+        dense = self._ranges[1]
+        if not tables:
+            return dense
+        parts = [dense]
+        for name in tables:
+            width = self.params[name].shape[1]
+            part = np.empty((len(touched), 3), dtype=np.int64)
+            part[:, 0] = self.layout.starts[name] + touched * width
+            part[:, 1] = width
+            part[:, 2] = 1
+            parts.append(part)
+        ranges = np.concatenate(parts)
+        return ranges[np.argsort(ranges[:, 0])]
+
+    def memory(self) -> dict[str, int]:
+        """Return the bytes this network holds, by purpose.
+
+        Returns
+        -------
+        dict
+            parameters, gradients, packed (weights in the kernels' order), tape_and_scratch (arrays of the largest batch
+            so far).
+        """
+        kernels = [*self._stacks.values(), self._head]
+        sizes = [kernel.sizes() for kernel in kernels]
+        return {
+            "parameters": self.theta.nbytes,
+            "gradients": self.grad.nbytes,
+            "packed": sum(packed for packed, _ in sizes),
+            "tape_and_scratch": sum(work for _, work in sizes),
+        }
+
+
+def _joined(rows: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:
+    """Join neighbouring ranges that are treated alike."""
+    out: list[tuple[int, int, bool]] = []
+    for start, length, decays in rows:
+        if out and out[-1][0] + out[-1][1] == start and out[-1][2] == decays:
+            out[-1] = (out[-1][0], out[-1][1] + length, decays)
+        else:
+            out.append((start, length, decays))
+    return out
+
+
+__all__ = ["Embedding", "Network", "Softmax", "State"]

@@ -1,0 +1,74 @@
+/* Elman network (Elman 1990), the simple recurrent network, with back-propagation through time.
+ *
+ *   forward    a_t  = x_t·W_xh + b + (m⊙h_{t-1})·W_hh          h_t = f(a_t)
+ *   backward   da_t = (dh_t + m⊙(da_{t+1}·W_hhᵀ)) ⊙ f'(a_t)    f' from h_t (activation.h)
+ *
+ * Rows are sequences, (rows, H). `unit->h` holds x_t·W_xh + b on entry and h_t on return. m is recurrent dropout's
+ * mask, or absent. dh and da may be the same array when there is no mask.
+ */
+#include "../activation.h"
+#include "../product.h"
+
+static const real *elman_mask(const rc_unit *u, const rc_block *b, long row) {
+    return u->mask ? (const real *)u->mask + (u->mask_per_row ? row : b->sequence) * u->ld : 0;
+}
+
+static void elman_activate(const rc_unit *u, const rc_block *b, long from, long to) {
+    long step = b->stride * u->ld, offset = b->row * u->ld + from;
+    real *h = (real *)u->h + offset, *carried = (real *)u->carried + offset;
+    activate(u->activation, (real)u->activation_parameter, b->count, to - from, h, step);
+    const real *m = elman_mask(u, b, b->row);
+    if (m) EACH_VECTOR(b->count, to - from, long q = i * step + j; vstore(carried + q, vload(m + from + q) * vload(h + q));)
+}
+
+static void elman_forward(const rc_unit *u, const rc_block *b) {
+    if (!b->has_link) {
+        elman_activate(u, b, 0, u->ld);
+        return;
+    }
+    const rc_packed *W = &u->recurrent;
+    long step = b->stride * u->ld;
+    for (long p = 0; p < W->panel_count; p++) { /* a += (m⊙h_prev)·W_hh, then f while the panel is in cache */
+        product_panel(W, p, b->count, (const real *)u->carried + b->linked * u->ld, step, RC_FROM_C,
+                      (real *)u->h + b->row * u->ld, step);
+        elman_activate(u, b, panel_begin(W, p), panel_end(W, p));
+    }
+}
+
+/* da = (dh + m⊙da) ⊙ f'(a) on columns [from, to), where da holds da_later·W_hhᵀ; in place, da holds the sum */
+static void elman_derive(const rc_unit *u, const rc_block *b, long from, long to) {
+    long step = b->stride * u->ld, offset = b->row * u->ld + from;
+    const real *h = (const real *)u->h + offset, *dh = (const real *)u->dh + offset, *m = elman_mask(u, b, b->row);
+    real *da = (real *)u->dgates + offset;
+    int add = b->has_link && dh != da;
+    const vec parameter = vset1((real)u->activation_parameter);
+#define DERIVE(activation)                                                                                             \
+    case activation:                                                                                                   \
+        EACH_VECTOR(b->count, to - from, long q = i * step + j; vec d = vload(dh + q);                                 \
+                    if (add) d += m ? (vec)(vload(m + from + q) * vload(da + q)) : vload(da + q);      \
+                    vstore(da + q, d * derivative(activation, parameter, vload(h + q)));)                              \
+        break;
+    switch (u->activation) {
+        DERIVE(RC_TANH)
+        DERIVE(RC_SIGMOID)
+        DERIVE(RC_RELU)
+        DERIVE(RC_LEAKY_RELU)
+        DERIVE(RC_CLIPPED_RELU)
+        DERIVE(RC_IDENTITY)
+    }
+#undef DERIVE
+}
+
+static void elman_backward(const rc_unit *u, const rc_block *b) {
+    if (!b->has_link) {
+        elman_derive(u, b, 0, u->ld);
+        return;
+    }
+    const rc_packed *W = &u->recurrent_T;
+    long step = b->stride * u->ld;
+    for (long p = 0; p < W->panel_count; p++) { /* da = (dh or 0) + da_later·W_hhᵀ */
+        product_panel(W, p, b->count, (const real *)u->dlater + b->linked * u->ld, step,
+                      u->dh == u->dgates ? RC_FROM_C : RC_FROM_ZERO, (real *)u->dgates + b->row * u->ld, step);
+        elman_derive(u, b, panel_begin(W, p), panel_end(W, p));
+    }
+}

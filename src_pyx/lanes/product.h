@@ -1,0 +1,250 @@
+/* Packed products: C = A·B with B packed once and used many times, and C += AᵀB over the rows of a batch.
+ *
+ * C is computed in tiles of up to TILE_ROWS rows by TILE_VECTORS vectors that live in registers while k runs over
+ * the whole inner dimension: one multiply-add chain per element. A row therefore has the same bits whatever tile,
+ * thread or batch it falls in.
+ */
+#ifndef RNNCORE_PRODUCT_H
+#define RNNCORE_PRODUCT_H
+#include "lanes.h"
+#include "vec.h"
+
+#define TILE_ROWS 6
+#define TILE_WIDTH (TILE_VECTORS * VL)
+#define OUTER_DEPTH 192 /* rows of a batch per pass of outer(): a packed panel of B fills the L1 cache */
+
+#if defined(__GNUC__)
+#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL_ALL _Pragma("GCC unroll 32")
+#define PREFETCH(p) __builtin_prefetch(p)
+#else
+#define UNROLL
+#define UNROLL_ALL
+#define PREFETCH(p) ((void)0)
+#endif
+
+static inline long lmin(long a, long b) { return a < b ? a : b; }
+static inline long vectors_in(long n) { return (n + VL - 1) / VL; }
+
+/* C[0:rows, 0:nv vectors] = init + A·B. `step` is the distance of A's successive k: 1, or TILE_ROWS when packed. */
+INLINE void tile(const int rows, const int nv, const int packed_a, long K, const real *A, long lda, const real *B,
+                 const real *init, long ldi, real *C, long ldc, const char *next) {
+    vec c[TILE_ROWS][TILE_VECTORS];
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < nv; j++) c[i][j] = vload(init + i * ldi + j * VL);
+    for (long k = 0; k < K; k++) {
+        vec b[TILE_VECTORS];
+        UNROLL for (int j = 0; j < nv; j++) b[j] = vload(B + j * VL);
+        PREFETCH(next);
+        UNROLL for (int i = 0; i < rows; i++) {
+            vec a = vset1(packed_a ? A[k * TILE_ROWS + i] : A[i * lda + k]);
+            UNROLL for (int j = 0; j < nv; j++) c[i][j] += a * b[j];
+        }
+        B += nv * VL;
+        next += 64;
+    }
+    UNROLL for (int i = 0; i < rows; i++)
+        UNROLL for (int j = 0; j < nv; j++) vstore(C + i * ldc + j * VL, c[i][j]);
+}
+
+typedef void (*tile_function)(long K, const real *A, long lda, const real *B, const real *init, long ldi, real *C,
+                              long ldc, const char *next);
+
+#define TILE(rows, nv)                                                                                                 \
+    static void tile_##rows##_##nv(long K, const real *A, long lda, const real *B, const real *init, long ldi,         \
+                                   real *C, long ldc, const char *next) {                                              \
+        tile(rows, nv, 0, K, A, lda, B, init, ldi, C, ldc, next);                                                      \
+    }                                                                                                                  \
+    static void packed_tile_##rows##_##nv(long K, const real *A, long lda, const real *B, const real *init, long ldi,  \
+                                          real *C, long ldc, const char *next) {                                       \
+        tile(rows, nv, 1, K, A, lda, B, init, ldi, C, ldc, next);                                                      \
+    }
+#define TILES(nv) TILE(1, nv) TILE(2, nv) TILE(3, nv) TILE(4, nv) TILE(5, nv) TILE(6, nv)
+#define TILE_NAMES(prefix, nv)                                                                                         \
+    {prefix##1_##nv, prefix##2_##nv, prefix##3_##nv, prefix##4_##nv, prefix##5_##nv, prefix##6_##nv}
+
+TILES(1)
+TILES(2)
+#if TILE_VECTORS == 4
+TILES(3)
+TILES(4)
+static const tile_function tiles[TILE_VECTORS][TILE_ROWS] = {TILE_NAMES(tile_, 1), TILE_NAMES(tile_, 2),
+                                                             TILE_NAMES(tile_, 3), TILE_NAMES(tile_, 4)};
+static const tile_function packed_tiles[TILE_VECTORS][TILE_ROWS] = {
+    TILE_NAMES(packed_tile_, 1), TILE_NAMES(packed_tile_, 2), TILE_NAMES(packed_tile_, 3), TILE_NAMES(packed_tile_, 4)};
+#else
+static const tile_function tiles[TILE_VECTORS][TILE_ROWS] = {TILE_NAMES(tile_, 1), TILE_NAMES(tile_, 2)};
+static const tile_function packed_tiles[TILE_VECTORS][TILE_ROWS] = {TILE_NAMES(packed_tile_, 1),
+                                                                    TILE_NAMES(packed_tile_, 2)};
+#endif
+
+/* Tile heights without a thin last one: 7 rows are 4 + 3, not 6 + 1. */
+static inline long tile_rows(long left) {
+    if (left <= TILE_ROWS) return left;
+    return left >= 2 * TILE_ROWS ? TILE_ROWS : (left + 1) / 2;
+}
+
+/* Columns are dealt to panels evenly: 5 vectors are 3 + 2, not 4 + 1. */
+static inline long panel_count(long N) { return (vectors_in(N) + TILE_VECTORS - 1) / TILE_VECTORS; }
+static inline long panel_vector(long N, long panel) { /* first vector of a panel */
+    long vectors = vectors_in(N), panels = panel_count(N);
+    return panel * (vectors / panels) + lmin(panel, vectors % panels);
+}
+static inline long panel_vectors(long N, long panel) { return panel_vector(N, panel + 1) - panel_vector(N, panel); }
+
+static long packed_size(long K, long N) { return K * vectors_in(N) * VL; }
+
+static void prepare(rc_packed *B) { B->panel_count = B->gemm ? 1 : panel_count(B->N); }
+
+static inline long panel_begin(const rc_packed *B, long p) { return B->gemm ? 0 : panel_vector(B->N, p) * VL; }
+static inline long panel_end(const rc_packed *B, long p) {
+    return B->gemm ? vectors_in(B->N) * VL : panel_vector(B->N, p + 1) * VL;
+}
+
+static void pack_panel(const rc_packed *B, long p) {
+    long from = panel_begin(B, p), width = panel_end(B, p) - from, columns = lmin(width, B->N - from);
+    const real *W = B->W;
+    real *P = (real *)B->panels + from * B->K;
+    if (!B->transposed) {
+        for (long k = 0; k < B->K; k++, P += width) {
+            const real *row = W + k * B->ldw + from;
+            for (long j = 0; j < columns; j++) P[j] = row[j];
+            for (long j = columns; j < width; j++) P[j] = 0;
+        }
+        return;
+    }
+    /* Row n of W becomes column n: walk in square blocks, so that both sides stay in cache. */
+    for (long k0 = 0; k0 < B->K; k0 += 16) {
+        long depth = lmin(16, B->K - k0);
+        for (long j = 0; j < columns; j++) {
+            const real *row = W + (from + j) * B->ldw + k0;
+            for (long k = 0; k < depth; k++) P[(k0 + k) * width + j] = row[k];
+        }
+        for (long j = columns; j < width; j++)
+            for (long k = 0; k < depth; k++) P[(k0 + k) * width + j] = 0;
+    }
+}
+
+static void pack(rc_packed *B, const void *bias, long panel_from, long panel_to) {
+    for (long p = panel_from; p < panel_to; p++) {
+        if (!B->gemm) pack_panel(B, p);
+        if (bias)
+            for (long j = panel_begin(B, p); j < panel_end(B, p); j++)
+                ((real *)B->bias)[j] = j < B->N ? ((const real *)bias)[j] : 0;
+    }
+}
+
+static const real zeros[TILE_VECTORS * VL];
+
+/* C[:, panel] = (0 | bias | C) + A·B[:, panel] */
+static void product_panel(const rc_packed *B, long p, long M, const real *A, long lda, int from, real *C, long ldc) {
+    long begin = panel_begin(B, p);
+    if (B->gemm) {
+        if (from == RC_FROM_BIAS)
+            for (long m = 0; m < M; m++) memcpy(C + m * ldc, B->bias, B->N * sizeof(real));
+        B->gemm(0, B->transposed, M, B->N, B->K, A, lda, B->W, B->ldw, from != RC_FROM_ZERO, C, ldc);
+        return;
+    }
+    long nv = panel_vectors(B->N, p);
+    const real *P = (const real *)B->panels + begin * B->K;
+    const char *next = (const char *)(P + nv * VL * B->K);
+    const real *init = from == RC_FROM_ZERO ? zeros : from == RC_FROM_BIAS ? (const real *)B->bias + begin : C + begin;
+    long ldi = from == RC_FROM_C ? ldc : 0;
+    for (long m = 0, rows, done = 0; m < M; m += rows, done++) { /* the first tiles fetch the next panel */
+        rows = tile_rows(M - m);
+        tiles[nv - 1][rows - 1](B->K, A + m * lda, lda, P, init + m * ldi, ldi, C + m * ldc + begin, ldc,
+                                done < nv ? next + done * B->K * 64 : (const char *)P);
+    }
+}
+
+#define ROW_BLOCK 96 /* rows that stay in cache while all panels pass */
+
+static void product(const rc_packed *B, long M, const void *A, long lda, int from, void *C, long ldc) {
+    long block = B->gemm ? M : ROW_BLOCK;
+    for (long m = 0; m < M; m += block)
+        for (long p = 0; p < B->panel_count; p++)
+            product_panel(B, p, lmin(block, M - m), (const real *)A + m * lda, lda, from, (real *)C + m * ldc, ldc);
+}
+
+/* C = or += AᵀB over K rows, row k being a_rows[k] of A and b_rows[k] of B (or k itself).
+ * Both sides are packed OUTER_DEPTH rows at a time. */
+static long outer_scratch(long M) { return OUTER_DEPTH * (M + TILE_ROWS + TILE_WIDTH) + 64; }
+
+static void pack_rows_of_A(long M, long K, const real *A, long lda, const int64_t *rows, long first, real *P) {
+    for (long k = 0; k < K; k++) {
+        const real *a = A + (rows ? rows[first + k] : first + k) * lda;
+        real *q = P + k * TILE_ROWS;
+        long m = 0;
+        for (; m + TILE_ROWS <= M; m += TILE_ROWS, q += K * TILE_ROWS) memcpy(q, a + m, TILE_ROWS * sizeof(real));
+        for (long i = 0; m + i < M; i++) q[i] = a[m + i];
+    }
+}
+
+static void gemm_outer(long M, long N, long K, const real *A, long lda, const int64_t *a_rows, const real *B, long ldb,
+                       const int64_t *b_rows, int accumulate, real *C, long ldc, rc_gemm gemm) {
+    if (!a_rows && !b_rows) {
+        gemm(1, 0, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
+        return;
+    }
+    for (long k0 = 0, k1; k0 < K || (k0 == 0 && !accumulate); k0 = k1) { /* runs of consecutive rows */
+        for (k1 = k0 + 1; k1 < K && (!a_rows || a_rows[k1] == a_rows[k0] + k1 - k0) &&
+                          (!b_rows || b_rows[k1] == b_rows[k0] + k1 - k0);
+             k1++) {}
+        k1 = lmin(k1, K);
+        gemm(1, 0, M, N, k1 - k0, A + (K ? (a_rows ? a_rows[k0] : k0) : 0) * lda, lda,
+             B + (K ? (b_rows ? b_rows[k0] : k0) : 0) * ldb, ldb, accumulate || k0, C, ldc);
+        if (K == 0) break;
+    }
+}
+
+static void outer(long M, long N, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
+                  const int64_t *b_rows, int accumulate, void *C_, long ldc, rc_gemm gemm, void *scratch) {
+    real *C = C_;
+    if (gemm) {
+        gemm_outer(M, N, K, A, lda, a_rows, B, ldb, b_rows, accumulate, C, ldc, gemm);
+        return;
+    }
+    if (K == 0 && !accumulate)
+        for (long m = 0; m < M; m++) memset(C + m * ldc, 0, N * sizeof(real));
+    real *PB = scratch, *PA = PB + OUTER_DEPTH * TILE_WIDTH;
+    for (long k0 = 0; k0 < K; k0 += OUTER_DEPTH) {
+        long depth = lmin(OUTER_DEPTH, K - k0);
+        int from_c = accumulate || k0 > 0;
+        pack_rows_of_A(M, depth, A, lda, a_rows, k0, PA);
+        for (long p = 0; p < panel_count(N); p++) {
+            long begin = panel_vector(N, p) * VL, nv = panel_vectors(N, p), width = nv * VL;
+            long columns = lmin(width, N - begin);
+            for (long k = 0; k < depth; k++) /* rows of B are padded, so whole vectors may be read */
+                for (long j = 0; j < nv; j++)
+                    vstore(PB + k * width + j * VL,
+                           vload((const real *)B + (b_rows ? b_rows[k0 + k] : k0 + k) * ldb + begin + j * VL));
+            for (long m = 0; m < M; m += TILE_ROWS) {
+                long rows = lmin(TILE_ROWS, M - m);
+                tile_function f = packed_tiles[nv - 1][rows - 1];
+                const real *a = PA + m * depth;
+                real *c = C + m * ldc + begin;
+                if (columns == width) {
+                    f(depth, a, 0, PB, from_c ? c : zeros, from_c ? ldc : 0, c, ldc, (const char *)a);
+                    continue;
+                }
+                real edge[TILE_ROWS * TILE_WIDTH] = {0}; /* the rows of C are not padded: finish them by hand */
+                if (from_c)
+                    for (long i = 0; i < rows; i++) memcpy(edge + i * width, c + i * ldc, columns * sizeof(real));
+                f(depth, a, 0, PB, edge, width, edge, width, (const char *)a);
+                for (long i = 0; i < rows; i++) memcpy(c + i * ldc, edge + i * width, columns * sizeof(real));
+            }
+        }
+    }
+}
+
+/* sums[from:to] = or += column sums of A, one chain per column */
+static void column_sums(long rows, long from, long to, const void *A, long lda, int accumulate,
+                        void *sums) {
+    real *s = sums;
+    if (!accumulate)
+        for (long j = from; j < to; j++) s[j] = 0;
+    for (long r = 0; r < rows; r++)
+        for (long j = from; j < to; j++) s[j] += ((const real *)A)[r * lda + j];
+}
+
+#endif

@@ -1,0 +1,32 @@
+from libc.stdint cimport int64_t
+
+from rnncore._core.jobs cimport Arena, Segment, Team
+from rnncore._core.lanes cimport rc_loss_options, rc_packed
+from rnncore._core.stack cimport Stack
+
+cdef struct Core:
+    Team team
+    rc_loss_options options
+    int loss                  # softmax, squared error, sigmoid
+    int readout               # every, last, mean, max
+    int parts
+    long W_hy, b_y            # places in theta
+    rc_packed weight[2]
+    rc_packed weight_T[2]
+    Segment input[2]          # what is projected: the outputs, or what the readout made of them
+    long rows
+    char *scores
+    double *losses
+    char *targets
+    char *pooled_gradient
+    int64_t *where            # max readout: the row each number came from
+    double scale
+    char *theta
+    char *grad
+
+cdef class Head:
+    cdef Core c
+    cdef Arena arena, weights
+    cdef object theta, grad, class_weight
+    cdef carve(self, Stack stack, bint training)
+    cdef double weight_of(self, int64_t y) noexcept

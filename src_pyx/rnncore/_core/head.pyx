@@ -1,0 +1,340 @@
+"""Heads: readout over time, projection and loss in one.
+
+    s = z·W_hy + b_y        z: the outputs at every step, or the last, mean or largest one of each sequence
+    backward                dW_hy = zᵀ·ds, db_y = Σ ds, dz = ds·W_hyᵀ       (ds from lanes/heads.h)
+
+Losses are means over counted targets; their sum runs over rows in order, in double, whatever the threads.
+"""
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+cimport numpy as cnp
+
+from rnncore._core.jobs cimport (
+    Arena,
+    Segment,
+    Team,
+    bind_packed,
+    padded,
+    team_column_sums,
+    team_outer,
+    team_pack,
+    team_product,
+)
+from rnncore._core.lanes cimport (
+    RC_FROM_BIAS,
+    RC_FROM_C,
+    RC_FROM_ZERO,
+    gemm_for,
+    lanes_for,
+    parallel,
+    rc_packed,
+)
+from rnncore._core.stack cimport Core as StackCore
+from rnncore._core.stack cimport Layer, Stack, Unit, View
+
+cnp.import_array()
+
+cdef enum Loss:
+    SOFTMAX
+    SQUARED
+    SIGMOID
+
+cdef enum Readout:
+    EVERY
+    LAST
+    MEAN
+    MAX
+
+cdef enum:
+    ROWS_PER_TASK = 64
+
+
+cdef struct LossJob:
+    Core *c
+    bint training
+
+cdef void loss_task(void *arg, int index) noexcept nogil:
+    """Scores of some rows become gradients and losses, or predictions."""
+    cdef LossJob *job = <LossJob *> arg
+    cdef Core *c = job.c
+    cdef long first = index * <long> ROWS_PER_TASK, rows = min(ROWS_PER_TASK, c.rows - first)
+    cdef long size = c.team.lanes.itemsize
+    cdef char *scores = c.scores + first * c.options.ld * size
+    cdef char *targets = c.targets + first * c.options.outputs * size
+    if not job.training:
+        if c.loss == SOFTMAX:
+            c.team.lanes.softmax(rows, &c.options, scores)
+        elif c.loss == SIGMOID:
+            c.team.lanes.sigmoid(rows, &c.options, scores)
+    elif c.loss == SOFTMAX:
+        c.team.lanes.softmax_loss(rows, &c.options, c.scale, <int64_t *> c.targets + first, scores, c.losses + first)
+    elif c.loss == SQUARED:
+        c.team.lanes.squared_loss(rows, &c.options, c.scale, targets, scores, c.losses + first)
+    else:
+        c.team.lanes.sigmoid_loss(rows, &c.options, c.scale, targets, scores, c.losses + first)
+
+
+cdef void finish_scores(Core *c, bint training) noexcept nogil:
+    cdef LossJob job
+    cdef int tasks = (c.rows + ROWS_PER_TASK - 1) // ROWS_PER_TASK
+    job.c = c
+    job.training = training
+    parallel(loss_task, &job, tasks, c.team.threads if c.rows * c.options.outputs > 20000 else 1)
+
+
+# ---------------------------------------------------------------- readout
+
+cdef void read_out(Core *c, const StackCore *stack, const Segment *outputs) noexcept nogil:
+    """One row per sequence, in packed order. `last` is each direction's own last step."""
+    cdef const View *v = &stack.view
+    cdef const Layer *top = &stack.layer[stack.layer_count - 1]
+    cdef long b, t, row, ld, size = c.team.lanes.itemsize
+    cdef int s
+    cdef char *z
+    for s in range(c.parts):
+        ld = outputs[s].ld
+        for b in range(v.sequences):
+            z = c.input[s].data + b * ld * size
+            if c.readout == LAST:
+                row = b if top.unit[s].reverse else v.last[b]
+                memcpy(z, outputs[s].data + row * ld * size, outputs[s].width * size)
+                continue
+            memset(z, 0, ld * size)
+            if c.readout == MAX:
+                memset(c.where + (s * v.sequences + b) * ld, 255, ld * sizeof(int64_t))  # -1: from no row yet
+            for t in range(v.length[b]):
+                row = v.offsets[t] + b
+                if c.readout == MEAN:
+                    c.team.lanes.add(1, outputs[s].width, outputs[s].data + row * ld * size, ld, z, ld)
+                else:
+                    c.team.lanes.running_max(outputs[s].width, outputs[s].data + row * ld * size, row, z,
+                                             c.where + (s * v.sequences + b) * ld)
+            if c.readout == MEAN:
+                c.team.lanes.scale(outputs[s].width, 1.0 / v.length[b], z, z)
+
+
+cdef void spread(Core *c, const StackCore *stack) noexcept nogil:
+    """The readout's gradient goes back to the outputs it came from."""
+    cdef const View *v = &stack.view
+    cdef const Layer *top = &stack.layer[stack.layer_count - 1]
+    cdef const Unit *u
+    cdef long b, t, row, ld, size = c.team.lanes.itemsize
+    cdef int s
+    cdef char *dz
+    for s in range(c.parts):
+        u = &top.unit[s]
+        ld = c.input[s].ld
+        memset(u.dh, 0, v.rows * ld * size)
+        for b in range(v.sequences):
+            dz = c.pooled_gradient + (s * v.sequences + b) * ld * size
+            if c.readout == LAST:
+                row = b if u.reverse else v.last[b]
+                memcpy(u.dh + row * ld * size, dz, c.input[s].width * size)
+            elif c.readout == MEAN:
+                for t in range(v.length[b]):
+                    c.team.lanes.scale(c.input[s].width, 1.0 / v.length[b], dz, u.dh + (v.offsets[t] + b) * ld * size)
+            else:
+                c.team.lanes.return_to(c.input[s].width, c.where + (s * v.sequences + b) * ld, dz, u.dh, ld)
+
+
+# ---------------------------------------------------------------- projection
+
+cdef void project(Core *c) noexcept nogil:
+    cdef rc_packed *weights[4]
+    cdef const char *biases[4]
+    cdef int s, count = 0
+    for s in range(c.parts):
+        weights[count] = &c.weight[s]
+        biases[count] = NULL if s else c.theta + c.b_y * c.team.lanes.itemsize
+        count += 1
+    team_pack(&c.team, weights, biases, count)
+    for s in range(c.parts):
+        team_product(&c.team, &c.weight[s], c.rows, c.input[s].data, c.input[s].ld,
+                     RC_FROM_C if s else RC_FROM_BIAS, c.scores, c.options.ld)
+
+
+cdef void project_back(Core *c, const StackCore *stack, bint accumulate) noexcept nogil:
+    cdef const Layer *top = &stack.layer[stack.layer_count - 1]
+    cdef rc_packed *weights[2]
+    cdef const char *biases[2]
+    cdef int s
+    cdef long row = 0, K = c.options.outputs, size = c.team.lanes.itemsize
+    for s in range(c.parts):
+        weights[s] = &c.weight_T[s]
+        biases[s] = NULL
+    team_pack(&c.team, weights, biases, c.parts)
+    for s in range(c.parts):
+        team_outer(&c.team, c.input[s].width, K, c.rows, c.input[s].data, c.input[s].ld, NULL, c.scores, c.options.ld,
+                   NULL, accumulate, c.grad + (c.W_hy + row * K) * size, K)
+        team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO,
+                     top.unit[s].dh if c.readout == EVERY
+                     else c.pooled_gradient + s * c.rows * c.input[s].ld * size, c.input[s].ld)
+        row += c.input[s].width
+    team_column_sums(&c.team, c.rows, K, c.scores, c.options.ld, accumulate, c.grad + c.b_y * size)
+
+
+# ---------------------------------------------------------------- the class
+
+cdef class Head:
+    """A readout, a projection and a loss.
+
+    Parameters
+    ----------
+    itemsize : int
+    loss, readout : int
+        0 softmax, 1 squared error, 2 sigmoid; 0 every, 1 last, 2 mean, 3 max.
+    widths : list of int
+        Widths of the outputs' parts.
+    outputs : int
+        K.
+    W_hy, b_y : int
+        Places in theta.
+    class_weight : array (K,) of the net's precision, or None
+    label_smoothing : float
+    """
+
+    def __cinit__(self, int itemsize, int loss, int readout, list widths, long outputs, long W_hy, long b_y,
+                  class_weight, double label_smoothing):
+        cdef Core *c = &self.c
+        cdef int s
+        c.team.lanes = lanes_for(itemsize)
+        c.team.gemm = gemm_for(itemsize)
+        c.team.threads = 1
+        c.loss = loss
+        c.readout = readout
+        c.parts = len(widths)
+        c.W_hy = W_hy
+        c.b_y = b_y
+        c.options.outputs = outputs
+        c.options.ld = padded(c.team.lanes, outputs)
+        c.options.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        c.options.class_weight = NULL if class_weight is None else cnp.PyArray_DATA(class_weight)
+        self.arena = Arena()
+        self.weights = Arena()
+        c.team.scratch_size = (c.team.lanes.outer_scratch(max(widths)) * itemsize + 63) // 64 * 64
+        for s in range(c.parts):
+            c.input[s].width = widths[s]
+            c.input[s].ld = padded(c.team.lanes, widths[s])
+            bind_packed(&c.team, &c.weight[s], widths[s], outputs, outputs, False)
+            bind_packed(&c.team, &c.weight_T[s], outputs, widths[s], outputs, True)
+        while True:
+            self.weights.start()
+            c.weight[0].bias = self.weights.take(c.options.ld * itemsize)
+            for s in range(c.parts if c.team.gemm == NULL else 0):
+                c.weight[s].panels = self.weights.take(c.team.lanes.packed_size(widths[s], outputs) * itemsize)
+                c.weight_T[s].panels = self.weights.take(c.team.lanes.packed_size(outputs, widths[s]) * itemsize)
+            if not self.weights.settle():
+                break
+
+    def bind(self, theta, grad):
+        """Read parameters from `theta` and write gradients to `grad`, flat contiguous arrays."""
+        cdef Core *c = &self.c
+        cdef int s
+        cdef long row = 0
+        self.theta = theta
+        self.grad = grad
+        c.theta = <char *> cnp.PyArray_DATA(theta)
+        c.grad = <char *> cnp.PyArray_DATA(grad)
+        for s in range(c.parts):
+            c.weight[s].W = c.weight_T[s].W = c.theta + (c.W_hy + row * c.options.outputs) * c.team.lanes.itemsize
+            row += c.input[s].width
+
+    cdef carve(self, Stack stack, bint training):
+        cdef Core *c = &self.c
+        cdef Segment outputs[2]
+        cdef long size = c.team.lanes.itemsize, B = stack.c.view.sequences
+        cdef int s
+        c.team.threads = stack.c.team.threads
+        c.rows = stack.c.view.rows if c.readout == EVERY else B
+        stack.top_segments(outputs)
+        while True:
+            self.arena.start()
+            c.scores = self.arena.take(c.rows * c.options.ld * size)
+            c.pooled_gradient = self.arena.take(c.parts * B * c.input[0].ld * size)
+            c.where = <int64_t *> self.arena.take(
+                c.parts * B * c.input[0].ld * sizeof(int64_t) if c.readout == MAX else 0)
+            for s in range(c.parts):
+                c.input[s].data = outputs[s].data if c.readout == EVERY else \
+                    self.arena.take(B * c.input[s].ld * size)
+            if training:
+                c.team.scratch = self.arena.take(c.team.scratch_size * c.team.threads)
+                c.losses = <double *> self.arena.take(c.rows * sizeof(double))
+                c.targets = self.arena.take(c.rows * (sizeof(int64_t) if c.loss == SOFTMAX else
+                                                      c.options.outputs * size))
+            if not self.arena.settle():
+                break
+        if c.readout != EVERY:
+            read_out(c, &stack.c, outputs)
+
+    def loss(self, Stack stack, targets, bint accumulate):
+        """Loss of the stack's latest outputs; their gradient is left in the stack.
+
+        targets : int64 (T, B) or (B,), or numbers (T, B, K) or (B, K) of the net's precision; checked, C-contiguous.
+        """
+        cdef Core *c = &self.c
+        cdef View *v = &stack.c.view
+        cdef long t, b, width = sizeof(int64_t) if c.loss == SOFTMAX else c.options.outputs * c.team.lanes.itemsize
+        cdef char *source = <char *> cnp.PyArray_DATA(targets)
+        cdef double total = 0, weight = 0
+        cdef int64_t y
+        self.carve(stack, True)
+        if c.readout == EVERY:
+            for t in range(v.steps):
+                for b in range(v.active[t]):
+                    memcpy(c.targets + (v.offsets[t] + b) * width, source + (t * v.sequences + v.order[b]) * width,
+                           width)
+        else:
+            for b in range(v.sequences):
+                memcpy(c.targets + b * width, source + v.order[b] * width, width)
+        if c.loss != SOFTMAX:
+            weight = c.rows
+        else:
+            for b in range(c.rows):
+                y = (<int64_t *> c.targets)[b]
+                if y >= 0:
+                    weight += self.weight_of(y)
+        c.scale = 1 / weight if weight > 0 else 0
+        with nogil:
+            project(c)
+            finish_scores(c, True)
+            project_back(c, &stack.c, accumulate)
+            if c.readout != EVERY:
+                spread(c, &stack.c)
+            for b in range(c.rows):
+                total += c.losses[b]
+        return total * c.scale
+
+    cdef double weight_of(self, int64_t y) noexcept:
+        if self.c.options.class_weight == NULL:
+            return 1
+        if self.c.team.lanes.itemsize == 4:
+            return (<const float *> self.c.options.class_weight)[y]
+        return (<const double *> self.c.options.class_weight)[y]
+
+    def predict(self, Stack stack):
+        """Return probabilities or values for the stack's latest outputs: (T, B, K), zero past the ends, or (B, K)."""
+        cdef Core *c = &self.c
+        cdef View *v = &stack.c.view
+        cdef long t, b, size = c.team.lanes.itemsize, K = c.options.outputs
+        self.carve(stack, False)
+        with nogil:
+            project(c)
+            finish_scores(c, False)
+        if c.readout == EVERY:
+            out = np.zeros((v.steps, v.sequences, K), dtype=self.theta.dtype)
+        else:
+            out = np.empty((v.sequences, K), dtype=self.theta.dtype)
+        cdef char *target = <char *> cnp.PyArray_DATA(out)
+        for t in range(v.steps if c.readout == EVERY else 1):
+            for b in range(v.active[t]):
+                memcpy(target + (t * v.sequences + v.order[b]) * K * size,
+                       c.scores + (v.offsets[t] + b) * c.options.ld * size, K * size)
+        return out
+
+    def sizes(self):
+        """Return bytes held: packed weights, and arrays of the largest batch so far."""
+        return self.weights.capacity, self.arena.capacity

@@ -1,0 +1,217 @@
+"""Products, sums and packing spread over the thread pool, and the memory they work in."""
+import numpy as np
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
+from rnncore._core.lanes cimport parallel, rc_gemm, rc_lanes, rc_packed
+
+cnp.import_array()
+
+cdef enum:
+    SMALL = 500000  # multiply-adds that one thread finishes before a second one has woken up
+
+
+cdef long padded(const rc_lanes *lanes, long n) noexcept nogil:
+    """n rounded up to whole vectors."""
+    return (n + lanes.vector - 1) // lanes.vector * lanes.vector
+
+
+cdef class Arena:
+    """Grow-only memory, dealt out in the same order for every batch.
+
+    Use: start(), take() everything, and repeat while settle() is true: it has then grown, and the places are new.
+    """
+
+    cdef void start(self) noexcept:
+        self.used = 0
+
+    cdef char *take(self, Py_ssize_t bytes) noexcept:
+        cdef char *place = self.base + self.used
+        self.used += (bytes + 63) // 64 * 64
+        return place
+
+    cdef bint settle(self) except -1:
+        cdef size_t address
+        if self.used <= self.capacity:
+            return False
+        self.memory = None  # the old memory may go first
+        self.base = NULL
+        self.capacity = 0
+        self.memory = np.zeros(self.used + 64, dtype=np.uint8)
+        address = <size_t> cnp.PyArray_DATA(self.memory)
+        self.base = <char *> ((address + 63) // 64 * 64)
+        self.capacity = self.used
+        return True
+
+
+cdef void bind_packed(const Team *team, rc_packed *B, long K, long N, long ldw, bint transposed) noexcept nogil:
+    """Describe a weight matrix; where it lies and where it is packed to are set later."""
+    B.K = K
+    B.N = N
+    B.ldw = ldw
+    B.transposed = transposed
+    B.gemm = team.gemm
+    team.lanes.prepare(B)
+
+
+cdef struct ProductJob:
+    const Team *team
+    const rc_packed *B
+    long M, lda, ldc, chunk
+    int start
+    const char *A
+    char *C
+
+cdef void product_task(void *arg, int index) noexcept nogil:
+    cdef ProductJob *job = <ProductJob *> arg
+    cdef long first = index * job.chunk, rows = min(job.chunk, job.M - first), size = job.team.lanes.itemsize
+    if rows > 0:
+        job.team.lanes.product(job.B, rows, job.A + first * job.lda * size, job.lda, job.start,
+                               job.C + first * job.ldc * size, job.ldc)
+
+cdef long chunk_for(long n, long parts, long multiple) noexcept nogil:
+    """Size of each of `parts` nearly equal pieces of n, a multiple of `multiple`."""
+    return (n + parts * multiple - 1) // (parts * multiple) * multiple
+
+cdef void team_product(const Team *team, const rc_packed *B, long M, const char *A, long lda, int start,
+                       char *C, long ldc) noexcept nogil:
+    """C (M, N) = (0 | bias | C) + A·B, rows dealt to threads in pieces."""
+    cdef ProductJob job
+    cdef int tasks = team.threads if M * B.N * B.K > SMALL else 1
+    job.team = team
+    job.B = B
+    job.M = M
+    job.A = A
+    job.lda = lda
+    job.start = start
+    job.C = C
+    job.ldc = ldc
+    job.chunk = chunk_for(M, tasks, 6)
+    parallel(product_task, &job, tasks, tasks)
+
+
+cdef struct OuterJob:
+    const Team *team
+    long M, N, K, lda, ldb, ldc, chunk
+    const int64_t *a_rows
+    const int64_t *b_rows
+    const char *A
+    const char *B
+    char *C
+    bint accumulate
+
+cdef void outer_task(void *arg, int index) noexcept nogil:
+    cdef OuterJob *job = <OuterJob *> arg
+    cdef const Team *team = job.team
+    cdef long first = index * job.chunk, columns = min(job.chunk, job.M - first), size = team.lanes.itemsize
+    if columns > 0:
+        team.lanes.outer(columns, job.N, job.K, job.A + first * size, job.lda, job.a_rows, job.B, job.ldb, job.b_rows,
+                         job.accumulate, job.C + first * job.ldc * size, job.ldc, team.gemm,
+                         team.scratch + index * team.scratch_size)
+
+cdef void team_outer(const Team *team, long M, long N, long K, const char *A, long lda, const int64_t *a_rows,
+                     const char *B, long ldb, const int64_t *b_rows, bint accumulate, char *C, long ldc) noexcept nogil:
+    """C (M, N) = or += AᵀB over K rows, rows of C dealt to threads in pieces."""
+    cdef OuterJob job
+    cdef int tasks = team.threads if M * N * K > SMALL else 1
+    job.team = team
+    job.M = M
+    job.N = N
+    job.K = K
+    job.A = A
+    job.lda = lda
+    job.a_rows = a_rows
+    job.B = B
+    job.ldb = ldb
+    job.b_rows = b_rows
+    job.accumulate = accumulate
+    job.C = C
+    job.ldc = ldc
+    job.chunk = chunk_for(M, tasks, 6)
+    parallel(outer_task, &job, tasks, tasks)
+
+
+cdef struct PackJob:
+    const Team *team
+    rc_packed **weights
+    const char **biases
+    int count, pieces
+
+cdef void pack_task(void *arg, int index) noexcept nogil:
+    cdef PackJob *job = <PackJob *> arg
+    cdef rc_packed *B = job.weights[index // job.pieces]
+    cdef long piece = index % job.pieces, chunk = chunk_for(B.panel_count, job.pieces, 1)
+    cdef long first = piece * chunk, last = min(first + chunk, B.panel_count)
+    if first < last:
+        job.team.lanes.pack(B, job.biases[index // job.pieces], first, last)
+
+cdef void team_pack(const Team *team, rc_packed **weights, const char **biases, int count) noexcept nogil:
+    """Pack several weight matrices, each with its bias or NULL."""
+    cdef PackJob job
+    cdef long numbers = 0
+    cdef int i, threads
+    for i in range(count):
+        numbers += weights[i].K * weights[i].N
+    threads = team.threads if numbers > 50000 else 1
+    job.team = team
+    job.weights = weights
+    job.biases = biases
+    job.count = count
+    job.pieces = threads
+    parallel(pack_task, &job, count * threads, threads)
+
+
+cdef struct ColumnJob:
+    const Team *team
+    long rows, columns, per_row, ld, ldt, chunk
+    const char *A
+    const int64_t *ids
+    const char *scale
+    bint accumulate
+    char *out
+
+cdef void sums_task(void *arg, int index) noexcept nogil:
+    cdef ColumnJob *job = <ColumnJob *> arg
+    cdef long first = index * job.chunk, last = min(first + job.chunk, job.columns)
+    if first < last:
+        job.team.lanes.column_sums(job.rows, first, last, job.A, job.ld, job.accumulate, job.out)
+
+cdef void team_column_sums(const Team *team, long rows, long columns, const char *A, long lda, bint accumulate,
+                           char *sums) noexcept nogil:
+    """sums = or += the column sums of A (rows, columns), columns dealt to threads."""
+    cdef ColumnJob job
+    cdef int tasks = team.threads if rows * columns > SMALL else 1
+    job.team = team
+    job.rows = rows
+    job.columns = columns
+    job.A = A
+    job.ld = lda
+    job.accumulate = accumulate
+    job.out = sums
+    job.chunk = chunk_for(columns, tasks, 64)
+    parallel(sums_task, &job, tasks, tasks)
+
+cdef void scatter_task(void *arg, int index) noexcept nogil:
+    cdef ColumnJob *job = <ColumnJob *> arg
+    cdef long first = index * job.chunk, last = min(first + job.chunk, job.columns)
+    if first < last:
+        job.team.lanes.scatter(job.rows, first, last, job.per_row, job.ids, job.scale, job.A, job.ld, job.out, job.ldt)
+
+cdef void team_scatter(const Team *team, long rows, long width, long per_row, const int64_t *ids, const char *scale,
+                       const char *d, long ldd, char *table, long ldt) noexcept nogil:
+    """table[ids] += d, columns dealt to threads."""
+    cdef ColumnJob job
+    cdef int tasks = team.threads if rows * width * per_row > SMALL else 1
+    job.team = team
+    job.rows = rows
+    job.columns = width
+    job.per_row = per_row
+    job.ids = ids
+    job.scale = scale
+    job.A = d
+    job.ld = ldd
+    job.out = table
+    job.ldt = ldt
+    job.chunk = chunk_for(width, tasks, 64)
+    parallel(scatter_task, &job, tasks, tasks)

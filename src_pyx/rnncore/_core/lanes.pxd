@@ -1,0 +1,100 @@
+# The numeric interface (lanes.h) as Cython sees it, and the choice of level, product and threads.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "lanes.h" nogil:
+    ctypedef void (*rc_gemm)(int, int, long, long, long, const void *, long, const void *, long, int, void *, long) noexcept nogil
+
+    ctypedef struct rc_packed:
+        long K
+        long N
+        const void *W
+        long ldw
+        int transposed
+        rc_gemm gemm
+        long panel_count
+        void *panels
+        void *bias
+
+    enum:
+        RC_FROM_ZERO
+        RC_FROM_BIAS
+        RC_FROM_C
+
+    ctypedef struct rc_unit:
+        long hidden
+        long ld
+        long gates
+        rc_packed recurrent
+        rc_packed recurrent_T
+        int activation
+        double activation_parameter
+        void *h
+        void *carried
+        const void *mask
+        int mask_per_row
+        const void *dh
+        const void *dlater
+        void *dgates
+
+    ctypedef struct rc_block:
+        long row
+        long linked
+        long sequence
+        long count
+        long stride
+        int has_link
+
+    ctypedef void (*rc_cell_step)(const rc_unit *, const rc_block *) noexcept nogil
+
+    ctypedef struct rc_cell:
+        rc_cell_step forward
+        rc_cell_step backward
+
+    ctypedef struct rc_loss_options:
+        long outputs
+        long ld
+        const void *class_weight
+        double label_smoothing
+
+    ctypedef struct UpdateTable:
+        pass
+
+    ctypedef struct rc_lanes:
+        const char *level
+        int itemsize
+        int vector
+        void (*vexp)(long, const void *, void *) noexcept nogil
+        void (*vtanh)(long, const void *, void *) noexcept nogil
+        void (*vsigmoid)(long, const void *, void *) noexcept nogil
+        double (*peak)(long) noexcept nogil
+        long (*packed_size)(long, long) noexcept nogil
+        void (*prepare)(rc_packed *) noexcept nogil
+        void (*pack)(rc_packed *, const void *, long, long) noexcept nogil
+        void (*product)(const rc_packed *, long, const void *, long, int, void *, long) noexcept nogil
+        long (*outer_scratch)(long) noexcept nogil
+        void (*outer)(long, long, long, const void *, long, const int64_t *, const void *, long, const int64_t *,
+                      int, void *, long, rc_gemm, void *) noexcept nogil
+        void (*column_sums)(long, long, long, const void *, long, int, void *) noexcept nogil
+        void (*gather)(long, long, long, const int64_t *, const void *, const void *, long, const void *, void *, long) noexcept nogil
+        void (*scatter)(long, long, long, long, const int64_t *, const void *, const void *, long, void *, long) noexcept nogil
+        void (*dropout)(long, double, uint32_t, uint32_t, const void *, void *) noexcept nogil
+        void (*dropout_at)(long, double, uint32_t, uint32_t, long, void *) noexcept nogil
+        void (*add)(long, long, const void *, long, void *, long) noexcept nogil
+        void (*copy)(long, long, const void *, long, void *, long) noexcept nogil
+        void (*scale)(long, double, const void *, void *) noexcept nogil
+        void (*running_max)(long, const void *, int64_t, void *, int64_t *) noexcept nogil
+        void (*return_to)(long, const int64_t *, const void *, void *, long) noexcept nogil
+        void (*softmax)(long, const rc_loss_options *, void *) noexcept nogil
+        void (*softmax_loss)(long, const rc_loss_options *, double, const int64_t *, void *, double *) noexcept nogil
+        void (*squared_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
+        void (*sigmoid)(long, const rc_loss_options *, void *) noexcept nogil
+        void (*sigmoid_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
+        const rc_cell *cells
+        const UpdateTable *updates
+
+ctypedef rc_lanes Lanes
+ctypedef void (*pool_task)(void *arg, int index) noexcept nogil
+
+cdef const rc_lanes *lanes_for(int itemsize) except NULL
+cdef rc_gemm gemm_for(int itemsize) except? NULL
+cdef void parallel(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil
