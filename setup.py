@@ -2,7 +2,8 @@
 
 The numeric code (src_pyx/lanes) is compiled once per instruction-set level into static libraries that are linked into
 one extension, rnncore._core.lanes, which picks a level at run time. RNNCORE_PORTABLE=1 builds the plain-C level
-alone, without threads; RNNCORE_DEBUG=1 adds bounds checks; RNNCORE_SANITIZE=1 adds AddressSanitizer.
+alone, without threads; RNNCORE_DEBUG=1 adds bounds checks; RNNCORE_SANITIZE=1 adds AddressSanitizer. Each kind of
+build keeps its objects in a folder of its own, so that none ends up in another.
 """
 
 import os
@@ -18,10 +19,16 @@ SOURCE = "src_pyx"
 PORTABLE = os.environ.get("RNNCORE_PORTABLE") == "1" or sys.platform == "win32"
 DEBUG = os.environ.get("RNNCORE_DEBUG") == "1"
 SANITIZE = os.environ.get("RNNCORE_SANITIZE") == "1"
+KINDS = {"portable": PORTABLE, "debug": DEBUG, "sanitize": SANITIZE}
+BUILD = os.path.join("build", "-".join(kind for kind, chosen in KINDS.items() if chosen) or "release")
 X86_64 = platform.machine().lower() in ("x86_64", "amd64") and not PORTABLE
+if sys.platform == "darwin":  # python.org's Python would compile for both of Apple's processors at once
+    os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
 
 # -ffast-math is never used: in a shared object it switches flush-to-zero on for the whole process.
-NUMERIC = ["/O2"] if sys.platform == "win32" else ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+NUMERIC = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+if sys.platform == "win32":
+    NUMERIC = ["/O2", "/std:c11"]
 V3 = ["-mavx2", "-mfma"]
 V4 = [*V3, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mprefer-vector-width=512"]
 LEVELS: dict[str, list[str]] = {"portable": []}
@@ -32,8 +39,10 @@ if X86_64:
 
 COMMON = [] if sys.platform == "win32" else ["-O2", "-fvisibility=hidden"]
 LINK: list[str] = []
+if DEBUG or SANITIZE:
+    COMMON += ["-g"]
 if SANITIZE:
-    COMMON += ["-fsanitize=address", "-fno-omit-frame-pointer", "-g"]
+    COMMON += ["-fsanitize=address", "-fno-omit-frame-pointer"]
     LINK += ["-fsanitize=address"]
 INCLUDE = [f"{SOURCE}/lanes", f"{SOURCE}/threads"]
 MACROS = [("RNNCORE_PORTABLE", "1")] if PORTABLE else [("RNNCORE_HAVE_VECTORS", "1")]
@@ -49,16 +58,16 @@ def library(name: str, sources: list[str], flags: list[str]) -> tuple[str, dict]
         "include_dirs": INCLUDE,
         "macros": MACROS,
         "cflags": COMMON + flags + fpic,
-        "obj_deps": {"": HEADERS},
+        "obj_deps": {"": DEPENDS},
     }
 
 
-def headers(folder: str) -> list[str]:
-    """List the headers below a folder, so that changing one rebuilds what includes it."""
-    return [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names if name.endswith(".h")]
+def c_code(folder: str) -> list[str]:
+    """List the C files below a folder: changing one rebuilds whatever may include it or be linked with it."""
+    return [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names if name.endswith((".h", ".c"))]
 
 
-HEADERS = headers(SOURCE)
+DEPENDS = [*c_code(SOURCE), "setup.py"]
 # Linkers resolve names from left to right: what refers to the levels' tables stands before them.
 libraries = [library("rnncore_common", [f"{SOURCE}/lanes/levels.c", f"{SOURCE}/threads/pool.c"], [])]
 libraries += [
@@ -76,7 +85,7 @@ def extension(name: str) -> Extension:
         define_macros=[*MACROS, ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=[*COMMON, "-Wno-unused-function"] if sys.platform != "win32" else [],
         extra_link_args=LINK,
-        depends=HEADERS,
+        depends=DEPENDS,
     )
 
 
@@ -84,17 +93,19 @@ class BuildWithLibraries(build_ext):
     """build_ext that also works alone (--inplace), where setuptools would not build the libraries first."""
 
     def run(self) -> None:
+        """Build the libraries, then the extensions."""
         self.run_command("build_clib")
         super().run()
 
 
 setup(
+    options={"build": {"build_base": BUILD}},
     cmdclass={"build_ext": BuildWithLibraries},
     libraries=libraries,
     ext_modules=cythonize(
         [extension(name) for name in ("lanes", "blas", "batch", "jobs", "stack", "head", "updates")],
         include_path=[SOURCE],
-        build_dir="build/cython",
+        build_dir=os.path.join(BUILD, "cython"),
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

@@ -25,10 +25,10 @@ def dtype(value: Any) -> np.dtype:
     return found
 
 
-def whole(value: Any, name: str, least: int = 1) -> int:
-    """Return a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+def whole(value: Any, name: str, least: int = 1, most: int = 2**31 - 1) -> int:
+    """Return a whole number between `least` and `most`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
+        raise ValueError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
     return int(value)
 
 

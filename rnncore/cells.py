@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,26 @@ ACTIVATIONS: Mapping[str, tuple[int, str | None, float]] = {
     "clipped_relu": (4, "clip_at", 6.0),
     "identity": (5, None, 0.0),
 }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a cell's options mean to its kernel.
+
+    Attributes
+    ----------
+    flags : int
+        Variants, as the kernel numbers them.
+    activation, parameter
+        The activation's number, and its slope or limit.
+    vectors : tuple of str
+        Names of the cell's own parameters of H numbers, in the kernel's order.
+    """
+
+    flags: int = 0
+    activation: int = 0
+    parameter: float = 0.0
+    vectors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,8 @@ class Cell:
         Names of the arrays that a step hands to the next.
     activations : tuple of str
         The names that ``activation=`` accepts; the first is the default.
+    options : mapping of str to default
+        What else can be chosen.
     source : str
         Where the equations come from.
     """
@@ -45,25 +68,115 @@ class Cell:
     kernel: int
     gates: int
     states: tuple[str, ...]
-    activations: tuple[str, ...] = field(default=tuple(ACTIVATIONS))
+    activations: tuple[str, ...] = ("tanh",)
+    options: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 
-    def shapes(self, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    def settle(self, given: Mapping[str, Any], activation: str) -> dict[str, Any]:
+        """Return all options, those given over the defaults; unknown names are refused."""
+        known = dict(self.options)
+        option = ACTIVATIONS[activation][1]
+        if option:
+            known[option] = ACTIVATIONS[activation][2]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ValueError(
+                f"{self.name} with {activation} does not know {', '.join(unknown)}; "
+                f"options it knows: {', '.join(sorted(known)) or 'none'}"
+            )
+        return known | dict(given)
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        number, option, _ = ACTIVATIONS[activation]
+        return Plan(activation=number, parameter=_number(options[option], option) if option else 0.0)
+
+    def shapes(self, inputs: int, hidden: int, plan: Plan) -> dict[str, tuple[int, ...]]:
         """Return the parameters of one layer in one direction: name -> shape."""
         return {
             "W_xh": (inputs, self.gates * hidden),
             "W_hh": (hidden, self.gates * hidden),
             "b_h": (self.gates * hidden,),
+            **{name: (hidden,) for name in plan.vectors},
         }
 
-    def initialise(self, params: Mapping[str, np.ndarray], hidden: int, rng: np.random.Generator) -> None:
+    def initialise(
+        self, params: Mapping[str, np.ndarray], hidden: int, options: Mapping[str, Any], rng: np.random.Generator
+    ) -> None:
         """Draw initial parameters in place: uniform in ±1/sqrt(H), the common choice for recurrent layers."""
         bound = 1 / np.sqrt(hidden)
         for array in params.values():
             array[...] = rng.uniform(-bound, bound, array.shape)
 
 
+def _number(value: Any, name: str, least: float = 0.0) -> float:
+    if isinstance(value, bool) or not np.isscalar(value) or not np.isfinite(value) or value < least:  # type: ignore[operator,arg-type]
+        raise ValueError(f"{name} must be a finite number of at least {least:g}, got {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _choice(value: Any, choices: tuple[Any, ...], name: str) -> Any:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+    return value
+
+
+class LSTM(Cell):
+    """Long short-term memory; gates i, f, g, o.
+
+    Options: ``forget_bias`` (1), ``peepholes`` (w_ci, w_cf, w_co), and ``variant``, one of those of Greff et al. 2017:
+    NIG, NFG, NOG (no input, forget, output gate: it is 1), NIAF, NOAF (no input, output activation function), CIFG
+    (coupled: f = 1 - i). The parameters of a gate that a variant leaves out stay where they are, without gradient.
+    """
+
+    FLAGS: Mapping[str | None, int] = {None: 0, "NIG": 1, "NFG": 2, "NOG": 4, "NIAF": 8, "NOAF": 16, "CIFG": 32}
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        _number(options["forget_bias"], "forget_bias", least=-100.0)
+        variant = _choice(options["variant"], tuple(self.FLAGS), "variant")
+        peepholes = _choice(options["peepholes"], (False, True), "peepholes")
+        return Plan(flags=self.FLAGS[variant], vectors=("w_ci", "w_cf", "w_co") if peepholes else ())
+
+    def initialise(
+        self, params: Mapping[str, np.ndarray], hidden: int, options: Mapping[str, Any], rng: np.random.Generator
+    ) -> None:
+        """Draw initial parameters; the forget gate's bias is set, so that memory lasts from the start."""
+        super().initialise(params, hidden, options, rng)
+        params["b_h"][hidden : 2 * hidden] = options["forget_bias"]
+
+
+class GRU(Cell):
+    """Gated recurrent unit; gates r, z, n, with h = (1-z)·n + z·h_prev.
+
+    The reset gate acts after the product, which has its own bias b_hn (PyTorch's and cuDNN's convention).
+    """
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        return Plan(vectors=("b_hn",))
+
+
 #: every cell by name
 CELLS: Mapping[str, Cell] = {
-    "elman": Cell("elman", kernel=0, gates=1, states=("h",), source="Elman 1990, Cognitive Science 14:179"),
+    cell.name: cell
+    for cell in (
+        Cell(
+            "elman",
+            kernel=0,
+            gates=1,
+            states=("h",),
+            activations=tuple(ACTIVATIONS),
+            source="Elman 1990, Cognitive Science 14:179",
+        ),
+        LSTM(
+            "lstm",
+            kernel=1,
+            gates=4,
+            states=("h", "c"),
+            options={"forget_bias": 1.0, "peepholes": False, "variant": None},
+            source="Hochreiter and Schmidhuber 1997; Gers et al. 2000; Greff et al. 2017",
+        ),
+        GRU("gru", kernel=2, gates=3, states=("h",), source="Cho et al. 2014; Chung et al. 2014"),
+    )
 }

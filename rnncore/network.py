@@ -354,7 +354,7 @@ class Network:
         units = self._latest.final_states()
         states = []
         for layer in self.layers:
-            count = layer.num_layers * len(layer.directions)
+            count = layer.num_layers * len(layer.directions) * len(layer.cell.states)
             states.append(layer.join_state(units[:count]))
             units = units[count:]
         return states[0] if self.single else states

@@ -11,7 +11,7 @@ import numpy as np
 from rnncore import _checks, _threads
 from rnncore._core.batch import Batch
 from rnncore._core.stack import Stack
-from rnncore.cells import ACTIVATIONS, CELLS
+from rnncore.cells import CELLS
 from rnncore.layout import Layout, Views, aligned_zeros
 
 State = tuple[np.ndarray, ...]
@@ -115,7 +115,7 @@ class Recurrent:
         self.cell = CELLS[_checks.one_of(cell, tuple(CELLS), "cell")]
         self.input_size = _checks.whole(input_size, "input_size")
         self.hidden_size = _checks.whole(hidden_size, "hidden_size")
-        self.num_layers = _checks.whole(num_layers, "num_layers")
+        self.num_layers = _checks.whole(num_layers, "num_layers", most=1000)
         self.bidirectional = bool(bidirectional)
         self.merge = _checks.one_of(merge, ("concat", "sum"), "merge")
         self.activation = _checks.one_of(activation or self.cell.activations[0], self.cell.activations, "activation")
@@ -134,7 +134,8 @@ class Recurrent:
         self.random_state = _checks.whole(random_state, "random_state", least=0)
         self.n_threads = _threads.check(n_threads)
         self.cell_options = cell_options
-        self.activation_parameter = self._activation_parameter(dict(cell_options))
+        settled = self.cell.settle(cell_options, self.activation)
+        self.plan = self.cell.plan(self.activation, settled)
         self.dropout_seed = self.random_state
         self.dropout_step = 0
 
@@ -152,22 +153,9 @@ class Recurrent:
             for name in self.directions:
                 prefix = f"layers.{n}.{name}."
                 own = {k[len(prefix) :]: v for k, v in self.params.items() if k.startswith(prefix)}
-                self.cell.initialise(own, self.hidden_size, rng)
+                self.cell.initialise(own, self.hidden_size, settled, rng)
 
     # -------------------------------------------------------------- structure
-
-    def _activation_parameter(self, options: dict[str, Any]) -> float:
-        _, option, default = ACTIVATIONS[self.activation]
-        value = options.pop(option, default) if option else default
-        if options:
-            known = f"{option}" if option else "none"
-            raise ValueError(
-                f"{self.cell.name} with {self.activation} does not know {', '.join(sorted(options))}; "
-                f"options it knows: {known}"
-            )
-        if isinstance(value, bool) or not np.isscalar(value) or not np.isfinite(value) or value < 0:
-            raise ValueError(f"{option} must be a finite number of at least 0, got {value!r}")
-        return float(value)
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -190,7 +178,7 @@ class Recurrent:
             f"layers.{n}.{direction}.{name}": shape
             for n in range(self.num_layers)
             for direction in self.directions
-            for name, shape in self.cell.shapes(sum(self._widths(n)), self.hidden_size).items()
+            for name, shape in self.cell.shapes(sum(self._widths(n)), self.hidden_size, self.plan).items()
         }
 
     def describe(self, start: int, first_widths: Sequence[int] | None = None, more_dropout: float = 0.0) -> list[dict]:
@@ -202,26 +190,27 @@ class Recurrent:
                 {
                     "cell": self.cell.kernel,
                     "hidden": self.hidden_size,
-                    "activation": ACTIVATIONS[self.activation][0],
-                    "parameter": self.activation_parameter,
+                    "activation": self.plan.activation,
+                    "parameter": self.plan.parameter,
+                    "flags": self.plan.flags,
                     "widths": list(first_widths) if first_widths and n == 0 else self._widths(n),
                     "summed": self.bidirectional and self.merge == "sum",
                     "dropout": rate,
                     "recurrent_dropout": self.recurrent_dropout,
                     "mask_per_step": self.recurrent_dropout_mode == "step",
-                    "units": [
-                        {
-                            "reverse": direction == "bwd",
-                            **{
-                                name: start + self.layout.starts[f"layers.{n}.{direction}.{name}"]
-                                for name in ("W_xh", "W_hh", "b_h")
-                            },
-                        }
-                        for direction in self.directions
-                    ],
+                    "units": [self._places(start, f"layers.{n}.{direction}.") for direction in self.directions],
                 }
             )
         return layers
+
+    def _places(self, start: int, prefix: str) -> dict[str, Any]:
+        """Where one unit's parameters begin in theta."""
+        places: dict[str, Any] = {"reverse": prefix.endswith(".bwd.")}
+        for name in ("W_xh", "W_hh", "b_h"):
+            places[name] = start + self.layout.starts[prefix + name]
+        vectors = [start + self.layout.starts[prefix + name] for name in self.plan.vectors]
+        places["vectors"] = vectors + [-1] * (4 - len(vectors))
+        return places
 
     def move_to(self, theta: np.ndarray, grad: np.ndarray) -> None:
         """Let the parameters and gradients live in other flat arrays (a Network's); values are not copied."""
@@ -251,7 +240,9 @@ class Recurrent:
     def __repr__(self) -> str:
         depth = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
         both = ", bidirectional=True" if self.bidirectional else ""
-        return f'Recurrent("{self.cell.name}", {self.input_size}, {self.hidden_size}{depth}{both}, dtype="{self.dtype}")'
+        return (
+            f'Recurrent("{self.cell.name}", {self.input_size}, {self.hidden_size}{depth}{both}, dtype="{self.dtype}")'
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
@@ -267,14 +258,15 @@ class Recurrent:
     # -------------------------------------------------------------- states
 
     def split_state(self, state: Any, sequences: int) -> list[np.ndarray]:
-        """Return a state tuple as the arrays (B, H) of each unit, layer by layer, forward before reverse."""
+        """Return a state tuple as arrays (B, H): the states of each unit in turn, layer by layer."""
         shape = (self.num_layers * len(self.directions), sequences, self.hidden_size)
-        (h,) = _checks.states(state, self.cell.states, shape, self.dtype)
-        return list(h)
+        arrays = _checks.states(state, self.cell.states, shape, self.dtype)
+        return list(arrays[0]) if len(arrays) == 1 else [part[i] for i in range(shape[0]) for part in arrays]
 
-    def join_state(self, units: Sequence[np.ndarray]) -> State:
-        """Return the arrays (B, H) of all units as a state tuple."""
-        return (units[0][None] if len(units) == 1 else np.stack(units),)
+    def join_state(self, parts: Sequence[np.ndarray]) -> State:
+        """Return the arrays (B, H) of all units, the states of each in turn, as a state tuple."""
+        count = len(self.cell.states)
+        return tuple(np.stack(parts[i::count]) for i in range(count))
 
     # -------------------------------------------------------------- running
 

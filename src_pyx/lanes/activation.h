@@ -8,11 +8,13 @@
 #include "lanes.h"
 #include "vmath.h"
 
-#define EACH_VECTOR(rows, columns, body)                                                                               \
+/* body for row i and the vector at column j; whole vectors of columns */
+#define EACH_VECTOR_BETWEEN(rows, from, to, ...)                                                                       \
     for (long i = 0; i < (rows); i++)                                                                                  \
-        for (long j = 0; j < (columns); j += VL) {                                                                     \
-            body                                                                                                       \
+        for (long j = (from); j < (to); j += VL) {                                                                     \
+            __VA_ARGS__                                                                                                \
         }
+#define EACH_VECTOR(rows, columns, ...) EACH_VECTOR_BETWEEN(rows, 0, columns, __VA_ARGS__)
 
 /* y = f(y), rows `ld` apart, whole vectors of columns */
 static void activate(int activation, real parameter, long rows, long columns, real *y, long ld) {

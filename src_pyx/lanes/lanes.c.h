@@ -9,8 +9,11 @@
 #include "rows.h"
 #include "heads.h"
 #include "updates.h"
+#include "replica.h"
 
 #include "cells/elman.h"
+#include "cells/gru.h"
+#include "cells/lstm.h"
 
 #define MAP(name)                                                                                                      \
     static void name##_all(long n, const void *x_, void *y_) {                                                         \
@@ -39,7 +42,12 @@ static double peak(long rounds) {
 }
 
 static const rc_cell cells[RC_CELL_COUNT] = {
-    [RC_ELMAN] = {elman_forward, elman_backward},
+    [RC_ELMAN] = {.forward = elman_forward, .backward = elman_backward, .gates = 1, .width = 1, .states = 1,
+                  .in_place = 1},
+    [RC_LSTM] = {.forward = lstm_forward, .backward = lstm_backward, .gates = 4, .width = 4,
+                 .recurrent_at = {0, 1, 2, 3}, .states = 2, .extra = 1, .carries = 1, .vectors = 3},
+    [RC_GRU] = {.forward = gru_forward, .backward = gru_backward, .gates = 3, .width = 4, .recurrent_at = {0, 1, 3},
+                .states = 1, .carries = 1, .vectors = 1, .recurrent_bias = 1},
 };
 
 const rc_lanes LANES = {
@@ -73,4 +81,5 @@ const rc_lanes LANES = {
     .sigmoid_loss = sigmoid_loss,
     .cells = cells,
     .updates = &update_table,
+    .replica = &replica_table,
 };

@@ -92,7 +92,7 @@ static inline long panel_vector(long N, long panel) { /* first vector of a panel
 }
 static inline long panel_vectors(long N, long panel) { return panel_vector(N, panel + 1) - panel_vector(N, panel); }
 
-static long packed_size(long K, long N) { return K * vectors_in(N) * VL; }
+static long packed_size(const rc_packed *B) { return B->blocks * B->K * vectors_in(B->N) * VL; }
 
 static void prepare(rc_packed *B) { B->panel_count = B->gemm ? 1 : panel_count(B->N); }
 
@@ -100,15 +100,20 @@ static inline long panel_begin(const rc_packed *B, long p) { return B->gemm ? 0 
 static inline long panel_end(const rc_packed *B, long p) {
     return B->gemm ? vectors_in(B->N) * VL : panel_vector(B->N, p + 1) * VL;
 }
+static inline real *packed_panel(const rc_packed *B, int block, long p) {
+    return (real *)B->panels + (block * vectors_in(B->N) * VL + panel_begin(B, p)) * B->K;
+}
+static inline real *packed_bias(const rc_packed *B, int block) {
+    return (real *)B->bias + block * vectors_in(B->N) * VL;
+}
 
-static void pack_panel(const rc_packed *B, long p) {
+static void pack_panel(const rc_packed *B, int block, long p) {
     long from = panel_begin(B, p), width = panel_end(B, p) - from, columns = lmin(width, B->N - from);
-    const real *W = B->W;
-    real *P = (real *)B->panels + from * B->K;
+    real *P = packed_panel(B, block, p);
     if (!B->transposed) {
+        const real *W = (const real *)B->W + block * B->N + from;
         for (long k = 0; k < B->K; k++, P += width) {
-            const real *row = W + k * B->ldw + from;
-            for (long j = 0; j < columns; j++) P[j] = row[j];
+            for (long j = 0; j < columns; j++) P[j] = W[k * B->ldw + j];
             for (long j = columns; j < width; j++) P[j] = 0;
         }
         return;
@@ -117,7 +122,7 @@ static void pack_panel(const rc_packed *B, long p) {
     for (long k0 = 0; k0 < B->K; k0 += 16) {
         long depth = lmin(16, B->K - k0);
         for (long j = 0; j < columns; j++) {
-            const real *row = W + (from + j) * B->ldw + k0;
+            const real *row = (const real *)B->W + (from + j) * B->ldw + k0;
             for (long k = 0; k < depth; k++) P[(k0 + k) * width + j] = row[k];
         }
         for (long j = columns; j < width; j++)
@@ -126,44 +131,65 @@ static void pack_panel(const rc_packed *B, long p) {
 }
 
 static void pack(rc_packed *B, const void *bias, long panel_from, long panel_to) {
-    for (long p = panel_from; p < panel_to; p++) {
-        if (!B->gemm) pack_panel(B, p);
+    for (long i = panel_from; i < panel_to; i++) {
+        int block = (int)(i / B->panel_count);
+        long p = i % B->panel_count;
+        if (!B->gemm) pack_panel(B, block, p);
         if (bias)
             for (long j = panel_begin(B, p); j < panel_end(B, p); j++)
-                ((real *)B->bias)[j] = j < B->N ? ((const real *)bias)[j] : 0;
+                packed_bias(B, block)[j] = j < B->N ? ((const real *)bias)[block * B->N + j] : 0;
     }
 }
 
 static const real zeros[TILE_VECTORS * VL];
 
-/* C[:, panel] = (0 | bias | C) + A·B[:, panel] */
-static void product_panel(const rc_packed *B, long p, long M, const real *A, long lda, int from, real *C, long ldc) {
-    long begin = panel_begin(B, p);
+static void gemm_block(const rc_packed *B, int block, long M, const real *A, long lda, int from, real *C, long ldc) {
+    const real *W = (const real *)B->W + (B->transposed ? 0 : block * B->N);
+    if (from == RC_FROM_BIAS)
+        for (long m = 0; m < M; m++) memcpy(C + m * ldc, packed_bias(B, block), B->N * sizeof(real));
+    for (int i = 0; i < B->parts; i++) {
+        B->gemm(0, B->transposed, M, B->N, B->part_K[i], A + B->part_at[i], lda, W, B->ldw,
+                i > 0 || from != RC_FROM_ZERO, C, ldc);
+        W += B->part_K[i] * (B->transposed ? 1 : B->ldw);
+    }
+}
+
+/* One panel of one block: C[:, block_at + panel] = (0 | bias | C) + A·B[:, panel] */
+static void product_panel(const rc_packed *B, int block, long p, long M, const real *A, long lda, int from, real *C,
+                          long ldc) {
+    C += B->block_at[block];
     if (B->gemm) {
-        if (from == RC_FROM_BIAS)
-            for (long m = 0; m < M; m++) memcpy(C + m * ldc, B->bias, B->N * sizeof(real));
-        B->gemm(0, B->transposed, M, B->N, B->K, A, lda, B->W, B->ldw, from != RC_FROM_ZERO, C, ldc);
+        gemm_block(B, block, M, A, lda, from, C, ldc);
         return;
     }
-    long nv = panel_vectors(B->N, p);
-    const real *P = (const real *)B->panels + begin * B->K;
+    long begin = panel_begin(B, p), nv = panel_vectors(B->N, p);
+    const real *P = packed_panel(B, block, p);
     const char *next = (const char *)(P + nv * VL * B->K);
-    const real *init = from == RC_FROM_ZERO ? zeros : from == RC_FROM_BIAS ? (const real *)B->bias + begin : C + begin;
+    const real *init = from == RC_FROM_ZERO ? zeros : from == RC_FROM_BIAS ? packed_bias(B, block) + begin : C + begin;
     long ldi = from == RC_FROM_C ? ldc : 0;
     for (long m = 0, rows, done = 0; m < M; m += rows, done++) { /* the first tiles fetch the next panel */
         rows = tile_rows(M - m);
-        tiles[nv - 1][rows - 1](B->K, A + m * lda, lda, P, init + m * ldi, ldi, C + m * ldc + begin, ldc,
-                                done < nv ? next + done * B->K * 64 : (const char *)P);
+        const char *fetch = done < nv ? next + done * B->K * 64 : (const char *)P;
+        real *c = C + m * ldc + begin;
+        tile_function f = tiles[nv - 1][rows - 1];
+        f(B->part_K[0], A + m * lda + B->part_at[0], lda, P, init + m * ldi, ldi, c, ldc, fetch);
+        const real *q = P;
+        for (int i = 1; i < B->parts; i++) {
+            q += B->part_K[i - 1] * nv * VL;
+            f(B->part_K[i], A + m * lda + B->part_at[i], lda, q, c, ldc, c, ldc, fetch);
+        }
     }
 }
 
 #define ROW_BLOCK 96 /* rows that stay in cache while all panels pass */
 
 static void product(const rc_packed *B, long M, const void *A, long lda, int from, void *C, long ldc) {
-    long block = B->gemm ? M : ROW_BLOCK;
-    for (long m = 0; m < M; m += block)
-        for (long p = 0; p < B->panel_count; p++)
-            product_panel(B, p, lmin(block, M - m), (const real *)A + m * lda, lda, from, (real *)C + m * ldc, ldc);
+    long rows = B->gemm ? M : ROW_BLOCK;
+    for (long m = 0; m < M; m += rows)
+        for (int block = 0; block < B->blocks; block++)
+            for (long p = 0; p < B->panel_count; p++)
+                product_panel(B, block, p, lmin(rows, M - m), (const real *)A + m * lda, lda, from,
+                              (real *)C + m * ldc, ldc);
 }
 
 /* C = or += AᵀB over K rows, row k being a_rows[k] of A and b_rows[k] of B (or k itself).

@@ -29,7 +29,7 @@ static void elman_forward(const rc_unit *u, const rc_block *b) {
     const rc_packed *W = &u->recurrent;
     long step = b->stride * u->ld;
     for (long p = 0; p < W->panel_count; p++) { /* a += (m⊙h_prev)·W_hh, then f while the panel is in cache */
-        product_panel(W, p, b->count, (const real *)u->carried + b->linked * u->ld, step, RC_FROM_C,
+        product_panel(W, 0, p, b->count, (const real *)u->carried + b->linked * u->ld, step, RC_FROM_C,
                       (real *)u->h + b->row * u->ld, step);
         elman_activate(u, b, panel_begin(W, p), panel_end(W, p));
     }
@@ -39,7 +39,7 @@ static void elman_forward(const rc_unit *u, const rc_block *b) {
 static void elman_derive(const rc_unit *u, const rc_block *b, long from, long to) {
     long step = b->stride * u->ld, offset = b->row * u->ld + from;
     const real *h = (const real *)u->h + offset, *dh = (const real *)u->dh + offset, *m = elman_mask(u, b, b->row);
-    real *da = (real *)u->dgates + offset;
+    real *da = (real *)u->da + offset;
     int add = b->has_link && dh != da;
     const vec parameter = vset1((real)u->activation_parameter);
 #define DERIVE(activation)                                                                                             \
@@ -67,8 +67,8 @@ static void elman_backward(const rc_unit *u, const rc_block *b) {
     const rc_packed *W = &u->recurrent_T;
     long step = b->stride * u->ld;
     for (long p = 0; p < W->panel_count; p++) { /* da = (dh or 0) + da_later·W_hhᵀ */
-        product_panel(W, p, b->count, (const real *)u->dlater + b->linked * u->ld, step,
-                      u->dh == u->dgates ? RC_FROM_C : RC_FROM_ZERO, (real *)u->dgates + b->row * u->ld, step);
+        product_panel(W, 0, p, b->count, (const real *)u->dlater + b->linked * u->ld, step,
+                      u->dh == u->da ? RC_FROM_C : RC_FROM_ZERO, (real *)u->da + b->row * u->ld, step);
         elman_derive(u, b, panel_begin(W, p), panel_end(W, p));
     }
 }

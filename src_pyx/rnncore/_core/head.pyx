@@ -225,8 +225,8 @@ cdef class Head:
             self.weights.start()
             c.weight[0].bias = self.weights.take(c.options.ld * itemsize)
             for s in range(c.parts if c.team.gemm == NULL else 0):
-                c.weight[s].panels = self.weights.take(c.team.lanes.packed_size(widths[s], outputs) * itemsize)
-                c.weight_T[s].panels = self.weights.take(c.team.lanes.packed_size(outputs, widths[s]) * itemsize)
+                c.weight[s].panels = self.weights.take(c.team.lanes.packed_size(&c.weight[s]) * itemsize)
+                c.weight_T[s].panels = self.weights.take(c.team.lanes.packed_size(&c.weight_T[s]) * itemsize)
             if not self.weights.settle():
                 break
 

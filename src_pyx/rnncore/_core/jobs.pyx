@@ -46,13 +46,51 @@ cdef class Arena:
 
 
 cdef void bind_packed(const Team *team, rc_packed *B, long K, long N, long ldw, bint transposed) noexcept nogil:
-    """Describe a weight matrix; where it lies and where it is packed to are set later."""
-    B.K = K
+    """Describe a weight matrix of one block; where it lies and where it is packed to are set later."""
+    B.K = B.part_K[0] = K
     B.N = N
+    B.blocks = B.parts = 1
+    B.block_at[0] = B.part_at[0] = 0
     B.ldw = ldw
     B.transposed = transposed
     B.gemm = team.gemm
     team.lanes.prepare(B)
+
+
+cdef void bind_gates(const Team *team, rc_packed *B, long inner, long H, int gates, const int *at,
+                     bint joined) noexcept nogil:
+    """Describe W (inner, gates·H) whose gate g belongs to block at[g] of rows of padded blocks.
+
+    `joined`: neighbouring gates may be one wide block, where H needs no padding.
+    """
+    cdef long ld = padded(team.lanes, H)
+    cdef int g
+    bind_packed(team, B, inner, H, gates * H, False)
+    B.blocks = 0
+    B.N = 0
+    for g in range(gates):
+        if joined and ld == H and g > 0 and at[g] == at[g - 1] + 1:
+            B.N += H
+            continue
+        B.N = H
+        B.block_at[B.blocks] = at[g] * ld
+        B.blocks += 1
+    team.lanes.prepare(B)
+
+
+cdef void bind_gates_T(const Team *team, rc_packed *B, long outer, long H, int gates, const int *at) noexcept nogil:
+    """Describe the transpose of W (outer, gates·H): K runs over the gates' blocks."""
+    cdef long ld = padded(team.lanes, H)
+    cdef int g
+    bind_packed(team, B, gates * H, outer, gates * H, True)
+    B.parts = 0
+    for g in range(gates):
+        if ld == H and g > 0 and at[g] == at[g - 1] + 1:
+            B.part_K[B.parts - 1] += H
+            continue
+        B.part_at[B.parts] = at[g] * ld
+        B.part_K[B.parts] = H
+        B.parts += 1
 
 
 cdef struct ProductJob:
@@ -78,7 +116,7 @@ cdef void team_product(const Team *team, const rc_packed *B, long M, const char 
                        char *C, long ldc) noexcept nogil:
     """C (M, N) = (0 | bias | C) + A·B, rows dealt to threads in pieces."""
     cdef ProductJob job
-    cdef int tasks = team.threads if M * B.N * B.K > SMALL else 1
+    cdef int tasks = team.threads if M * B.N * B.blocks * B.K > SMALL else 1
     job.team = team
     job.B = B
     job.M = M
@@ -141,8 +179,8 @@ cdef struct PackJob:
 cdef void pack_task(void *arg, int index) noexcept nogil:
     cdef PackJob *job = <PackJob *> arg
     cdef rc_packed *B = job.weights[index // job.pieces]
-    cdef long piece = index % job.pieces, chunk = chunk_for(B.panel_count, job.pieces, 1)
-    cdef long first = piece * chunk, last = min(first + chunk, B.panel_count)
+    cdef long panels = B.blocks * B.panel_count, chunk = chunk_for(panels, job.pieces, 1)
+    cdef long first = (index % job.pieces) * chunk, last = min(first + chunk, panels)
     if first < last:
         job.team.lanes.pack(B, job.biases[index // job.pieces], first, last)
 
@@ -152,7 +190,7 @@ cdef void team_pack(const Team *team, rc_packed **weights, const char **biases, 
     cdef long numbers = 0
     cdef int i, threads
     for i in range(count):
-        numbers += weights[i].K * weights[i].N
+        numbers += weights[i].K * weights[i].N * weights[i].blocks
     threads = team.threads if numbers > 50000 else 1
     job.team = team
     job.weights = weights

@@ -4,9 +4,17 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cdef extern from "lanes.h" nogil:
     ctypedef void (*rc_gemm)(int, int, long, long, long, const void *, long, const void *, long, int, void *, long) noexcept nogil
 
+    enum:
+        RC_MAX_GATES
+
     ctypedef struct rc_packed:
         long K
         long N
+        int blocks
+        int parts
+        long *block_at
+        long *part_at
+        long *part_K
         const void *W
         long ldw
         int transposed
@@ -23,32 +31,55 @@ cdef extern from "lanes.h" nogil:
     ctypedef struct rc_unit:
         long hidden
         long ld
-        long gates
+        long lda
         rc_packed recurrent
         rc_packed recurrent_T
         int activation
+        int flags
         double activation_parameter
+        const void **vectors
+        void *a
         void *h
+        void *c
         void *carried
+        void *extra
         const void *mask
         int mask_per_row
         const void *dh
+        void *da
         const void *dlater
-        void *dgates
+        void *dcarry
+        const void *dcarry_later
+        int carry_per_row
+        const void *dc_end
+        void *work
+        void **dvectors
 
     ctypedef struct rc_block:
         long row
         long linked
+        long previous
         long sequence
         long count
         long stride
         int has_link
+        int has_previous
+        int ends
 
     ctypedef void (*rc_cell_step)(const rc_unit *, const rc_block *) noexcept nogil
 
     ctypedef struct rc_cell:
         rc_cell_step forward
         rc_cell_step backward
+        int gates
+        int width
+        int *recurrent_at
+        int states
+        int extra
+        int carries
+        int vectors
+        int in_place
+        int recurrent_bias
 
     ctypedef struct rc_loss_options:
         long outputs
@@ -67,7 +98,7 @@ cdef extern from "lanes.h" nogil:
         void (*vtanh)(long, const void *, void *) noexcept nogil
         void (*vsigmoid)(long, const void *, void *) noexcept nogil
         double (*peak)(long) noexcept nogil
-        long (*packed_size)(long, long) noexcept nogil
+        long (*packed_size)(const rc_packed *) noexcept nogil
         void (*prepare)(rc_packed *) noexcept nogil
         void (*pack)(rc_packed *, const void *, long, long) noexcept nogil
         void (*product)(const rc_packed *, long, const void *, long, int, void *, long) noexcept nogil

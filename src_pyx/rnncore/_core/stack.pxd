@@ -9,11 +9,15 @@ cdef struct Unit:
     rc_unit cell
     const rc_cell *kernel
     bint reverse
-    int number                   # in the order of states: layer by layer, forward before reverse
+    int number                   # of its first state: layer by layer, forward before reverse
     long W_xh, W_hh, b_h         # places in theta, in numbers
+    long vectors[4]              # of the cell's own parameters (H), or -1
+    char *padded[4]              # copies of them, in whole vectors
     rc_packed input[2]           # W_xh, the rows that belong to each input segment
     rc_packed input_T[2]
+    char *a_rows                 # a, written by the projection
     char *dh                     # gradient of the outputs
+    char *dc_end                 # gradient of the final c
     char *dstate                 # gradient of the final states (B, H), or NULL
     char *h_rows                 # h without the initial states in front
 
@@ -73,13 +77,14 @@ cdef class Stack:
     cdef readonly Batch batch
     cdef Arena arena, weights
     cdef readonly bint tape       # a training forward pass whose backward pass has not run yet
-    cdef readonly int unit_count
+    cdef readonly int state_count # arrays in a state: units, or twice as many for cells with a memory
     cdef readonly bint want_dx
     cdef object touched           # ids of the symbols whose gradients are not zero, or None: all may be
     cdef bint packs_input(self, int n)
     cdef carve_weights(self)
     cdef void pack(self, bint backward) noexcept nogil
     cdef carve(self, bint dense_copy)
+    cdef carve_backward(self, Unit *u, bint masked)
     cdef load_rows(self, x, bint dense_copy)
     cdef load_states(self, state)
     cdef long top_segments(self, Segment *segments) noexcept

@@ -20,7 +20,8 @@ from rnncore._core.jobs cimport (
     Arena,
     Segment,
     Team,
-    bind_packed,
+    bind_gates,
+    bind_gates_T,
     padded,
     team_column_sums,
     team_outer,
@@ -43,6 +44,9 @@ from rnncore._core.lanes cimport (
 
 cnp.import_array()
 
+cdef int IN_ORDER[4]  # gate g is block g: where W_xh's gates go
+IN_ORDER[:] = [0, 1, 2, 3]
+
 cdef enum Site:  # where dropout acts; part of the key of its random numbers
     ON_INPUT = 1
     ON_OUTPUT = 2
@@ -58,21 +62,33 @@ cdef struct Walk:
     bint backward, linked, has_state
 
 
-cdef void step_block(const Walk *walk, const Unit *u, rc_cell_step step, long start, long neighbour, long first,
-                     long end, bint linked, int shard) noexcept nogil:
-    """Rows start + b of one step, for b in [first, end) that belong to the shard."""
+cdef void step_block(const Walk *walk, const Unit *u, rc_cell_step step, int shard, long t, long first, long end,
+                     bint goes_on) noexcept nogil:
+    """Rows b in [first, end) of step t that belong to the shard; `goes_on`: all of them reach step t + 1."""
+    cdef const View *v = walk.view
     cdef rc_block block
     cdef long b = first + (shard - first) % walk.shards
     if b < first:  # C's remainder keeps the sign
         b += walk.shards
     if b >= end:
         return
-    block.row = start + b
-    block.linked = neighbour + b
+    cdef bint has_before = goes_on if u.reverse else t > 0
+    cdef bint has_after = t > 0 if u.reverse else goes_on
+    # the states that these rows start from: the step before, or the initial states in front of all rows
+    cdef long before = v.offsets[t + 1 if u.reverse else t - 1] if has_before else -v.sequences
+    block.row = v.offsets[t] + b
     block.sequence = b
     block.count = (end - b + walk.shards - 1) // walk.shards
     block.stride = walk.shards
-    block.has_link = linked
+    block.previous = before + b
+    block.has_previous = has_before or walk.has_state
+    block.ends = not has_after
+    if walk.backward:
+        block.has_link = has_after and walk.linked
+        block.linked = b + (v.offsets[t - 1 if u.reverse else t + 1] if has_after else 0)
+    else:
+        block.has_link = block.has_previous
+        block.linked = block.previous
     step(&u.cell, &block)
 
 
@@ -87,17 +103,14 @@ cdef void walk_task(void *arg, int index) noexcept nogil:
     cdef int shard = index % walk.shards
     cdef bint ascending = u.reverse == walk.backward
     cdef rc_cell_step step = u.kernel.backward if walk.backward else u.kernel.forward
-    cdef long i, t, neighbour, linked
+    cdef long i, t, go_on
     for i in range(v.steps):
         t = i if ascending else v.steps - 1 - i
-        neighbour = t - 1 if ascending else t + 1
-        linked = 0
-        if walk.linked and 0 <= neighbour < v.steps:
-            linked = min(v.active[t], v.active[neighbour])
-            step_block(walk, u, step, v.offsets[t], v.offsets[neighbour], 0, linked, True, shard)
-        if linked < v.active[t]:  # sequences that begin (or, backward, end) at this step
-            step_block(walk, u, step, v.offsets[t], -v.sequences, linked, v.active[t],
-                       walk.has_state and not walk.backward, shard)
+        go_on = v.active[t + 1] if t + 1 < v.steps else 0
+        if not walk.backward and not u.reverse:  # what comes after does not matter here
+            go_on = v.active[t]
+        step_block(walk, u, step, shard, t, 0, go_on, True)
+        step_block(walk, u, step, shard, t, go_on, v.active[t], False)
 
 
 cdef void walk_layer(Core *c, Layer *layer, bint backward, bint linked) noexcept nogil:
@@ -112,7 +125,8 @@ cdef void walk_layer(Core *c, Layer *layer, bint backward, bint linked) noexcept
     walk.shards = 1
     units[0] = &layer.unit[0]
     units[1] = &layer.unit[1]
-    cdef int threads = c.team.threads if c.view.rows * hidden * hidden * layer.units > 500000 else 1
+    cdef int threads = c.team.threads if c.view.rows * hidden * hidden * layer.unit[0].kernel.gates * layer.units > \
+        500000 else 1
     if threads > layer.units:
         walk.shards = min((threads + layer.units - 1) // layer.units, c.view.sequences)
     parallel(walk_task, &walk, layer.units * walk.shards, threads)
@@ -198,15 +212,16 @@ cdef void mask_states(Core *c, const Layer *layer, Unit *u) noexcept nogil:
 cdef void project(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
     """a = x·W_xh + b for all rows."""
     cdef const rc_lanes *lanes = c.team.lanes
-    cdef long size = lanes.itemsize
+    cdef long size = lanes.itemsize, H = u.cell.hidden, G = u.kernel.gates, g
     cdef int s
     if symbols:
-        lanes.gather(c.view.rows, u.cell.hidden, c.per_row, c.ids, c.id_scale, c.theta + u.W_xh * size, u.cell.hidden,
-                     c.theta + u.b_h * size, u.h_rows, u.cell.ld)
+        for g in range(G):
+            lanes.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.theta + (u.W_xh + g * H) * size, G * H,
+                         c.theta + (u.b_h + g * H) * size, u.a_rows + g * u.cell.ld * size, u.cell.lda)
         return
     for s in range(layer.inputs):
         team_product(&c.team, &u.input[s], c.view.rows, layer.dropped[s].data, layer.dropped[s].ld,
-                     RC_FROM_C if s else RC_FROM_BIAS, u.h_rows, u.cell.ld)
+                     RC_FROM_C if s else RC_FROM_BIAS, u.a_rows, u.cell.lda)
 
 
 cdef void run_forward(Core *c) noexcept nogil:
@@ -244,8 +259,8 @@ cdef void input_gradient(Core *c, Layer *layer, int s, Segment target) noexcept 
     """target = Σ over directions of da·W_xhᵀ, for input segment s."""
     cdef int d
     for d in range(layer.units):
-        team_product(&c.team, &layer.unit[d].input_T[s], c.view.rows, <char *> layer.unit[d].cell.dgates,
-                     layer.unit[d].cell.ld, RC_FROM_C if d else RC_FROM_ZERO, target.data, target.ld)
+        team_product(&c.team, &layer.unit[d].input_T[s], c.view.rows, <char *> layer.unit[d].cell.da,
+                     layer.unit[d].cell.lda, RC_FROM_C if d else RC_FROM_ZERO, target.data, target.ld)
 
 
 cdef void pass_down(Core *c, int n) noexcept nogil:
@@ -293,52 +308,84 @@ cdef void through_time(Core *c) noexcept nogil:
     """
     cdef long passes = c.truncate if c.truncate else 1, p
     cdef int n, d
-    cdef Unit *u
-    cdef void *swap
     for p in range(passes):
         for n in range(c.layer_count - 1, -1, -1):
             if n < c.layer_count - 1:
                 pass_down(c, n + 1)
             if n < c.layer_count - 1 or p == 0:
                 add_state_gradient(c, &c.layer[n])
-            if c.truncate:
-                for d in range(c.layer[n].units):
-                    u = &c.layer[n].unit[d]
-                    swap = u.cell.dgates
-                    u.cell.dgates = <void *> u.cell.dlater
-                    u.cell.dlater = swap
+            for d in range(c.layer[n].units):
+                begin_pass(c, &c.layer[n].unit[d])
             walk_layer(c, &c.layer[n], True, p > 0 or not c.truncate)
+
+
+cdef void begin_pass(Core *c, Unit *u) noexcept nogil:
+    """Truncated: what the last pass wrote is what this pass reads. Sums over time start at zero."""
+    cdef void *swap
+    cdef int i
+    if c.truncate:
+        swap = u.cell.da
+        u.cell.da = <void *> u.cell.dlater
+        u.cell.dlater = swap
+        swap = u.cell.dcarry
+        u.cell.dcarry = <void *> u.cell.dcarry_later
+        u.cell.dcarry_later = swap
+    for i in range(u.kernel.vectors):
+        if u.cell.dvectors[i] != NULL:
+            memset(u.cell.dvectors[i], 0, c.view.sequences * u.cell.ld * c.team.lanes.itemsize)
+
+
+cdef void gate_outer(Core *c, Unit *u, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *da,
+                     const int64_t *da_rows, const int *at, bint accumulate, long place) noexcept nogil:
+    """grad[place:] (M, gates·H) = or += Aᵀ·(the gates' blocks of da), neighbouring gates at once."""
+    cdef long H = u.cell.hidden, ld = u.cell.ld, size = c.team.lanes.itemsize
+    cdef int G = u.kernel.gates, g = 0, count
+    while g < G:
+        count = 1
+        while ld == H and g + count < G and at[g + count] == at[g] + count:
+            count += 1
+        team_outer(&c.team, M, count * H, K, A, lda, a_rows, da + at[g] * ld * size, u.cell.lda, da_rows, accumulate,
+                   c.grad + (place + g * H) * size, G * H)
+        g += count
 
 
 cdef void recurrent_gradient(Core *c, Unit *u, bint accumulate) noexcept nogil:
     """dW_hh = h_prevᵀ·da: every row with the state it started from."""
     cdef View *v = &c.view
-    cdef long B = v.sequences, H = u.cell.hidden, ld = u.cell.ld, size = c.team.lanes.itemsize
+    cdef long B = v.sequences, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, size = c.team.lanes.itemsize
     cdef char *first = <char *> u.cell.carried          # rows 0, 1, ...
-    cdef char *da = <char *> u.cell.dgates
-    cdef char *target = c.grad + u.W_hh * size
+    cdef char *da = <char *> u.cell.da
+    cdef const int *at = u.kernel.recurrent_at
     if u.reverse:  # rows B, B+1, ... are the states that the rows `earlier` of them started from
-        team_outer(&c.team, H, H, v.rows - B, first + B * ld * size, ld, NULL, da, ld, v.earlier, accumulate, target, H)
+        gate_outer(c, u, H, v.rows - B, first + B * ld * size, ld, NULL, da, v.earlier, at, accumulate, u.W_hh)
     else:
-        team_outer(&c.team, H, H, v.rows - B, first, ld, v.earlier, da + B * ld * size, ld, NULL, accumulate, target, H)
+        gate_outer(c, u, H, v.rows - B, first, ld, v.earlier, da + B * lda * size, NULL, at, accumulate, u.W_hh)
     if c.has_state:
-        team_outer(&c.team, H, H, B, first - B * ld * size, ld, NULL, da, ld, v.last if u.reverse else NULL, True,
-                   target, H)
+        gate_outer(c, u, H, B, first - B * ld * size, ld, NULL, da, v.last if u.reverse else NULL, at, True, u.W_hh)
 
 
 cdef void weight_gradients(Core *c, Layer *layer, Unit *u, bint symbols, bint accumulate) noexcept nogil:
-    cdef long size = c.team.lanes.itemsize, H = u.cell.hidden, ld = u.cell.ld, row = 0
-    cdef char *da = <char *> u.cell.dgates
-    cdef int s
-    if symbols:
-        team_scatter(&c.team, c.view.rows, H, c.per_row, c.ids, c.id_scale, da, ld, c.grad + u.W_xh * size, H)
-    else:
-        for s in range(layer.inputs):
-            team_outer(&c.team, layer.dropped[s].width, H, c.view.rows, layer.dropped[s].data, layer.dropped[s].ld,
-                       NULL, da, ld, NULL, accumulate, c.grad + (u.W_xh + row * H) * size, H)
-            row += layer.dropped[s].width
+    cdef long size = c.team.lanes.itemsize, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, row = 0, g
+    cdef long G = u.kernel.gates
+    cdef char *da = <char *> u.cell.da
+    cdef int s, i
+    for g in range(G if symbols else 0):
+        team_scatter(&c.team, c.view.rows, H, c.per_row, c.ids, c.id_scale, da + g * ld * size, lda,
+                     c.grad + (u.W_xh + g * H) * size, G * H)
+    for s in range(0 if symbols else layer.inputs):
+        gate_outer(c, u, layer.dropped[s].width, c.view.rows, layer.dropped[s].data, layer.dropped[s].ld, NULL, da,
+                   NULL, IN_ORDER, accumulate, u.W_xh + row * G * H)
+        row += layer.dropped[s].width
     recurrent_gradient(c, u, accumulate)
-    team_column_sums(&c.team, c.view.rows, H, da, ld, accumulate, c.grad + u.b_h * size)
+    for g in range(G):
+        team_column_sums(&c.team, c.view.rows, H, da + g * ld * size, lda, accumulate, c.grad + (u.b_h + g * H) * size)
+    if u.kernel.recurrent_bias:
+        team_column_sums(&c.team, c.view.rows, H, da + u.kernel.recurrent_at[G - 1] * ld * size, lda, accumulate,
+                         c.grad + u.vectors[0] * size)
+    for i in range(u.kernel.vectors):
+        if u.cell.dvectors[i] != NULL:
+            team_column_sums(&c.team, c.view.sequences, H, <char *> u.cell.dvectors[i], ld, accumulate,
+                             c.grad + u.vectors[i] * size)
 
 
 cdef void run_backward(Core *c, bint accumulate, bint need_dx) noexcept nogil:
@@ -372,25 +419,41 @@ cdef void run_backward(Core *c, bint accumulate, bint need_dx) noexcept nogil:
                          c.grad + c.table * c.team.lanes.itemsize, c.embedding)
 
 
-cdef void state_gradient(Core *c, const Layer *layer, Unit *u, char *work, char *out) noexcept nogil:
-    """out (B, ld) = the initial states' gradient: m ⊙ (da of each sequence's first step · W_hhᵀ).
+cdef void state_gradient(Core *c, const Layer *layer, Unit *u, char *work, char *dh, char *dc) noexcept nogil:
+    """dh, dc (B, ld) = the initial states' gradients: m ⊙ (da of each sequence's first step · W_hhᵀ), and what that
+    step hands back besides.
 
     Truncated to h steps, a path may take one step less before it takes the one to the initial state.
     """
     cdef View *v = &c.view
-    cdef long b, ld = u.cell.ld, H = u.cell.hidden, size = c.team.lanes.itemsize
-    cdef const char *da = <const char *> (u.cell.dlater if c.truncate else u.cell.dgates)
+    cdef long b, first, ld = u.cell.ld, lda = u.cell.lda, H = u.cell.hidden, size = c.team.lanes.itemsize
+    cdef const char *da = <const char *> (u.cell.dlater if c.truncate else u.cell.da)
+    cdef const char *carry = <const char *> (u.cell.dcarry_later if c.truncate else u.cell.dcarry)
     if c.truncate == 1:
-        memset(out, 0, v.sequences * ld * size)
+        memset(dh, 0, v.sequences * ld * size)
+        memset(dc, 0, v.sequences * ld * size)
         return
     for b in range(v.sequences):
-        memcpy(work + b * ld * size, da + (v.last[b] if u.reverse else b) * ld * size, H * size)
-    team_product(&c.team, &u.cell.recurrent_T, v.sequences, work, ld, RC_FROM_ZERO, out, ld)
-    if u.cell.mask != NULL:
-        for b in range(v.sequences):
+        memcpy(work + b * lda * size, da + (v.last[b] if u.reverse else b) * lda * size, lda * size)
+    team_product(&c.team, &u.cell.recurrent_T, v.sequences, work, lda, RC_FROM_ZERO, dh, ld)
+    for b in range(v.sequences):
+        if u.cell.mask != NULL:
             c.team.lanes.dropout(H, layer.recurrent_dropout,
                                  key_for(c.seed, c.drop_step, site_of(ON_STATE, u.number, 0), 0),
-                                 <uint32_t> v.order[b], out + b * ld * size, out + b * ld * size)
+                                 <uint32_t> v.order[b], dh + b * ld * size, dh + b * ld * size)
+        if u.kernel.carries:
+            first = (v.last[b] if u.reverse else b) if u.cell.carry_per_row else b
+            if u.kernel.states == 2:
+                memcpy(dc + b * ld * size, carry + first * ld * size, H * size)
+            else:
+                c.team.lanes.add(1, H, carry + first * ld * size, ld, dh + b * ld * size, ld)
+
+
+cdef void to_packed(Core *c, Unit *u, const char *source, char *target) noexcept nogil:
+    """Rows (B, H) of the caller's sequences to padded rows in packed order."""
+    cdef long b, H = u.cell.hidden, size = c.team.lanes.itemsize
+    for b in range(c.view.sequences):
+        memcpy(target + b * u.cell.ld * size, source + c.view.order[b] * H * size, H * size)
 
 
 # ---------------------------------------------------------------- the class
@@ -416,9 +479,8 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef Layer *layer
         cdef Unit *u
-        cdef rc_packed *B
-        cdef int n, d, s
-        cdef long largest = 0, N
+        cdef int n, d, s, i
+        cdef long largest = 0, H
         c.team.lanes = lanes_for(itemsize)
         c.team.gemm = gemm_for(itemsize)
         c.team.threads = 1
@@ -450,24 +512,27 @@ cdef class Stack:
                 u = &layer.unit[d]
                 u.kernel = &c.team.lanes.cells[<int> spec["cell"]]
                 u.reverse = places["reverse"]
-                u.number = self.unit_count
-                self.unit_count += 1
+                u.number = self.state_count
+                self.state_count += u.kernel.states
                 u.W_xh, u.W_hh, u.b_h = places["W_xh"], places["W_hh"], places["b_h"]
+                for i, place in enumerate(places["vectors"]):
+                    u.vectors[i] = place
                 u.cell.hidden = spec["hidden"]
                 u.cell.ld = padded(c.team.lanes, u.cell.hidden)
-                u.cell.gates = 1
+                u.cell.lda = u.kernel.width * u.cell.ld
                 u.cell.activation = spec["activation"]
+                u.cell.flags = spec["flags"]
                 u.cell.activation_parameter = spec["parameter"]
                 u.cell.mask_per_row = layer.mask_per_step
-                N = u.cell.hidden
-                bind_packed(&c.team, &u.cell.recurrent, N, N, N, False)
-                bind_packed(&c.team, &u.cell.recurrent_T, N, N, N, True)
+                H = u.cell.hidden
+                bind_gates(&c.team, &u.cell.recurrent, H, H, u.kernel.gates, u.kernel.recurrent_at, False)
+                bind_gates_T(&c.team, &u.cell.recurrent_T, H, H, u.kernel.gates, u.kernel.recurrent_at)
                 for s in range(layer.inputs):
                     layer.input[s].width = widths[s]
-                    bind_packed(&c.team, &u.input[s], widths[s], N, N, False)
-                    bind_packed(&c.team, &u.input_T[s], N, widths[s], N, True)
+                    bind_gates(&c.team, &u.input[s], widths[s], H, u.kernel.gates, IN_ORDER, True)
+                    bind_gates_T(&c.team, &u.input_T[s], widths[s], H, u.kernel.gates, IN_ORDER)
                     largest = max(largest, <long> widths[s] if self.packs_input(n) else 0)
-                largest = max(largest, u.cell.hidden)
+                largest = max(largest, H)
         c.team.scratch_size = (c.team.lanes.outer_scratch(largest) * itemsize + 63) // 64 * 64
         self.carve_weights()
 
@@ -483,25 +548,29 @@ cdef class Stack:
         cdef const rc_lanes *lanes = c.team.lanes
         cdef Layer *layer
         cdef Unit *u
-        cdef int n, d, s
-        cdef long size = lanes.itemsize
+        cdef int n, d, s, i
+        cdef long size = lanes.itemsize, ld
         while True:
             self.weights.start()
             for n in range(c.layer_count):
                 layer = &c.layer[n]
                 for d in range(layer.units):
                     u = &layer.unit[d]
+                    ld = u.cell.ld * size
                     if self.packs_input(n):
-                        u.input[0].bias = self.weights.take(u.cell.ld * size)
+                        u.input[0].bias = self.weights.take(u.kernel.gates * ld)
+                    for i in range(u.kernel.vectors):
+                        u.padded[i] = self.weights.take(ld) if u.vectors[i] >= 0 else NULL
+                        u.cell.vectors[i] = u.padded[i]
+                    if u.kernel.recurrent_bias:  # of the last gate's block
+                        u.cell.recurrent.bias = u.padded[0] - (u.kernel.gates - 1) * ld
                     if c.team.gemm != NULL:
                         continue
-                    u.cell.recurrent.panels = self.weights.take(lanes.packed_size(u.cell.hidden, u.cell.hidden) * size)
-                    u.cell.recurrent_T.panels = self.weights.take(
-                        lanes.packed_size(u.cell.hidden, u.cell.hidden) * size)
+                    u.cell.recurrent.panels = self.weights.take(lanes.packed_size(&u.cell.recurrent) * size)
+                    u.cell.recurrent_T.panels = self.weights.take(lanes.packed_size(&u.cell.recurrent_T) * size)
                     for s in range(layer.inputs if self.packs_input(n) else 0):
-                        u.input[s].panels = self.weights.take(lanes.packed_size(u.input[s].K, u.input[s].N) * size)
-                        u.input_T[s].panels = self.weights.take(
-                            lanes.packed_size(u.input_T[s].K, u.input_T[s].N) * size)
+                        u.input[s].panels = self.weights.take(lanes.packed_size(&u.input[s]) * size)
+                        u.input_T[s].panels = self.weights.take(lanes.packed_size(&u.input_T[s]) * size)
             if not self.weights.settle():
                 return
 
@@ -523,7 +592,7 @@ cdef class Stack:
                 u.cell.recurrent_T.W = c.theta + u.W_hh * size
                 row = 0
                 for s in range(c.layer[n].inputs):
-                    u.input[s].W = u.input_T[s].W = c.theta + (u.W_xh + row * u.cell.hidden) * size
+                    u.input[s].W = u.input_T[s].W = c.theta + (u.W_xh + row * u.kernel.gates * u.cell.hidden) * size
                     row += u.input[s].K
 
     cdef void pack(self, bint backward) noexcept nogil:
@@ -531,11 +600,15 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef rc_packed *weights[64]
         cdef const char *biases[64]
-        cdef int n, d, s, count = 0
+        cdef int n, d, s, i, count = 0
         cdef Unit *u
         for n in range(c.layer_count):
             for d in range(c.layer[n].units):
                 u = &c.layer[n].unit[d]
+                for i in range(0 if backward else u.kernel.vectors):
+                    if u.padded[i] != NULL:
+                        memcpy(u.padded[i], c.theta + u.vectors[i] * c.team.lanes.itemsize,
+                               u.cell.hidden * c.team.lanes.itemsize)
                 if count > 60:
                     team_pack(&c.team, weights, biases, count)
                     count = 0
@@ -590,21 +663,21 @@ cdef class Stack:
                     ld = u.cell.ld
                     all_rows = rows + B
                     u.h_rows = self.arena.take(all_rows * ld * size) + B * ld * size
-                    u.cell.h = u.cell.carried = u.h_rows
+                    u.cell.h = u.cell.carried = u.a_rows = u.h_rows
+                    if not u.kernel.in_place:
+                        u.a_rows = self.arena.take(rows * u.cell.lda * size)
+                    u.cell.a = u.a_rows
+                    if u.kernel.states == 2:
+                        u.cell.c = self.arena.take(all_rows * ld * size) + B * ld * size
+                    if u.kernel.extra:
+                        u.cell.extra = self.arena.take(rows * ld * size)
                     u.cell.mask = NULL
                     if masked:
                         u.cell.carried = self.arena.take(all_rows * ld * size) + B * ld * size
                         place = self.arena.take((all_rows if layer.mask_per_step else B) * ld * size)
                         u.cell.mask = place + B * ld * size if layer.mask_per_step else place
                     if c.training:
-                        u.cell.dgates = self.arena.take(rows * ld * size)
-                        u.dh = <char *> u.cell.dgates
-                        u.cell.dlater = u.cell.dgates
-                        if masked or c.truncate:
-                            u.dh = self.arena.take(rows * ld * size)
-                        if c.truncate:
-                            u.cell.dlater = self.arena.take(rows * ld * size)
-                        u.cell.dh = u.dh
+                        self.carve_backward(u, masked)
                     layer.output[d].data = u.h_rows
                     layer.output[d].ld = ld
                     layer.output[d].width = u.cell.hidden
@@ -621,6 +694,31 @@ cdef class Stack:
                     if self.want_dx or c.kind == EMBEDDED else NULL
             if not self.arena.settle():
                 return
+
+    cdef carve_backward(self, Unit *u, bint masked):
+        """Places for gradients. They lie over what they replace, unless truncation needs that again."""
+        cdef Core *c = &self.c
+        cdef long size = c.team.lanes.itemsize, rows = c.view.rows, B = c.view.sequences, ld = u.cell.ld
+        cdef int i
+        if u.kernel.in_place:  # a is h, still needed
+            u.cell.da = self.arena.take(rows * ld * size)
+            u.dh = self.arena.take(rows * ld * size) if masked or c.truncate else <char *> u.cell.da
+        else:
+            u.cell.da = self.arena.take(rows * u.cell.lda * size) if c.truncate else u.cell.a
+            u.dh = self.arena.take(rows * ld * size)
+            u.cell.work = self.arena.take(B * ld * size)
+        u.cell.dh = u.dh
+        u.cell.dlater = self.arena.take(rows * u.cell.lda * size) if c.truncate else u.cell.da
+        u.cell.carry_per_row = c.truncate > 0
+        if u.kernel.carries:
+            u.cell.dcarry = self.arena.take((rows if c.truncate else B) * ld * size)
+            u.cell.dcarry_later = self.arena.take(rows * ld * size) if c.truncate else u.cell.dcarry
+        if u.kernel.states == 2:
+            u.dc_end = self.arena.take(B * ld * size)
+        for i in range(u.kernel.vectors):
+            u.cell.dvectors[i] = NULL
+            if u.vectors[i] >= 0 and not u.kernel.recurrent_bias:
+                u.cell.dvectors[i] = self.arena.take(B * ld * size)
 
     cdef load_rows(self, x, bint dense_copy):
         """Bring the caller's (T, B, ...) input into packed order; full dense batches are used where they lie."""
@@ -661,23 +759,19 @@ cdef class Stack:
                                                     c.ids[row], c.id_scale + row * size)
 
     cdef load_states(self, state):
-        """Put the initial states, an array (B, H) per unit, in front of each unit's states."""
+        """Put the initial states, arrays (B, H) unit by unit, in front of each unit's states."""
         cdef Core *c = &self.c
         cdef View *v = &c.view
-        cdef long b, H, size = c.team.lanes.itemsize, B = v.sequences
-        cdef char *source
+        cdef long size = c.team.lanes.itemsize
         cdef Unit *u
-        cdef int n, d
+        cdef int n, d, i
         c.has_state = state is not None
-        if state is None:
-            return
-        for n in range(c.layer_count):
+        for n in range(c.layer_count if c.has_state else 0):
             for d in range(c.layer[n].units):
                 u = &c.layer[n].unit[d]
-                source = <char *> cnp.PyArray_DATA(state[u.number])
-                H = u.cell.hidden
-                for b in range(B):
-                    memcpy(u.h_rows + (b - B) * u.cell.ld * size, source + v.order[b] * H * size, H * size)
+                for i in range(u.kernel.states):
+                    to_packed(c, u, <char *> cnp.PyArray_DATA(state[u.number + i]),
+                              <char *> (u.cell.c if i else u.cell.h) - v.sequences * u.cell.ld * size)
 
     cdef long top_segments(self, Segment *segments) noexcept:
         """The outputs, as the head sees them; returns how many parts they have."""
@@ -691,7 +785,7 @@ cdef class Stack:
         """Run all layers.
 
         x : (T, B, D) of the layers' precision, or int64 ids (T, B) or (T, B, F); C-contiguous and checked.
-        state : list of arrays (B, H), one per unit, or None.
+        state : list of arrays (B, H), the states of each unit in turn, or None.
         """
         cdef Core *c = &self.c
         cdef View *v = &c.view
@@ -725,10 +819,11 @@ cdef class Stack:
     def backward(self, dstate, bint accumulate):
         """Back-propagate what `set_output_gradient` or a head left in the top units' dh.
 
-        dstate : list of arrays (B, H), one per unit, or None.
+        dstate : list of arrays (B, H), the states of each unit in turn, or None.
         Returns (dx (T, B, D) or None, list of the initial states' gradients (B, H) or None).
         """
         cdef Core *c = &self.c
+        cdef Unit *u
         cdef int n, d
         if not self.tape:
             raise RuntimeError("backward() needs a forward(training=True) before it, and each forward serves one "
@@ -736,8 +831,14 @@ cdef class Stack:
         self.tape = False
         for n in range(c.layer_count):
             for d in range(c.layer[n].units):
-                c.layer[n].unit[d].dstate = NULL if dstate is None else \
-                    <char *> cnp.PyArray_DATA(dstate[c.layer[n].unit[d].number])
+                u = &c.layer[n].unit[d]
+                u.dstate = NULL
+                u.cell.dc_end = NULL
+                if dstate is not None:
+                    u.dstate = <char *> cnp.PyArray_DATA(dstate[u.number])
+                    if u.kernel.states == 2:
+                        to_packed(c, u, <char *> cnp.PyArray_DATA(dstate[u.number + 1]), u.dc_end)
+                        u.cell.dc_end = u.dc_end
         if c.kind != DENSE:
             self.clear_rows(accumulate)
         with nogil:
@@ -788,24 +889,27 @@ cdef class Stack:
             at += u.cell.hidden
 
     def final_states(self):
-        """Return each unit's last states, a list of arrays (B, H); in reverse, those at the first step."""
+        """Return the last states of each unit in turn, arrays (B, H); in reverse, those at the first step."""
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef long b, H, size = c.team.lanes.itemsize
+        cdef char *source
         cdef char *target
         cdef Unit *u
-        cdef int n, d
+        cdef int n, d, i
         states = []
         for n in range(c.layer_count):
             for d in range(c.layer[n].units):
                 u = &c.layer[n].unit[d]
                 H = u.cell.hidden
-                out = np.empty((v.sequences, H), dtype=self.theta.dtype)
-                target = <char *> cnp.PyArray_DATA(out)
-                for b in range(v.sequences):
-                    memcpy(target + v.order[b] * H * size,
-                           u.h_rows + (b if u.reverse else v.last[b]) * u.cell.ld * size, H * size)
-                states.append(out)
+                for i in range(u.kernel.states):
+                    source = <char *> (u.cell.c if i else u.cell.h)
+                    out = np.empty((v.sequences, H), dtype=self.theta.dtype)
+                    target = <char *> cnp.PyArray_DATA(out)
+                    for b in range(v.sequences):
+                        memcpy(target + v.order[b] * H * size,
+                               source + (b if u.reverse else v.last[b]) * u.cell.ld * size, H * size)
+                    states.append(out)
         return states
 
     cdef input_gradient_array(self):
@@ -825,10 +929,9 @@ cdef class Stack:
     cdef state_gradients(self):
         cdef Core *c = &self.c
         cdef View *v = &c.view
-        cdef long b, H, ld, size = c.team.lanes.itemsize
-        cdef int n, d
-        cdef char *first
-        cdef char *second
+        cdef long b, H, ld, size = c.team.lanes.itemsize, B = v.sequences
+        cdef int n, d, i
+        cdef char *dh
         cdef char *target
         cdef Unit *u
         gradients = []
@@ -837,15 +940,15 @@ cdef class Stack:
                 u = &c.layer[n].unit[d]
                 ld = u.cell.ld
                 H = u.cell.hidden
-                work = np.empty((2, v.sequences, ld), dtype=self.theta.dtype)
-                out = np.empty((v.sequences, H), dtype=self.theta.dtype)
-                first = <char *> cnp.PyArray_DATA(work)
-                second = first + v.sequences * ld * size
-                target = <char *> cnp.PyArray_DATA(out)
-                state_gradient(c, &c.layer[n], u, first, second)
-                for b in range(v.sequences):
-                    memcpy(target + v.order[b] * H * size, second + b * ld * size, H * size)
-                gradients.append(out)
+                work = np.empty(B * (u.cell.lda + 2 * ld), dtype=self.theta.dtype)
+                dh = <char *> cnp.PyArray_DATA(work) + B * u.cell.lda * size
+                state_gradient(c, &c.layer[n], u, <char *> cnp.PyArray_DATA(work), dh, dh + B * ld * size)
+                for i in range(u.kernel.states):
+                    out = np.empty((B, H), dtype=self.theta.dtype)
+                    target = <char *> cnp.PyArray_DATA(out)
+                    for b in range(B):
+                        memcpy(target + v.order[b] * H * size, dh + (i * B + b) * ld * size, H * size)
+                    gradients.append(out)
         return gradients
 
     # ------------------------------------------------------------ symbols
@@ -853,7 +956,8 @@ cdef class Stack:
     cdef clear_rows(self, bint accumulate):
         """Zero the gradient rows of earlier batches' symbols, and note this batch's."""
         cdef Core *c = &self.c
-        cdef long width = c.embedding if c.kind == EMBEDDED else c.layer[0].unit[0].cell.hidden
+        cdef Unit *first = &c.layer[0].unit[0]
+        cdef long width = c.embedding if c.kind == EMBEDDED else first.kernel.gates * first.cell.hidden
         cdef long i, d, size = c.team.lanes.itemsize, count = c.view.rows * c.per_row, tables
         cdef int64_t[::1] old
         cdef char *place
