@@ -98,12 +98,14 @@ class BuildWithLibraries(build_ext):
         super().run()
 
 
+MODULES = ("lanes", "blas", "batch", "jobs", "stack", "head", "updates", "cxx_random", "replica")
+
 setup(
     options={"build": {"build_base": BUILD}},
     cmdclass={"build_ext": BuildWithLibraries},
     libraries=libraries,
     ext_modules=cythonize(
-        [extension(name) for name in ("lanes", "blas", "batch", "jobs", "stack", "head", "updates")],
+        [extension(name) for name in MODULES],
         include_path=[SOURCE],
         build_dir=os.path.join(BUILD, "cython"),
         compiler_directives={

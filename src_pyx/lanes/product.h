@@ -28,7 +28,7 @@ static inline long vectors_in(long n) { return (n + VL - 1) / VL; }
 
 /* C[0:rows, 0:nv vectors] = init + A·B. `step` is the distance of A's successive k: 1, or TILE_ROWS when packed. */
 INLINE void tile(const int rows, const int nv, const int packed_a, long K, const real *A, long lda, const real *B,
-                 const real *init, long ldi, real *C, long ldc, const char *next) {
+                 const real *init, long ldi, real *C, long ldc, const char *next, long next_step) {
     vec c[TILE_ROWS][TILE_VECTORS];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < nv; j++) c[i][j] = vload(init + i * ldi + j * VL);
@@ -41,23 +41,23 @@ INLINE void tile(const int rows, const int nv, const int packed_a, long K, const
             UNROLL for (int j = 0; j < nv; j++) c[i][j] += a * b[j];
         }
         B += nv * VL;
-        next += 64;
+        next += next_step;
     }
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < nv; j++) vstore(C + i * ldc + j * VL, c[i][j]);
 }
 
 typedef void (*tile_function)(long K, const real *A, long lda, const real *B, const real *init, long ldi, real *C,
-                              long ldc, const char *next);
+                              long ldc, const char *next, long next_step);
 
 #define TILE(rows, nv)                                                                                                 \
     static void tile_##rows##_##nv(long K, const real *A, long lda, const real *B, const real *init, long ldi,         \
-                                   real *C, long ldc, const char *next) {                                              \
-        tile(rows, nv, 0, K, A, lda, B, init, ldi, C, ldc, next);                                                      \
+                                   real *C, long ldc, const char *next, long next_step) {                              \
+        tile(rows, nv, 0, K, A, lda, B, init, ldi, C, ldc, next, next_step);                                           \
     }                                                                                                                  \
     static void packed_tile_##rows##_##nv(long K, const real *A, long lda, const real *B, const real *init, long ldi,  \
-                                          real *C, long ldc, const char *next) {                                       \
-        tile(rows, nv, 1, K, A, lda, B, init, ldi, C, ldc, next);                                                      \
+                                          real *C, long ldc, const char *next, long next_step) {                       \
+        tile(rows, nv, 1, K, A, lda, B, init, ldi, C, ldc, next, next_step);                                           \
     }
 #define TILES(nv) TILE(1, nv) TILE(2, nv) TILE(3, nv) TILE(4, nv) TILE(5, nv) TILE(6, nv)
 #define TILE_NAMES(prefix, nv)                                                                                         \
@@ -167,16 +167,17 @@ static void product_panel(const rc_packed *B, int block, long p, long M, const r
     const char *next = (const char *)(P + nv * VL * B->K);
     const real *init = from == RC_FROM_ZERO ? zeros : from == RC_FROM_BIAS ? packed_bias(B, block) + begin : C + begin;
     long ldi = from == RC_FROM_C ? ldc : 0;
-    for (long m = 0, rows, done = 0; m < M; m += rows, done++) { /* the first tiles fetch the next panel */
+    /* Each tile fetches its share of the next panel, which has nv·K vectors. */
+    long step = lmin(nv * VL * (long)sizeof(real) / ((M + TILE_ROWS - 1) / TILE_ROWS), 64);
+    for (long m = 0, rows; m < M; m += rows, next += step * B->K) {
         rows = tile_rows(M - m);
-        const char *fetch = done < nv ? next + done * B->K * 64 : (const char *)P;
         real *c = C + m * ldc + begin;
         tile_function f = tiles[nv - 1][rows - 1];
-        f(B->part_K[0], A + m * lda + B->part_at[0], lda, P, init + m * ldi, ldi, c, ldc, fetch);
+        f(B->part_K[0], A + m * lda + B->part_at[0], lda, P, init + m * ldi, ldi, c, ldc, next, step);
         const real *q = P;
         for (int i = 1; i < B->parts; i++) {
             q += B->part_K[i - 1] * nv * VL;
-            f(B->part_K[i], A + m * lda + B->part_at[i], lda, q, c, ldc, c, ldc, fetch);
+            f(B->part_K[i], A + m * lda + B->part_at[i], lda, q, c, ldc, c, ldc, (const char *)P, 0);
         }
     }
 }
@@ -197,12 +198,15 @@ static void product(const rc_packed *B, long M, const void *A, long lda, int fro
 static long outer_scratch(long M) { return OUTER_DEPTH * (M + TILE_ROWS + TILE_WIDTH) + 64; }
 
 static void pack_rows_of_A(long M, long K, const real *A, long lda, const int64_t *rows, long first, real *P) {
-    for (long k = 0; k < K; k++) {
-        const real *a = A + (rows ? rows[first + k] : first + k) * lda;
-        real *q = P + k * TILE_ROWS;
-        long m = 0;
-        for (; m + TILE_ROWS <= M; m += TILE_ROWS, q += K * TILE_ROWS) memcpy(q, a + m, TILE_ROWS * sizeof(real));
-        for (long i = 0; m + i < M; i++) q[i] = a[m + i];
+    for (long k0 = 0; k0 < K; k0 += 16) { /* a few rows at a time: reads stay in cache, writes are whole lines */
+        long k1 = lmin(k0 + 16, K), m = 0;
+        real *q = P;
+        for (; m + TILE_ROWS <= M; m += TILE_ROWS, q += K * TILE_ROWS)
+            for (long k = k0; k < k1; k++)
+                memcpy(q + k * TILE_ROWS, A + (rows ? rows[first + k] : first + k) * lda + m, TILE_ROWS * sizeof(real));
+        for (long k = k0; k < k1; k++)
+            for (long i = 0; m + i < M; i++)
+                q[k * TILE_ROWS + i] = A[(rows ? rows[first + k] : first + k) * lda + m + i];
     }
 }
 
@@ -249,14 +253,17 @@ static void outer(long M, long N, long K, const void *A, long lda, const int64_t
                 tile_function f = packed_tiles[nv - 1][rows - 1];
                 const real *a = PA + m * depth;
                 real *c = C + m * ldc + begin;
+                if (from_c)
+                    for (long i = 0; i < lmin(TILE_ROWS, M - m - rows); i++) /* the next tile of C */
+                        for (long j = 0; j < nv; j++) PREFETCH(c + (rows + i) * ldc + j * VL);
                 if (columns == width) {
-                    f(depth, a, 0, PB, from_c ? c : zeros, from_c ? ldc : 0, c, ldc, (const char *)a);
+                    f(depth, a, 0, PB, from_c ? c : zeros, from_c ? ldc : 0, c, ldc, (const char *)a, 0);
                     continue;
                 }
                 real edge[TILE_ROWS * TILE_WIDTH] = {0}; /* the rows of C are not padded: finish them by hand */
                 if (from_c)
                     for (long i = 0; i < rows; i++) memcpy(edge + i * width, c + i * ldc, columns * sizeof(real));
-                f(depth, a, 0, PB, edge, width, edge, width, (const char *)a);
+                f(depth, a, 0, PB, edge, width, edge, width, (const char *)a, 0);
                 for (long i = 0; i < rows; i++) memcpy(c + i * ldc, edge + i * width, columns * sizeof(real));
             }
         }

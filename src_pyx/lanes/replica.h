@@ -19,7 +19,7 @@ static void replica_product(const void *theta, long K, long N, long panel_from, 
             rows = tile_rows(M - m);
             tiles[nv - 1][rows - 1](K, (const real *)A + m * lda, lda, P, from == RC_FROM_C ? c + m * ldc : zeros,
                                     from == RC_FROM_C ? ldc : 0, c + m * ldc, ldc,
-                                    done < nv ? next + done * K * 64 : (const char *)P);
+                                    done < nv ? next + done * K * 64 : (const char *)P, 64);
         }
     }
 }
@@ -158,8 +158,8 @@ static void sdlm_update(const rc_sdlm *rule, const rc_matrix *w, long panel_from
             const long rows = lmin(TILE_ROWS, M - m), place = begin * M + m * width;
             real *theta = (real *)w->theta + place, *D = (real *)w->D + place, *v = (real *)w->v + place;
             tile_function f = packed_tiles[nv - 1][rows - 1];
-            f(K, PA + m * K, 0, PB, zeros, 0, g, width, (const char *)theta);
-            f(K, PA2 + m * K, 0, PB2, zeros, 0, c, width, (const char *)v);
+            f(K, PA + m * K, 0, PB, zeros, 0, g, width, (const char *)theta, 64);
+            f(K, PA2 + m * K, 0, PB2, zeros, 0, c, width, (const char *)v, 64);
             vec squares = D == v ? sdlm_numbers(&r, 1, rows * width, g, c, theta, D, v)
                                  : sdlm_numbers(&r, 0, rows * width, g, c, theta, D, v);
             if (columns < width) squares = clear_pads(rows, columns, width, theta);

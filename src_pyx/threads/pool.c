@@ -19,8 +19,11 @@ const char *rnncore_pool_kind(void) { return "none"; }
  * the parallel parts of one training step, shorter than anything a person would notice. */
 #define SPINS 4000
 
+/* A caller offers work to a worker; the worker takes it, or the caller takes the offer back when all tasks are done
+ * without it: a worker that the system has not woken yet is never waited for. */
+enum { IDLE, OFFERED, WORKING };
 typedef struct {
-    _Alignas(64) atomic_int busy; /* set by the caller, cleared by the worker when its share is done */
+    _Alignas(64) atomic_int state;
     atomic_int asleep;
 } worker_slot;
 
@@ -51,16 +54,19 @@ static void work(void) {
 static void *worker(void *argument) {
     worker_slot *slot = argument;
     for (;;) {
-        for (int i = 0; i < SPINS && !atomic_load_explicit(&slot->busy, memory_order_acquire); i++) pause_briefly();
-        if (!atomic_load(&slot->busy)) {
+        for (int i = 0; i < SPINS && atomic_load_explicit(&slot->state, memory_order_acquire) != OFFERED; i++)
+            pause_briefly();
+        if (atomic_load(&slot->state) != OFFERED) {
             pthread_mutex_lock(&lock);
             atomic_store(&slot->asleep, 1);
-            while (!atomic_load(&slot->busy)) pthread_cond_wait(&wake, &lock);
+            while (atomic_load(&slot->state) != OFFERED) pthread_cond_wait(&wake, &lock);
             atomic_store(&slot->asleep, 0);
             pthread_mutex_unlock(&lock);
         }
+        int offered = OFFERED;
+        if (!atomic_compare_exchange_strong(&slot->state, &offered, WORKING)) continue;
         work();
-        atomic_store_explicit(&slot->busy, 0, memory_order_release);
+        atomic_store_explicit(&slot->state, IDLE, memory_order_release);
     }
     return 0;
 }
@@ -70,7 +76,7 @@ static void forget_workers(void) { /* in the child of a fork only the forking th
     pthread_mutex_init(&lock, 0);
     pthread_cond_init(&wake, 0);
     for (int i = 0; i < worker_count; i++) {
-        atomic_store(&slots[i].busy, 0);
+        atomic_store(&slots[i].state, IDLE);
         atomic_store(&slots[i].asleep, 0);
     }
     worker_count = 0;
@@ -104,7 +110,7 @@ void rnncore_pool_run(void (*task)(void *arg, int index), void *arg, int tasks, 
     job.tasks = tasks;
     atomic_store(&job.next, 0);
     for (int i = 0; i < helpers; i++) {
-        atomic_store(&slots[i].busy, 1);
+        atomic_store(&slots[i].state, OFFERED);
         sleepers += atomic_load(&slots[i].asleep);
     }
     if (sleepers) {
@@ -113,9 +119,12 @@ void rnncore_pool_run(void (*task)(void *arg, int index), void *arg, int tasks, 
         pthread_mutex_unlock(&lock);
     }
     work();
-    for (int i = 0; i < helpers; i++)
-        for (int spins = 0; atomic_load_explicit(&slots[i].busy, memory_order_acquire); spins++)
+    for (int i = 0; i < helpers; i++) {
+        int offered = OFFERED;
+        if (atomic_compare_exchange_strong(&slots[i].state, &offered, IDLE)) continue;
+        for (int spins = 0; atomic_load_explicit(&slots[i].state, memory_order_acquire) == WORKING; spins++)
             spins < SPINS ? pause_briefly() : (void)sched_yield();
+    }
     pthread_mutex_unlock(&in_use);
 }
 const char *rnncore_pool_kind(void) { return "pthreads"; }

@@ -1,0 +1,105 @@
+"""rnncore's side of every comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bench import weights
+from bench.shapes import Shape
+from bench.weights import Arrays
+
+
+def has_cell(cell: str) -> bool:
+    """Whether rnncore knows the cell yet; says so when it does not."""
+    try:
+        from rnncore import CELLS
+    except ImportError as error:
+        raise SystemExit(
+            f"bench: rnncore cannot be imported ({error}): pip install -e . first, or --peers-only"
+        ) from None
+    if cell in CELLS:
+        return True
+    print(f"note: {cell} is left out (rnncore.CELLS has {', '.join(CELLS)})")
+    return False
+
+
+def _assign(params: Mapping[str, np.ndarray], start: Arrays) -> None:
+    """Write weights by the last part of their names."""
+    missing = set(start)
+    for name, view in params.items():
+        key = name.rpartition(".")[2]
+        view[...] = start[key].reshape(view.shape)
+        missing.discard(key)
+    if missing:
+        raise KeyError(f"rnncore has no parameter named {sorted(missing)}; it has {sorted(params)}")
+
+
+def _by_key(views: Mapping[str, np.ndarray]) -> Arrays:
+    return {name.rpartition(".")[2]: np.array(view) for name, view in views.items()}
+
+
+def network(
+    cell: str, shape: Shape, dtype: str, outputs: int, learning_rate: float, threads: int, optimizer: str = "sgd"
+) -> tuple[Any, Any]:
+    """One layer with a softmax head, and its optimizer."""
+    import rnncore as rc
+
+    layer = rc.Recurrent(cell, input_size=shape.D, hidden_size=shape.H, dtype=dtype, n_threads=threads)
+    net = rc.Network(layer, head=rc.Softmax(outputs), readout="every")
+    return net, rc.OPTIMIZERS[optimizer](learning_rate=learning_rate)
+
+
+class Step:
+    """`Network.train_step`: layer + softmax head + SGD; the input needs no gradient."""
+
+    name = "rnncore"
+
+    def __init__(
+        self,
+        cell: str,
+        shape: Shape,
+        dtype: str,
+        outputs: int,
+        learning_rate: float,
+        threads: int,
+        optimizer: str = "sgd",
+    ) -> None:
+        self.net, self.optimizer = network(cell, shape, dtype, outputs, learning_rate, threads, optimizer)
+        _assign(self.net.params, weights.initial(cell, shape, dtype, outputs))
+        self.x = weights.inputs(shape, dtype)
+        self.targets = weights.targets(shape, outputs)
+        self.loss = 0.0
+
+    def call(self) -> None:
+        self.loss = self.net.train_step(self.x, self.targets, self.optimizer)
+
+    def results(self) -> Arrays:
+        return {**_by_key(self.net.params), "loss": np.asarray(self.loss)}
+
+
+class Layer:
+    """`Recurrent.forward` + `backward` with dX; the weights count as changed before every call."""
+
+    name = "rnncore"
+
+    def __init__(self, cell: str, shape: Shape, dtype: str, threads: int, lengths: np.ndarray | None = None) -> None:
+        import rnncore as rc
+
+        self.layer = rc.Recurrent(cell, input_size=shape.D, hidden_size=shape.H, dtype=dtype, n_threads=threads)
+        _assign(self.layer.params, weights.initial(cell, shape, dtype))
+        self.x = weights.inputs(shape, dtype)
+        self.dy = weights.output_gradient(shape, dtype)
+        self.lengths = lengths
+        self.layer.zero_grad()
+        self.y: Any = None
+        self.dx: Any = None
+
+    def call(self) -> None:
+        self.y, _ = self.layer.forward(self.x, lengths=self.lengths)
+        self.dx, _ = self.layer.backward(self.dy)
+
+    def results(self) -> Arrays:
+        return {**_by_key(self.layer.grads), "y": self.y, "dx": self.dx}

@@ -1,0 +1,89 @@
+"""The command ``rnncore``: train, evaluate, predict, info, config.
+
+Exit status: 0 on success, 2 for input that cannot be used (one line on standard error says why), 130 after Ctrl-C with
+what was learned saved, 1 for a bug in rnncore.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from rnncore.cli.status import BAD_INPUT, BUG, INTERRUPTED
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with the arguments `argv` (those of the process without) and return its exit status."""
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has said its line, or printed its help
+        return stop.code if isinstance(stop.code, int) else BAD_INPUT
+    from rnncore.training import DivergenceWarning
+
+    command = f"rnncore {options.command}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of others would only confuse
+            warnings.simplefilter("always", DivergenceWarning)
+            warnings.showwarning = lambda message, *rest, **more: _say(command, f"warning: {message}")
+            return options.run(options) or 0
+    except KeyboardInterrupt:
+        _say(command, "interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough, as with | head
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (so that the interpreter's last flush finds an open file)
+        return 0
+    except (ValueError, TypeError, OSError) as error:
+        _say(command, _describe(error))
+        return BAD_INPUT
+    except MemoryError:
+        _say(command, "not enough memory; try a smaller model or batch")
+        return BAD_INPUT
+    except Exception as error:
+        if os.environ.get("RNNCORE_TRACEBACK"):
+            raise
+        _say(
+            command,
+            f"internal error, please report it: {type(error).__name__}: {error} (RNNCORE_TRACEBACK=1 shows more)",
+        )
+        return BUG
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def _say(command: str, message: str) -> None:
+    print(f"{command}: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from rnncore.cli import apply, show, train
+
+    parser = _Parser(prog="rnncore", description="Train recurrent neural networks on a CPU, fast.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"rnncore {_version()}")
+    commands: Any = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (train, apply, show):
+        module.add_commands(commands)
+    return parser
+
+
+def _version() -> str:
+    import rnncore
+
+    return rnncore.__version__

@@ -1,0 +1,103 @@
+"""``rnncore evaluate`` and ``rnncore predict``: a model file put to work."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from rnncore.data import iter_rows, read_tagged
+from rnncore.files import load, write_atomically
+
+__all__ = ["add_commands"]
+
+_SENTENCES_AT_ONCE = 512
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``evaluate`` and ``predict`` to the command's parsers."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a model on tagged words",
+        description="Count the words that a model tags right.",
+        allow_abbrev=False,
+    )
+    evaluate.add_argument("model", metavar="MODEL", help="a model file")
+    evaluate.add_argument("data", metavar="DATA", help="lines of 'word TAB label'; - is standard input")
+    evaluate.add_argument("--report", metavar="FILE.json", help="write the results")
+    evaluate.set_defaults(run=run_evaluate)
+
+    predict = commands.add_parser(
+        "predict",
+        help="tag words",
+        description="Tag words: every line comes back with a tab and the predicted label at its end.",
+        allow_abbrev=False,
+    )
+    predict.add_argument("model", metavar="MODEL", help="a model file")
+    predict.add_argument(
+        "data",
+        nargs="?",
+        default="-",
+        metavar="DATA",
+        help="one word per line, blank line between sentences (default: standard input)",
+    )
+    predict.add_argument("--out", metavar="FILE", help="where to write (default: standard output)")
+    predict.set_defaults(run=run_predict)
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    """Print the accuracy of a model on a file, and write it as a report."""
+    from rnncore.cli.train import check_target
+
+    if options.report:
+        check_target(options.report, force=True)
+    tagger = load(options.model)
+    sentences, tags = read_tagged(options.data)
+    correct, total = tagger.count_correct(sentences, tags)
+    print(f"test     accuracy {correct / total:.4f} ({correct:,} of {total:,} words right)")
+    if options.report:
+        report = {
+            "task": "tag",
+            "model": options.model,
+            "data": options.data,
+            "n_test": len(sentences),
+            "test_accuracy": correct / total,
+            "test_correct": correct,
+            "test_total": total,
+        }
+        write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def run_predict(options: argparse.Namespace) -> None:
+    """Tag a file sentence by sentence; columns after the word are kept."""
+    from rnncore.cli.train import check_target
+
+    if options.out:
+        check_target(options.out, force=True)
+    tagger = load(options.model)
+    pieces = _tagged(tagger, options.data)
+    if options.out:
+        write_atomically(options.out, "".join(pieces).encode())
+        return
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+
+def _tagged(tagger: Any, path: str) -> Iterator[str]:
+    """Yield the tagged text, some sentences at a time; one by one where a person types them."""
+    sentences = iter_rows(path)
+    n = 1 if os.fspath(path) == "-" and sys.stdin.isatty() else _SENTENCES_AT_ONCE
+    while chunk := list(islice(sentences, n)):
+        labels = tagger.predict([[row[0] for row in rows] for rows in chunk])
+        lines = []
+        for rows, predicted in zip(chunk, labels, strict=True):
+            lines += ["\t".join((*row, str(label))) for row, label in zip(rows, predicted, strict=True)]
+            lines.append("")
+        yield "\n".join([*lines, ""])

@@ -1,0 +1,48 @@
+"""``rnncore info`` and ``rnncore config``: what is in a model file, and what rnncore runs on."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+from rnncore.files import read_header
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``info`` and ``config`` to the command's parsers."""
+    info = commands.add_parser("info", help="tell what is in a model file", allow_abbrev=False)
+    info.add_argument("model", metavar="MODEL", help="a model file")
+    info.set_defaults(run=run_info)
+    config = commands.add_parser("config", help="tell what rnncore runs on, for bug reports", allow_abbrev=False)
+    config.set_defaults(run=run_config)
+
+
+def run_info(options: argparse.Namespace) -> None:
+    """Print kind, version, vocabulary, labels, settings and weights of a model file."""
+    header = read_header(options.model)
+    arrays: dict[str, list[int]] = header["arrays"]
+    print(f"{header['kind']}, written by rnncore {header.get('version')} (format {header['format']})")
+    encoder = header.get("encoder", {})
+    if "tokens" in encoder:
+        print(f"known words: {len(encoder['tokens']):,}")
+    if "classes" in header:
+        print(f"labels ({len(header['classes'])}): {' '.join(map(str, header['classes']))}")
+    if header.get("history"):
+        last = header["history"][-1]
+        print(f"trained for {len(header['history'])} epochs, loss {last['loss']:.4f}")
+    print("settings:")
+    for name, value in header.get("settings", {}).items():
+        print(f"  {name} = {value!r}")
+    print(f"weights ({sum(map(math.prod, arrays.values())):,}):")
+    for name, shape in sorted(arrays.items()):
+        print(f"  {name} {tuple(shape)}")
+
+
+def run_config(options: argparse.Namespace) -> None:
+    """Print what `rnncore.show_config` has to say."""
+    import rnncore
+
+    rnncore.show_config()

@@ -1,0 +1,5 @@
+"""The exit statuses of the command."""
+
+BUG = 1
+BAD_INPUT = 2
+INTERRUPTED = 130

@@ -1,0 +1,171 @@
+"""Reading tagged sentences from files: one word per line, a blank line between sentences.
+
+A line is ``word TAB label``, or blanks in place of the tab. Line ends may be CRLF, the text may start with a byte-order
+mark and be compressed with gzip. Every complaint names the file and the line.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+__all__ = ["DataError", "iter_rows", "read_tagged", "read_words"]
+
+Row = list[str]
+_BLANKS = " \t\r\n\v\f"
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message says where, what was expected and what came."""
+
+
+def read_tagged(path: str | os.PathLike[str]) -> tuple[list[list[str]], list[list[str]]]:
+    r"""Read sentences and their tags.
+
+    Parameters
+    ----------
+    path : str or path
+        A file of ``word TAB label`` lines (or blanks), plain or gzip, UTF-8; ``-`` is standard input.
+
+    Returns
+    -------
+    (sentences, tags) : lists of lists of str
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, is not UTF-8, has a line of other than two fields or holds no sentence.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "two.txt")
+    >>> with open(path, "w") as file:
+    ...     _ = file.write("news\tB-NEWSTYPE\nplease O\n\nhello O\n")
+    >>> read_tagged(path)
+    ([['news', 'please'], ['hello']], [['B-NEWSTYPE', 'O'], ['O']])
+    """
+    sentences, tags = [], []
+    for rows in iter_rows(path, n_fields=2):
+        sentences.append([row[0] for row in rows])
+        tags.append([row[1] for row in rows])
+    if not sentences:
+        raise DataError(f"{_name(path)} holds no sentences: expected lines of 'word TAB label'")
+    return sentences, tags
+
+
+def read_words(path: str | os.PathLike[str]) -> list[list[Row]]:
+    """Read sentences to be tagged: the word is the first field of a line, further fields are kept.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or is not UTF-8.
+    """
+    return list(iter_rows(path))
+
+
+def iter_rows(path: str | os.PathLike[str], n_fields: int | None = None) -> Iterator[list[Row]]:
+    """Yield sentence after sentence as lists of the fields of their lines, without holding the file in memory.
+
+    Parameters
+    ----------
+    path : str or path
+        Plain or gzip, UTF-8; ``-`` is standard input.
+    n_fields : int, optional
+        How many fields each line must have (any number from 1 without).
+
+    Raises
+    ------
+    DataError
+        As `read_tagged`, with the line's number.
+    """
+    name = _name(path)
+    sentence: list[Row] = []
+    number = 0
+    with _opened(path) as stream:
+        try:
+            for number, line in enumerate(stream, start=1):
+                fields = _fields(line, number, name)
+                if not fields:
+                    if sentence:
+                        yield sentence
+                        sentence = []
+                    continue
+                if len(fields) != (n_fields or len(fields)) or "" in fields:
+                    raise DataError(_wrong_fields(fields, name, number, n_fields))
+                sentence.append(fields)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{name}, after line {number}: the gzip data are damaged or cut off ({error})") from None
+        except OSError as error:
+            raise DataError(f"{name}, after line {number}: cannot be read ({error.strerror or error})") from None
+    if sentence:
+        yield sentence
+
+
+def _fields(line: bytes, number: int, name: str) -> Row:
+    if number == 1:
+        line = line.removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = line.decode("utf-8").strip(_BLANKS)
+    except UnicodeDecodeError as error:
+        hint = "; UTF-16? save it as UTF-8" if line[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise DataError(
+            f"{name}, line {number}: not UTF-8 text (byte 0x{line[error.start]:02x} at column {error.start + 1}){hint}"
+        ) from None
+    if "\0" in text:
+        raise DataError(f"{name}, line {number}: a zero byte; expected text, not a binary file")
+    if "\t" in text:
+        return [field.strip(_BLANKS) for field in text.split("\t")]
+    return [field for field in text.split(" ") if field]
+
+
+def _wrong_fields(fields: Row, name: str, number: int, n_fields: int | None) -> str:
+    expected = "a word and its label, 'word TAB label'" if n_fields == 2 else "a word first"
+    shown = " ".join(fields)
+    shown = shown if len(shown) <= 40 else shown[:40] + "…"
+    if "" in fields:
+        return f"{name}, line {number}: an empty field; expected {expected}, got {shown!r}"
+    count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+    return f"{name}, line {number}: expected {expected}, got {count}: {shown!r}"
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    if os.fspath(path) == "-":
+        yield _unzipped(sys.stdin.buffer)
+        return
+    try:
+        raw = open(path, "rb")  # noqa: SIM115 (errors of opening apart from those of reading)
+    except OSError as error:
+        raise DataError(_cannot_open(path, error)) from None
+    except ValueError as error:  # a zero byte in the name
+        raise DataError(f"{_name(path)!r}: {error}") from None
+    with raw:
+        yield _unzipped(raw)
+
+
+def _unzipped(raw: BinaryIO) -> BinaryIO:
+    """Look at the first two bytes, not at the name: gzip or plain."""
+    buffered = raw if hasattr(raw, "peek") else io.BufferedReader(raw)  # type: ignore[type-var]
+    return gzip.GzipFile(fileobj=buffered) if buffered.peek(2)[:2] == b"\x1f\x8b" else buffered  # type: ignore
+
+
+def _cannot_open(path: str | os.PathLike[str], error: OSError) -> str:
+    name = _name(path)
+    if error.errno == errno.EISDIR or os.path.isdir(path):
+        return f"{name} is a folder; expected a file"
+    if error.errno == errno.ENOENT:
+        return f"{name}: no such file"
+    return f"{name}: cannot be read ({error.strerror or error})"
+
+
+def _name(path: str | os.PathLike[str]) -> str:
+    return "standard input" if os.fspath(path) == "-" else os.fspath(path)

@@ -1,0 +1,7 @@
+"""Estimators after scikit-learn's conventions: encode, build, train, decode, save."""
+
+from __future__ import annotations
+
+from rnncore.estimators.tagger import SequenceTagger
+
+__all__ = ["SequenceTagger"]

@@ -1,0 +1,203 @@
+"""Model files: weights as `.safetensors`, everything else as JSON under one key of its metadata. No pickle.
+
+A file is written to a temporary neighbour, flushed to the disk and renamed, so a crash or a full disk leaves the old
+file as it was. It is checked on reading: format, version, checksum, names, shapes; anything else than a sound model
+ends in one `ModelFileError` that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import zlib
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "FORMAT_VERSION",
+    "KINDS",
+    "ModelFileError",
+    "load",
+    "read_header",
+    "read_model",
+    "save",
+    "write_atomically",
+    "write_model",
+]
+
+FORMAT_VERSION = 1
+_KEY = "rnncore"  # one metadata key: several would come out in random order
+
+# kind in the file: the module with the class of that name
+KINDS = {"SequenceTagger": "rnncore.estimators.tagger"}
+
+
+class ModelFileError(ValueError):
+    """A file that is not a sound model file; the message says why."""
+
+
+def save(estimator: Any, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator to a model file.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    path : str or path
+        By custom it ends in ``.safetensors``. An existing file is replaced in one step.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; an existing one is then as it was.
+    """
+    header, arrays = estimator._to_model()
+    write_model(path, type(estimator).__name__, header, arrays)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read the estimator back that `save` wrote: same settings, same predictions bit for bit.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ModelFileError
+        If it is not a model file, is damaged or was written by a newer rnncore.
+    """
+    header, arrays = read_model(path)
+    kind = header["kind"]
+    if kind not in KINDS:
+        raise ModelFileError(
+            f"{_name(path)}: holds a model of unknown kind {_shorten(kind)}; known: {', '.join(KINDS)}"
+        )
+    estimator_class = getattr(import_module(KINDS[kind]), kind)
+    try:
+        return estimator_class._from_model(header, arrays)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, MemoryError) as error:
+        what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else str(error)
+        raise ModelFileError(f"{_name(path)}: its parts do not fit together ({_shorten(what)})") from error
+
+
+def write_model(path: str | os.PathLike[str], kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write `arrays` and `header` (anything JSON can hold) to `path` atomically."""
+    from safetensors.numpy import save as serialize
+
+    import rnncore
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    header = {"format": FORMAT_VERSION, "kind": kind, "version": getattr(rnncore, "__version__", "0"), **header}
+    header["checksum"] = _checksum(header, arrays)
+    text = json.dumps(header)
+    write_atomically(path, serialize(arrays, metadata={_KEY: text}))
+
+
+def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read and check a model file; return its header and its arrays.
+
+    Raises
+    ------
+    OSError, ModelFileError
+        As `load`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    name = _name(path)
+    with open(path, "rb"):  # the usual errors for a file that is missing, a folder or closed to us
+        pass
+    try:
+        with safe_open(os.fspath(path), framework="np") as file:
+            metadata = file.metadata() or {}
+            if _KEY not in metadata:
+                raise ModelFileError(f"{name}: a safetensors file, but not one that rnncore wrote")
+            header = _parse(metadata[_KEY], name)
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{name}: not a model file, or cut off or damaged ({_shorten(str(error))})") from None
+    expected = header.pop("checksum", None)
+    if expected != _checksum(header, arrays):
+        raise ModelFileError(f"{name}: damaged or altered since it was written (the checksum is wrong)")
+    return header, arrays
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read and check a model file; return what it says of itself, and its arrays' names and shapes as ``"arrays"``."""
+    header, arrays = read_model(path)
+    header["arrays"] = {name: list(array.shape) for name, array in arrays.items()}
+    return header
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{name}: its header is damaged ({_shorten(str(error))})") from None
+    if not isinstance(header, dict) or not isinstance(header.get("kind"), str):
+        raise ModelFileError(f"{name}: its header is damaged (no kind of model in it)")
+    version = header.get("format")
+    if not isinstance(version, int) or version < 1:
+        raise ModelFileError(f"{name}: its header is damaged (format {_shorten(repr(version))})")
+    if version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{name}: written by a newer rnncore ({_shorten(str(header.get('version')))}, format {version}); "
+            f"this one reads formats up to {FORMAT_VERSION}: upgrade with pip install -U rnncore"
+        )
+    return header
+
+
+def _checksum(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> int:
+    """CRC-32 of everything in the file: against damage, not against forgery (nothing in a file is ever executed)."""
+    text = json.dumps(header, sort_keys=True)
+    crc = zlib.crc32(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        crc = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), crc)
+        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
+    return crc
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file whole or not at all: to a temporary neighbour, flushed to the disk, renamed."""
+    path = os.path.realpath(os.fspath(path))  # through a link, to the file it names
+    folder = os.path.dirname(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder; expected the name of a file")
+    temporary = os.path.join(folder, f".{os.path.basename(path)[:100]}.{secrets.token_hex(4)}.tmp")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(temporary, os.stat(path).st_mode & 0o7777)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the renaming itself last; not every system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _name(path: str | os.PathLike[str]) -> str:
+    return os.fspath(path)
+
+
+def _shorten(text: str, limit: int = 120) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,282 @@
+"""The training loop all estimators share: minibatches, validation, early stopping, progress, interruption.
+
+A minibatch costs the loop a few microseconds of Python: the order of a whole epoch is drawn at once, and a batch is
+gathered from flat arrays by one table of positions.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from rnncore.encoders import Sequences
+
+__all__ = ["DivergenceWarning", "Trainer", "generator", "minibatches", "predict"]
+
+# How many minibatches are sorted by length together: more makes a batch's lengths more equal (fewer and fuller time
+# steps), fewer leaves the batches more random.
+_POOL = 8
+_STEPS_BETWEEN_COPIES = 64  # of the weights to fall back to when the loss is not finite
+_TOKENS_IN_A_PREDICTION = 8192
+
+
+class DivergenceWarning(RuntimeWarning):
+    """Training met a loss that is not finite and stopped; the last sound weights were kept."""
+
+
+def generator(random_state: Any) -> np.random.Generator:
+    """Make a generator from a seed, None, a `Generator` or a `RandomState`."""
+    if isinstance(random_state, np.random.RandomState):
+        random_state = random_state.randint(2**31 - 1)
+    return np.random.default_rng(random_state)
+
+
+def minibatches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield index arrays that visit every sequence once: shuffled, sequences of similar length together.
+
+    Parameters
+    ----------
+    lengths : (S,) int array
+    batch_size : int
+        Sequences in a batch; one may be smaller.
+    rng : numpy.random.Generator
+
+    Examples
+    --------
+    >>> [sorted(rows.tolist()) for rows in minibatches(np.array([3, 3, 3]), 3, np.random.default_rng(0))]
+    [[0, 1, 2]]
+    """
+    order = rng.permutation(len(lengths))
+    pool = np.arange(len(order)) // (batch_size * _POOL)
+    order = order[np.lexsort((-lengths[order], pool))]
+    for start in rng.permutation(np.arange(0, len(order), batch_size)).tolist():
+        yield order[start : start + batch_size]
+
+
+class Trainer:
+    """Trains a network in place, epoch by epoch.
+
+    Parameters
+    ----------
+    network : Network
+    optimizer : optimizer
+    data : Sequences
+        With targets.
+    batch_size, max_epochs : int
+    rng : numpy.random.Generator
+        Draws the order of the sequences and what `corrupt` needs.
+    corrupt : callable, optional
+        ``corrupt(x, rng)`` returns the inputs of one epoch (word dropout); `x` itself must stay as it is.
+    validate : callable, optional
+        Measures the network after each epoch: a dict with at least ``val_score`` (higher is better) and ``val_loss``
+        (which breaks ties). Training stops after `n_iter_no_change` epochs without a better one, and ends with the
+        weights of the best.
+    callbacks : sequence of callables
+        Called with the record of each epoch; one that returns true stops training.
+    progress : bool
+        Show a bar on standard error: loss, tokens per second, time left.
+    unit : str
+        What a time step is called in the bar.
+
+    Attributes
+    ----------
+    history : list of dict
+        One record for each complete epoch: epoch, loss, seconds, and what `validate` measured.
+    stopped : str or None
+        Why training ended: None (all epochs done), "early", "callback", "interrupted" (Ctrl-C, after the minibatch at
+        hand) or "diverged" (a loss that is not finite: the last sound weights are back, and a `DivergenceWarning`
+        names epoch and batch).
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        optimizer: Any,
+        data: Sequences,
+        *,
+        batch_size: int,
+        max_epochs: int,
+        rng: np.random.Generator,
+        corrupt: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+        validate: Callable[[], dict[str, float]] | None = None,
+        n_iter_no_change: int = 10,
+        callbacks: Sequence[Callable[[dict[str, Any]], Any]] = (),
+        progress: bool = False,
+        unit: str = "word",
+    ) -> None:
+        self.network = network
+        self.optimizer = optimizer
+        self.data = data
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.rng = rng
+        self.corrupt = corrupt
+        self.validate = validate
+        self.n_iter_no_change = n_iter_no_change
+        self.callbacks = callbacks
+        self.progress = progress
+        self.unit = unit
+        self.history: list[dict[str, Any]] = []
+        self.stopped: str | None = None
+        self._sound = network.theta.copy()  # weights that gave a finite loss, or the first ones
+        self._best: tuple[tuple[float, float], int, np.ndarray] | None = None
+
+    def run(self) -> Trainer:
+        """Train until done, stopped or interrupted."""
+        with _deferred_interrupt() as interrupted, _bar(self) as bar:
+            for epoch in range(1, self.max_epochs + 1):
+                record = self._epoch(epoch, interrupted, bar)
+                if self.stopped:
+                    break
+                if self.validate is not None:
+                    record.update(self.validate())
+                    self._compare(record)
+                self.optimizer.end_epoch(record.get("val_loss", record["loss"]))
+                self.history.append(record)
+                answers = [callback(record) for callback in self.callbacks]
+                if any(answers):
+                    self.stopped = self.stopped or "callback"
+                if interrupted:
+                    self.stopped = "interrupted"
+                if self.stopped:
+                    break
+        if self._best is not None:
+            self.network.theta[:] = self._best[2]
+        return self
+
+    def _epoch(self, epoch: int, interrupted: list[int], bar: Any) -> dict[str, Any]:
+        data, lengths, targets = self.data, self.data.lengths, self.data.y
+        assert targets is not None
+        network, optimizer = self.network, self.optimizer
+        started = time.perf_counter()
+        inputs = data.x if self.corrupt is None else self.corrupt(data.x, self.rng)
+        total, done = 0.0, 0
+        for batch, rows in enumerate(minibatches(lengths, self.batch_size, self.rng)):
+            at = data.positions(rows)
+            batch_lengths = lengths.take(rows)
+            before = network.theta.copy() if batch % _STEPS_BETWEEN_COPIES == 0 else None
+            try:
+                loss = network.train_step(inputs.take(at, axis=0), targets.take(at), optimizer, lengths=batch_lengths)
+            except FloatingPointError:  # a gradient that cannot be clipped
+                loss = math.nan
+            if not math.isfinite(loss):
+                self._diverged("the loss or its gradient was not finite", epoch, batch + 1)
+                break
+            if before is not None:
+                self._sound = before
+            n_tokens = int(batch_lengths.sum())
+            total += loss * n_tokens
+            done += n_tokens
+            if bar is not None:
+                bar.advance(n_tokens, total / done, epoch)
+            if interrupted:
+                self.stopped = "interrupted"
+                break
+        if not np.isfinite(network.theta).all():  # a finite loss, then a gradient that was not
+            self._diverged("a weight was not finite any more", epoch, batch + 1)
+        return {"epoch": epoch, "loss": total / max(done, 1), "seconds": time.perf_counter() - started}
+
+    def _diverged(self, what: str, epoch: int, batch: int) -> None:
+        self.stopped = "diverged"
+        self.network.theta[:] = self._sound
+        n_batches = -(-len(self.data) // self.batch_size)
+        warnings.warn(
+            f"{what} in epoch {epoch}, batch {batch} of {n_batches}; training stopped and the last "
+            "sound weights were kept. Lower learning_rate, or set clip_norm (try 1.0)",
+            DivergenceWarning,
+            stacklevel=4,
+        )
+
+    def _compare(self, record: dict[str, Any]) -> None:
+        """Keep the weights of the best epoch; stop when there was none for too long."""
+        merit = (record["val_score"], -record.get("val_loss", 0.0))
+        if self._best is None or merit > self._best[0]:
+            self._best = (merit, record["epoch"], self.network.theta.copy())
+        elif record["epoch"] - self._best[1] >= self.n_iter_no_change:
+            self.stopped = "early"
+
+
+def predict(network: Any, data: Sequences, n_outputs: int) -> np.ndarray:
+    """Run the network over all sequences; return its outputs, (N, n_outputs), in the order of `data`."""
+    outputs = np.empty((len(data.x), n_outputs), dtype=network.theta.dtype)
+    order = np.argsort(-data.lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = int(data.lengths[order[start]])
+        rows = order[start : start + max(1, _TOKENS_IN_A_PREDICTION // longest)]
+        start += len(rows)
+        at = data.positions(rows)
+        lengths = data.lengths[rows]
+        real = np.arange(longest)[:, None] < lengths
+        outputs[at[real]] = network.predict(data.x.take(at, axis=0), lengths=lengths)[real]
+    return outputs
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[list[int]]:
+    """Collect Ctrl-C in a list instead of raising it; a second one raises at once.
+
+    Outside of the main thread, or where someone else handles the signal, nothing changes.
+    """
+    seen: list[int] = []
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or previous is not signal.default_int_handler:
+        yield seen
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class _Bar:
+    """A tqdm bar that is bothered ten times a second at most."""
+
+    def __init__(self, bar: Any, max_epochs: int) -> None:
+        self._bar = bar
+        self._max_epochs = max_epochs
+        self._waiting = 0
+        self._next = 0.0
+
+    def advance(self, n_tokens: int, loss: float, epoch: int) -> None:
+        self._waiting += n_tokens
+        now = time.perf_counter()
+        if now >= self._next:
+            self._next = now + 0.1
+            self._bar.set_postfix_str(f"epoch {epoch}/{self._max_epochs}, loss {loss:.4f}", refresh=False)
+            self.flush()
+
+    def flush(self) -> None:
+        self._bar.update(self._waiting)
+        self._waiting = 0
+
+
+@contextmanager
+def _bar(trainer: Trainer) -> Iterator[_Bar | None]:
+    if not trainer.progress:
+        yield None
+        return
+    from tqdm import tqdm  # only who wants a bar pays for it
+
+    total = trainer.max_epochs * len(trainer.data.x)
+    with tqdm(total=total, unit=f" {trainer.unit}s", unit_scale=True, desc="training", dynamic_ncols=True) as bar:
+        wrapped = _Bar(bar, trainer.max_epochs)
+        yield wrapped
+        wrapped.flush()
+        if trainer.history:
+            bar.set_postfix_str(f"loss {trainer.history[-1]['loss']:.4f}")

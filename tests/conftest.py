@@ -1,0 +1,28 @@
+"""Shared by all tests: the data that is not ours, and how hypothesis behaves."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Few examples, always the same ones: the suite runs on every change, on small machines.
+settings.register_profile("suite", max_examples=15, deadline=None, derandomize=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+@pytest.fixture(scope="session")
+def data():
+    """A function from a file's name to its path in the folder $RNNCORE_DATA; the test is skipped without the file."""
+    folder = os.environ.get("RNNCORE_DATA", "")
+
+    def find(name: str) -> Path:
+        path = Path(folder) / name
+        if folder and path.is_file():
+            return path
+        message = f"{name} is not in the folder $RNNCORE_DATA ({folder or 'not set'}); the README says where to get it"
+        if os.environ.get("RNNCORE_REQUIRE_DATA") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+
+    return find

@@ -1,0 +1,389 @@
+"""Recurrent networks once more, written as plainly as possible: what the engine has to agree with.
+
+Plain NumPy in float64, one sequence and one time step at a time. A new cell needs one `step` here (see `elman`) and
+its entry in `CELLS`; time, directions, depth, ragged lengths, readouts, heads and losses are shared.
+
+Everything also runs on complex numbers, which gives derivatives without subtraction (`derivative`): move one input by
+1e-30·i and read the answer off the imaginary part. It also makes "treat this as a constant" one word: `np.real`.
+`test_reference.py` holds all of this against PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+# ----------------------------------------------------------------------------------------------------- activations
+
+
+def relu(z):
+    return np.where(np.real(z) > 0, z, 0)
+
+
+def leaky_relu(z, slope=0.01):
+    return np.where(np.real(z) > 0, z, slope * z)
+
+
+def clipped_relu(z, top=6.0):
+    return np.where(np.real(z) < top, relu(z), top)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def identity(z):
+    return z
+
+
+ACTIVATIONS: dict[str, Callable] = {
+    "tanh": np.tanh,
+    "sigmoid": sigmoid,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "clipped_relu": clipped_relu,
+    "identity": identity,
+}
+
+# ----------------------------------------------------------------------------------------------------------- cells
+# A step takes one time step's input x (D,), the state before it (a tuple of (H,) arrays, the output first) and the mask
+# of the recurrent dropout, and returns the state after it. `net` has the activation and the cell's options.
+
+
+def elman(net, p, x, state, mask):
+    """h' = f(x·W_xh + (mask*h)·W_hh + b_h)"""
+    (h,) = state
+    return (net.f(x @ p["W_xh"] + (mask * h) @ p["W_hh"] + p["b_h"]),)
+
+
+def lstm(net, p, x, state, mask):
+    """c' = f*c + i*g, h' = o*tanh(c'), with peepholes to c and c', and the variants of Greff et al."""
+    (h, c), variant = state, net.option("variant")
+    i, f, g, o = np.split(x @ p["W_xh"] + (mask * h) @ p["W_hh"] + p["b_h"], 4)
+    i = 1 if variant == "NIG" else sigmoid(i + p["w_ci"] * c if "w_ci" in p else i)
+    f = 1 if variant == "NFG" else sigmoid(f + p["w_cf"] * c if "w_cf" in p else f)
+    c = (1 - i if variant == "CIFG" else f) * c + i * (g if variant == "NIAF" else np.tanh(g))
+    o = 1 if variant == "NOG" else sigmoid(o + p["w_co"] * c if "w_co" in p else o)
+    return o * (c if variant == "NOAF" else np.tanh(c)), c
+
+
+def gru(net, p, x, state, mask):
+    """h' = (1-z)*n + z*h, n = tanh(x·W_n + b_n + r*((mask*h)·U_n + b_hn)): the reset gate after the product"""
+    (h,) = state
+    r, z, n = np.split(x @ p["W_xh"] + p["b_h"], 3)
+    by_h = np.split((mask * h) @ p["W_hh"], 3)
+    r, z = sigmoid(r + by_h[0]), sigmoid(z + by_h[1])
+    n = np.tanh(n + r * (by_h[2] + p["b_hn"]))
+    return ((1 - z) * n + z * h,)
+
+
+@dataclass(frozen=True)
+class Cell:
+    step: Callable
+    gates: int
+    num_states: int = 1
+
+
+CELLS = {"elman": Cell(elman, gates=1), "lstm": Cell(lstm, gates=4, num_states=2), "gru": Cell(gru, gates=3)}
+
+
+def own_vectors(net) -> list[str]:
+    """Names of a cell's further parameters of H numbers."""
+    if net.cell == "lstm" and net.option("peepholes"):
+        return ["w_ci", "w_cf", "w_co"]
+    return ["b_hn"] if net.cell == "gru" else []
+
+
+# ------------------------------------------------------------------------------------------- depth, directions and time
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One `rc.Recurrent`: sizes and combinators, no numbers."""
+
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    direction: str = "fwd"  # "fwd", "reverse", or both: "concat", "sum"
+    activation: str = "tanh"
+    cell: str = "elman"
+    truncate: int | None = None
+    cell_options: tuple[tuple[str, object], ...] = ()
+
+    def option(self, name: str, default=None):
+        return dict(self.cell_options).get(name, default)
+
+    def f(self, z):
+        """The activation; an option of its own is its second argument."""
+        own = [value for name, value in self.cell_options if name in ("leaky_slope", "clip_at")]
+        return ACTIVATIONS[self.activation](z, *own)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        return {"fwd": ("fwd",), "reverse": ("bwd",)}.get(self.direction, ("fwd", "bwd"))
+
+    @property
+    def output_size(self) -> int:
+        return self.hidden_size * (2 if self.direction == "concat" else 1)
+
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        return self.num_layers * len(self.directions), self.hidden_size
+
+    def options(self) -> dict:
+        """The same network in the words of `rc.Recurrent`."""
+        words: dict = {"cell": self.cell, "input_size": self.input_size, "hidden_size": self.hidden_size}
+        words |= {"num_layers": self.num_layers, "activation": self.activation, "truncate": self.truncate}
+        if self.direction == "reverse":
+            words["reverse"] = True
+        elif self.direction != "fwd":
+            words |= {"bidirectional": True, "merge": self.direction}
+        return words | dict(self.cell_options)
+
+    def random_params(self, rng: np.random.Generator, scale: float = 0.5) -> Arrays:
+        params, inputs, H, GH = {}, self.input_size, self.hidden_size, CELLS[self.cell].gates * self.hidden_size
+        for layer in range(self.num_layers):
+            shapes = {"W_xh": (inputs, GH), "W_hh": (H, GH), "b_h": (GH,), **dict.fromkeys(own_vectors(self), (H,))}
+            for way in self.directions:
+                for name, shape in shapes.items():
+                    params[f"layers.{layer}.{way}.{name}"] = scale * rng.standard_normal(shape)
+            inputs = self.output_size
+        return params
+
+
+def as_dense(x: np.ndarray, size: int) -> np.ndarray:
+    """Ids (T, B) become one-hot rows, bags of ids (T, B, F) sums of one-hot rows (-1: none); dense x stays."""
+    x = np.asarray(x)
+    if not np.issubdtype(x.dtype, np.integer):
+        return x
+    rows = np.vstack([np.eye(size), np.zeros(size)])  # the last row is what -1 finds
+    return rows[x] if x.ndim == 2 else rows[x].sum(axis=2)
+
+
+def walk(net, p, xs, start, masks, earlier=None):
+    """The states of one sequence, the initial one first: a list of tuples.
+
+    `earlier`: states whose derivatives stand for those of the states handed from step to step (see `forward`).
+    """
+    states = [start]
+    for t, (x, mask) in enumerate(zip(xs, masks, strict=True)):
+        before = states[-1]
+        if earlier is not None:
+            before = tuple(np.real(s) + 1j * np.imag(e) for s, e in zip(before, earlier[t], strict=True))
+        states.append(CELLS[net.cell].step(net, p, x, before, mask))
+    return states
+
+
+def forward(net: Stack, params: Mapping, x, state=None, lengths=None, masks: Mapping | None = None):
+    """Outputs (T, B, F), zero after a sequence's end, and final states, each (layers·directions, B, H).
+
+    `masks`: what dropout multiplies with, any of "input" (T, B, D), "output" (T, B, F), ("between", layer) (T, B, F)
+    and ("recurrent", layer·directions + direction) (T, B, H).
+
+    With `truncate=h` the numbers are the same ones, but a derivative passes from one step to the next at most h - 1
+    times on its way to an output. That takes h runs: in the first one the states handed on are constants, in each later
+    one they have the derivatives of the run before.
+    """
+    dtype = np.result_type(np.asarray(x), *params.values(), *(state or ()), float)
+    if net.truncate is None:
+        return one_run(net, params, x, state, lengths, masks, dtype, None)[:2]
+    earlier = None
+    for _ in range(net.truncate):
+        y, final, earlier = one_run(net, params, x, state, lengths, masks, complex, earlier or {})
+    if dtype.kind != "c":
+        y, final = np.real(y), tuple(np.real(s) for s in final)
+    return y, final
+
+
+def one_run(net: Stack, params: Mapping, x, state, lengths, masks, dtype, earlier):
+    masks = masks or {}
+    x = as_dense(x, net.input_size) * masks.get("input", 1.0)
+    T, B = x.shape[:2]
+    lengths = [T] * B if lengths is None else lengths
+    count, H = net.state_shape
+    start = [np.zeros((count, B, H))] * CELLS[net.cell].num_states if state is None else state
+    final = tuple(np.zeros((count, B, H), dtype) for _ in start)
+    history = {}
+    for layer in range(net.num_layers):
+        outputs = []
+        for way in net.directions:
+            k = layer * len(net.directions) + net.directions.index(way)
+            p = {name: params[f"layers.{layer}.{way}.{name}"] for name in own_names(params, layer, way)}
+            mask = masks.get(("recurrent", k), np.ones((T, B, H)))
+            y = np.zeros((T, B, H), dtype)
+            for b in range(B):
+                times = list(range(lengths[b]))[:: -1 if way == "bwd" else 1]
+                begin = tuple(s[k, b] for s in start)
+                constant = [tuple(np.zeros(H) for _ in begin)] * len(times)
+                ghosts = None if earlier is None else earlier.get((k, b), constant)
+                states = walk(net, p, x[times, b], begin, mask[times, b], ghosts)
+                history[k, b] = states
+                y[times, b] = [s[0] for s in states[1:]]
+                for whole, mine in zip(final, states[-1], strict=True):
+                    whole[k, b] = mine
+            outputs.append(y)
+        x = sum(outputs) if net.direction == "sum" else np.concatenate(outputs, axis=2)
+        if layer < net.num_layers - 1:
+            x = x * masks.get(("between", layer), 1.0)
+    return x * masks.get("output", 1.0), final, history
+
+
+def own_names(params: Mapping, layer: int, way: str) -> list[str]:
+    at = f"layers.{layer}.{way}."
+    return [name.removeprefix(at) for name in params if name.startswith(at)]
+
+
+# ------------------------------------------------------------------------------------------------ readouts and heads
+
+
+def read_out(net: Stack, readout: str, y, final, lengths, output_mask=None) -> np.ndarray:
+    """What the head sees: (T, B, F) for "every", else (B, F).
+
+    "last" is each direction's own final state: a forward layer's at the sequence's end, a reverse one's at its first
+    step; dropout of outputs falls on it as on the output of that step.
+    """
+    if readout == "every":
+        return y
+    if readout == "last":
+        H, parts = net.hidden_size, []
+        for d, way in enumerate(net.directions):
+            part = final[0][d - len(net.directions)]
+            if output_mask is not None:
+                steps = [0] * len(lengths) if way == "bwd" else [n - 1 for n in lengths]
+                units = slice(d * H, d * H + H) if net.direction == "concat" else slice(None)
+                part = part * output_mask[steps, range(len(lengths)), units]
+            parts.append(part)
+        return sum(parts) if net.direction == "sum" else np.concatenate(parts, axis=1)
+    valid = [y[:n, b] for b, n in enumerate(lengths)]
+    if readout == "mean":
+        return np.array([rows.mean(axis=0) for rows in valid])
+    winners = [np.real(rows).argmax(axis=0) for rows in valid]
+    return np.array([rows[w, np.arange(len(w))] for rows, w in zip(valid, winners, strict=True)])
+
+
+@dataclass(frozen=True)
+class Head:
+    """A projection to K numbers and a loss. `options` are the head's own: class_weight, label_smoothing."""
+
+    kind: str  # "softmax", "squared", "sigmoid"
+    K: int
+    options: dict = field(default_factory=dict)
+
+    def make(self, rc):
+        name = {"softmax": "Softmax", "squared": "SquaredError", "sigmoid": "SigmoidCrossEntropy"}[self.kind]
+        return getattr(rc, name)(self.K, **self.options)
+
+    def random_params(self, rng: np.random.Generator, inputs: int, scale: float = 0.5) -> Arrays:
+        weight = scale * rng.standard_normal((inputs, self.K))
+        return {"head.W_hy": weight, "head.b_y": scale * rng.standard_normal(self.K)}
+
+    def random_targets(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        if self.kind == "softmax":
+            return rng.integers(0, self.K, shape)
+        return rng.random((*shape, self.K)) if self.kind == "sigmoid" else rng.standard_normal((*shape, self.K))
+
+
+def log_softmax(z):
+    z = z - np.real(z).max(axis=-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+
+
+def softmax_loss(z, targets, class_weight=None, label_smoothing=0.0):
+    """Mean over the targets that are not -1, each one counted with its class's weight; z (N, K), targets (N,)."""
+    K = z.shape[1]
+    weight = np.ones(K) if class_weight is None else np.asarray(class_weight)
+    loss, total = 0.0, 0.0
+    for row, target in zip(log_softmax(z), targets, strict=True):
+        if target == -1:
+            continue
+        wanted = (1 - label_smoothing) * np.eye(K)[target] + label_smoothing / K
+        loss = loss - (wanted * weight * row).sum()
+        total += weight[target]
+    return loss / total
+
+
+def squared_loss(z, targets):
+    return ((z - targets) ** 2).sum() / len(z)
+
+
+def sigmoid_loss(z, targets):
+    """-t·log(σ(z)) - (1-t)·log(1-σ(z)), summed over K, mean over tokens."""
+    big = np.where(np.real(z) > 0, z, 0)
+    return (big - z * targets + np.log(np.exp(-big) + np.exp(z - big))).sum() / len(z)
+
+
+LOSSES: dict[str, Callable] = {"softmax": softmax_loss, "squared": squared_loss, "sigmoid": sigmoid_loss}
+
+
+def embed(x: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Rows of the table for ids (T, B), sums of rows for bags (T, B, F)."""
+    return as_dense(x, len(table)) @ table
+
+
+def scores(net: Stack, readout: str, params: Mapping, x, lengths=None, state=None, masks=None):
+    """The head's projection before its link function, and the final states."""
+    T, B = np.shape(x)[:2]
+    lengths = [T] * B if lengths is None else lengths
+    if "embedding.E" in params:
+        x = embed(x, params["embedding.E"])
+    y, final = forward(net, params, x, state, lengths, masks)
+    seen = read_out(net, readout, y, final, lengths, (masks or {}).get("output"))
+    return seen @ params["head.W_hy"] + params["head.b_y"], final
+
+
+def loss(net: Stack, head: Head, readout: str, params: Mapping, x, targets, lengths=None, state=None, masks=None):
+    """The network's loss, a number (complex where an input is)."""
+    z, _ = scores(net, readout, params, x, lengths, state, masks)
+    if readout == "every":  # only what lies within a sequence counts
+        T, B = np.shape(x)[:2]
+        lengths = [T] * B if lengths is None else lengths
+        valid = np.arange(T)[:, None] < np.asarray(lengths)
+        z, targets = z[valid], np.asarray(targets)[valid]
+    return LOSSES[head.kind](z, targets, **head.options)
+
+
+def link(kind: str, z):
+    """From scores to what `predict` returns."""
+    return {"softmax": lambda: np.exp(log_softmax(z)), "sigmoid": lambda: sigmoid(z), "squared": lambda: z}[kind]()
+
+
+# ------------------------------------------------------------------------------------------------------ derivatives
+
+
+def derivative(f: Callable[[Arrays], complex], arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """df/da for every number of every array, by complex step: good to the last digits, no step size to choose."""
+    tiny = 1e-30
+    result = {}
+    for name, array in arrays.items():
+        result[name] = np.zeros(array.shape)
+        for i in np.ndindex(array.shape):
+            moved = array.astype(complex)
+            moved[i] += 1j * tiny
+            result[name][i] = np.imag(f({**arrays, name: moved})) / tiny
+    return result
+
+
+def central_differences(f: Callable[[], float], array: np.ndarray, step: float = 1e-5) -> np.ndarray:
+    """df/da for every number of an array that f reads, by moving it in place; for functions that know only reals."""
+    result = np.zeros(array.shape)
+    for i in np.ndindex(array.shape):
+        before = array[i]
+        array[i] = before + step
+        above = f()
+        array[i] = before - step
+        below = f()
+        array[i] = before
+        result[i] = (above - below) / (2 * step)
+    return result
+
+
+def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest difference, in units of the largest wanted number."""
+    got, wanted = np.asarray(got), np.asarray(wanted)
+    assert got.shape == wanted.shape, f"shape {got.shape}, wanted {wanted.shape}"
+    scale = np.abs(wanted).max(initial=0.0)
+    return float(np.abs(got - wanted).max(initial=0.0) / (scale if scale > 1e-12 else 1.0))

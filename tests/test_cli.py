@@ -1,0 +1,276 @@
+"""The command line: what it prints, what it leaves, and one clear line for everything that goes wrong."""
+
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rnncore.cli import main
+from rnncore.datasets import news_requests
+
+QUICK = ["--set", "hidden_size=8", "--set", "max_epochs=2"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tagged(here):
+    sentences, tags = news_requests(60)
+    text = "\n".join(
+        "".join(f"{word}\t{tag}\n" for word, tag in zip(*pair, strict=True))
+        for pair in zip(sentences, tags, strict=True)
+    )
+    (here / "data.txt").write_text(text)
+    return here / "data.txt"
+
+
+@pytest.fixture
+def model(tagged):
+    assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
+    return "tag.safetensors"
+
+
+def one_line(capsys, *words):
+    out, err = capsys.readouterr()
+    assert err.endswith("\n") and err.count("\n") == 1, err
+    assert err.startswith("rnncore")
+    for word in words:
+        assert word in err, err
+    return out
+
+
+def test_train_without_a_file(here, capsys):
+    assert main(["train", "--report", "report.json", *QUICK]) == 0
+    out, err = capsys.readouterr()
+    assert "sample" in out and "800 sentences" in out and "accuracy" in out and "tag.safetensors" in out
+    assert "loss" in err
+    report = json.loads((here / "report.json").read_text())
+    assert report["task"] == "tag" and (report["n_train"], report["n_test"]) == (800, 200)
+    assert len(report["history"]) == 2 and report["fit_seconds"] > 0 and report["version"]
+    assert report["settings"]["hidden_size"] == 8
+    for part in ("train", "test"):
+        assert report[f"{part}_accuracy"] == report[f"{part}_correct"] / report[f"{part}_total"]
+    assert report["train_total"] + report["test_total"] == sum(map(len, news_requests()[0]))
+
+
+def test_train_and_use(tagged, capsys):
+    assert main(["train", "data.txt", "--test", "data.txt", "--out", "m", "--quiet", "--report", "r.json", *QUICK]) == 0
+    assert capsys.readouterr() == ("", "")
+    report = json.loads((tagged.parent / "r.json").read_text())
+    assert report["test_correct"] == report["train_correct"]
+    assert main(["evaluate", "m", "data.txt", "--report", "e.json"]) == 0
+    assert f"{report['test_correct']:,} of" in capsys.readouterr().out
+    assert json.loads((tagged.parent / "e.json").read_text())["test_accuracy"] == report["test_accuracy"]
+    assert main(["info", "m"]) == 0
+    assert "hidden_size = 8" in capsys.readouterr().out
+
+
+def test_same_seed_same_file(tagged, model):
+    first = (tagged.parent / model).read_bytes()
+    assert main(["train", "data.txt", "--quiet", "--out", "second", *QUICK]) == 0
+    assert main(["train", "data.txt", "--quiet", "--out", "third", "--seed", "1", *QUICK]) == 0
+    weights = [(tagged.parent / name).read_bytes()[-4000:] for name in ("second", "third")]
+    assert first[-4000:] == weights[0] != weights[1]
+
+
+def test_predict(tagged, model, capsys, monkeypatch):
+    text = "top\nnews\tx\ty\n\nhéllo B-X\n"
+    (tagged.parent / "words").write_text(text, encoding="utf-8")
+    assert main(["predict", model, "words"]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [row[:-1] for row in rows] == [["top"], ["news", "x", "y"], [], ["héllo", "B-X"], []]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert main(["predict", model, "--out", "tagged"]) == 0
+    assert capsys.readouterr().out == "" and (tagged.parent / "tagged").read_text(encoding="utf-8") == out
+
+
+def test_reads_gzip(tagged, model):
+    (tagged.parent / "data.gz").write_bytes(gzip.compress(tagged.read_bytes()))
+    assert main(["evaluate", model, "data.gz"]) == 0
+
+
+def test_config(capsys):
+    assert main(["config"]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_version_and_help(capsys):
+    for arguments in (["--version"], ["--help"], ["train", "--help"], ["predict", "--help"]):
+        assert main(arguments) == 0
+        assert capsys.readouterr().out.strip()
+
+
+def test_settings_are_read(tagged):
+    settings = [
+        "hidden_size=6",
+        "bidirectional=false",
+        "embedding_size=none",
+        "schedule=cosine",
+        "class_weight={'O': 0.5}",
+    ]
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    assert (
+        main(
+            [
+                "train",
+                "data.txt",
+                "--quiet",
+                "--report",
+                "r.json",
+                "--threads",
+                "1",
+                "--set",
+                "max-epochs=1",
+                *arguments,
+            ]
+        )
+        == 0
+    )
+    used = json.loads((tagged.parent / "r.json").read_text())["settings"]
+    assert (used["hidden_size"], used["bidirectional"], used["embedding_size"]) == (6, False, None)
+    assert (used["schedule"], used["n_threads"], used["max_epochs"]) == ("cosine", 1, 1)
+    assert used["class_weight"]["items"] == [["O", 0.5]]
+
+
+def test_test_fraction_zero_trains_on_everything(tagged):
+    assert main(["train", "data.txt", "--quiet", "--test-fraction", "0", "--report", "r.json", *QUICK]) == 0
+    report = json.loads((tagged.parent / "r.json").read_text())
+    assert report["n_train"] == 60 and report["n_test"] == 0 and report["test_accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["COMMAND"]),
+        (["dance"], ["dance"]),
+        (["train", "--task", "lm"], ["lm"]),
+        (["train", "data.txt", "more"], ["more"]),
+        (["train", "data.txt", "--test", "data.txt", "--test-fraction", "0.1"], ["not allowed with"]),
+        (["train", "data.txt", "--test-fraction", "1"], ["from 0 to less than 1"]),
+        (["train", "data.txt", "--test-fraction", "nan"], ["from 0 to less than 1"]),
+        (["train", "data.txt", "--test-fraction", "half"], ["from 0 to less than 1", "half"]),
+        (["train", "data.txt", "--seed", "-1"], ["from 0 on"]),
+        (["train", "data.txt", "--threads", "0"], ["from 1 on"]),
+        (["train", "missing.txt"], ["missing.txt", "no such file"]),
+        (["train", "."], ["is a folder"]),
+        (["train", "data.txt", "--test", "missing.txt"], ["missing.txt"]),
+        (["train", "data.txt", "--out", "."], ["is a folder"]),
+        (["train", "data.txt", "--out", "no/where"], ["no folder"]),
+        (["train", "data.txt", "--report", "no/where"], ["no folder"]),
+        (["train", "data.txt", "--set", "hidden_size"], ["KEY=VALUE"]),
+        (["train", "data.txt", "--set", "hiden_size=8"], ["hiden_size", "hidden_size"]),
+        (["train", "data.txt", "--set", "zzz=8"], ["zzz", "known:"]),
+        (["train", "data.txt", "--set", "hidden_size=-3"], ["hidden_size"]),
+        (["train", "data.txt", "--set", "hidden_size=((((("], ["hidden_size"]),
+        (["train", "data.txt", "--set", "head=crf"], ["not there yet"]),
+        (["train", "data.txt", "--set", "cell=tree"], ["tree"]),
+        (["train", "bad.txt"], ["bad.txt, line 2", "word TAB label"]),
+        (["train", "empty.txt"], ["no sentences"]),
+        (["train", "one.txt"], ["one sentence"]),
+        (["evaluate", "missing", "data.txt"], ["missing", "No such file"]),
+        (["evaluate", ".", "data.txt"], ["directory"]),
+        (["evaluate", "data.txt", "data.txt"], ["not a model file"]),
+        (["predict", "data.txt"], ["not a model file"]),
+        (["info", "empty.txt"], ["not a model file"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_one_clear_line(tagged, capsys, arguments, words):
+    (tagged.parent / "bad.txt").write_text("a O\nb\n")
+    (tagged.parent / "empty.txt").write_text("")
+    (tagged.parent / "one.txt").write_text("a O\n")
+    before = sorted(os.listdir())
+    assert main(arguments) == 2
+    one_line(capsys, *words)
+    assert sorted(os.listdir()) == before
+
+
+def test_does_not_overwrite(tagged, model, capsys):
+    before = (tagged.parent / model).read_bytes()
+    assert main(["train", "data.txt", "--quiet", *QUICK]) == 2
+    one_line(capsys, "exists already", "--force")
+    assert (tagged.parent / model).read_bytes() == before
+    assert main(["train", "data.txt", "--quiet", "--force", "--seed", "3", *QUICK]) == 0
+    assert (tagged.parent / model).read_bytes() != before
+
+
+def test_a_full_disk_leaves_the_old_file(tagged, model, capsys, monkeypatch):
+    before = (tagged.parent / model).read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["train", "data.txt", "--quiet", "--force", *QUICK]) == 2
+    one_line(capsys, "No space left")
+    assert (tagged.parent / model).read_bytes() == before
+
+
+def test_divergence_is_said(tagged, capsys):
+    assert (
+        main(["train", "data.txt", "--quiet", *QUICK, "--set", "learning_rate=1e38", "--set", "activation=relu"]) == 2
+    )
+    one_line(capsys, "warning", "epoch 1", "learning_rate")
+    assert os.path.exists("tag.safetensors")
+
+
+def test_internal_errors_have_no_traceback(capsys, monkeypatch):
+    def broken(options):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("rnncore.cli.show.run_config", broken)
+    assert main(["config"]) == 1
+    one_line(capsys, "internal error", "ZeroDivisionError")
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "rnncore", *arguments], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+def test_as_a_process(tagged):
+    done = run("train", "data.txt", *QUICK)
+    assert done.returncode == 0 and "saved" in done.stdout
+    done = run("train", "data.txt")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stdout == ""
+    done = run("predict", "tag.safetensors", input="news\nplease\n")
+    assert done.returncode == 0 and done.stdout.count("\n") == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_interrupt_saves_what_was_learned(tagged):
+    training = subprocess.Popen(
+        [sys.executable, "-m", "rnncore", "train", "data.txt", "--set", "max_epochs=1000000", "--set", "hidden_size=8"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        seen = training.stderr.read(200)  # the progress bar: training is under way
+        time.sleep(0.2)
+        training.send_signal(signal.SIGINT)
+        _, rest = training.communicate(timeout=60)
+    finally:
+        training.kill()
+    assert training.returncode == 130, seen + rest
+    assert "interrupted after" in rest and "Traceback" not in rest
+    assert main(["evaluate", "tag.safetensors", "data.txt"]) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes differ there")
+def test_a_reader_that_leaves_early(tagged, model):
+    command = f"{sys.executable} -m rnncore predict {model} data.txt | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""

@@ -1,0 +1,224 @@
+"""Reading tagged files, and turning sequences into numbers."""
+
+import gzip
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnncore.data import DataError, iter_rows, read_tagged, read_words
+from rnncore.encoders import (
+    FeatureEncoder,
+    LabelEncoder,
+    Sequences,
+    Vocabulary,
+    encoder_for,
+    encoder_from_json,
+    sequence_lengths,
+)
+from rnncore.training import minibatches
+
+TWO = ([["top", "news"], ["café"]], [["B-N", "I-N"], ["O"]])
+
+
+def written(tmp_path, content):
+    path = tmp_path / "data.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "top\tB-N\nnews\tI-N\n\ncafé\tO\n",
+        "top B-N\nnews   I-N\n\n\n\ncafé O",
+        "\n\r\n \ntop\tB-N\r\nnews\tI-N\r\n\t\r\ncafé\tO\r\n\r\n",
+        "\ufefftop\tB-N\nnews \t I-N  \n\n café\tO\n",
+        gzip.compress("top\tB-N\nnews\tI-N\n\ncafé\tO\n".encode()),
+        gzip.compress("\ufefftop\tB-N\r\nnews\tI-N\r\n\r\ncafé\tO\r\n".encode()),
+    ],
+    ids=["tabs", "blanks", "crlf", "bom", "gzip", "gzip-bom-crlf"],
+)
+def test_reads_every_form(tmp_path, content):
+    assert read_tagged(written(tmp_path, content)) == TWO
+
+
+def test_a_tab_keeps_blanks_within_a_word(tmp_path):
+    assert read_tagged(written(tmp_path, "new york\tB-X\n")) == ([["new york"]], [["B-X"]])
+
+
+def test_only_ascii_blanks_divide(tmp_path):
+    assert read_tagged(written(tmp_path, "a\u00a0b\u2028c O\n")) == ([["a\u00a0b\u2028c"]], [["O"]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no sentences"),
+        ("\n \n\r\n", "holds no sentences"),
+        ("a O\n\nb\n", "line 3: expected a word and its label, 'word TAB label', got 1 field: 'b'"),
+        ("a O\nb c d\n", "line 2: .* got 3 fields: 'b c d'"),
+        ("a\t\tO\n", "line 1: an empty field"),
+        ("\tO\n", "line 1: expected a word and its label"),
+        (b"a O\nb\xff O\n", r"line 2: not UTF-8 text \(byte 0xff at column 2\)"),
+        ("a O\n".encode("utf-16"), "line 1: not UTF-8 .*UTF-16"),
+        (b"a O\n\0\0\0\n", "line 2: a zero byte"),
+        (gzip.compress(b"a O\n" * 9999)[:-20], "damaged or cut off"),
+        (gzip.compress(b"a O\n" * 9999)[:-6] + b"123456", "damaged or cut off"),
+        (b"\x1f\x8bnot gzip at all", "damaged or cut off"),
+        ("x" * 1000 + "\n", "line 1: .* got 1 field: 'x{40}…'"),
+    ],
+)
+def test_complaints_name_the_line(tmp_path, content, message):
+    path = written(tmp_path, content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_tagged(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_complaints_about_paths(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_tagged(tmp_path / "missing")
+    with pytest.raises(DataError, match="is a folder"):
+        read_tagged(tmp_path)
+    with pytest.raises(DataError, match="null"):
+        read_tagged("a\0b")
+
+
+def test_reads_standard_input(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a O\n\nb X\n")))
+    assert read_tagged("-") == ([["a"], ["b"]], [["O"], ["X"]])
+
+
+def test_words_keep_their_columns(tmp_path):
+    assert read_words(written(tmp_path, "a\n\nb X Y\nc\n")) == [[["a"]], [["b", "X", "Y"], ["c"]]]
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_give_rows_or_a_complaint(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("fuzz") / "data.txt"
+    path.write_bytes(content)
+    try:
+        rows = list(iter_rows(path))
+    except DataError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(field for sentence in rows for row in sentence for field in row)
+
+
+def test_vocabulary_orders_by_frequency_and_folds():
+    vocabulary = Vocabulary().fit([["b", "A", "a", "10"], ["a", "7", "B", "c"]])
+    assert vocabulary.tokens == ["a", "b", "0", "c"]
+    assert vocabulary.encode([["C", "1984"], ["never", "A"]]).tolist() == [4, 3, 0, 1]
+    strict = Vocabulary(min_count=2, lowercase=False, fold_digits=False).fit([["A", "A", "a", "1"]])
+    assert strict.encode([["A", "a", "1"]]).tolist() == [1, 0, 0]
+
+
+def test_vocabulary_takes_integers():
+    vocabulary = Vocabulary().fit([np.array([5, 3]), [5]])
+    assert vocabulary.encode([[3, np.int16(5), 4]]).tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("token", [None, 1.5, ["a"], b"a"])
+def test_vocabulary_refuses_other_tokens(token):
+    with pytest.raises(DataError, match="strings or integers"):
+        Vocabulary().fit([["a"], ["b", token]])
+
+
+@pytest.mark.parametrize(
+    "encoder", [Vocabulary(2, False, False).fit([["ä", "ä", 3, 3]]), FeatureEncoder().fit([np.zeros((2, 3))])]
+)
+def test_encoders_come_back_from_json(encoder):
+    again = encoder_from_json(encoder.to_json())
+    assert type(again) is type(encoder) and again.to_json() == encoder.to_json()
+
+
+def test_encoder_follows_the_first_sequence():
+    assert isinstance(encoder_for([["a"]]), Vocabulary)
+    assert isinstance(encoder_for([[1, 2]]), Vocabulary)
+    assert isinstance(encoder_for([np.zeros((2, 3))]), FeatureEncoder)
+    assert isinstance(encoder_for([[[0.1, 0.2], [0.3, 0.4]]]), FeatureEncoder)
+    with pytest.raises(DataError, match="list of float"):
+        encoder_for([[0.1, 0.2]])
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((2, 4)), r"sequence 1: expected a \(T, 3\) array, got shape \(2, 4\)"),
+        (np.zeros(3), "got shape"),
+        (np.full((2, 3), np.nan), "sequence 1 holds NaN"),
+        ([[1, 2, 3], [4, 5]], "sequence 1: expected"),
+        ([["a", "b", "c"]], "sequence 1: expected"),
+    ],
+)
+def test_features_are_checked(bad, message):
+    encoder = FeatureEncoder().fit([np.zeros((2, 3))])
+    with pytest.raises(DataError, match=message):
+        encoder.encode([np.zeros((2, 3)), bad])
+
+
+def test_labels_are_sorted_and_checked():
+    labels = LabelEncoder().fit([np.array([3, 1]), [2]])
+    assert labels.classes == [1, 2, 3] and type(labels.classes[0]) is int
+    assert labels.encode([[4, 1]], unknown=-1).tolist() == [-1, 0]
+    with pytest.raises(DataError, match="label 4 was not in the training data; known labels: 1, 2, 3"):
+        labels.encode([[4]])
+    for mixed in ([["a", 1]], [[1.5]], [[None]]):
+        with pytest.raises(DataError, match="all strings or all integers"):
+            LabelEncoder().fit(mixed)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "message"),
+    [
+        ("abc", "list of sequences, got str"),
+        (3, "list of sequences, got int"),
+        (["a b", "c"], "list of lists, got a list of strings"),
+        ([["a"], 3], r"sentences\[1\] must be a sequence, got int"),
+        ([["a"], []], r"sentences\[1\] is empty"),
+    ],
+)
+def test_sequences_are_checked(sequences, message):
+    with pytest.raises(DataError, match=message):
+        sequence_lengths(sequences)
+
+
+def test_sequences_lie_end_to_end():
+    data = Sequences(np.array([1, 2, 3, 4, 5, 6]), np.array([0, 1, 0, 1, 0, 1]), np.array([1, 3, 2]))
+    at = data.positions(np.array([2, 1]))
+    assert at.shape == (3, 2)
+    assert data.x[at][:, 1].tolist() == [2, 3, 4] and data.x[at][:2, 0].tolist() == [5, 6]
+    part = data.select(np.array([2, 0]))
+    assert (part.x.tolist(), part.y.tolist(), part.lengths.tolist()) == ([5, 6, 1], [0, 1, 0], [2, 1])
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=60),
+    batch_size=st.integers(1, 70),
+    seed=st.integers(0, 9),
+)
+def test_minibatches_visit_everything_once(lengths, batch_size, seed):
+    batches = list(minibatches(np.array(lengths), batch_size, np.random.default_rng(seed)))
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    assert len(batches) == -(-len(lengths) // batch_size) and max(map(len, batches)) <= batch_size
+
+
+def test_minibatches_hold_similar_lengths():
+    lengths = np.random.default_rng(0).integers(1, 30, size=800)
+    spread = [np.ptp(lengths[rows]) for rows in minibatches(lengths, 16, np.random.default_rng(1))]
+    assert np.mean(spread) < 8  # about 26 for random batches
+
+
+def test_the_array_level_stays_light():
+    """Neither reading nor generating data, nor files, loads what only estimators and the progress bar need."""
+    code = (
+        "import sys, rnncore, rnncore.datasets, rnncore.files, rnncore.data; rnncore.load; rnncore.Network; "
+        "print([name for name in ('sklearn', 'tqdm', 'safetensors', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")

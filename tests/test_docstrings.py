@@ -1,0 +1,32 @@
+"""Every example in a docstring runs and prints what it says; every public name explains itself."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import rnncore as rc
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(rc.__path__, "rnncore.")
+    if module.name != "rnncore.__main__" and not module.name.startswith("rnncore._core")
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert not failed, f"{failed} examples in {name} failed: see the captured output"
+
+
+@pytest.mark.parametrize("name", [name for name in rc.__all__ if callable(getattr(rc, name))])
+def test_public_names_explain_themselves(name):
+    thing = getattr(rc, name)
+    assert inspect.getdoc(thing), f"rnncore.{name} has no docstring"
+    methods = inspect.getmembers(thing, inspect.isfunction) if inspect.isclass(thing) else []
+    silent = [method for method, code in methods if not method.startswith("_") and not inspect.getdoc(code)]
+    assert not silent, f"rnncore.{name}: no docstring at {', '.join(silent)}"

@@ -1,0 +1,167 @@
+"""The reference's networks as the engine's, and what several test files ask of them."""
+
+import numpy as np
+import reference as ref
+
+import rnncore as rc
+from rnncore._config import config
+
+BAG = 8  # the most symbols in a bag
+
+
+def fill(made, params) -> None:
+    """Write the reference's numbers into a layer or network; the names must be the same ones."""
+    assert set(made.params) == set(params)
+    for name, array in params.items():
+        assert made.params[name].shape == array.shape, name
+        made.params[name][...] = array
+
+
+def layer(net: ref.Stack, params=None, dtype="float64", **options):
+    made = rc.Recurrent(**net.options(), dtype=dtype, **options)
+    if params is not None:
+        fill(made, params)
+    return made
+
+
+def network(net: ref.Stack, head: ref.Head, readout="every", params=None, symbols=None, dtype="float64", **options):
+    """`symbols`: the number of rows of an embedding table in front of the layer."""
+    table = rc.Embedding(symbols, net.input_size) if symbols else None
+    inner = layer(net, dtype=dtype, **options)
+    made = rc.Network(inner, head=head.make(rc), readout=readout, embedding=table)
+    if params is not None:
+        fill(made, params)
+    return made
+
+
+def random_params(net: ref.Stack, head: ref.Head, rng, symbols=None) -> ref.Arrays:
+    params = net.random_params(rng) | head.random_params(rng, net.output_size)
+    if symbols:
+        params["embedding.E"] = 0.5 * rng.standard_normal((symbols, net.input_size))
+    return params
+
+
+def random_input(rng, kind: str, T: int, B: int, size: int) -> np.ndarray:
+    """`kind`: "dense" (T, B, size), "ids" (T, B) or "bags" (T, B, BAG) of symbols below `size`, some bags empty."""
+    if kind == "dense":
+        return rng.standard_normal((T, B, size))
+    if kind == "ids":
+        return rng.integers(0, size, (T, B))
+    symbols = rng.integers(0, size, (T, B, BAG))
+    return np.where(np.arange(BAG) < rng.integers(0, 4, (T, B, 1)), symbols, -1)
+
+
+def random_lengths(rng, T: int, B: int) -> np.ndarray:
+    """Between 1 and T, one of them T and, where there is a second one, one of them 1."""
+    lengths = rng.integers(1, T + 1, B)
+    lengths[rng.permutation(B)[:2]] = [T, 1][:B]
+    return lengths
+
+
+def random_state(rng, net: ref.Stack, B: int) -> tuple[np.ndarray, ...]:
+    count, H = net.state_shape
+    return tuple(0.5 * rng.standard_normal((count, B, H)) for _ in range(ref.CELLS[net.cell].num_states))
+
+
+def named_state(rng, net: ref.Stack, B: int) -> ref.Arrays:
+    """The same, with names to stand among parameters."""
+    return {f"state {i}": s for i, s in enumerate(random_state(rng, net, B))}
+
+
+def weighted_sum(net: ref.Stack, x, dy, dfinal, lengths=None, masks=None):
+    """What `backward(dy, dfinal)` is the gradient of, as a function of parameters, `named_state` and "x"."""
+
+    def of(arrays):
+        state = tuple(array for name, array in arrays.items() if name.startswith("state")) or None
+        y, final = ref.forward(net, arrays, arrays.get("x", x), state, lengths, masks)
+        return (y * dy).sum() + sum((s * w).sum() for s, w in zip(final, dfinal, strict=True))
+
+    return of
+
+
+class DropoutProbe:
+    """Reads off the factors the engine's dropout multiplies with, by linear networks of the same sizes and seeds.
+
+    Masks depend on counters and not on numbers, so a network whose outputs show its masks has those of any other one.
+    One kind of dropout at a time, dense input, at most two layers.
+    """
+
+    def __init__(self, net: ref.Stack, T: int, B: int, lengths=None, *, step: int = 7, **options):
+        self.net, self.shape, self.lengths, self.step = net, (T, B), lengths, step
+        self.options = options
+        linear = ref.Stack(net.input_size, net.hidden_size, net.num_layers, net.direction, "identity")
+        self.layer = layer(linear, **options)
+        self.ways = len(net.directions)
+        self.layer.theta[:] = 0
+
+    def masks(self) -> dict:
+        """In the words of `ref.forward`."""
+        D, F, top = self.net.input_size, self.net.output_size, self.net.num_layers - 1
+        if self.options.get("input_dropout"):
+            for above in range(1, top + 1):
+                self.layer.params[f"layers.{above}.{self.net.directions[0]}.W_xh"][0, 0] = 1
+            return {"input": self.inputs_of(0, D, np.ones((*self.shape, D)))}
+        if self.options.get("output_dropout"):
+            self.emit_ones(top)
+            return {"output": self.outputs()}
+        if self.options.get("dropout"):
+            self.emit_ones(0)
+            return {("between", 0): self.inputs_of(1, F)}
+        if self.options.get("recurrent_dropout"):
+            return {("recurrent", k): self.recurrent(k) for k in range(self.net.state_shape[0])}
+        return {}
+
+    def outputs(self, x=None, state=None) -> np.ndarray:
+        x = np.zeros((*self.shape, self.net.input_size)) if x is None else x
+        self.layer.dropout_step = self.step
+        return self.layer.forward(x, state=state, lengths=self.lengths, training=True)[0]
+
+    def emit_ones(self, at: int) -> None:
+        for way in self.net.directions:
+            self.layer.params[f"layers.{at}.{way}.b_h"][:] = 0.5 if self.net.direction == "sum" else 1
+
+    def inputs_of(self, at: int, size: int, x=None, state=None) -> np.ndarray:
+        """What reaches a layer, each input wired in turn to its first unit."""
+        seen = np.zeros((*self.shape, size))
+        weight = self.layer.params[f"layers.{at}.{self.net.directions[0]}.W_xh"]
+        for j in range(size):
+            weight[:] = 0
+            weight[j, 0] = 1
+            seen[:, :, j] = self.outputs(x, state)[:, :, 0]
+        weight[:] = 0
+        return seen
+
+    def recurrent(self, k: int) -> np.ndarray:
+        """From h' = 1 + mask*h with h = 1 at the start."""
+        net, H = self.net, self.net.hidden_size
+        at, way = k // self.ways, net.directions[k % self.ways]
+        bias, weight = (self.layer.params[f"layers.{at}.{way}.{name}"] for name in ("b_h", "W_hh"))
+        bias[:], weight[:] = 1, np.eye(H)
+        state = (np.ones((net.state_shape[0], self.shape[1], H)),)
+        above = at < net.num_layers - 1
+        y = self.inputs_of(at + 1, net.output_size, state=state) if above else self.outputs(state=state)
+        bias[:], weight[:] = 0, 0
+        if net.direction == "concat":
+            y = y[:, :, (k % self.ways) * H :][:, :, :H]
+        mask = np.ones_like(y)
+        for b in range(self.shape[1]):
+            times = list(range(self.shape[0] if self.lengths is None else self.lengths[b]))
+            times = times[::-1] if way == "bwd" else times
+            before = np.ones(H)
+            for t in times:
+                mask[t, b], before = (y[t, b] - 1) / before, y[t, b]
+        return mask
+
+
+def native_products() -> bool:
+    """Whether the engine's own kernels multiply: they promise bits, a BLAS promises a tolerance."""
+    return config()["products"].startswith("native")
+
+
+def assert_same_bits(one, other) -> None:
+    """Equal bits, or nearly equal numbers where a BLAS multiplies."""
+    if one is None or native_products():
+        np.testing.assert_array_equal(one, other)
+    else:
+        eps = np.finfo(np.asarray(one).dtype).eps
+        assert ref.relative_error(one, other) < 1e3 * eps
