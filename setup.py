@@ -37,10 +37,8 @@ if not PORTABLE:
 if X86_64:
     LEVELS |= {"v3": V3, "v4": V4}
 
-COMMON = [] if sys.platform == "win32" else ["-O2", "-fvisibility=hidden"]
+COMMON = [] if sys.platform == "win32" else ["-O2", "-fvisibility=hidden", "-g" if DEBUG or SANITIZE else "-g0"]
 LINK: list[str] = []
-if DEBUG or SANITIZE:
-    COMMON += ["-g"]
 if SANITIZE:
     COMMON += ["-fsanitize=address", "-fno-omit-frame-pointer"]
     LINK += ["-fsanitize=address"]
@@ -98,7 +96,8 @@ class BuildWithLibraries(build_ext):
         super().run()
 
 
-MODULES = ("lanes", "blas", "batch", "jobs", "stack", "head", "updates", "cxx_random", "replica")
+MODULES = ("lanes", "blas", "batch", "jobs", "stack", "crf", "skip", "head", "updates")
+MODULES += ("cxx_random", "replica_rows", "replica_passes", "replica")
 
 setup(
     options={"build": {"build_base": BUILD}},

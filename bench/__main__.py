@@ -35,6 +35,7 @@ COMMANDS = {
     "scaling": Command("scaling", "rnncore with several threads beside rnncore with one", "1,2", one_process=True),
     "memory": Command("memory", "what a training step keeps, beside its bound", one_process=True),
     "import": Command("importing", "import time, and Python's share of one training step", one_process=True),
+    "replica": Command("replica", "the original's runs repeated, beside what it printed and took", "1,2"),
     "tag": Command("tag", "the tagger on the original's file and split, five seeds", "1,2"),
 }
 
@@ -66,8 +67,9 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--best", action="store_true", help="compare fastest rounds, not medians: for a busy machine")
         sub.add_argument("--peers-only", action="store_true", help="leave rnncore out")
         sub.add_argument("--worker", metavar="FILE", help=argparse.SUPPRESS)
-        if name == "tag":
+        if name in ("tag", "replica"):
             sub.add_argument("data", nargs="?", metavar="DATA", help="default: $RNNCORE_DATA/news_tagged_data.txt")
+        if name == "tag":
             sub.add_argument("--seeds", type=int, default=5)
     return top
 

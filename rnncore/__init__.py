@@ -20,6 +20,7 @@ _HOME = {
     "Softmax": "heads",
     "SquaredError": "heads",
     "SigmoidCrossEntropy": "heads",
+    "CRF": "heads",
     "OPTIMIZERS": "optimizers",
     "SGD": "optimizers",
     "Momentum": "optimizers",
@@ -29,6 +30,7 @@ _HOME = {
     "Adadelta": "optimizers",
     "Adam": "optimizers",
     "AdamW": "optimizers",
+    "SDLM": "optimizers",
     "gradcheck": "diagnostics",
     "state_jacobian_norms": "diagnostics",
     "set_num_threads": "_threads",
@@ -37,7 +39,7 @@ _HOME = {
     "SequenceTagger": "estimators",
     "load": "files",
 }
-_MODULES = ("datasets", "schedules")
+_MODULES = ("datasets", "heads", "schedules")
 
 __all__ = [*sorted(_HOME), *_MODULES, "__version__"]
 
@@ -59,6 +61,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from rnncore import datasets as datasets
+    from rnncore import heads as heads
     from rnncore import schedules as schedules
     from rnncore._config import show_config as show_config
     from rnncore._threads import get_num_threads as get_num_threads
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from rnncore.diagnostics import state_jacobian_norms as state_jacobian_norms
     from rnncore.estimators import SequenceTagger as SequenceTagger
     from rnncore.files import load as load
+    from rnncore.heads import CRF as CRF
     from rnncore.heads import HEADS as HEADS
     from rnncore.heads import SigmoidCrossEntropy as SigmoidCrossEntropy
     from rnncore.heads import Softmax as Softmax
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
     from rnncore.network import Embedding as Embedding
     from rnncore.network import Network as Network
     from rnncore.optimizers import OPTIMIZERS as OPTIMIZERS
+    from rnncore.optimizers import SDLM as SDLM
     from rnncore.optimizers import SGD as SGD
     from rnncore.optimizers import Adadelta as Adadelta
     from rnncore.optimizers import Adagrad as Adagrad

@@ -114,6 +114,13 @@ def lengths(value: Any, steps: int, sequences: int) -> np.ndarray | None:
     return np.ascontiguousarray(found, dtype=np.int64)
 
 
+def counted(found: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+    """Return what lies within the sequences of an array (T, B, ...), as one row per step of a sequence."""
+    if lengths is None or found.ndim < 2 or found.shape[1] != len(lengths):
+        return found
+    return found[np.arange(found.shape[0])[:, None] < lengths[None, :]]
+
+
 def targets(value: Any, shape: tuple[int, ...], classes: int, lengths: np.ndarray | None) -> np.ndarray:
     """Return class targets of the given shape as int64, in -1..K-1 where they count."""
     found = array(value, "targets")
@@ -122,13 +129,11 @@ def targets(value: Any, shape: tuple[int, ...], classes: int, lengths: np.ndarra
     if found.dtype.kind not in "iub":
         raise ValueError(f"targets must be whole numbers (classes), got {found.dtype}")
     found = np.ascontiguousarray(found, dtype=np.int64)
-    counted = found
-    if lengths is not None and len(shape) == 2:
-        counted = found[np.arange(shape[0])[:, None] < lengths[None, :]]
-    if counted.min() < -1 or counted.max() >= classes:
+    within = counted(found, lengths) if len(shape) == 2 else found
+    if within.min() < -1 or within.max() >= classes:
         raise ValueError(
             f"targets must lie between 0 and {classes - 1}, or be -1 to be ignored; "
-            f"got values from {counted.min()} to {counted.max()}"
+            f"got values from {within.min()} to {within.max()}"
         )
     return found
 
@@ -154,3 +159,41 @@ def states(value: Any, names: Sequence[str], shape: tuple[int, int, int], precis
             raise ValueError(f"state {name} must have shape {shape}: layers·directions, B, H; got {found.shape}")
         arrays.append(found)
     return arrays
+
+
+def skip_input(x: Any, features: int) -> tuple[Any, Any, Any]:
+    """Split what a network with sparse features takes: (x, ids), or (x, ids, values)."""
+    if not features:
+        if isinstance(x, tuple):
+            raise ValueError(
+                "x is a tuple, but this network has no sparse features: pass x alone, or build it with skip=N"
+            )
+        return x, None, None
+    if not isinstance(x, tuple) or len(x) not in (2, 3):
+        raise ValueError(
+            f"this network has {features} sparse features: x must be a tuple (x, ids) or (x, ids, values), ids and values "
+            f"of shape (T, B, F); got {type(x).__name__}"
+        )
+    return x if len(x) == 3 else (*x, None)
+
+
+def skip_features(
+    ids_: Any, values_: Any, features: int, shape: tuple[int, int], lengths: np.ndarray | None, precision: np.dtype
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return ids of sparse features (T, B, F) as int64, and their values of the net's precision, or None for ones."""
+    found = array(ids_, "feature ids")
+    if found.dtype.kind not in "iu" or found.ndim != 3 or found.shape[:2] != shape:
+        raise ValueError(
+            f"ids of sparse features must be whole numbers of shape {(*shape, 'F')}, -1 for none; "
+            f"got {found.dtype} {found.shape}"
+        )
+    if found.size:
+        found = ids(found, features, lengths)
+    if values_ is None:
+        return np.ascontiguousarray(found, dtype=np.int64), None
+    numbers = array(values_, "feature values")
+    if numbers.shape != found.shape:
+        raise ValueError(
+            f"values of sparse features must have the shape of their ids, {found.shape}; got {numbers.shape}"
+        )
+    return np.ascontiguousarray(found, dtype=np.int64), np.ascontiguousarray(numbers, dtype=precision)

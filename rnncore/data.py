@@ -1,7 +1,8 @@
 """Reading tagged sentences from files: one word per line, a blank line between sentences.
 
-A line is ``word TAB label``, or blanks in place of the tab. Line ends may be CRLF, the text may start with a byte-order
-mark and be compressed with gzip. Every complaint names the file and the line.
+A line is ``word TAB label``, or blanks in place of the tab; of more columns, as CoNLL's files have, two are chosen.
+Line ends may be CRLF, the text may start with a byte-order mark and be compressed with gzip. Every complaint names the
+file and the line.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-__all__ = ["DataError", "iter_rows", "read_tagged", "read_words"]
+__all__ = ["DataError", "iter_rows", "iter_tagged", "opened", "read_tagged", "read_words"]
 
 Row = list[str]
 _BLANKS = " \t\r\n\v\f"
@@ -26,13 +27,18 @@ class DataError(ValueError):
     """Data that cannot be used; the message says where, what was expected and what came."""
 
 
-def read_tagged(path: str | os.PathLike[str]) -> tuple[list[list[str]], list[list[str]]]:
+def read_tagged(
+    path: str | os.PathLike[str], columns: tuple[int, int] | None = None
+) -> tuple[list[list[str]], list[list[str]]]:
     r"""Read sentences and their tags.
 
     Parameters
     ----------
     path : str or path
         A file of ``word TAB label`` lines (or blanks), plain or gzip, UTF-8; ``-`` is standard input.
+    columns : (int, int), optional
+        Where word and label stand in lines of any number of fields, counted from 0, or from the end with -1. CoNLL's
+        ``-DOCSTART-`` lines and ``# name = value`` comments are then passed over. Without: two fields, word and label.
 
     Returns
     -------
@@ -53,12 +59,21 @@ def read_tagged(path: str | os.PathLike[str]) -> tuple[list[list[str]], list[lis
     ([['news', 'please'], ['hello']], [['B-NEWSTYPE', 'O'], ['O']])
     """
     sentences, tags = [], []
-    for rows in iter_rows(path, n_fields=2):
-        sentences.append([row[0] for row in rows])
-        tags.append([row[1] for row in rows])
+    for words, labels in iter_tagged(path, columns):
+        sentences.append(words)
+        tags.append(labels)
     if not sentences:
         raise DataError(f"{_name(path)} holds no sentences: expected lines of 'word TAB label'")
     return sentences, tags
+
+
+def iter_tagged(
+    path: str | os.PathLike[str], columns: tuple[int, int] | None = None
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield (words, labels) of sentence after sentence, without holding the file in memory; as `read_tagged`."""
+    word, label = columns or (0, 1)
+    for rows in iter_rows(path, 2 if columns is None else None, columns):
+        yield [row[word] for row in rows], [row[label] for row in rows]
 
 
 def read_words(path: str | os.PathLike[str]) -> list[list[Row]]:
@@ -72,7 +87,9 @@ def read_words(path: str | os.PathLike[str]) -> list[list[Row]]:
     return list(iter_rows(path))
 
 
-def iter_rows(path: str | os.PathLike[str], n_fields: int | None = None) -> Iterator[list[Row]]:
+def iter_rows(
+    path: str | os.PathLike[str], n_fields: int | None = None, columns: tuple[int, ...] | None = None
+) -> Iterator[list[Row]]:
     """Yield sentence after sentence as lists of the fields of their lines, without holding the file in memory.
 
     Parameters
@@ -81,6 +98,8 @@ def iter_rows(path: str | os.PathLike[str], n_fields: int | None = None) -> Iter
         Plain or gzip, UTF-8; ``-`` is standard input.
     n_fields : int, optional
         How many fields each line must have (any number from 1 without).
+    columns : tuple of int, optional
+        Fields that each line must have, see `read_tagged`.
 
     Raises
     ------
@@ -88,9 +107,10 @@ def iter_rows(path: str | os.PathLike[str], n_fields: int | None = None) -> Iter
         As `read_tagged`, with the line's number.
     """
     name = _name(path)
+    least = max((column + 1 if column >= 0 else -column for column in columns or ()), default=1)
     sentence: list[Row] = []
     number = 0
-    with _opened(path) as stream:
+    with opened(path) as stream:
         try:
             for number, line in enumerate(stream, start=1):
                 fields = _fields(line, number, name)
@@ -99,8 +119,13 @@ def iter_rows(path: str | os.PathLike[str], n_fields: int | None = None) -> Iter
                         yield sentence
                         sentence = []
                     continue
+                if columns and _is_comment(fields):
+                    continue
                 if len(fields) != (n_fields or len(fields)) or "" in fields:
                     raise DataError(_wrong_fields(fields, name, number, n_fields))
+                if len(fields) < least:
+                    wanted = ", ".join(str(column + 1 if column >= 0 else column) for column in columns or ())
+                    raise DataError(f"{name}, line {number}: there is no column {wanted}; {_shown(fields)}")
                 sentence.append(fields)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{name}, after line {number}: the gzip data are damaged or cut off ({error})") from None
@@ -129,16 +154,26 @@ def _fields(line: bytes, number: int, name: str) -> Row:
 
 def _wrong_fields(fields: Row, name: str, number: int, n_fields: int | None) -> str:
     expected = "a word and its label, 'word TAB label'" if n_fields == 2 else "a word first"
-    shown = " ".join(fields)
-    shown = shown if len(shown) <= 40 else shown[:40] + "…"
     if "" in fields:
-        return f"{name}, line {number}: an empty field; expected {expected}, got {shown!r}"
-    count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-    return f"{name}, line {number}: expected {expected}, got {count}: {shown!r}"
+        return f"{name}, line {number}: an empty field; expected {expected}, {_shown(fields)}"
+    return f"{name}, line {number}: expected {expected}, {_shown(fields)}"
+
+
+def _shown(fields: Row) -> str:
+    text = " ".join(fields)
+    text = text if len(text) <= 40 else text[:40] + "…"
+    return f"got {'1 field' if len(fields) == 1 else f'{len(fields)} fields'}: {text!r}"
+
+
+def _is_comment(fields: Row) -> bool:
+    """Tell CoNLL's lines that are no words: document starts, and comments such as ``# sent_id = 3``."""
+    first = fields[0]
+    return first == "-DOCSTART-" or (first.startswith("# ") and " = " in first) or fields[0::2][:2] == ["#", "="]
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file or standard input, plain or gzip, and complain in one line if that cannot be."""
     if os.fspath(path) == "-":
         yield _unzipped(sys.stdin.buffer)
         return

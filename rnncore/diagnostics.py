@@ -50,7 +50,7 @@ def gradcheck(
     True
     """
     twin = net.copy("float64")
-    if np.asarray(x).dtype.kind == "f":
+    if not isinstance(x, tuple) and np.asarray(x).dtype.kind == "f":
         x = np.asarray(x, dtype=np.float64)
     start = twin.dropout_step
 

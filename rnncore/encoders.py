@@ -23,8 +23,7 @@ __all__ = [
     "LabelEncoder",
     "Sequences",
     "Vocabulary",
-    "encoder_for",
-    "encoder_from_json",
+    "is_token",
     "sequence_lengths",
 ]
 
@@ -96,7 +95,8 @@ class Vocabulary:
         self.lowercase = lowercase
         self.fold_digits = fold_digits
         self.tokens: list[Any] = []
-        self._ids = _Lookup(self._normal)
+        self.also: list[Any] = []  # tokens to know whether the training data hold them or not
+        self._ids = _Lookup(self.normal)
 
     def fit(self, sequences: Sequence[Sequence[Hashable]]) -> Vocabulary:
         """Collect the tokens of the training data.
@@ -109,18 +109,18 @@ class Vocabulary:
         counts: Counter[Any] = Counter()
         try:
             found = Counter(chain.from_iterable(sequences))
-            if not all(map(_is_token, found)):
+            if not all(map(is_token, found)):
                 raise TypeError
         except TypeError:
             raise DataError(f"tokens must be strings or integers{_first_bad(sequences)}") from None
         for token, count in found.items():
-            counts[self._normal(token)] += count
+            counts[self.normal(token)] += count
         kept = [token for token, count in counts.most_common() if count >= self.min_count]
-        return self._take(kept)
+        return self._take(list(dict.fromkeys([*kept, *map(self.normal, self.also)])))
 
     def _take(self, tokens: list[Any]) -> Vocabulary:
         self.tokens = tokens
-        self._ids = _Lookup(self._normal, {token: i for i, token in enumerate(tokens, start=1)})
+        self._ids = _Lookup(self.normal, {token: i for i, token in enumerate(tokens, start=1)})
         return self
 
     @property
@@ -135,11 +135,17 @@ class Vocabulary:
         except TypeError:
             raise DataError(f"tokens must be strings or integers{_first_bad(sequences)}") from None
 
-    def counts(self, ids: np.ndarray) -> np.ndarray:
-        """How often each id occurs in `ids`, (n_symbols,)."""
-        return np.bincount(ids, minlength=self.n_symbols)
+    def known(self, sequences: Sequence[Sequence[Hashable]]) -> np.ndarray:
+        """Tell of all tokens of all sequences whether they are known, (N,) bool."""
+        return self.encode(sequences) != 0
 
-    def _normal(self, token: Any) -> Any:
+    @property
+    def unknown_of(self) -> np.ndarray:
+        """For each id, that of the unknown token."""
+        return np.zeros(self.n_symbols, dtype=np.int32)
+
+    def normal(self, token: Any) -> Any:
+        """Return a token as it is looked up: in lower case, with digits folded."""
         if isinstance(token, str):
             if self.lowercase:
                 token = token.lower()
@@ -163,7 +169,7 @@ class Vocabulary:
     def from_json(cls, data: dict[str, Any]) -> Vocabulary:
         """Rebuild what `to_json` described."""
         tokens = data["tokens"]
-        if not isinstance(tokens, list) or not all(_is_token(token) for token in tokens):
+        if not isinstance(tokens, list) or not all(is_token(token) for token in tokens):
             raise ValueError("the vocabulary must be a list of strings or integers")
         vocabulary = cls(int(data["min_count"]), bool(data["lowercase"]), bool(data["fold_digits"]))
         return vocabulary._take(tokens)
@@ -270,27 +276,6 @@ class LabelEncoder:
         return [*map(self.classes.__getitem__, ids.tolist())]
 
 
-ENCODERS: dict[str, Any] = {encoder.kind: encoder for encoder in (Vocabulary, FeatureEncoder)}
-
-
-def encoder_for(sequences: Sequence[Any], **vocabulary_options: Any) -> Vocabulary | FeatureEncoder:
-    """Choose the encoder by the first sequence: a list of tokens, or a two-dimensional array of features."""
-    first = sequences[0]
-    if len(first) and not _is_token(first[0]):
-        if np.ndim(first) != 2:
-            raise DataError(
-                "a sequence must be a list of strings, a list of integers or a (T, D) array of features, "
-                f"got a list of {type(first[0]).__name__}"
-            )
-        return FeatureEncoder()
-    return Vocabulary(**vocabulary_options)
-
-
-def encoder_from_json(data: dict[str, Any]) -> Vocabulary | FeatureEncoder:
-    """Rebuild an encoder from its description in a model file."""
-    return ENCODERS[data["kind"]].from_json(data)
-
-
 def sequence_lengths(sequences: Any, name: str = "sentences") -> np.ndarray:
     """Check that `sequences` is a list of non-empty sequences and return their lengths, (S,) int64.
 
@@ -313,7 +298,8 @@ def sequence_lengths(sequences: Any, name: str = "sentences") -> np.ndarray:
     return lengths
 
 
-def _is_token(token: Any) -> bool:
+def is_token(token: Any) -> bool:
+    """Tell whether something can be looked up in a vocabulary: a string or an integer."""
     return isinstance(token, str | int | np.integer)
 
 
@@ -325,6 +311,6 @@ def _plain(label: Any) -> Any:
 def _first_bad(sequences: Iterable[Iterable[Any]]) -> str:
     for number, sequence in enumerate(sequences):
         for token in sequence:
-            if not _is_token(token):
+            if not is_token(token):
                 return f", got {type(token).__name__} in sequence {number}"
     return ""

@@ -33,7 +33,7 @@ FORMAT_VERSION = 1
 _KEY = "rnncore"  # one metadata key: several would come out in random order
 
 # kind in the file: the module with the class of that name
-KINDS = {"SequenceTagger": "rnncore.estimators.tagger"}
+KINDS = {"SequenceTagger": "rnncore.estimators.tagger", "WindowTagger": "rnncore.replica.tagger"}
 
 
 class ModelFileError(ValueError):
@@ -177,9 +177,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.chmod(temporary, os.stat(path).st_mode & 0o7777)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as problem:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+        if isinstance(problem, OSError):  # a full disk names no file by itself
+            problem.filename = path
         raise
     _sync_folder(folder)
 

@@ -70,3 +70,36 @@ class Views(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         return "\n".join(f"{name} {view.shape}" for name, view in self._views.items())
+
+
+class FlatArrays:
+    """What layers and networks have: ``theta`` and ``grad``, flat arrays whose place in memory never changes."""
+
+    _theta: np.ndarray
+    _grad: np.ndarray
+
+    @property
+    def theta(self) -> np.ndarray:
+        """All parameters, flat (P,). Assigning writes into the same array."""
+        return self._theta
+
+    @theta.setter
+    def theta(self, value: np.ndarray) -> None:
+        _assign(self._theta, value, "theta")
+
+    @property
+    def grad(self) -> np.ndarray:
+        """All gradients, flat (P,). Assigning writes into the same array."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: np.ndarray) -> None:
+        _assign(self._grad, value, "grad")
+
+
+def _assign(target: np.ndarray, value: np.ndarray, name: str) -> None:
+    if value is target:  # what += does
+        return
+    if np.shape(value) != target.shape:
+        raise ValueError(f"{name} has shape {target.shape}, got an array of shape {np.shape(value)}")
+    target[...] = value

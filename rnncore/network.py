@@ -13,8 +13,8 @@ from rnncore import _checks, _threads
 from rnncore._core.batch import Batch
 from rnncore._core.head import Head as HeadKernel
 from rnncore._core.stack import Stack
-from rnncore.heads import READOUTS, Head, Softmax
-from rnncore.layout import Layout, Views, aligned_zeros
+from rnncore.heads import CRF, READOUTS, Head, Softmax
+from rnncore.layout import FlatArrays, Layout, Views, aligned_zeros
 from rnncore.recurrent import DENSE, EMBEDDED, SYMBOLS, OneUser, Recurrent, State, cell_options
 
 
@@ -44,7 +44,7 @@ class Embedding:
         _checks.whole(self.size, "size")
 
 
-class Network:
+class Network(FlatArrays):
     """Recurrent layers, a readout and a head, trained together.
 
     Parameters
@@ -52,18 +52,24 @@ class Network:
     layers : Recurrent or list of Recurrent
         Each layer's input_size is the output_size of the one before. Their parameters move into the network's.
     head : Head
-        Softmax(K), SquaredError(K) or SigmoidCrossEntropy(K).
+        Softmax(K), SquaredError(K), SigmoidCrossEntropy(K) or CRF(K).
     readout : {"every", "last", "mean", "max"}
         The head sees the outputs of every step, or one vector per sequence: the last outputs (of each direction, at
         its own last step), their mean, or the largest number of each unit.
     embedding : Embedding, optional
         For symbols (ids) as input. Without one, ids pick rows of the first layer's W_xh.
+    skip : int
+        Number N of sparse features with direct weights to the head's scores, past the recurrent layers, as a
+        maximum-entropy model has them: s_t += Σ_f value_f·W_skip[id_f]. With skip, wherever x is asked for it is a
+        tuple (x, ids) or (x, ids, values): ids (T, B, F) with -1 for none, values numbers of that shape (ones if left
+        out). Needs readout "every".
 
     Attributes
     ----------
     theta, grad : ndarray (P,)
         All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on, ``head.W_hy``
-        (F, K), ``head.b_y`` (K,).
+        (F, K), ``head.b_y`` (K,); a CRF's ``head.transitions`` (K, K), ``head.start`` and ``head.end`` (K,);
+        ``head.W_skip`` (N, K), zeros at first.
     params, grads : mapping of str to ndarray
         Named views of them.
     state : tuple, or list of tuples for a list of layers
@@ -95,12 +101,14 @@ class Network:
         head: Head,
         readout: str = "every",
         embedding: Embedding | None = None,
+        skip: int = 0,
     ) -> None:
         self.single = isinstance(layers, Recurrent)
         self.layers: list[Recurrent] = [layers] if isinstance(layers, Recurrent) else list(layers)
         self.head = head
         self.readout = _checks.one_of(readout, READOUTS, "readout")
         self.embedding = embedding
+        self.skip = _checks.whole(skip, "skip", least=0)
         self._check_parts()
         self.dtype = self.layers[0].dtype
         self.layout = Layout(self._shapes())
@@ -123,6 +131,9 @@ class Network:
             raise ValueError(f"head must be a head such as rnncore.Softmax(K), got {self.head!r}")
         if self.embedding is not None and not isinstance(self.embedding, Embedding):
             raise ValueError(f"embedding must be rnncore.Embedding(symbols, size) or None, got {self.embedding!r}")
+        if self.readout != "every" and (self.head.name == "crf" or self.skip):
+            what = "a CRF head needs" if self.head.name == "crf" else "sparse features (skip) need"
+            raise ValueError(f"{what} readout='every', got {self.readout!r}")
         width = self.embedding.size if self.embedding else self.layers[0].input_size
         for n, layer in enumerate(self.layers):
             if layer.input_size != width:
@@ -147,6 +158,8 @@ class Network:
             depth += layer.num_layers
         for name, shape in self.head.shapes(self.layers[-1].output_size).items():
             shapes[f"head.{name}"] = shape
+        if self.skip:
+            shapes["head.W_skip"] = (self.skip, self.head.outputs)
         return shapes
 
     def _layer_starts(self) -> list[int]:
@@ -158,12 +171,13 @@ class Network:
 
     def _bind(self, theta: np.ndarray, grad: np.ndarray) -> None:
         """Take flat arrays as the parameters and gradients, of the layers too."""
-        self.theta, self.grad = theta, grad
+        self._theta, self._grad = theta, grad
         self.params, self.grads = self.layout.views(theta), self.layout.views(grad)
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
             layer.move_to(theta[start : start + layer.layout.size], grad[start : start + layer.layout.size])
         self._stacks: dict[int, Stack] = {}
         self._latest: Stack | None = None
+        self._trained_on: tuple[Any, Any, Any, Any] | None = None
         self._full_batch: Batch | None = None
         self._ranges: tuple[Any, np.ndarray] | None = None
         top = self.layers[-1]
@@ -178,8 +192,18 @@ class Network:
             self.layout.starts["head.b_y"],
             self.head.weights(self.dtype),
             self.head.smoothing,
+            self._chain(),
+            (self.skip, self.layout.starts["head.W_skip"]) if self.skip else None,
         )
         self._head.bind(theta, grad)
+
+    def _chain(self) -> tuple[int, int, int, np.ndarray | None] | None:
+        """Return what the kernels need for a CRF: its parameters' places and its constraints."""
+        if not isinstance(self.head, CRF):
+            return None
+        starts, rule = self.layout.starts, self.head.constraints
+        places = (starts["head.transitions"], starts["head.start"], starts["head.end"])
+        return (*places, None if rule is None else rule.flags())
 
     def _initialise(self) -> None:
         rng = np.random.default_rng([self.layers[0].random_state, 1])
@@ -189,7 +213,8 @@ class Network:
         bound = 1 / np.sqrt(self.layers[-1].output_size)
         for name in self.head.shapes(1):
             array = self.params[f"head.{name}"]
-            array[...] = rng.uniform(-bound, bound, array.shape)
+            if name not in self.head.starts_at_zero:
+                array[...] = rng.uniform(-bound, bound, array.shape)
 
     def _stack(self, kind: int) -> Stack:
         if kind not in self._stacks:
@@ -223,7 +248,7 @@ class Network:
         """
         precision = self.dtype if dtype is None else _checks.dtype(dtype)
         layers = [Recurrent(**cell_options(layer), dtype=precision) for layer in self.layers]
-        twin = Network(layers[0] if self.single else layers, self.head, self.readout, self.embedding)
+        twin = Network(layers[0] if self.single else layers, self.head, self.readout, self.embedding, self.skip)
         twin.theta[...] = self.theta
         twin.dropout_seed, twin.dropout_step, twin.n_threads = self.dropout_seed, self.dropout_step, self.n_threads
         return twin
@@ -232,11 +257,12 @@ class Network:
         return f"Network({self.layers}, {self.head}, readout={self.readout!r}, {self.theta.size} parameters)"
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("single", "layers", "head", "readout", "embedding", "dtype", "n_threads", "dropout_seed")
+        names = ("single", "layers", "head", "readout", "embedding", "skip", "dtype", "n_threads", "dropout_seed")
         return {name: getattr(self, name) for name in (*names, "dropout_step", "theta", "grad")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        arrays = ("theta", "grad")
+        self.__dict__.update({"skip": 0, **{name: value for name, value in state.items() if name not in arrays}})
         self.layout = Layout(self._shapes())
         self._lock = threading.Lock()
         theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
@@ -277,15 +303,21 @@ class Network:
             unit for layer, own in zip(self.layers, states, strict=True) for unit in layer.split_state(own, sequences)
         ]
 
-    def _run(self, x: Any, lengths: Any, state: Any, training: bool) -> tuple[Stack, np.ndarray | None]:
+    def _run(
+        self, x: Any, lengths: Any, state: Any, training: bool
+    ) -> tuple[Stack, np.ndarray | None, tuple[np.ndarray | None, np.ndarray | None]]:
+        x, ids, values = _checks.skip_input(x, self.skip)
         kind, x, sizes = self._check_input(x, lengths)
+        if ids is not None:
+            ids, values = _checks.skip_features(ids, values, self.skip, x.shape[:2], sizes, self.dtype)
+        self.head.check_batch(x.shape[0], sizes)
         batch = self._batch(x.shape[0], x.shape[1], sizes)
         units = None if state is None else self._split_state(state, batch.sequences)
         stack = self._stacks.get(kind) or self._stack(kind)
         threads = _threads.resolve(self.n_threads)
         stack.forward(batch, x, units, training, False, threads, self.dropout_seed, self.dropout_step)
         self._latest = stack
-        return stack, sizes
+        return stack, sizes, (ids, values)
 
     def loss_and_grad(
         self, x: Any, targets: Any, lengths: Any = None, state: Any = None, accumulate: bool = False
@@ -295,8 +327,10 @@ class Network:
         Parameters
         ----------
         x : array (T, B, D), or ids (T, B), or bags of ids (T, B, F) with -1 for none
+            A tuple (x, ids) or (x, ids, values) for a network with sparse features, see ``skip``.
         targets : array
-            Classes (T, B) for readout "every", else (B,); -1 is ignored. Numbers (T, B, K) or (B, K) for squared error
+            Classes (T, B) for readout "every", else (B,); -1 is ignored (a CRF
+            sums over what is not known). Numbers (T, B, K) or (B, K) for squared error
             and sigmoid heads. What lies past a sequence's end does not count.
         lengths : array (B,) of ints, optional
         state : tuple of arrays (layers, B, H), optional
@@ -317,13 +351,14 @@ class Network:
             If another Python thread is using this network.
         """
         with OneUser(self._lock):
-            stack, sizes = self._run(x, lengths, state, True)
+            stack, sizes, sparse = self._run(x, lengths, state, True)
             batch = stack.batch
             shape = (batch.steps, batch.sequences) if self.readout == "every" else (batch.sequences,)
             targets = self.head.check_targets(targets, shape, sizes, self.dtype)
-            loss: float = self._head.loss(stack, targets, accumulate)
+            loss: float = self._head.loss(stack, targets, accumulate, *sparse)
             stack.backward(None, accumulate)
             self.dropout_step += 1
+            self._trained_on = (x, targets, lengths, state)
             return loss
 
     def train_step(self, x: Any, targets: Any, optimizer: Any, lengths: Any = None, state: Any = None) -> float:
@@ -343,8 +378,64 @@ class Network:
         array (T, B, K), zero past a sequence's end, for readout "every"; else (B, K)
         """
         with OneUser(self._lock):
-            stack, _ = self._run(x, lengths, state, False)
-            return self._head.predict(stack)
+            stack, _, sparse = self._run(x, lengths, state, False)
+            return self._head.predict(stack, *sparse)
+
+    def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the most probable labels: of whole sequences for a CRF (Viterbi), of each output for softmax.
+
+        Parameters
+        ----------
+        x, lengths, state
+            As for ``loss_and_grad``.
+        top : int
+            A CRF gives this many label sequences for each input, the best first.
+
+        Returns
+        -------
+        paths : int64 array (T, B), or (top, T, B) for top > 1
+            -1 past a sequence's end, and all of it where there are fewer than `top` label sequences. For a softmax
+            head with a readout other than "every": (B,).
+        scores : float64 array (B,), or (top, B) for top > 1
+            Log-probability of each path, -inf where there is none. (For softmax, the sum over outputs.)
+
+        Raises
+        ------
+        ValueError
+            For heads without classes, top > 1 without a CRF, and arrays that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("elman", 2, 8), head=rc.CRF(2))
+        >>> paths, scores = net.decode(np.zeros((1, 1, 2), dtype="float32"), top=3)
+        >>> sorted(paths[:, 0, 0].tolist()), bool(np.isclose(np.exp(scores).sum(), 1))
+        ([-1, 0, 1], True)
+        """
+        top = _checks.whole(top, "top", most=10_000)
+        if self.head.name not in ("softmax", "crf"):
+            raise ValueError(
+                f"decode needs a head of classes, softmax or crf; a {self.head.name} head has predict alone"
+            )
+        if self.head.name == "softmax":
+            if top > 1:
+                raise ValueError(f"top={top} needs a CRF head: a softmax head decides each output for itself")
+            return self._most_probable(self.predict(x, lengths, state), lengths)
+        with OneUser(self._lock):
+            stack, _, sparse = self._run(x, lengths, state, False)
+            paths, scores = self._head.decode(stack, top, *sparse)
+        return (paths, scores) if top > 1 else (paths[0], scores[0])
+
+    def _most_probable(self, probabilities: np.ndarray, lengths: Any) -> tuple[np.ndarray, np.ndarray]:
+        paths = probabilities.argmax(axis=-1)
+        with np.errstate(divide="ignore"):
+            scores = np.log(probabilities.max(axis=-1), dtype=np.float64)
+        if self.readout != "every":
+            return paths, scores
+        if lengths is not None:
+            beyond = np.arange(len(paths))[:, None] >= np.asarray(lengths)
+            paths[beyond], scores[beyond] = -1, 0.0
+        return paths, scores.sum(axis=0)
 
     @property
     def state(self) -> Any:
@@ -365,34 +456,59 @@ class Network:
 
     # -------------------------------------------------------------- for optimizers and reports
 
-    def _tables(self) -> list[str]:
-        """Names of the parameters whose rows belong to symbols, given the kind of input last seen."""
-        if self.embedding:
-            return ["embedding.E"]
-        if self._latest is not None and self._latest is self._stacks.get(SYMBOLS):
-            return [f"layers.0.{direction}.W_xh" for direction in self.layers[0].directions]
-        return []
+    def curvature(self) -> np.ndarray:
+        """Return the diagonal curvature of the latest ``loss_and_grad``, flat like ``theta``: what "sdlm" divides by.
+
+        The batch's arrays are read again: leave them unchanged until then.
+
+        Raises
+        ------
+        ValueError
+            If a part of this network has no curvature recursion (see `rnncore.curvature`).
+        RuntimeError
+            Without a ``loss_and_grad`` before.
+        """
+        from rnncore.curvature import diagonal_curvature
+
+        if self._trained_on is None:
+            raise RuntimeError("there is no batch to take the curvature of: call loss_and_grad or train_step first")
+        return diagonal_curvature(self, *self._trained_on)
+
+    def _tables(self) -> list[tuple[str, np.ndarray]]:
+        """Parameters whose rows belong to symbols or features, and which rows' gradients may differ from zero.
+
+        In the order of theta; tables of which any row may are left out.
+        """
+        tables: list[tuple[str, np.ndarray]] = []
+        touched = self._latest.touched_symbols() if self._latest is not None else None
+        if touched is not None and self.embedding:
+            tables.append(("embedding.E", touched))
+        elif touched is not None and self._latest is self._stacks.get(SYMBOLS):
+            tables += [(f"layers.0.{direction}.W_xh", touched) for direction in self.layers[0].directions]
+        features = self._head.touched_features()
+        if features is not None:
+            tables.append(("head.W_skip", features))
+        return tables
 
     def update_ranges(self, lazy: bool) -> np.ndarray:
         """Return which parts of theta an optimizer must visit: rows (start, length, decays) of int64, sorted.
 
-        With ``lazy``, rows of symbols whose gradient is zero are left out. Biases do not decay.
+        With ``lazy``, rows of symbols and sparse features whose gradient is zero are left out. Biases do not decay.
         """
-        touched = self._latest.touched_symbols() if lazy and self._latest is not None else None
-        tables = self._tables() if touched is not None else []
-        key = tuple(tables)
+        tables = self._tables() if lazy else []
+        key = tuple(name for name, _ in tables)
         if self._ranges is None or self._ranges[0] != key:
             rows = [
                 (start, view.size, view.ndim > 1)
                 for (name, start), view in zip(self.layout.starts.items(), self.params.values(), strict=True)
-                if name not in tables
+                if name not in key
             ]
             self._ranges = (key, np.array(_joined(rows), dtype=np.int64))
         dense = self._ranges[1]
         if not tables:
             return dense
         parts = [dense]
-        for name in tables:
+        for name, touched in tables:
             width = self.params[name].shape[1]
             part = np.empty((len(touched), 3), dtype=np.int64)
             part[:, 0] = self.layout.starts[name] + touched * width
@@ -400,7 +516,7 @@ class Network:
             part[:, 2] = 1
             parts.append(part)
         ranges = np.concatenate(parts)
-        return ranges[np.argsort(ranges[:, 0])]
+        return ranges[np.argsort(ranges[:, 0], kind="stable")]  # quick where most is sorted
 
     def memory(self) -> dict[str, int]:
         """Return the bytes this network holds, by purpose.

@@ -27,6 +27,7 @@ from rnncore.schedules import Schedule, check_number
 
 __all__ = [
     "OPTIMIZERS",
+    "SDLM",
     "SGD",
     "Adadelta",
     "Adagrad",
@@ -483,6 +484,71 @@ class AdamW(Adam):
         return corrected, 0.0, 1.0 - rate * decay, a, b, c, eps
 
 
+@dataclass(frozen=True, eq=False)
+class SDLM(Optimizer):
+    """Stochastic diagonal Levenberg-Marquardt with momentum: each weight's rate is divided by its own mean curvature.
+
+    D = memory D + (1-memory) κ, v = momentum v + (1-momentum) rate g / (D + damping), p -= v. For the first `settling`
+    steps memory and momentum are 0.5. κ is the batch's diagonal curvature, by a recursion that Elman networks without
+    dropout have (`rnncore.curvature`); weight decay is added to g, times p, and to κ. After LeCun, Bottou, Orr & Müller
+    1998, in the form of the program that rnncore began with.
+
+    Parameters
+    ----------
+    memory
+        Share of the mean curvature that a step keeps.
+    momentum
+        Share of the velocity that a step keeps.
+    damping
+        Added to the mean curvature: no weight's rate exceeds learning_rate / damping.
+    settling
+        How many steps have the short memories.
+
+    Raises
+    ------
+    ValueError
+        By `step`, for a network without curvature recursion.
+
+    Examples
+    --------
+    >>> SDLM().learning_rate
+    0.003
+    """
+
+    learning_rate: float = 3e-3
+    memory: float = field(default=0.9, kw_only=True)
+    momentum: float = field(default=0.95, kw_only=True)
+    damping: float = field(default=1e-2, kw_only=True)
+    settling: int = field(default=31, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("memory", self.memory, "[0, 1)", 0.9)
+        check_number("momentum", self.momentum, "[0, 1)", 0.95)
+        check_number("damping", self.damping, "(0, inf)", 1e-2)
+        check_number("settling", self.settling, "[0, inf)", 31)
+
+    def step(self, net: Trainable) -> None:
+        """Update ``net.theta`` from ``net.grad`` and the curvature of the batch it came from; see `Optimizer.step`."""
+        take = getattr(net, "curvature", None)
+        if take is None:
+            raise ValueError(f"sdlm needs a Network, which knows its curvature; got {type(net).__name__}")
+        curvature = take()
+        if self._memory.slots is None or self._memory.owner is None or self._memory.owner() is not net:
+            self._bind(net, net.theta, net.grad)
+        slots = self._memory.slots
+        assert slots is not None
+        slots["curvature"][:] = curvature
+        super().step(net)
+
+    def _rule(self) -> tuple[str, tuple[str, ...]]:
+        return "sdlm", ("mean_curvature", "velocity", "curvature")
+
+    def _scalars(self, rate: float, t: int) -> Scalars:
+        memory, momentum = (0.5, 0.5) if t <= self.settling else (self.memory, self.momentum)
+        return rate, self.weight_decay, 1.0, memory, momentum, 0.0, self.damping
+
+
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "momentum": Momentum,
@@ -492,4 +558,5 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adadelta": Adadelta,
     "adam": Adam,
     "adamw": AdamW,
+    "sdlm": SDLM,
 }

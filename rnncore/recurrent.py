@@ -12,7 +12,7 @@ from rnncore import _checks, _threads
 from rnncore._core.batch import Batch
 from rnncore._core.stack import Stack
 from rnncore.cells import CELLS
-from rnncore.layout import Layout, Views, aligned_zeros
+from rnncore.layout import FlatArrays, Layout, Views, aligned_zeros
 
 State = tuple[np.ndarray, ...]
 
@@ -20,7 +20,7 @@ DENSE, SYMBOLS, EMBEDDED = 0, 1, 2  # kinds of input, as the compiled core numbe
 DIRECTIONS = {False: "fwd", True: "bwd"}
 
 
-class Recurrent:
+class Recurrent(FlatArrays):
     """Layers of one recurrent cell, in one direction or both, over batches of sequences.
 
     Parameters
@@ -99,7 +99,7 @@ class Recurrent:
         num_layers: int = 1,
         bidirectional: bool = False,
         merge: str = "concat",
-        activation: str | None = None,
+        activation: str = "tanh",
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         input_dropout: float = 0.0,
@@ -118,7 +118,7 @@ class Recurrent:
         self.num_layers = _checks.whole(num_layers, "num_layers", most=1000)
         self.bidirectional = bool(bidirectional)
         self.merge = _checks.one_of(merge, ("concat", "sum"), "merge")
-        self.activation = _checks.one_of(activation or self.cell.activations[0], self.cell.activations, "activation")
+        self.activation = _checks.one_of(activation, self.cell.activations, "activation")
         self.dropout = _checks.rate(dropout, "dropout")
         self.recurrent_dropout = _checks.rate(recurrent_dropout, "recurrent_dropout")
         self.input_dropout = _checks.rate(input_dropout, "input_dropout")
@@ -140,14 +140,13 @@ class Recurrent:
         self.dropout_step = 0
 
         self.layout = Layout(self._shapes())
-        self.theta = aligned_zeros(self.layout.size, self.dtype)
-        self.grad = aligned_zeros(self.layout.size, self.dtype)
         self.params: Views
         self.grads: Views
         self._stacks: dict[int, Stack] = {}
         self._lock = threading.Lock()
         self._latest: Stack | None = None
-        self.move_to(self.theta, self.grad)
+        size = self.layout.size
+        self.move_to(aligned_zeros(size, self.dtype), aligned_zeros(size, self.dtype))
         rng = np.random.default_rng(self.random_state)
         for n in range(self.num_layers):
             for name in self.directions:
@@ -214,7 +213,7 @@ class Recurrent:
 
     def move_to(self, theta: np.ndarray, grad: np.ndarray) -> None:
         """Let the parameters and gradients live in other flat arrays (a Network's); values are not copied."""
-        self.theta, self.grad = theta, grad
+        self._theta, self._grad = theta, grad
         self.params, self.grads = self.layout.views(theta), self.layout.views(grad)
         self._stacks = {}
         self._latest = None
@@ -278,6 +277,7 @@ class Recurrent:
         Parameters
         ----------
         x : array (T, B, D), or ids (T, B), or bags of ids (T, B, F) with -1 for none
+            A full batch of the layer's dtype is read where it lies: leave it unchanged until ``backward``.
         state : tuple of arrays (layers·directions, B, H), optional
             Initial states; zero without.
         lengths : array (B,) of ints, optional

@@ -6,6 +6,7 @@ gathered from flat arrays by one table of positions.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import signal
 import threading
@@ -13,13 +14,16 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from rnncore.checkpoints import plain
 from rnncore.encoders import Sequences
 
-__all__ = ["DivergenceWarning", "Trainer", "generator", "minibatches", "predict"]
+__all__ = ["DivergenceWarning", "Trainer", "batches_to_predict", "decode", "generator", "minibatches", "predict"]
 
 # How many minibatches are sorted by length together: more makes a batch's lengths more equal (fewer and fuller time
 # steps), fewer leaves the batches more random.
@@ -39,8 +43,12 @@ def generator(random_state: Any) -> np.random.Generator:
     return np.random.default_rng(random_state)
 
 
-def minibatches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def minibatches(
+    lengths: np.ndarray, batch_size: int, rng: np.random.Generator, weights: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
     """Yield index arrays that visit every sequence once: shuffled, sequences of similar length together.
+
+    Everything is drawn before the first array comes, so whoever knows how many came knows where the epoch stands.
 
     Parameters
     ----------
@@ -48,17 +56,35 @@ def minibatches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) 
     batch_size : int
         Sequences in a batch; one may be smaller.
     rng : numpy.random.Generator
+    weights : (S,) array, optional
+        How often to visit each sequence: the whole part certainly, the rest by chance.
 
     Examples
     --------
     >>> [sorted(rows.tolist()) for rows in minibatches(np.array([3, 3, 3]), 3, np.random.default_rng(0))]
     [[0, 1, 2]]
     """
-    order = rng.permutation(len(lengths))
+    if weights is None:
+        order = rng.permutation(len(lengths))
+    else:
+        visits = np.floor(weights + rng.random(len(weights))).astype(np.int64)
+        order = rng.permutation(np.repeat(np.arange(len(lengths)), visits))
     pool = np.arange(len(order)) // (batch_size * _POOL)
     order = order[np.lexsort((-lengths[order], pool))]
     for start in rng.permutation(np.arange(0, len(order), batch_size)).tolist():
         yield order[start : start + batch_size]
+
+
+@dataclass
+class _Position:
+    """Where training stands: `batch` minibatches into an epoch at whose start the generator had the state `rng`."""
+
+    epoch: int
+    rng: Any
+    batch: int = 0
+    total: float = 0.0  # of the losses of its words until now
+    done: int = 0  # words
+    seconds: float = 0.0
 
 
 class Trainer:
@@ -85,6 +111,14 @@ class Trainer:
         Show a bar on standard error: loss, tokens per second, time left.
     unit : str
         What a time step is called in the bar.
+    weights : (S,) array, optional
+        How often an epoch visits each sequence, see `minibatches`.
+    arrange : callable, optional
+        Turns the (T, B, ...) inputs of a batch into what the network takes.
+    checkpoint : callable, optional
+        ``checkpoint(header, arrays)`` keeps what `state` returns: called `checkpoint_every` seconds after the last time
+        or the start, between two minibatches, and after Ctrl-C.
+    checkpoint_every : float
 
     Attributes
     ----------
@@ -111,6 +145,10 @@ class Trainer:
         callbacks: Sequence[Callable[[dict[str, Any]], Any]] = (),
         progress: bool = False,
         unit: str = "word",
+        weights: np.ndarray | None = None,
+        arrange: Callable[[np.ndarray], Any] | None = None,
+        checkpoint: Callable[[dict[str, Any], dict[str, np.ndarray]], None] | None = None,
+        checkpoint_every: float = 60.0,
     ) -> None:
         self.network = network
         self.optimizer = optimizer
@@ -124,16 +162,23 @@ class Trainer:
         self.callbacks = callbacks
         self.progress = progress
         self.unit = unit
+        self.weights = weights
+        self.arrange = arrange or _as_it_is
+        self.checkpoint = checkpoint
+        self.checkpoint_every = checkpoint_every
         self.history: list[dict[str, Any]] = []
         self.stopped: str | None = None
         self._sound = network.theta.copy()  # weights that gave a finite loss, or the first ones
         self._best: tuple[tuple[float, float], int, np.ndarray] | None = None
+        self._at = _Position(1, rng.bit_generator.state)
+        self._next_checkpoint = math.inf
 
     def run(self) -> Trainer:
         """Train until done, stopped or interrupted."""
         with _deferred_interrupt() as interrupted, _bar(self) as bar:
-            for epoch in range(1, self.max_epochs + 1):
-                record = self._epoch(epoch, interrupted, bar)
+            self._next_checkpoint = time.perf_counter() + self.checkpoint_every
+            while self._at.epoch <= self.max_epochs and self.stopped is None:
+                record = self._epoch(interrupted, bar)
                 if self.stopped:
                     break
                 if self.validate is not None:
@@ -141,48 +186,108 @@ class Trainer:
                     self._compare(record)
                 self.optimizer.end_epoch(record.get("val_loss", record["loss"]))
                 self.history.append(record)
+                self._at = _Position(self._at.epoch + 1, self.rng.bit_generator.state)
                 answers = [callback(record) for callback in self.callbacks]
                 if any(answers):
                     self.stopped = self.stopped or "callback"
                 if interrupted:
                     self.stopped = "interrupted"
-                if self.stopped:
-                    break
+                if self.stopped in (None, "interrupted"):  # there is nothing to go on with after another end
+                    self._keep(interrupted)
         if self._best is not None:
             self.network.theta[:] = self._best[2]
         return self
 
-    def _epoch(self, epoch: int, interrupted: list[int], bar: Any) -> dict[str, Any]:
+    def _epoch(self, interrupted: list[int], bar: Any) -> dict[str, Any]:
         data, lengths, targets = self.data, self.data.lengths, self.data.y
         assert targets is not None
-        network, optimizer = self.network, self.optimizer
-        started = time.perf_counter()
+        network, optimizer, at = self.network, self.optimizer, self._at
+        started = time.perf_counter() - at.seconds
         inputs = data.x if self.corrupt is None else self.corrupt(data.x, self.rng)
-        total, done = 0.0, 0
-        for batch, rows in enumerate(minibatches(lengths, self.batch_size, self.rng)):
-            at = data.positions(rows)
+        batches = minibatches(lengths, self.batch_size, self.rng, self.weights)
+        batch = at.batch - 1
+        for batch, rows in enumerate(islice(batches, at.batch, None), start=at.batch):
+            places = data.positions(rows)
             batch_lengths = lengths.take(rows)
             before = network.theta.copy() if batch % _STEPS_BETWEEN_COPIES == 0 else None
             try:
-                loss = network.train_step(inputs.take(at, axis=0), targets.take(at), optimizer, lengths=batch_lengths)
+                x = self.arrange(inputs.take(places, axis=0))
+                loss = network.train_step(x, targets.take(places), optimizer, lengths=batch_lengths)
             except FloatingPointError:  # a gradient that cannot be clipped
                 loss = math.nan
             if not math.isfinite(loss):
-                self._diverged("the loss or its gradient was not finite", epoch, batch + 1)
+                self._diverged("the loss or its gradient was not finite", at.epoch, batch + 1)
                 break
             if before is not None:
                 self._sound = before
             n_tokens = int(batch_lengths.sum())
-            total += loss * n_tokens
-            done += n_tokens
+            at.total += loss * n_tokens
+            at.done += n_tokens
+            at.batch = batch + 1
+            at.seconds = time.perf_counter() - started
             if bar is not None:
-                bar.advance(n_tokens, total / done, epoch)
+                bar.advance(n_tokens, at.total / at.done, at.epoch)
             if interrupted:
                 self.stopped = "interrupted"
+            self._keep(interrupted)
+            if interrupted:
                 break
         if not np.isfinite(network.theta).all():  # a finite loss, then a gradient that was not
-            self._diverged("a weight was not finite any more", epoch, batch + 1)
-        return {"epoch": epoch, "loss": total / max(done, 1), "seconds": time.perf_counter() - started}
+            self._diverged("a weight was not finite any more", at.epoch, batch + 1)
+        return {"epoch": at.epoch, "loss": at.total / max(at.done, 1), "seconds": time.perf_counter() - started}
+
+    @property
+    def n_done(self) -> int:
+        """Tokens trained on until now."""
+        return (self._at.epoch - 1) * len(self.data.x) + self._at.done
+
+    def _keep(self, interrupted: list[int]) -> None:
+        if self.checkpoint is None or not (interrupted or time.perf_counter() >= self._next_checkpoint):
+            return
+        if np.isfinite(self.network.theta).all():
+            self.checkpoint(*self.state())
+        self._next_checkpoint = time.perf_counter() + self.checkpoint_every
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return all it takes to go on from here with the same bits: what JSON can hold, and arrays."""
+        memory = self.optimizer.state_dict()
+        arrays = {"theta": self.network.theta, "sound": self._sound}
+        arrays |= {f"optimizer.{name}": value for name, value in memory.items() if isinstance(value, np.ndarray)}
+        header = {
+            "position": dataclasses.asdict(self._at),
+            "history": self.history,
+            "dropout_step": self.network.dropout_step,
+            "optimizer": {name: value for name, value in memory.items() if not isinstance(value, np.ndarray)},
+            "best": None,
+        }
+        if self._best is not None:
+            header["best"] = self._best[:2]
+            arrays["best"] = self._best[2]
+        return plain(header), arrays
+
+    def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `state` returned, before `run`.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            If it is not the state of such a training.
+        """
+        theta = self.network.theta
+        for name in ("theta", "sound", *(["best"] if header["best"] else [])):
+            if arrays[name].shape != theta.shape or arrays[name].dtype != theta.dtype:
+                raise ValueError(f"expected {name} as {theta.dtype} {theta.shape}, got {arrays[name].shape}")
+        slots = {name[10:]: array for name, array in arrays.items() if name.startswith("optimizer.")}
+        self.optimizer.load_state_dict(header["optimizer"] | slots)
+        self._at = _Position(**header["position"])
+        self.rng.bit_generator.state = self._at.rng
+        self.history = list(header["history"])
+        self.network.dropout_step = int(header["dropout_step"])
+        theta[:] = arrays["theta"]
+        self._sound = arrays["sound"].copy()
+        if header["best"]:
+            merit, epoch = header["best"]
+            self._best = ((float(merit[0]), float(merit[1])), int(epoch), arrays["best"].copy())
 
     def _diverged(self, what: str, epoch: int, batch: int) -> None:
         self.stopped = "diverged"
@@ -204,9 +309,28 @@ class Trainer:
             self.stopped = "early"
 
 
-def predict(network: Any, data: Sequences, n_outputs: int) -> np.ndarray:
+def predict(
+    network: Any, data: Sequences, n_outputs: int, arrange: Callable[[np.ndarray], Any] | None = None
+) -> np.ndarray:
     """Run the network over all sequences; return its outputs, (N, n_outputs), in the order of `data`."""
     outputs = np.empty((len(data.x), n_outputs), dtype=network.theta.dtype)
+    for batch, at, lengths, real in batches_to_predict(data, arrange):
+        outputs[at[real]] = network.predict(batch, lengths=lengths)[real]
+    return outputs
+
+
+def decode(network: Any, data: Sequences, arrange: Callable[[np.ndarray], Any] | None = None) -> np.ndarray:
+    """Return the most probable label of every step, (N,), in the order of `data`: a CRF's are one whole per sequence."""
+    labels = np.empty(len(data.x), dtype=np.int64)
+    for batch, at, lengths, real in batches_to_predict(data, arrange):
+        labels[at[real]] = network.decode(batch, lengths=lengths)[0][real]
+    return labels
+
+
+def batches_to_predict(
+    data: Sequences, arrange: Callable[[np.ndarray], Any] | None = None
+) -> Iterator[tuple[Any, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield sequences of similar lengths: what the network takes, their places in `data`, lengths, which are real."""
     order = np.argsort(-data.lengths, kind="stable")
     start = 0
     while start < len(order):
@@ -216,8 +340,12 @@ def predict(network: Any, data: Sequences, n_outputs: int) -> np.ndarray:
         at = data.positions(rows)
         lengths = data.lengths[rows]
         real = np.arange(longest)[:, None] < lengths
-        outputs[at[real]] = network.predict(data.x.take(at, axis=0), lengths=lengths)[real]
-    return outputs
+        x = data.x.take(at, axis=0)
+        yield x if arrange is None else arrange(x), at, lengths, real
+
+
+def _as_it_is(x: np.ndarray) -> np.ndarray:
+    return x
 
 
 @contextmanager
@@ -273,8 +401,10 @@ def _bar(trainer: Trainer) -> Iterator[_Bar | None]:
         return
     from tqdm import tqdm  # only who wants a bar pays for it
 
-    total = trainer.max_epochs * len(trainer.data.x)
-    with tqdm(total=total, unit=f" {trainer.unit}s", unit_scale=True, desc="training", dynamic_ncols=True) as bar:
+    n_tokens = len(trainer.data.x)
+    options: dict[str, Any] = {"unit": f" {trainer.unit}s", "unit_scale": True, "dynamic_ncols": True}
+    options |= {"total": trainer.max_epochs * n_tokens, "initial": trainer.n_done}
+    with tqdm(desc="training", **options) as bar:
         wrapped = _Bar(bar, trainer.max_epochs)
         yield wrapped
         wrapped.flush()

@@ -114,6 +114,12 @@ class Stack:
     truncate: int | None = None
     cell_options: tuple[tuple[str, object], ...] = ()
 
+    def __str__(self) -> str:
+        own = [str(value) for name, value in self.cell_options]
+        names = [self.cell, self.activation] if self.cell == "elman" else [self.cell]
+        sizes = f"{self.input_size}-{self.hidden_size}x{self.num_layers}"
+        return " ".join([*names, *own, sizes, self.direction, *([f"h={self.truncate}"] if self.truncate else [])])
+
     def option(self, name: str, default=None):
         return dict(self.cell_options).get(name, default)
 
@@ -267,22 +273,26 @@ def read_out(net: Stack, readout: str, y, final, lengths, output_mask=None) -> n
 
 @dataclass(frozen=True)
 class Head:
-    """A projection to K numbers and a loss. `options` are the head's own: class_weight, label_smoothing."""
+    """A projection to K numbers and a loss. `options` are the head's own: class_weight, label_smoothing, constraints."""
 
-    kind: str  # "softmax", "squared", "sigmoid"
+    kind: str  # "softmax", "squared", "sigmoid", "crf"
     K: int
     options: dict = field(default_factory=dict)
 
     def make(self, rc):
-        name = {"softmax": "Softmax", "squared": "SquaredError", "sigmoid": "SigmoidCrossEntropy"}[self.kind]
+        name = {"softmax": "Softmax", "squared": "SquaredError", "sigmoid": "SigmoidCrossEntropy", "crf": "CRF"}[self.kind]
         return getattr(rc, name)(self.K, **self.options)
 
     def random_params(self, rng: np.random.Generator, inputs: int, scale: float = 0.5) -> Arrays:
         weight = scale * rng.standard_normal((inputs, self.K))
-        return {"head.W_hy": weight, "head.b_y": scale * rng.standard_normal(self.K)}
+        params = {"head.W_hy": weight, "head.b_y": scale * rng.standard_normal(self.K)}
+        if self.kind == "crf":
+            shapes = {"transitions": (self.K, self.K), "start": self.K, "end": self.K}
+            params |= {f"head.{name}": scale * rng.standard_normal(shape) for name, shape in shapes.items()}
+        return params
 
     def random_targets(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        if self.kind == "softmax":
+        if self.kind in ("softmax", "crf"):
             return rng.integers(0, self.K, shape)
         return rng.random((*shape, self.K)) if self.kind == "sigmoid" else rng.standard_normal((*shape, self.K))
 
@@ -316,6 +326,55 @@ def sigmoid_loss(z, targets):
     return (big - z * targets + np.log(np.exp(-big) + np.exp(z - big))).sum() / len(z)
 
 
+@dataclass(frozen=True)
+class Chain:
+    """A linear-chain CRF's scores between labels, -inf where `constraints` forbid; complex where an input is."""
+
+    transitions: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+    @classmethod
+    def of(cls, params: Mapping, constraints=None) -> "Chain":
+        parts = [params[f"head.{name}"] for name in ("transitions", "start", "end")]
+        if constraints is not None:
+            flags = constraints.transitions, constraints.start, constraints.end
+            parts = [np.where(allowed, part, -np.inf) for allowed, part in zip(flags, parts, strict=True)]
+        return cls(*parts)
+
+    def log_total(self, s: np.ndarray, known=None):
+        """log Σ e^score over the label sequences that agree with `known` (-1: any), one step at a time; s (T, K)."""
+        if known is not None:
+            any_of = (np.asarray(known)[:, None] == -1) | (np.asarray(known)[:, None] == np.arange(s.shape[1]))
+            s = np.where(any_of, s, -np.inf)
+        alpha = self.start + s[0]
+        for row in s[1:]:
+            alpha = log_sum(alpha[:, None] + self.transitions) + row
+        return log_sum(alpha + self.end)
+
+    def score(self, s: np.ndarray, labels) -> float:
+        steps = sum(self.transitions[i, j] for i, j in zip(labels[:-1], labels[1:], strict=True))
+        return self.start[labels[0]] + s[range(len(labels)), labels].sum() + steps + self.end[labels[-1]]
+
+
+def log_sum(z):
+    """log Σ e^z over the first axis."""
+    top = np.real(z).max(axis=0)
+    top = np.where(top > -np.inf, top, 0)
+    with np.errstate(divide="ignore"):
+        return top + np.log(np.exp(z - top).sum(axis=0))
+
+
+def crf_loss(s, targets, lengths, params, constraints=None):
+    """-log P(known targets) per known target; s (T, B, K), targets (T, B) with -1 for unknown ones."""
+    chain, total, count = Chain.of(params, constraints), 0.0, 0
+    for b, n in enumerate(lengths):
+        known = targets[:n, b]
+        total = total + chain.log_total(s[:n, b]) - chain.log_total(s[:n, b], known)
+        count += int((known != -1).sum())
+    return total / count
+
+
 LOSSES: dict[str, Callable] = {"softmax": softmax_loss, "squared": squared_loss, "sigmoid": sigmoid_loss}
 
 
@@ -325,22 +384,32 @@ def embed(x: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def scores(net: Stack, readout: str, params: Mapping, x, lengths=None, state=None, masks=None):
-    """The head's projection before its link function, and the final states."""
+    """The head's projection before its link function, and the final states.
+
+    x is (x, ids) or (x, ids, values) where sparse features go straight to the scores.
+    """
+    x, *sparse = x if isinstance(x, tuple) else (x,)
     T, B = np.shape(x)[:2]
     lengths = [T] * B if lengths is None else lengths
     if "embedding.E" in params:
         x = embed(x, params["embedding.E"])
     y, final = forward(net, params, x, state, lengths, masks)
     seen = read_out(net, readout, y, final, lengths, (masks or {}).get("output"))
-    return seen @ params["head.W_hy"] + params["head.b_y"], final
+    z = seen @ params["head.W_hy"] + params["head.b_y"]
+    if sparse:
+        rows = np.concatenate([params["head.W_skip"], np.zeros((1, z.shape[-1]))])[sparse[0]]  # -1: the last row
+        z = z + (rows if len(sparse) == 1 else rows * np.asarray(sparse[1])[..., None]).sum(axis=2)
+    return z, final
 
 
 def loss(net: Stack, head: Head, readout: str, params: Mapping, x, targets, lengths=None, state=None, masks=None):
     """The network's loss, a number (complex where an input is)."""
     z, _ = scores(net, readout, params, x, lengths, state, masks)
     if readout == "every":  # only what lies within a sequence counts
-        T, B = np.shape(x)[:2]
+        T, B = z.shape[:2]
         lengths = [T] * B if lengths is None else lengths
+        if head.kind == "crf":
+            return crf_loss(z, np.asarray(targets), lengths, params, **head.options)
         valid = np.arange(T)[:, None] < np.asarray(lengths)
         z, targets = z[valid], np.asarray(targets)[valid]
     return LOSSES[head.kind](z, targets, **head.options)

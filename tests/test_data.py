@@ -16,10 +16,9 @@ from rnncore.encoders import (
     LabelEncoder,
     Sequences,
     Vocabulary,
-    encoder_for,
-    encoder_from_json,
     sequence_lengths,
 )
+from rnncore.features import encoder_for, encoder_from_json
 from rnncore.training import minibatches
 
 TWO = ([["top", "news"], ["café"]], [["B-N", "I-N"], ["O"]])

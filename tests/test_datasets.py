@@ -71,6 +71,14 @@ def test_sample_follows_its_seed():
     assert " ".join(news_requests(2, 7)[0][1]) == "go ahead and get top story news from jomedo benonosh"
 
 
+def test_sample_in_detail():
+    sentences, tags = news_requests(2000, detailed=True)
+    plain = news_requests(2000)
+    assert sentences == plain[0]
+    assert [[tag.partition(".")[0] for tag in labels] for labels in tags] == plain[1]
+    assert 115 < len({tag for labels in tags for tag in labels}) < 125
+
+
 def test_sample_of_no_or_negative_size():
     assert news_requests(0) == ([], [])
     with pytest.raises(ValueError, match="negative"):

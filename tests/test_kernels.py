@@ -137,19 +137,65 @@ def test_activations(activation, dtype):
     compare(run(net, params, *data, dtype), wanted, dtype, activation)
 
 
+GATED = [
+    ref.Stack(5, 7, cell="lstm"),
+    ref.Stack(33, 64, cell="lstm"),
+    ref.Stack(20, 35, cell="lstm", cell_options=(("peepholes", True),)),
+    ref.Stack(9, 18, cell="lstm", cell_options=(("variant", "CIFG"), ("peepholes", True))),
+    ref.Stack(5, 7, cell="gru"),
+    ref.Stack(33, 64, cell="gru"),
+    ref.Stack(20, 35, cell="gru"),
+]
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("net", GATED, ids=str)
+def test_gated_cells(net, n_threads):
+    """Outputs against the reference; gradients by its derivative in one random direction per array."""
+    T, B = 5, 9
+    rng = np.random.default_rng(44)
+    params = {name: array / np.sqrt(net.hidden_size) for name, array in net.random_params(rng, 1.0).items()}
+    start, dfinal = twins.named_state(rng, net, B), twins.random_state(rng, net, B)
+    x, dy = rng.standard_normal((T, B, net.input_size)), rng.standard_normal((T, B, net.output_size))
+    lengths = twins.random_lengths(rng, T, B)
+    layer = twins.layer(net, params, n_threads=n_threads)
+    layer.zero_grad()
+    y, final = layer.forward(x, tuple(start.values()), lengths)
+    dx, dstart = layer.backward(dy, dfinal)
+    wanted, last = ref.forward(net, params, x, tuple(start.values()), lengths)
+    compare({"y": y, **dict(enumerate(final))}, {"y": wanted, **dict(enumerate(last))}, "float64", net)
+
+    gradients = dict(layer.grads) | {"x": dx} | dict(zip(start, dstart, strict=True))
+    values = params | start | {"x": x}
+    function = twins.weighted_sum(net, x, dy, dfinal, lengths)
+    for name, gradient in gradients.items():
+        way = rng.standard_normal(gradient.shape)
+        exact = np.imag(function(values | {name: values[name] + 1e-30j * way})) / 1e-30
+        assert abs((gradient * way).sum() - exact) <= 1e-12 * np.linalg.norm(gradient) * np.linalg.norm(way), name
+
+    narrow = twins.layer(net, params, "float32", n_threads=n_threads)
+    narrow.zero_grad()
+    begin = tuple(s.astype("f") for s in start.values())
+    y, final = narrow.forward(x.astype("f"), begin, lengths)
+    dx, dstart = narrow.backward(dy.astype("f"), tuple(s.astype("f") for s in dfinal))
+    compare({"y": y, **dict(enumerate(final))}, {"y": wanted, **dict(enumerate(last))}, "float32", net)
+    compare(dict(narrow.grads) | {"x": dx} | dict(zip(start, dstart, strict=True)), gradients, "float32", net)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("direction", ["reverse", "concat", "sum"])
 @pytest.mark.parametrize("depth", [1, 2])
 def test_directions_and_depth(direction, depth, dtype):
     T, B = 4, 5
     rng = np.random.default_rng(41)
-    net = ref.Stack(6, 9, depth, direction)
-    params = net.random_params(rng)
-    x, lengths = rng.standard_normal((T, B, 6)), twins.random_lengths(rng, T, B)
-    layer = twins.layer(net, params, dtype)
-    y, (final,) = layer.forward(x.astype(dtype), lengths=lengths)
-    wanted, (last,) = ref.forward(net, params, x, None, lengths)
-    compare({"y": y, "final": final}, {"y": wanted, "final": last}, dtype, net)
+    for cell in ref.CELLS:
+        net = ref.Stack(6, 9, depth, direction, cell=cell)
+        params = net.random_params(rng)
+        x, lengths = rng.standard_normal((T, B, 6)), twins.random_lengths(rng, T, B)
+        layer = twins.layer(net, params, dtype)
+        y, final = layer.forward(x.astype(dtype), lengths=lengths)
+        wanted, last = ref.forward(net, params, x, None, lengths)
+        compare({"y": y, "final": final[0]}, {"y": wanted, "final": last[0]}, dtype, net)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -1,5 +1,8 @@
 """`rc.Network`: layers with a head, readouts, embeddings; losses and gradients against the reference."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import reference as ref
@@ -164,8 +167,8 @@ def test_list_of_layers(rng):
     wanted = (z @ W + b) * (np.arange(T)[:, None] < lengths)[:, :, None]
     np.testing.assert_allclose(net.predict(x, lengths=lengths), wanted, rtol=1e-12, atol=1e-14)
     assert isinstance(net.state, list)
-    np.testing.assert_array_equal(net.state[0][0], state[0])
-    np.testing.assert_array_equal(net.state[1][0], last[0])
+    twins.assert_same_bits(net.state[0][0], state[0])
+    twins.assert_same_bits(net.state[1][0], last[0])
     targets = rng.standard_normal((T, B, K))
     net.loss_and_grad(x, targets, lengths=lengths)
     grad = net.grad.copy()
@@ -202,6 +205,32 @@ def test_carrying_on(rng):
         np.testing.assert_allclose(np.concatenate([head_part, tail_part]), whole, rtol=1e-12)
 
 
+def test_states_belong_to_the_caller(rng):
+    made = twins.network(ref.Stack(4, 3, num_layers=2), HEADS["softmax"])
+    made.predict(rng.standard_normal((T, B, 4)))
+    (state,) = made.state
+    kept = state.copy()
+    made.predict(rng.standard_normal((T, B, 4)))
+    np.testing.assert_array_equal(state, kept)
+    assert np.any(made.state[0] != kept)
+
+
+@pytest.mark.parametrize("symbols", [None, 9])
+def test_copies_are_whole_and_apart(rng, symbols):
+    net, head = ref.Stack(4, 3, direction="concat", num_layers=2), ref.Head("softmax", K)
+    made = twins.network(net, head, symbols=symbols, dropout=0.3)
+    x = twins.random_input(rng, "ids" if symbols else "dense", T, B, symbols or 4)
+    targets = head.random_targets(rng, (T, B))
+    predicted = made.predict(x)
+    for twin in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
+        np.testing.assert_array_equal(twin.predict(x), predicted)
+        assert twin.loss_and_grad(x, targets) == made.copy().loss_and_grad(x, targets)
+        assert np.shares_memory(twin.layers[0].theta, twin.theta)
+        assert twin.theta.ctypes.data % 64 == 0
+        twin.theta[:] = 0
+        np.testing.assert_array_equal(made.predict(x), predicted)
+
+
 def test_a_state_given_is_a_constant_of_the_loss(rng):
     head, net = HEADS["softmax"], ref.Stack(4, 3)
     params = twins.random_params(net, head, rng)
@@ -233,9 +262,9 @@ def test_predict_changes_nothing(rng):
     made.loss_and_grad(x, targets)
     theta, grad = made.theta.copy(), made.grad.copy()
     first = made.predict(x)
-    copy = first.copy()
+    kept = first.copy()
     made.predict(x + 1)
-    np.testing.assert_array_equal(first, copy)
+    np.testing.assert_array_equal(first, kept)
     np.testing.assert_array_equal(made.theta, theta)
     np.testing.assert_array_equal(made.grad, grad)
 

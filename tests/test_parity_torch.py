@@ -17,6 +17,12 @@ NETS = [
     ref.Stack(29, 50, num_layers=3),
     ref.Stack(17, 21, num_layers=2, direction="concat"),
     ref.Stack(40, 77, num_layers=2, direction="concat", activation="relu"),
+    ref.Stack(3, 4, cell="lstm"),
+    ref.Stack(13, 33, num_layers=2, direction="concat", cell="lstm"),
+    ref.Stack(5, 65, cell="lstm"),
+    ref.Stack(3, 4, cell="gru"),
+    ref.Stack(13, 33, num_layers=2, direction="concat", cell="gru"),
+    ref.Stack(5, 65, cell="gru"),
 ]
 SHAPES = [(1, 1), (25, 1), (1, 9), (14, 7), (31, 20)]
 
@@ -38,37 +44,42 @@ def test_layers(net, shape, ragged):
     params = random_params(net, rng)
     x = rng.standard_normal((T, B, net.input_size))
     lengths = twins.random_lengths(rng, T, B).tolist() if ragged else None
-    (h0,) = twins.random_state(rng, net, B)
-    dy, dh = rng.standard_normal((T, B, net.output_size)), rng.standard_normal(h0.shape)
+    start, dfinal = twins.random_state(rng, net, B), twins.random_state(rng, net, B)
+    dy = rng.standard_normal((T, B, net.output_size))
 
     twin = rnn_twin(net, params)
-    tx, th = torch.tensor(x, requires_grad=True), torch.tensor(h0, requires_grad=True)
-    ty, tn = run(twin, tx, th, lengths)
-    ((ty * torch.tensor(dy)).sum() + (tn * torch.tensor(dh)).sum()).backward()
+    tx, tstart = torch.tensor(x, requires_grad=True), tuple(torch.tensor(s, requires_grad=True) for s in start)
+    ty, tfinal = run(twin, tx, tstart, lengths)
+    total = (ty * torch.tensor(dy)).sum()
+    for state, weights in zip(tfinal, dfinal, strict=True):
+        total = total + (state * torch.tensor(weights)).sum()
+    total.backward()
 
     layer = twins.layer(net, params)
     layer.zero_grad()
-    y, (final,) = layer.forward(x, state=(h0,), lengths=lengths)
-    dx, (dh0,) = layer.backward(dy, dstate=(dh,))
+    y, final = layer.forward(x, state=start, lengths=lengths)
+    dx, dstart = layer.backward(dy, dstate=dfinal)
     close(y, ty, "y")
-    close(final, tn, "final state")
     close(dx, tx.grad, "dx")
-    close(dh0, th.grad, "initial state")
+    for ours, theirs in zip(final, tfinal, strict=True):
+        close(ours, theirs, "final state")
+    for ours, theirs in zip(dstart, tstart, strict=True):
+        close(ours, theirs.grad, "initial state")
     for name, wanted in rnn_gradients(twin, net).items():
         assert ref.relative_error(layer.grads[name], wanted) < TOLERANCE, name
 
 
+HEAD_OPTIONS = [{}, {"class_weight": [0.3, 1.0, 2.0, 0.7, 1.5]}, {"label_smoothing": 0.1}]
+
+
+@pytest.mark.parametrize("cell", ref.CELLS)
 @pytest.mark.parametrize("readout", ["every", "last"])
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"class_weight": [0.3, 1.0, 2.0, 0.7, 1.5]}, {"label_smoothing": 0.1}],
-    ids=["plain", "weights", "smooth"],
-)
-def test_classifiers(options, readout):
+@pytest.mark.parametrize("options", HEAD_OPTIONS, ids=["plain", "weights", "smooth"])
+def test_classifiers(options, readout, cell):
     """Symbols through an embedding, two layers both ways, packed sequences, softmax; some targets ignored."""
     V, E, H, K, T, B = 23, 11, 19, 5, 17, 9
     rng = np.random.default_rng(31)
-    net, head = ref.Stack(E, H, num_layers=2, direction="concat"), ref.Head("softmax", K, options)
+    net, head = ref.Stack(E, H, 2, "concat", cell=cell), ref.Head("softmax", K, options)
     params = random_params(net, rng) | head.random_params(rng, 2 * H)
     params["embedding.E"] = rng.standard_normal((V, E))
     ids, lengths = rng.integers(0, V, (T, B)), twins.random_lengths(rng, T, B)
@@ -76,7 +87,7 @@ def test_classifiers(options, readout):
 
     twin = rnn_twin(net, {name: a for name, a in params.items() if name.startswith("layers")})
     leaf = {n: torch.tensor(params[n], requires_grad=True) for n in ("embedding.E", "head.W_hy", "head.b_y")}
-    y, final = run(twin, leaf["embedding.E"][torch.tensor(ids)], None, lengths.tolist())
+    y, (final, *_) = run(twin, leaf["embedding.E"][torch.tensor(ids)], None, lengths.tolist())
     wanted_targets = targets.copy()
     if readout == "every":
         wanted_targets[np.arange(T)[:, None] >= lengths] = -1
@@ -93,7 +104,7 @@ def test_classifiers(options, readout):
     loss.backward()
 
     made = twins.network(net, head, readout, params, symbols=V)
-    assert made.loss_and_grad(ids, targets, lengths=lengths) == pytest.approx(float(loss), rel=TOLERANCE)
+    assert made.loss_and_grad(ids, targets, lengths=lengths) == pytest.approx(loss.item(), rel=TOLERANCE)
     for name, tensor in leaf.items():
         close(made.grads[name], tensor.grad, name)
     for name, wanted in rnn_gradients(twin, net).items():
@@ -115,7 +126,7 @@ def test_other_heads(kind):
     loss = loss_of(scores, torch.tensor(targets), reduction="sum") / (T * B)
     loss.backward()
     made = twins.network(net, head, params=params)
-    assert made.loss_and_grad(x, targets) == pytest.approx(float(loss), rel=TOLERANCE)
+    assert made.loss_and_grad(x, targets) == pytest.approx(loss.item(), rel=TOLERANCE)
     for name, tensor in leaf.items():
         close(made.grads[name], tensor.grad, name)
     for name, wanted in rnn_gradients(twin, net).items():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import reference as ref
@@ -12,34 +13,61 @@ from hypothesis import strategies as st
 small = st.integers(1, 6)
 odd = st.integers(1, 21)
 seeds = st.integers(0, 2**32 - 1)
-directions = st.sampled_from(["fwd", "reverse", "concat", "sum"])
-activations = st.sampled_from(list(ref.ACTIVATIONS))
 kinds = st.sampled_from(["dense", "ids", "bags"])
-stacks = st.builds(
-    ref.Stack,
-    input_size=st.integers(1, 19),
-    hidden_size=odd,
-    num_layers=st.integers(1, 2),
-    direction=directions,
-    activation=activations,
-)
+
+
+@st.composite
+def any_stack(draw, directions=("fwd", "reverse", "concat", "sum")):
+    cell = draw(st.sampled_from(list(ref.CELLS)))
+    return ref.Stack(
+        input_size=draw(st.integers(1, 19)),
+        hidden_size=draw(odd),
+        num_layers=draw(st.integers(1, 2)),
+        direction=draw(st.sampled_from(directions)),
+        activation=draw(st.sampled_from(list(ref.ACTIVATIONS))) if cell == "elman" else "tanh",
+        cell=cell,
+        cell_options=(("peepholes", draw(st.booleans())),) if cell == "lstm" else (),
+    )
+
+
+stacks, forward_stacks = any_stack(), any_stack(("fwd",))
 HEAD = ref.Head("softmax", 5)
 CLOSE = {"rtol": 1e-12, "atol": 1e-13}
 
 
-def zero_state(layer, x):
-    """Given like any other one, so that it has a gradient."""
-    shape = (layer.num_layers * len(layer.directions), x.shape[1], layer.hidden_size)
-    return (np.zeros(shape, layer.theta.dtype),)
-
-
-def train(layer, x, dy, state=None, lengths=None, dstate=None):
+@dataclass
+class Results:
     """Everything a forward and backward return, gradients included."""
+
+    y: np.ndarray
+    final: tuple[np.ndarray, ...]
+    dx: np.ndarray | None
+    dstart: tuple[np.ndarray, ...]
+    grad: np.ndarray
+
+    def gradients(self):
+        return [*([] if self.dx is None else [self.dx]), *self.dstart, self.grad]
+
+    def arrays(self):
+        return [self.y, *self.final, *self.gradients()]
+
+
+def zero_state(layer, net, x):
+    """Given like any other one, so that it has a gradient."""
+    shape = (net.state_shape[0], x.shape[1], net.hidden_size)
+    return tuple(np.zeros(shape, layer.theta.dtype) for _ in range(ref.CELLS[net.cell].num_states))
+
+
+def train(layer, net, x, dy, state=None, lengths=None, dstate=None) -> Results:
     layer.zero_grad()
-    state = zero_state(layer, x) if state is None else state
-    y, final = layer.forward(x, state=state, lengths=lengths)
+    y, final = layer.forward(x, state=state or zero_state(layer, net, x), lengths=lengths)
     dx, dstart = layer.backward(dy, dstate=dstate)
-    return y, final[0], dx, dstart[0], layer.grad.copy()
+    return Results(y, final, dx, dstart, layer.grad.copy())
+
+
+def assert_close(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, **CLOSE)
 
 
 @given(stacks, odd, odd, kinds, seeds)
@@ -47,20 +75,21 @@ def test_a_batch_is_its_sequences_one_by_one(net, T, B, kind, seed):
     rng = np.random.default_rng(seed)
     layer = twins.layer(net, net.random_params(rng, 0.3))
     x, lengths = twins.random_input(rng, kind, T, B, net.input_size), twins.random_lengths(rng, T, B)
-    (h0,), dy = twins.random_state(rng, net, B), rng.standard_normal((T, B, net.output_size))
-    y, final, dx, dh0, grad = train(layer, x, dy, (h0,), lengths)
-    total = np.zeros_like(grad)
+    start, dy = twins.random_state(rng, net, B), rng.standard_normal((T, B, net.output_size))
+    batch = train(layer, net, x, dy, start, lengths)
+    total = np.zeros_like(batch.grad)
     for b, n in enumerate(lengths):
-        alone = train(layer, x[:n, b : b + 1], dy[:n, b : b + 1], (h0[:, b : b + 1],))
-        np.testing.assert_allclose(y[:n, b], alone[0][:, 0], **CLOSE)
-        assert not y[n:, b].any()
-        np.testing.assert_allclose(final[:, b], alone[1][:, 0], **CLOSE)
+        own = slice(b, b + 1)
+        alone = train(layer, net, x[:n, own], dy[:n, own], tuple(s[:, own] for s in start))
+        assert_close([batch.y[:n, own]], [alone.y])
+        assert_close((s[:, own] for s in batch.final), alone.final)
+        assert_close((s[:, own] for s in batch.dstart), alone.dstart)
+        assert not batch.y[n:, b].any()
         if kind == "dense":
-            np.testing.assert_allclose(dx[:n, b], alone[2][:, 0], **CLOSE)
-            assert not dx[n:, b].any()
-        np.testing.assert_allclose(dh0[:, b], alone[3][:, 0], **CLOSE)
-        total += alone[4]
-    assert ref.relative_error(grad, total) < 1e-12
+            assert_close([batch.dx[:n, own]], [alone.dx])
+            assert not batch.dx[n:, b].any()
+        total += alone.grad
+    assert ref.relative_error(batch.grad, total) < 1e-12
 
 
 @given(stacks, odd, small, seeds)
@@ -68,47 +97,42 @@ def test_the_order_of_a_batch_is_the_caller_s(net, T, B, seed):
     rng = np.random.default_rng(seed)
     layer = twins.layer(net, net.random_params(rng, 0.3))
     x, lengths = rng.standard_normal((T, B, net.input_size)), twins.random_lengths(rng, T, B)
-    y, (final,) = layer.forward(x, lengths=lengths)
+    y, final = layer.forward(x, lengths=lengths)
     turn = rng.permutation(B)
-    z, (other,) = layer.forward(x[:, turn], lengths=lengths[turn])
-    np.testing.assert_allclose(y[:, turn], z, **CLOSE)
-    np.testing.assert_allclose(final[:, turn], other, **CLOSE)
+    z, other = layer.forward(x[:, turn], lengths=lengths[turn])
+    assert_close([y[:, turn]], [z])
+    assert_close((s[:, turn] for s in final), other)
 
 
-@given(stacks, odd, small, kinds, st.data(), seeds)
+@given(forward_stacks, odd, small, kinds, st.data(), seeds)
 def test_chunks_with_a_carried_state_are_the_whole(net, T, B, kind, data, seed):
     rng = np.random.default_rng(seed)
-    net = ref.Stack(net.input_size, net.hidden_size, net.num_layers, "fwd", net.activation)
     layer = twins.layer(net, net.random_params(rng, 0.3))
     x = twins.random_input(rng, kind, T, B, net.input_size)
-    y, (final,) = layer.forward(x)
+    y, final = layer.forward(x)
     cuts = sorted(data.draw(st.sets(st.integers(1, T))) | {0, T})
     state, parts = None, []
     for start, stop in itertools.pairwise(cuts):
         part, state = layer.forward(x[start:stop], state)
         parts.append(part)
-    np.testing.assert_allclose(np.concatenate(parts), y, **CLOSE)
-    np.testing.assert_allclose(state[0], final, **CLOSE)
+    assert_close([np.concatenate(parts)], [y])
+    assert_close(state, final)
 
 
-@given(stacks, odd, small, seeds)
+@given(forward_stacks, odd, small, seeds)
 def test_a_gradient_goes_through_chunks_by_dstate(net, T, B, seed):
     """Backward chunk by chunk, each one's dstate handed to the one before, is the whole's."""
     rng = np.random.default_rng(seed)
-    net = ref.Stack(net.input_size, net.hidden_size, net.num_layers, "fwd", net.activation)
     layer = twins.layer(net, net.random_params(rng, 0.3))
     x, dy = rng.standard_normal((T + 1, B, net.input_size)), rng.standard_normal((T + 1, B, net.output_size))
-    _, _, dx, dh0, grad = train(layer, x, dy)
+    whole = train(layer, net, x, dy)
     cut = (T + 1) // 2
     _, middle = layer.forward(x[:cut])
-    layer.zero_grad()
-    layer.forward(x[cut:], middle)
-    late, dmiddle = layer.backward(dy[cut:])
-    layer.forward(x[:cut], zero_state(layer, x))
-    early, dstart = layer.backward(dy[:cut], dmiddle)
-    np.testing.assert_allclose(np.concatenate([early, late]), dx, **CLOSE)
-    np.testing.assert_allclose(dstart[0], dh0, **CLOSE)
-    assert ref.relative_error(layer.grad, grad) < 1e-12
+    late = train(layer, net, x[cut:], dy[cut:], middle)
+    early = train(layer, net, x[:cut], dy[:cut], dstate=late.dstart)
+    assert_close([np.concatenate([early.dx, late.dx])], [whole.dx])
+    assert_close(early.dstart, whole.dstart)
+    assert ref.relative_error(early.grad + late.grad, whole.grad) < 1e-12
 
 
 @given(stacks, odd, small, st.sampled_from(["ids", "bags"]), seeds)
@@ -117,12 +141,11 @@ def test_symbols_are_sums_of_one_hot_rows(net, T, B, kind, seed):
     layer = twins.layer(net, net.random_params(rng, 0.3))
     x, lengths = twins.random_input(rng, kind, T, B, net.input_size), twins.random_lengths(rng, T, B)
     dy = rng.standard_normal((T, B, net.output_size))
-    sparse = train(layer, x, dy, lengths=lengths)
-    dense = train(layer, ref.as_dense(x, net.input_size), dy, lengths=lengths)
-    for i in (0, 1, 3):
-        np.testing.assert_allclose(sparse[i], dense[i], **CLOSE)
-    assert sparse[2] is None
-    assert ref.relative_error(sparse[4], dense[4]) < 1e-12
+    sparse = train(layer, net, x, dy, lengths=lengths)
+    dense = train(layer, net, ref.as_dense(x, net.input_size), dy, lengths=lengths)
+    assert sparse.dx is None
+    assert_close([sparse.y, *sparse.final, *sparse.dstart], [dense.y, *dense.final, *dense.dstart])
+    assert ref.relative_error(sparse.grad, dense.grad) < 1e-12
 
 
 @given(odd, small, st.integers(1, 9), seeds)
@@ -149,24 +172,24 @@ def test_any_number_of_threads_gives_the_same_bits(net, T, B, kind, dtype, seed)
     params = net.random_params(rng, 0.3)
     x, lengths = twins.random_input(rng, kind, T, B, net.input_size), twins.random_lengths(rng, T, B)
     dy = rng.standard_normal((T, B, net.output_size))
-    results = [train(twins.layer(net, params, dtype, n_threads=n), x, dy, lengths=lengths) for n in (1, 2, 3, 8)]
-    for other in results[1:]:
-        for one, two in zip(results[0], other, strict=True):
-            twins.assert_same_bits(one, two)
+    layers = [twins.layer(net, params, dtype, n_threads=n) for n in (1, 2, 3, 8)]
+    one, *others = (train(layer, net, x, dy, None, lengths) for layer in layers)
+    for other in others:
+        for a, b in zip(one.arrays(), other.arrays(), strict=True):
+            twins.assert_same_bits(a, b)
 
 
-@given(stacks, odd, small, st.sampled_from(["dense", "ids"]), seeds)
+@given(forward_stacks, odd, small, st.sampled_from(["dense", "ids"]), seeds)
 def test_streaming_is_forward(net, T, B, kind, seed):
     rng = np.random.default_rng(seed)
-    net = ref.Stack(net.input_size, net.hidden_size, net.num_layers, "fwd", net.activation)
     layer = twins.layer(net, net.random_params(rng, 0.3))
     x = twins.random_input(rng, kind, T, B, net.input_size)
     state = twins.random_state(rng, net, B)
-    y, (final,) = layer.forward(x, state)
+    y, final = layer.forward(x, state)
     for t in range(T):
         y_t, state = layer.step(x[t], state)
-        np.testing.assert_allclose(y_t, y[t], **CLOSE)
-    np.testing.assert_allclose(state[0], final, **CLOSE)
+        assert_close([y_t], [y[t]])
+    assert_close(state, final)
 
 
 @given(stacks, odd, small, seeds)
@@ -175,25 +198,31 @@ def test_gradients_are_linear_in_dy(net, T, B, seed):
     layer = twins.layer(net, net.random_params(rng, 0.3))
     x, one = rng.standard_normal((T, B, net.input_size)), rng.standard_normal((T, B, net.output_size))
     two = rng.standard_normal(one.shape)
-    apart = [train(layer, x, dy) for dy in (one, two)]
-    together = train(layer, x, one - 3 * two)
-    for i in (2, 3, 4):
-        assert ref.relative_error(together[i], apart[0][i] - 3 * apart[1][i]) < 1e-11
+    first, second, both = (train(layer, net, x, dy).gradients() for dy in (one, two, one - 3 * two))
+    for a, b, c in zip(first, second, both, strict=True):
+        assert ref.relative_error(c, a - 3 * b) < 1e-11
 
 
-@given(st.integers(1, 40), st.integers(1, 64), st.integers(1, 40), st.sampled_from(["fwd", "concat"]), seeds)
-def test_single_precision_is_double_precision_rounded(D, H, T, direction, seed):
+@given(
+    st.sampled_from(list(ref.CELLS)),
+    st.integers(1, 40),
+    st.integers(1, 64),
+    st.integers(1, 40),
+    st.sampled_from(["fwd", "concat"]),
+    seeds,
+)
+def test_single_precision_is_double_precision_rounded(cell, D, H, T, direction, seed):
     """Within c·ceil(log2(T·(D + H)))·eps, for weights that neither forget at once nor explode."""
     rng = np.random.default_rng(seed)
-    net, B = ref.Stack(D, H, direction=direction), 3
+    net, B = ref.Stack(D, H, direction=direction, cell=cell), 3
     params = {name: array / math.sqrt(H) for name, array in net.random_params(rng).items()}
     params = {name: array.astype(np.float32).astype(float) for name, array in params.items()}
     x = rng.standard_normal((T, B, D)).astype(np.float32)
     dy = rng.standard_normal((T, B, net.output_size)).astype(np.float32)
-    wide = train(twins.layer(net, params), x.astype(float), dy.astype(float))
-    narrow = train(twins.layer(net, params, "float32"), x, dy)
+    wide = train(twins.layer(net, params), net, x.astype(float), dy.astype(float))
+    narrow = train(twins.layer(net, params, "float32"), net, x, dy)
     bound = 16 * math.ceil(math.log2(T * (D + H))) * np.finfo(np.float32).eps
-    for one, other in zip(narrow, wide, strict=True):
+    for one, other in zip(narrow.arrays(), wide.arrays(), strict=True):
         assert one.dtype == np.float32
         assert ref.relative_error(one, other) < bound
 

@@ -224,8 +224,8 @@ def test_results_belong_to_the_caller(rng, direction, depth, cell):
     first = call(x, dy)
     kept = [array.copy() for array in first]
     second = call(2 * x + 1, dy - 1)
-    for array, copy in zip(first, kept, strict=True):
-        np.testing.assert_array_equal(array, copy)
+    for array, before in zip(first, kept, strict=True):
+        np.testing.assert_array_equal(array, before)
     everything = [x, dy, *start, layer.theta, layer.grad, *first, *second]
     for i, one in enumerate(everything):
         assert not any(np.shares_memory(one, other) for other in everything[:i])

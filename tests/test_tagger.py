@@ -6,6 +6,7 @@ import pickle
 import signal
 import struct
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -354,7 +355,9 @@ def test_bad_data(sentences, tags, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"head": "crf"}, "head='crf' is not there yet; use head='softmax'"),
+        ({"head": "hmm"}, "head: expected 'softmax' or 'crf', got 'hmm'"),
+        ({"head": "crf", "class_weight": "balanced"}, "class_weight does not go with head='crf'"),
+        ({"constraints": "bio"}, "constraints does not go with head='softmax'"),
         ({"head": "tree"}, "unknown"),
         ({"hidden_size": 0}, "hidden_size: expected at least 1"),
         ({"hidden_size": "big"}, "hidden_size: expected a whole number"),
@@ -381,9 +384,53 @@ def test_bad_settings(settings, message):
         SequenceTagger(**settings).fit([["a", "b"]], [["O", "O"]])
 
 
-def test_sample_weight_is_refused_for_now(sample):
-    with pytest.raises(ValueError, match="sample_weight is not there yet"):
-        SequenceTagger().fit(*sample, sample_weight=np.ones(len(sample[0])))
+def test_sample_weights(sample):
+    def fit(weights):
+        return SequenceTagger(hidden_size=8, max_epochs=3).fit(*sample, sample_weight=weights).network_.theta
+
+    n = len(sample[0])
+    plain = SequenceTagger(hidden_size=8, max_epochs=3).fit(*sample).network_.theta
+    assert np.array_equal(fit(np.full(n, 0.1)), plain) and not np.array_equal(fit(np.arange(n)), plain)
+
+
+def test_a_sentence_without_weight_is_not_learned():
+    x, y = [["a"], ["a"], ["b"]], [["X"], ["Y"], ["Y"]]
+    for weights, label in (([1, 0, 1], "X"), ([0, 1, 1], "Y")):
+        tagger = SequenceTagger(hidden_size=4, max_epochs=40, word_dropout=0.0, batch_size=1)
+        assert tagger.fit(x, y, sample_weight=weights).predict([["a"]]) == [[label]]
+
+
+def test_sample_weights_go_with_early_stopping(sample):
+    tagger = SequenceTagger(hidden_size=4, max_epochs=2, early_stopping=True)
+    assert tagger.fit(*sample, sample_weight=np.arange(len(sample[0]))).n_epochs_ == 2
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [([1.0], "expected 120 numbers"), ([-1.0] * 120, "at least 0"), ([0] * 120, "not all"), ([np.nan] * 120, "finite")],
+)
+def test_bad_sample_weights(sample, weights, message):
+    with pytest.raises(ValueError, match=message):
+        SequenceTagger().fit(*sample, sample_weight=weights)
+
+
+def test_evaluate(fitted, sample):
+    result = fitted.evaluate(*sample)
+    assert result["accuracy"] == fitted.score(*sample)
+    assert result["unknown"]["total"] == 0 and result["known"]["total"] == sum(map(len, sample[0]))
+    assert set(result["entities"]) == {"all", "NEWSTYPE", "KEYWORDS", "PROVIDER", "SECTION"}
+    result = fitted.evaluate([["news", "zzz"]], [["B-NEWSTYPE", "NEW"]])
+    assert result["unknown"] == {"accuracy": 0.0, "correct": 0, "total": 1}
+
+
+def test_one_sentence_takes_less_than_a_millisecond(fitted):
+    sentence = [["show", "me", "top", "news", "about", "kenya", "from", "the", "daily", "press"]]
+    seconds = []
+    for _ in range(200):
+        start = time.perf_counter()
+        fitted.predict(sentence)
+        seconds.append(time.perf_counter() - start)
+    assert np.median(seconds) < 0.001
 
 
 def test_labels_never_seen_count_as_wrong(fitted):

@@ -111,44 +111,49 @@ class DropoutProbe:
             return {("recurrent", k): self.recurrent(k) for k in range(self.net.state_shape[0])}
         return {}
 
-    def outputs(self, x=None, state=None) -> np.ndarray:
+    def outputs(self, x=None) -> np.ndarray:
         x = np.zeros((*self.shape, self.net.input_size)) if x is None else x
         self.layer.dropout_step = self.step
-        return self.layer.forward(x, state=state, lengths=self.lengths, training=True)[0]
+        return self.layer.forward(x, lengths=self.lengths, training=True)[0]
 
     def emit_ones(self, at: int) -> None:
         for way in self.net.directions:
             self.layer.params[f"layers.{at}.{way}.b_h"][:] = 0.5 if self.net.direction == "sum" else 1
 
-    def inputs_of(self, at: int, size: int, x=None, state=None) -> np.ndarray:
+    def inputs_of(self, at: int, size: int, x=None) -> np.ndarray:
         """What reaches a layer, each input wired in turn to its first unit."""
         seen = np.zeros((*self.shape, size))
         weight = self.layer.params[f"layers.{at}.{self.net.directions[0]}.W_xh"]
         for j in range(size):
             weight[:] = 0
             weight[j, 0] = 1
-            seen[:, :, j] = self.outputs(x, state)[:, :, 0]
+            seen[:, :, j] = self.outputs(x)[:, :, 0]
         weight[:] = 0
         return seen
 
     def recurrent(self, k: int) -> np.ndarray:
-        """From h' = 1 + mask*h with h = 1 at the start."""
-        net, H = self.net, self.net.hidden_size
-        at, way = k // self.ways, net.directions[k % self.ways]
-        bias, weight = (self.layer.params[f"layers.{at}.{way}.{name}"] for name in ("b_h", "W_hh"))
-        bias[:], weight[:] = 1, np.eye(H)
-        state = (np.ones((net.state_shape[0], self.shape[1], H)),)
-        above = at < net.num_layers - 1
-        y = self.inputs_of(at + 1, net.output_size, state=state) if above else self.outputs(state=state)
-        bias[:], weight[:] = 0, 0
-        if net.direction == "concat":
-            y = y[:, :, (k % self.ways) * H :][:, :, :H]
+        """From h' = 1 + mask*h with h = 1 at the start.
+
+        The engine numbers all states of a network one after another, and draws masks by that number: the top layer of
+        so deep a stack has the mask of any unit of any cell.
+        """
+        net, (T, B), H = self.net, self.shape, self.net.hidden_size
+        way = net.directions[k % self.ways]
+        number = k * ref.CELLS[net.cell].num_states
+        linear = ref.Stack(1, H, number + 1, "reverse" if way == "bwd" else "fwd", "identity")
+        probe = layer(linear, **self.options)
+        probe.theta[:] = 0
+        at = f"layers.{number}.{way}."
+        probe.params[at + "b_h"][...] = 1
+        probe.params[at + "W_hh"][...] = np.eye(H)
+        probe.dropout_step = self.step
+        ones = (np.ones((number + 1, B, H)),)
+        y, _ = probe.forward(np.zeros((T, B, 1)), state=ones, lengths=self.lengths, training=True)
         mask = np.ones_like(y)
-        for b in range(self.shape[1]):
-            times = list(range(self.shape[0] if self.lengths is None else self.lengths[b]))
-            times = times[::-1] if way == "bwd" else times
+        for b in range(B):
+            times = list(range(T if self.lengths is None else self.lengths[b]))
             before = np.ones(H)
-            for t in times:
+            for t in times[::-1] if way == "bwd" else times:
                 mask[t, b], before = (y[t, b] - 1) / before, y[t, b]
         return mask
 

@@ -6,10 +6,13 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
+from rnncore.cli.tables import show_evaluation, tell
 from rnncore.data import iter_rows, read_tagged
 from rnncore.files import load, write_atomically
 
@@ -23,12 +26,14 @@ def add_commands(commands: Any) -> None:
     evaluate = commands.add_parser(
         "evaluate",
         help="measure a model on tagged words",
-        description="Count the words that a model tags right.",
+        description="Count what a model tags right: words known and unknown, entities or labels one by one.",
         allow_abbrev=False,
     )
     evaluate.add_argument("model", metavar="MODEL", help="a model file")
     evaluate.add_argument("data", metavar="DATA", help="lines of 'word TAB label'; - is standard input")
+    add_column(evaluate)
     evaluate.add_argument("--report", metavar="FILE.json", help="write the results")
+    add_quiet(evaluate)
     evaluate.set_defaults(run=run_evaluate)
 
     predict = commands.add_parser(
@@ -45,41 +50,42 @@ def add_commands(commands: Any) -> None:
         metavar="DATA",
         help="one word per line, blank line between sentences (default: standard input)",
     )
+    predict.add_argument(
+        "--column",
+        type=column_pair,
+        metavar="WORD",
+        help="column of the word in lines of many fields: from 1 on, -1 is the last (default: 1)",
+    )
     predict.add_argument("--out", metavar="FILE", help="where to write (default: standard output)")
     predict.set_defaults(run=run_predict)
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    """Print the accuracy of a model on a file, and write it as a report."""
-    from rnncore.cli.train import check_target
-
+    """Print how good a model is on a file, and write it as a report."""
     if options.report:
         check_target(options.report, force=True)
     tagger = load(options.model)
-    sentences, tags = read_tagged(options.data)
-    correct, total = tagger.count_correct(sentences, tags)
-    print(f"test     accuracy {correct / total:.4f} ({correct:,} of {total:,} words right)")
+    sentences, tags = read_tagged(options.data, options.column)
+    started = time.perf_counter()
+    result = tagger.evaluate(sentences, tags)
+    seconds = time.perf_counter() - started
+    if not options.quiet:
+        show_evaluation(tell, result)
+        tell("", "")
+        tell("speed", f"{result['total'] / seconds:,.0f} words/s")
     if options.report:
-        report = {
-            "task": "tag",
-            "model": options.model,
-            "data": options.data,
-            "n_test": len(sentences),
-            "test_accuracy": correct / total,
-            "test_correct": correct,
-            "test_total": total,
-        }
+        report = {"task": "tag", "model": options.model, "data": options.data, "n_test": len(sentences)}
+        report |= {f"test_{name}": result.pop(name) for name in ("accuracy", "correct", "total")}
+        report |= {"evaluation": result, "seconds": seconds}
         write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
 
 
 def run_predict(options: argparse.Namespace) -> None:
     """Tag a file sentence by sentence; columns after the word are kept."""
-    from rnncore.cli.train import check_target
-
     if options.out:
         check_target(options.out, force=True)
     tagger = load(options.model)
-    pieces = _tagged(tagger, options.data)
+    pieces = _tagged(tagger, options.data, options.column)
     if options.out:
         write_atomically(options.out, "".join(pieces).encode())
         return
@@ -90,12 +96,13 @@ def run_predict(options: argparse.Namespace) -> None:
         sys.stdout.flush()
 
 
-def _tagged(tagger: Any, path: str) -> Iterator[str]:
+def _tagged(tagger: Any, path: str, columns: tuple[int, int] | None) -> Iterator[str]:
     """Yield the tagged text, some sentences at a time; one by one where a person types them."""
-    sentences = iter_rows(path)
+    word = columns[0] if columns else 0
+    sentences = iter_rows(path, columns=columns and (word,))
     n = 1 if os.fspath(path) == "-" and sys.stdin.isatty() else _SENTENCES_AT_ONCE
     while chunk := list(islice(sentences, n)):
-        labels = tagger.predict([[row[0] for row in rows] for rows in chunk])
+        labels = tagger.predict([[row[word] for row in rows] for rows in chunk])
         lines = []
         for rows, predicted in zip(chunk, labels, strict=True):
             lines += ["\t".join((*row, str(label))) for row, label in zip(rows, predicted, strict=True)]

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import difflib
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
+from rnncore.checkpoints import Checkpoints, forget, read_checkpoint
+from rnncore.cli.arguments import add_column, add_quiet, check_target, number
+from rnncore.cli.config import merge_config, read_settings
+from rnncore.cli.presets import PRESETS
 from rnncore.cli.status import BAD_INPUT, INTERRUPTED
+from rnncore.cli.tables import count, show_evaluation, tell
 from rnncore.data import DataError, read_tagged
 from rnncore.datasets import news_requests, random_split
-from rnncore.files import write_atomically
+from rnncore.files import ModelFileError, write_atomically
 
 __all__ = ["add_commands"]
 
 Tagged = tuple[list[list[str]], list[list[str]]]
 
+# options that decide what is trained: a checkpoint keeps them, so that --resume needs nothing else
+_KEPT = ("data", "task", "test", "test_fraction", "column", "seed", "out", "report", "plot")
+
 
 def add_commands(commands: Any) -> None:
     """Add ``train`` to the command's parsers."""
+    presets = "; ".join(f"{name}: {preset.purpose}" for name, preset in PRESETS.items())
     parser = commands.add_parser(
         "train",
         help="train a model on a file",
@@ -33,126 +40,182 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "data", nargs="?", metavar="DATA", help="tagged words, plain or gzip; without: a sample of news requests"
     )
-    parser.add_argument("--task", choices=["tag"], default="tag", help="what to learn (default: %(default)s)")
+    parser.add_argument("--task", choices=["tag"], help="what to learn (default: tag)")
+    parser.add_argument("--preset", choices=PRESETS, help=f"settings by purpose; {presets}")
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="options as here (test_fraction = 0.1), estimator's under [settings]"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the estimator; may be repeated"
+    )
+    add_column(parser)
     test = parser.add_mutually_exclusive_group()
     test.add_argument("--test", metavar="FILE", help="tagged words to test on")
     test.add_argument(
         "--test-fraction",
-        type=_number(float, 0, 1, "a number from 0 to less than 1"),
-        default=None,
+        type=number(float, 0, 1, "a number from 0 to less than 1"),
         metavar="F",
         help="part of DATA to test on instead (default: 0.2)",
     )
     parser.add_argument("--out", metavar="MODEL", help="model file to write (default: ./TASK.safetensors)")
-    parser.add_argument("--force", action="store_true", help="replace the model file if there is one")
+    parser.add_argument(
+        "--force", action="store_true", default=None, help="replace the model file or checkpoint if there is one"
+    )
     parser.add_argument("--report", metavar="FILE.json", help="write settings, history and results")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the learning curve and the errors by label")
     parser.add_argument(
         "--seed",
-        type=_number(int, 0, 2**63, "a whole number from 0 on"),
-        default=0,
+        type=number(int, 0, 2**63, "a whole number from 0 on"),
         metavar="S",
         help="for the split, the first weights and all chance (default: 0)",
     )
     parser.add_argument(
         "--threads",
-        type=_number(int, 1, 2**31, "a whole number from 1 on"),
+        type=number(int, 1, 2**31, "a whole number from 1 on"),
         metavar="N",
         help="threads to use (default: all the process may use)",
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the estimator; may be repeated"
+        "--resume", metavar="CHECKPOINT", help="go on with a training that was cut off; needs no other option"
     )
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="where to keep the state of a long training (default: MODEL.checkpoint)"
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=number(float, 0, math.inf, "a number of seconds from 0 on"),
+        metavar="SECONDS",
+        help="how often (default: 60)",
+    )
+    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, test, save, report."""
-    out = options.out or f"{options.task}.safetensors"
-    check_target(out, options.force)
-    if options.report:
-        check_target(options.report, force=True)
-    settings = _settings(options)
-    train, test, source = _data(options)
-
     from rnncore.estimators.tagger import SequenceTagger  # scikit-learn takes most of a second to import
+
+    known = SequenceTagger().get_params(deep=False)
+    of_file = merge_config(options, known)
+    kept = _resumed(options)
+    settings = _kept_settings(kept) if kept else read_settings(options, of_file, known, options.set)
+    _fill_in(options, settings)
+    _check_targets(options, resuming=kept is not None)
+    say = (lambda *columns: None) if options.quiet else tell
+    train, test, source = _data(options)
 
     if not options.quiet:
         import tqdm  # noqa: F401 (now, not within the time of the fit)
-    tagger = SequenceTagger(**settings)
-    tell = (lambda *columns: None) if options.quiet else _tell
-    tell("data", f"{source}: {_count(len(train[0]), 'sentence')} to train on, {len(test[0])} to test on")
+    chosen: dict[str, Any] = {"random_state": options.seed, "verbose": 0 if options.quiet else 1, **settings}
+    if options.threads is not None:
+        chosen["n_threads"] = options.threads
+    tagger = SequenceTagger(**chosen)
+    checkpoints = Checkpoints(options.checkpoint, options.checkpoint_every, kept, _command(options, settings))
+    say("data", f"{source}: {count(len(train[0]), 'sentence')} to train on, {len(test[0])} to test on")
+    if kept:
+        say("resumed", f"{options.resume}, from epoch {_epoch(kept)} on")
     started = time.perf_counter()
     try:
-        tagger.fit(*train)
+        tagger.fit(*train, checkpoint=checkpoints)
     except KeyboardInterrupt:
-        return _interrupted(tagger, out)
+        return _interrupted(tagger, options)
     seconds = time.perf_counter() - started
-    tagger.save(out)
+    tagger.save(options.out)
     report = _report(options, tagger, train, test, seconds)
-    _show(tell, tagger, report)
-    tell("saved", f"{out} ({os.path.getsize(out) / 1e6:.2f} MB)")
+    _show(say, tagger, report)
     if options.report:
         write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
+    if options.plot:
+        from rnncore.plots import plot_report
+
+        plot_report(report, options.plot)
+    say("saved", f"{options.out} ({os.path.getsize(options.out) / 1e6:.2f} MB)")
+    forget(options.checkpoint)
     return BAD_INPUT if tagger.stopped_ == "diverged" else 0
 
 
-def check_target(path: str, force: bool) -> None:
-    """Find out before the work, not after it, that a file cannot be written."""
-    folder = os.path.dirname(os.path.realpath(path))
-    if os.path.isdir(path):
-        raise DataError(f"{path} is a folder; expected the name of a file to write")
-    if os.path.exists(path) and not force:
-        raise DataError(f"{path} exists already; replace it with --force, or choose another name with --out")
-    if not os.path.isdir(folder):
-        raise DataError(f"{path}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK):
-        raise DataError(f"{path}: no permission to write in {folder}")
+def _resumed(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Read the checkpoint of ``--resume`` and take over the options it was made with."""
+    if not options.resume:
+        return None
+    for name in ("set", "config", "preset", "seed", "column", "test", "test_fraction"):
+        if getattr(options, name) not in (None, []):
+            raise DataError(
+                f"--resume goes on with the settings of the checkpoint; leave out --{name.replace('_', '-')}"
+            )
+    header, arrays = read_checkpoint(options.resume)
+    command = header.get("command")
+    if not isinstance(command, dict) or not isinstance(command.get("options"), dict):
+        raise ModelFileError(f"{options.resume}: a checkpoint, but not of rnncore train; go on with fit(resume=...)")
+    for name in _KEPT:
+        value = command["options"].get(name)
+        if getattr(options, name) is None and value is not None:
+            setattr(options, name, tuple(value) if isinstance(value, list) else value)
+    options.checkpoint = options.checkpoint or options.resume
+    return header, arrays
+
+
+def _kept_settings(kept: tuple[dict[str, Any], Any]) -> dict[str, Any]:
+    from rnncore.estimators.base import setting_from_json
+
+    return {name: setting_from_json(value) for name, value in kept[0]["command"]["settings"].items()}
+
+
+def _command(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+    from rnncore.estimators.base import setting_to_json
+
+    return {
+        "options": {name: getattr(options, name) for name in _KEPT},
+        "settings": {name: setting_to_json(value) for name, value in settings.items()},
+    }
+
+
+def _fill_in(options: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Give every option left open its default."""
+    options.task = options.task or "tag"
+    options.out = options.out or f"{options.task}.safetensors"
+    options.seed = 0 if options.seed is None else options.seed
+    options.checkpoint = options.checkpoint or f"{options.out}.checkpoint"
+    options.checkpoint_every = 60.0 if options.checkpoint_every is None else float(options.checkpoint_every)
+    if options.test_fraction is not None and options.test:
+        raise DataError("test and test_fraction exclude each other: leave one out")
+
+
+def _check_targets(options: argparse.Namespace, resuming: bool) -> None:
+    check_target(options.out, bool(options.force) or resuming)
+    if os.path.exists(options.checkpoint) and not (options.force or resuming):
+        raise DataError(
+            f"{options.checkpoint} is there, of a training that was cut off; go on with --resume {options.checkpoint}, "
+            f"or start anew with --force"
+        )
+    for target in (options.report, options.plot, options.checkpoint):
+        if target:
+            check_target(target, force=True)
+    if options.plot:
+        from rnncore.plots import check_plotting
+
+        check_plotting(options.plot)
+
+
+def _epoch(kept: tuple[dict[str, Any], Any]) -> Any:
+    try:
+        return kept[0]["trainer"]["position"]["epoch"]
+    except (KeyError, TypeError):
+        return "?"
 
 
 def _data(options: argparse.Namespace) -> tuple[Tagged, Tagged, str]:
     """Return training data, test data and what to call them."""
-    sentences, tags = read_tagged(options.data) if options.data else news_requests()
+    sentences, tags = read_tagged(options.data, options.column) if options.data else news_requests()
     source = options.data or "a sample of news requests"
     if options.test:
-        return (sentences, tags), read_tagged(options.test), source
+        return (sentences, tags), read_tagged(options.test, options.column), source
     fraction = 0.2 if options.test_fraction is None else options.test_fraction
     if fraction and len(sentences) < 2:
         raise DataError(f"{source} holds one sentence; to split off a test part takes two (or --test-fraction 0)")
     train, test = random_split(len(sentences), fraction, options.seed)
     parts = [([sentences[i] for i in part], [tags[i] for i in part]) for part in (train.tolist(), test.tolist())]
     return parts[0], parts[1], source
-
-
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    from rnncore.estimators.tagger import SequenceTagger
-
-    settings: dict[str, Any] = {"random_state": options.seed, "verbose": 0 if options.quiet else 1}
-    if options.threads is not None:
-        settings["n_threads"] = options.threads
-    known = SequenceTagger().get_params(deep=False)
-    for assignment in options.set:
-        name, equals, text = assignment.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals:
-            raise DataError(f"--set {assignment}: expected KEY=VALUE, such as --set hidden_size=128")
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=3)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
-            raise DataError(f"--set {assignment}: there is no parameter {name}; {hint}")
-        settings[name] = _value(text.strip())
-    return settings
-
-
-def _value(text: str) -> Any:
-    """Read a number, true, false, none, a list or a dict; anything else is a string."""
-    words = {"true": True, "false": False, "none": None, "null": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
 
 
 def _report(options: argparse.Namespace, tagger: Any, train: Tagged, test: Tagged, seconds: float) -> dict[str, Any]:
@@ -172,62 +235,40 @@ def _report(options: argparse.Namespace, tagger: Any, train: Tagged, test: Tagge
         "history": tagger.history_,
         "settings": {name: setting_to_json(value) for name, value in tagger.get_params(deep=False).items()},
     }
-    for name, part in (("train", train), ("test", test)):
-        correct, total = tagger.count_correct(*part) if part[0] else (0, 0)
-        report |= {
-            f"{name}_accuracy": correct / total if total else None,
-            f"{name}_correct": correct,
-            f"{name}_total": total,
-        }
+    correct, total = tagger.count_correct(*train)
+    report |= {"train_accuracy": correct / total, "train_correct": correct, "train_total": total}
+    tested = tagger.evaluate(*test) if test[0] else {"accuracy": None, "correct": 0, "total": 0}
+    report |= {f"test_{name}": tested.pop(name) for name in ("accuracy", "correct", "total")}
+    report["evaluation"] = tested or None
     return report
 
 
-def _show(tell: Any, tagger: Any, report: dict[str, Any]) -> None:
+def _show(say: Any, tagger: Any, report: dict[str, Any]) -> None:
     direction = ", both directions" if tagger.bidirectional else ""
     layers = f"{tagger.num_layers} x " if tagger.num_layers > 1 else ""
-    tell(
+    say(
         "model",
-        f"{layers}{tagger.cell} {tagger.hidden_size}{direction}; {_count(report['n_labels'], 'label')}, "
+        f"{layers}{tagger.cell} {tagger.hidden_size}{direction}; {count(report['n_labels'], 'label')}, "
         f"{report['n_weights']:,} weights",
     )
     epochs, seconds = len(report["history"]), report["fit_seconds"]
     speed = f", {epochs * report['train_total'] / seconds:,.0f} words/s" if epochs else ""
-    tell("trained", f"{_count(epochs, 'epoch')} in {seconds:.2f} s{speed}")
-    for name in ("train", "test"):
-        if report[f"{name}_total"]:
-            correct, total = report[f"{name}_correct"], report[f"{name}_total"]
-            tell(name, f"accuracy {correct / total:.4f} ({correct:,} of {_count(total, 'word')} right)")
+    say("trained", f"{count(epochs, 'epoch')} in {seconds:.2f} s{speed}")
+    correct, total = report["train_correct"], report["train_total"]
+    say("train", f"accuracy {correct / total:.4f} ({correct:,} of {count(total, 'word')} right)")
+    if report["evaluation"]:
+        whole = {name: report[f"test_{name}"] for name in ("accuracy", "correct", "total")}
+        show_evaluation(say, whole | report["evaluation"])
 
 
-def _interrupted(tagger: Any, out: str) -> int:
+def _interrupted(tagger: Any, options: argparse.Namespace) -> int:
     if not hasattr(tagger, "network_"):
         raise KeyboardInterrupt
-    tagger.save(out)
+    tagger.save(options.out)
+    goes_on = f"; go on with --resume {options.checkpoint}" if os.path.exists(options.checkpoint) else ""
     print(
-        f"rnncore train: interrupted after {_count(tagger.n_epochs_, 'epoch')}; saved what was learned in {out}",
+        f"rnncore train: interrupted after {count(tagger.n_epochs_, 'epoch')}; saved what was learned in {options.out}"
+        f"{goes_on}",
         file=sys.stderr,
     )
     return INTERRUPTED
-
-
-def _tell(topic: str, text: str) -> None:
-    print(f"{topic:<8} {text}", flush=True)
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
-def _number(kind: type, low: float, high: float, expected: str) -> Callable[[str], Any]:
-    """Return an argument's reader that accepts what lies in low <= value < high."""
-
-    def read(text: str) -> Any:
-        try:
-            value = kind(text)
-            if low <= value < high:
-                return value
-        except ValueError:
-            pass
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-
-    return read

@@ -1,8 +1,37 @@
-"""Data made on the spot: seeded generators and splits, nothing to download."""
+"""Data made on the spot: seeded generators and splits, nothing to download. Each module names its sources."""
 
 from __future__ import annotations
 
+from rnncore.datasets.adding import adding_problem
+from rnncore.datasets.bits import copying, delayed_xor, parity, temporal_xor
+from rnncore.datasets.languages import anbn, tomita, tomita_accepts, tomita_strings
+from rnncore.datasets.letters import LETTER_CODES, letters
 from rnncore.datasets.news import iter_news_requests, news_requests
+from rnncore.datasets.reber import REBER_SYMBOLS, continual_reber, embedded_reber, reber, reber_successors
+from rnncore.datasets.series import mackey_glass, sine
 from rnncore.datasets.splits import original_split, random_split
 
-__all__ = ["iter_news_requests", "news_requests", "original_split", "random_split"]
+__all__ = [
+    "LETTER_CODES",
+    "REBER_SYMBOLS",
+    "adding_problem",
+    "anbn",
+    "continual_reber",
+    "copying",
+    "delayed_xor",
+    "embedded_reber",
+    "iter_news_requests",
+    "letters",
+    "mackey_glass",
+    "news_requests",
+    "original_split",
+    "parity",
+    "random_split",
+    "reber",
+    "reber_successors",
+    "sine",
+    "temporal_xor",
+    "tomita",
+    "tomita_accepts",
+    "tomita_strings",
+]

@@ -108,6 +108,8 @@ city 120: b d g h j k kh l m n p r s t v y z: a e i o u: ku ra bad sk jan nosh b
 country 85: b c g k l m n s t z: a e i o u: nia stan land ria guay lia via nda
 illness 25: b c d h l m p r s t: a e i o: sis itis emia pox oma osis
 """
+# rules whose every alternative plays a part of its own, by its first word
+_LISTS = ("PART", "HAPPENING", "ANHAPPENING", "KIND", "WORK", "NEWER", "SIDE", "CONTINENT")
 _WORDS_IN_A_SENTENCE = range(2, 30)
 
 Part = tuple[float, str, str]  # probability of being there, label or "", symbol
@@ -115,7 +117,9 @@ Rule = tuple[list[int], list[list[Part]]]  # cumulative weights, alternatives
 Stock = tuple[int, list[str], list[str], list[str]]  # spread, onsets, vowels, endings
 
 
-def news_requests(n_sentences: int = 1000, random_state: int = 0) -> tuple[list[list[str]], list[list[str]]]:
+def news_requests(
+    n_sentences: int = 1000, random_state: int = 0, detailed: bool = False
+) -> tuple[list[list[str]], list[list[str]]]:
     """Make tagged spoken news requests, no two of them alike.
 
     Parameters
@@ -124,12 +128,14 @@ def news_requests(n_sentences: int = 1000, random_state: int = 0) -> tuple[list[
         How many sentences.
     random_state : int
         Seed; the same on every machine and Python version.
+    detailed : bool
+        Labels that tell each word's part in its chunk, about 120 of them: for trying what many labels cost.
 
     Returns
     -------
     (sentences, tags) : lists of lists of str
         Words and their labels: ``O``, ``B-X`` at the start and ``I-X`` inside of a chunk, where X is NEWSTYPE,
-        KEYWORDS, PROVIDER or SECTION.
+        KEYWORDS, PROVIDER or SECTION; if detailed such as ``B-KEYWORDS.FIRST`` or ``B-SECTION.SPORTS``.
 
     Raises
     ------
@@ -145,15 +151,17 @@ def news_requests(n_sentences: int = 1000, random_state: int = 0) -> tuple[list[
     if n_sentences < 0:
         raise ValueError(f"n_sentences must not be negative, got {n_sentences}")
     made: dict[tuple[str, ...], list[str]] = {}
-    stream = iter_news_requests(random_state)
+    stream = iter_news_requests(random_state, detailed)
     while len(made) < n_sentences:
         words, labels = next(stream)
         made.setdefault(tuple(words), labels)
     return [list(words) for words in made], list(made.values())
 
 
-def iter_news_requests(random_state: int = 0) -> Iterator[tuple[list[str], list[str]]]:
+def iter_news_requests(random_state: int = 0, detailed: bool = False) -> Iterator[tuple[list[str], list[str]]]:
     """Yield (words, labels) of tagged news requests without end; now and then one comes twice.
+
+    The parameters are those of `news_requests`.
 
     Examples
     --------
@@ -165,7 +173,9 @@ def iter_news_requests(random_state: int = 0) -> Iterator[tuple[list[str], list[
     while True:
         words: list[str] = []
         labels: list[str] = []
-        _expand("SENTENCE", "", draw, words, labels)
+        _expand("SENTENCE", "", "", draw, words, labels)
+        if not detailed:
+            labels = [label.partition(".")[0] for label in labels]
         if len(words) in _WORDS_IN_A_SENTENCE:
             yield words, labels
 
@@ -201,20 +211,29 @@ _RULES = _parse_grammar()
 _STOCK = _parse_names()
 
 
-def _expand(symbol: str, label: str, draw: Callable[[], float], words: list[str], labels: list[str]) -> None:
-    """Append what `symbol` yields to `words`, and its tags to `labels`; `label` is that of the chunk it is part of."""
+def _expand(
+    symbol: str, label: str, above: str, draw: Callable[[], float], words: list[str], labels: list[str]
+) -> None:
+    """Append what `symbol` yields to `words`, and its tags to `labels`.
+
+    `label` is that of the chunk it is part of, `above` the part it plays there.
+    """
     rule = _RULES.get(symbol)
     if rule is None:
-        words.append(_name(symbol[1:], draw()) if symbol[0] == "~" else symbol)
-        labels.append(f"I-{label}" if label else "O")
+        made = symbol[0] == "~"
+        words.append(_name(symbol[1:], draw()) if made else symbol)
+        part = symbol[1:].upper() if made else above
+        labels.append(f"I-{label}.{part}" if label else "O")
         return
     weights, alternatives = rule
-    for probability, chunk, part in alternatives[bisect_right(weights, draw() * weights[-1])]:
+    alternative = alternatives[bisect_right(weights, draw() * weights[-1])]
+    above = alternative[0][2].upper() if symbol in _LISTS else symbol
+    for probability, chunk, part in alternative:
         if probability == 1.0 or draw() < probability:
             start = len(words)
-            _expand(part, chunk or label, draw, words, labels)
+            _expand(part, chunk or label, above, draw, words, labels)
             if chunk:
-                labels[start] = f"B-{chunk}"
+                labels[start] = f"B-{labels[start][2:]}"
 
 
 def _name(kind: str, quantile: float) -> str:

@@ -12,13 +12,15 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from rnncore import files
+from rnncore.checkpoints import Checkpoints, fingerprint
 from rnncore.encoders import Sequences
 from rnncore.optimizers import OPTIMIZERS, Optimizer
 from rnncore.schedules import SCHEDULES, Schedule, check_count, check_number
 from rnncore.training import Trainer
 
-__all__ = ["SequenceEstimator", "check_flag", "setting_to_json"]
+__all__ = ["SequenceEstimator", "check_flag", "setting_from_json", "setting_to_json"]
 
+_NOT_OF_THE_RESULT = ("callbacks", "n_threads", "verbose")  # settings that may differ where a training goes on
 _BY_STEPS = ("linear", "cosine")  # schedules that must know how many steps there will be
 _BY_EPOCHS = ("constant", "exponential", "halve_on_plateau")
 
@@ -68,7 +70,7 @@ class SequenceEstimator(BaseEstimator):
 
     def _make_optimizer(self, n_steps: int, schedule: str | Schedule | None) -> Optimizer:
         if isinstance(self.optimizer, Optimizer):
-            return dataclasses.replace(self.optimizer)  # its settings, but no memory of an earlier training
+            return self.optimizer.fresh()  # its settings, but no memory of an earlier training
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         return OPTIMIZERS[self.optimizer](
@@ -78,7 +80,14 @@ class SequenceEstimator(BaseEstimator):
             schedule=_make_schedule(schedule, n_steps),
         )
 
-    def _train(self, data: Sequences, optimizer: Optimizer, max_epochs: int, **options: Any) -> Trainer:
+    def _train(
+        self,
+        data: Sequences,
+        optimizer: Optimizer,
+        max_epochs: int,
+        checkpoints: Checkpoints | None = None,
+        **options: Any,
+    ) -> Trainer:
         """Train `network_` and take note of it in the fitted attributes; Ctrl-C is raised after that."""
         trainer = Trainer(
             self.network_,
@@ -92,6 +101,8 @@ class SequenceEstimator(BaseEstimator):
             unit=self._unit,
             **options,
         )
+        if checkpoints is not None:
+            self._connect(trainer, data, checkpoints)
         try:
             trainer.run()
         finally:  # a second Ctrl-C, or a callback that raises
@@ -101,6 +112,17 @@ class SequenceEstimator(BaseEstimator):
         if trainer.stopped == "interrupted":
             raise KeyboardInterrupt
         return trainer
+
+    # -- checkpoints -------------------------------------------------------------------------------------------------
+
+    def _connect(self, trainer: Trainer, data: Sequences, checkpoints: Checkpoints) -> None:
+        """Put a trainer where the checkpoint to go on from stands, if there is one, and have it write new ones."""
+        settings = {name: setting_to_json(value) for name, value in self.get_params(deep=False).items()}
+        checkpoints.settings = {name: value for name, value in settings.items() if name not in _NOT_OF_THE_RESULT}
+        checkpoints.estimator = type(self).__name__
+        checkpoints.data = fingerprint([data.x, data.y, data.lengths, trainer.weights])
+        checkpoints.restore(trainer)
+        trainer.checkpoint, trainer.checkpoint_every = checkpoints.write, checkpoints.every
 
     # -- state: model files and pickles -------------------------------------------------------------------------------
 
@@ -136,7 +158,7 @@ class SequenceEstimator(BaseEstimator):
 
     @classmethod
     def _from_model(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> SequenceEstimator:
-        settings = {name: _setting_from_json(value) for name, value in header["settings"].items()}
+        settings = {name: setting_from_json(value) for name, value in header["settings"].items()}
         unknown = sorted(set(settings) - set(cls._get_param_names()))
         if unknown:
             raise ValueError(f"unknown settings {', '.join(unknown)}")
@@ -210,15 +232,16 @@ def setting_to_json(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else None
 
 
-def _setting_from_json(value: Any) -> Any:
+def setting_from_json(value: Any) -> Any:
+    """Read back what `setting_to_json` made."""
     if isinstance(value, list):
-        return [_setting_from_json(item) for item in value]
+        return [setting_from_json(item) for item in value]
     if not isinstance(value, dict):
         return value
     kind = value["@"]
     if kind == "dict":
-        return {key: _setting_from_json(item) for key, item in value["items"]}
+        return {key: setting_from_json(item) for key, item in value["items"]}
     classes = {made.__name__: made for made in (*OPTIMIZERS.values(), *SCHEDULES.values())}
     if kind not in classes:
         raise ValueError(f"unknown kind of setting {kind!r}")
-    return classes[kind](**{name: _setting_from_json(item) for name, item in value.items() if name != "@"})
+    return classes[kind](**{name: setting_from_json(item) for name, item in value.items() if name != "@"})

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from rnncore.checkpoints import Checkpoints, open_checkpoints
 from rnncore.data import DataError
-from rnncore.encoders import LabelEncoder, Sequences, Vocabulary, encoder_for, encoder_from_json, sequence_lengths
+from rnncore.encoders import FeatureEncoder, LabelEncoder, Sequences, Vocabulary, sequence_lengths
 from rnncore.estimators.base import SequenceEstimator, check_flag
-from rnncore.heads import Softmax
+from rnncore.features import WordFeatures, encoder_for, encoder_from_json
+from rnncore.heads import CRF, Head, Softmax, bio_constraints
+from rnncore.metrics import evaluation
 from rnncore.network import Embedding, Network
 from rnncore.optimizers import Optimizer
 from rnncore.recurrent import Recurrent
 from rnncore.schedules import Schedule, check_count, check_number
-from rnncore.training import generator, predict
+from rnncore.training import decode, generator, predict
+from rnncore.vectors import read_vectors
 
 __all__ = ["SequenceTagger"]
 
@@ -34,11 +39,30 @@ class SequenceTagger(SequenceEstimator):
     activation : str or None
         None: "clipped_relu" for an Elman network, which tags better than with tanh and cannot run away on long
         sentences as with relu; "tanh" for other cells.
-    head : "softmax"
-        Each step's label for itself given the network's state.
+    head : "crf" or "softmax"
+        "crf": all labels of a sentence as one, with scores for one label following another; `predict` then gives the
+        most probable sequence, `predict_proba` each label's marginal probability. "softmax": each step's label for
+        itself given the network's state.
+    constraints : None, "auto", "bio" or "iobes"
+        Chunk labels that a "crf" never gives: see `rnncore.heads.bio_constraints`. The training data must keep to them.
     embedding_size : int or None
         Size of the word vectors that the layers read. None: words go straight into the first layer, whose input weights
         are then their vectors.
+    embeddings : path, optional
+        Pretrained word vectors to start from, in the text form of word2vec or GloVe; all its words become known ones,
+        and `embedding_size` is its size.
+    window : int
+        How many words to each side are features of a word too. The recurrent layers see them anyway; here they count by
+        their exact place.
+    word_pairs : bool
+        Whether a word together with the one before, and the one after, are features.
+    affixes : int
+        Prefixes and suffixes of 1 to so many letters as features.
+    shapes : bool
+        A word's form (capitals, digits, other signs) as a feature.
+    skip : False, True or "only"
+        Direct weights from the word and these features to the scores of the labels, past the recurrent layers, as a
+        maximum-entropy model has them. True: beside the way through the layers; "only": the layers read words alone.
     optimizer : str or Optimizer
         A name in ``rnncore.OPTIMIZERS``, made with the four parameters below, or an object, taken with its own.
     learning_rate, clip_norm, weight_decay
@@ -117,8 +141,15 @@ class SequenceTagger(SequenceEstimator):
         num_layers: int = 1,
         bidirectional: bool = True,
         activation: str | None = None,
-        head: str = "softmax",
+        head: str = "crf",
+        constraints: str | None = None,
         embedding_size: int | None = None,
+        embeddings: str | os.PathLike[str] | None = None,
+        window: int = 0,
+        word_pairs: bool = False,
+        affixes: int = 0,
+        shapes: bool = False,
+        skip: bool | str = False,
         optimizer: str | Optimizer = "adam",
         learning_rate: float = 0.015,
         schedule: str | Schedule | None = "linear",
@@ -150,7 +181,14 @@ class SequenceTagger(SequenceEstimator):
         self.bidirectional = bidirectional
         self.activation = activation
         self.head = head
+        self.constraints = constraints
         self.embedding_size = embedding_size
+        self.embeddings = embeddings
+        self.window = window
+        self.word_pairs = word_pairs
+        self.affixes = affixes
+        self.shapes = shapes
+        self.skip = skip
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.schedule = schedule
@@ -176,18 +214,34 @@ class SequenceTagger(SequenceEstimator):
         self.callbacks = callbacks
         self.warm_start = warm_start
 
-    def fit(self, sentences: Any, tags: Any, sample_weight: Any = None, validation_data: Any = None) -> SequenceTagger:
+    def fit(
+        self,
+        sentences: Any,
+        tags: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        checkpoint: str | os.PathLike[str] | Checkpoints | None = None,
+        checkpoint_every: float = 60.0,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> SequenceTagger:
         """Learn from tagged sentences.
 
         Parameters
         ----------
-        sentences : list of lists of str or int, or list of (T, D) arrays
+        sentences : list of lists of str, int or dict, or list of (T, D) arrays
+            Dicts hold features as sklearn-crfsuite takes them, see `rnncore.features.DictFeatures`.
         tags : list of lists of str or int
             A label for every step.
-        sample_weight : None
-            Not there yet.
+        sample_weight : (S,) array, optional
+            How much each sentence counts beside the others: an epoch visits it as often as its weight says relative to
+            the mean weight, fractions by chance.
         validation_data : (sentences, tags), optional
             Watched instead of a part of `sentences`, and switches early stopping on.
+        checkpoint : path, optional
+            File to keep the state of the training in, every `checkpoint_every` seconds and after Ctrl-C.
+        resume : path, optional
+            A checkpoint to go on from, with the same data and settings. The result has the same bits as if training had
+            never stopped. Further checkpoints take its place, unless `checkpoint` names another file.
 
         Returns
         -------
@@ -201,20 +255,25 @@ class SequenceTagger(SequenceEstimator):
         KeyboardInterrupt
             After Ctrl-C; the tagger is then fitted with what was learned until then.
         """
-        if sample_weight is not None:
-            raise ValueError("sample_weight is not there yet: pass None, or repeat sentences that should weigh more")
         self._check_settings()
         sentences, tags = _checked(sentences, tags)
+        weights = _visits(sample_weight, len(sentences))
         rng = generator(self.random_state)
+        checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
+        if checkpoints is not None:
+            checkpoints.begin(rng)
         if validation_data is not None:
             validation_data = _checked(*validation_data)
         elif self.early_stopping:
-            (sentences, tags), validation_data = self._set_aside(sentences, tags, rng)
+            rest, apart = self._set_aside(len(sentences), rng)
+            validation_data = ([sentences[i] for i in apart], [tags[i] for i in apart])
+            sentences, tags = [sentences[i] for i in rest], [tags[i] for i in rest]
+            weights = None if weights is None else weights[rest]
         n_steps = self.max_epochs * -(-len(sentences) // self._batch_size(len(sentences)))
         optimizer = self._make_optimizer(n_steps, self.schedule)
         if not (self.warm_start and hasattr(self, "network_")):
             self._prepare(sentences, tags, rng)
-        self._learn(sentences, tags, rng, optimizer, self.max_epochs, validation_data)
+        self._learn(sentences, tags, rng, optimizer, self.max_epochs, validation_data, weights, checkpoints)
         return self
 
     def partial_fit(self, sentences: Any, tags: Any, classes: Any = None) -> SequenceTagger:
@@ -241,10 +300,11 @@ class SequenceTagger(SequenceEstimator):
 
     def predict(self, sentences: Any) -> list[list[Any]]:
         """Return the most probable label of every step, as lists like `sentences`."""
-        probabilities, lengths = self._probabilities(sentences)
-        labels = self._labels.decode(probabilities.argmax(axis=1))
-        ends = np.cumsum(lengths).tolist()
-        return [labels[end - length : end] for end, length in zip(ends, lengths.tolist(), strict=True)]
+        self._check_fitted()
+        data = self._encoded(sentences)
+        labels = self._labels.decode(decode(self.network_, data, self._arrange))
+        ends = np.cumsum(data.lengths).tolist()
+        return [labels[end - length : end] for end, length in zip(ends, data.lengths.tolist(), strict=True)]
 
     def predict_proba(self, sentences: Any) -> list[np.ndarray]:
         """Return a (T, K) array of probabilities for each sentence, columns in the order of `classes_`."""
@@ -259,42 +319,70 @@ class SequenceTagger(SequenceEstimator):
     def count_correct(self, sentences: Any, tags: Any) -> tuple[int, int]:
         """Return how many steps are tagged right, and how many there are; labels never seen count as wrong."""
         sentences, tags = _checked(sentences, tags)
-        probabilities, _ = self._probabilities(sentences)
-        targets = self._labels.encode(tags, unknown=-1)
-        return int((probabilities.argmax(axis=1) == targets).sum()), len(targets)
+        self._check_fitted()
+        data = self._encoded(sentences, tags, unknown=-1)
+        return int((decode(self.network_, data, self._arrange) == data.y).sum()), len(data.x)
+
+    def evaluate(self, sentences: Any, tags: Any) -> dict[str, Any]:
+        """Measure the predictions against `tags`; see `rnncore.metrics.evaluation` for what comes back."""
+        sentences, tags = _checked(sentences, tags)
+        known = None if isinstance(self.encoder_, FeatureEncoder) else self.encoder_.known(sentences)
+        return evaluation([list(labels) for labels in tags], self.predict(sentences), known)
 
     # -- the parts of fit -------------------------------------------------------------------------------------------
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        if self.head != "softmax":
-            there = "is not there yet" if self.head == "crf" else "is unknown"
-            raise ValueError(f"head={self.head!r} {there}; use head='softmax'")
+        if self.head not in ("softmax", "crf"):
+            raise ValueError(f"head: expected 'softmax' or 'crf', got {self.head!r}")
+        if self.constraints not in (None, "auto", "bio", "iobes"):
+            raise ValueError(f"constraints: expected None, 'auto', 'bio' or 'iobes', got {self.constraints!r}")
+        for name in ("class_weight",) if self.head == "crf" else ("constraints",):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} does not go with head={self.head!r}: leave it out, or take the other head")
         if self.embedding_size is not None:
             check_count("embedding_size", self.embedding_size, 1)
         check_number("word_dropout", self.word_dropout, "[0, 1]", 0.3)
         check_count("min_count", self.min_count, 1)
+        check_count("window", self.window, 0)
+        check_count("affixes", self.affixes, 0)
+        if max(self.window, self.affixes) > 50:
+            raise ValueError(f"window and affixes: expected at most 50, got {self.window} and {self.affixes}")
+        if self.skip not in (False, True, "only"):
+            raise ValueError(f"skip: expected False, True or 'only', got {self.skip!r}")
+        for name in ("word_pairs", "shapes"):
+            check_flag(name, getattr(self, name))
         check_flag("lowercase", self.lowercase)
         check_flag("fold_digits", self.fold_digits)
 
-    def _set_aside(self, sentences: Any, tags: Any, rng: np.random.Generator) -> tuple[Any, Any]:
-        if len(sentences) < 2:
+    def _set_aside(self, n: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+        """Draw which sentences to train on and which to validate on."""
+        if n < 2:
             raise DataError("early_stopping needs at least 2 sentences, one of them to validate on, got 1")
-        order = rng.permutation(len(sentences)).tolist()
-        n = min(max(1, round(self.validation_fraction * len(order))), len(order) - 1)
-        parts = [([sentences[i] for i in part], [tags[i] for i in part]) for part in (order[n:], order[:n])]
-        return parts[0], parts[1]
+        order = rng.permutation(n).tolist()
+        n_apart = min(max(1, round(self.validation_fraction * n)), n - 1)
+        return order[n_apart:], order[:n_apart]
 
     def _prepare(self, sentences: Any, tags: Any, rng: np.random.Generator) -> None:
         """Take vocabulary and labels from the data and make the network."""
         self.encoder_ = encoder_for(
-            sentences, min_count=self.min_count, lowercase=self.lowercase, fold_digits=self.fold_digits
-        ).fit(sentences)
+            sentences,
+            Vocabulary(self.min_count, self.lowercase, self.fold_digits),
+            window=self.window,
+            word_pairs=self.word_pairs,
+            affixes=self.affixes,
+            shapes=self.shapes,
+        )
+        self._vector_size: int | None = None
+        vectors = None if self.embeddings is None else self._read_vectors()
+        self.encoder_.fit(sentences)
         self._take_labels(LabelEncoder().fit(tags))
         self._seed = int(rng.integers(2**31))
         self._weights = self._class_weights(tags)
         self.history_, self.n_epochs_, self.stopped_ = [], 0, None
         self.network_ = self._build_network()
+        if vectors is not None:
+            self._start_from(*vectors)
         for name in ("_partial_optimizer", "_partial_rng"):
             self.__dict__.pop(name, None)
 
@@ -321,13 +409,16 @@ class SequenceTagger(SequenceEstimator):
     def _build_network(self) -> Any:
         encoder = self.encoder_
         embedding = None
-        if isinstance(encoder, Vocabulary):
-            input_size = encoder.n_symbols
-            if self.embedding_size is not None:
-                embedding = Embedding(input_size, self.embedding_size)
-                input_size = self.embedding_size
-        else:
+        if isinstance(encoder, FeatureEncoder):
             input_size = encoder.n_features
+            if self.skip:
+                raise ValueError("skip needs words or dicts of features, not arrays; set skip=False")
+        else:
+            words_alone = isinstance(encoder, WordFeatures) and self.skip == "only"
+            input_size = encoder.vocabulary.n_symbols if words_alone else encoder.n_symbols
+            if self._embedding_size is not None:
+                embedding = Embedding(input_size, self._embedding_size)
+                input_size = self._embedding_size
         layer = Recurrent(
             self.cell,
             input_size,
@@ -343,7 +434,46 @@ class SequenceTagger(SequenceEstimator):
             random_state=self._seed,
             n_threads=self._threads(),
         )
-        return Network(layer, head=Softmax(len(self._labels.classes), class_weight=self._weights), embedding=embedding)
+        return Network(layer, head=self._make_head(), embedding=embedding, skip=encoder.n_symbols if self.skip else 0)
+
+    def _make_head(self) -> Head:
+        labels = self._labels.classes
+        if self.head == "softmax":
+            return Softmax(len(labels), class_weight=self._weights)
+        return CRF(len(labels), None if self.constraints is None else bio_constraints(labels, self.constraints))
+
+    @property
+    def _embedding_size(self) -> int | None:
+        return self._vector_size or self.embedding_size
+
+    def _read_vectors(self) -> tuple[list[str], np.ndarray]:
+        """Read the pretrained vectors and let the vocabulary know their words."""
+        vocabulary = getattr(self.encoder_, "vocabulary", self.encoder_)
+        if not isinstance(vocabulary, Vocabulary):
+            raise ValueError("embeddings are for sentences of words; leave them out")
+        words, vectors = read_vectors(self.embeddings)  # type: ignore[arg-type]
+        if self.embedding_size not in (None, vectors.shape[1]):
+            raise ValueError(
+                f"embedding_size={self.embedding_size}, but the vectors in {self.embeddings} have {vectors.shape[1]} "
+                f"numbers; leave one of them out"
+            )
+        vocabulary.also = words
+        self._vector_size = vectors.shape[1]
+        return words, vectors
+
+    def _start_from(self, words: list[str], vectors: np.ndarray) -> None:
+        vocabulary: Any = getattr(self.encoder_, "vocabulary", self.encoder_)
+        ids = vocabulary.encode([words])
+        _, first = np.unique(ids, return_index=True)  # of words alike but for case and digits, the first
+        self.network_.params["embedding.E"][ids[first]] = vectors[first]
+
+    def _arrange(self, x: np.ndarray) -> Any:
+        """Turn a batch of what the encoder made into what the network takes."""
+        if not self.skip:
+            return x
+        if x.ndim == 2:
+            return x, x[:, :, None]
+        return (x[:, :, 0] if self.skip == "only" and isinstance(self.encoder_, WordFeatures) else x), x
 
     def _threads(self) -> int | None:
         """Return the setting, or one thread where a time step is too small to be worth sharing (the bits are equal)."""
@@ -358,13 +488,18 @@ class SequenceTagger(SequenceEstimator):
         optimizer: Optimizer,
         max_epochs: int,
         validation: Any,
+        weights: np.ndarray | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         data = self._encoded(sentences, tags)
         self._train(
             data,
             optimizer,
             max_epochs,
+            checkpoints,
             rng=rng,
+            weights=weights,
+            arrange=self._arrange,
             corrupt=self._word_dropout(data.x),
             validate=None if validation is None else self._validation(*validation),
         )
@@ -381,16 +516,19 @@ class SequenceTagger(SequenceEstimator):
         return Sequences(x, y, lengths)
 
     def _word_dropout(self, ids: np.ndarray) -> Callable[[np.ndarray, np.random.Generator], np.ndarray] | None:
-        """Return what reads some words as unknown ones: `word_dropout` of those that occur once, less of others."""
-        if not isinstance(self.encoder_, Vocabulary) or not self.word_dropout:
+        """Return what reads some words as unknown ones: `word_dropout` of those that occur once, less of others.
+
+        So it does with every other feature, each for itself.
+        """
+        if isinstance(self.encoder_, FeatureEncoder) or not self.word_dropout:
             return None
-        counts = np.maximum(self.encoder_.counts(ids), 1)
+        counts = np.maximum(np.bincount(ids[ids >= 0], minlength=self.encoder_.n_symbols), 1)
         p = self.word_dropout
-        rate = (p / (p + (1.0 - p) * counts)).astype(np.float32)[ids]
-        zeros = np.zeros_like(ids)
+        rate = (p / (p + (1.0 - p) * counts)).astype(np.float32)[ids]  # of -1, that of the last: -1 stays what it is
+        unknown = np.where(ids < 0, ids, self.encoder_.unknown_of[ids])
 
         def corrupt(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-            return np.where(rng.random(len(x), dtype=np.float32) < rate, zeros, x)
+            return np.where(rng.random(x.shape, dtype=np.float32) < rate, unknown, x)
 
         return corrupt
 
@@ -399,17 +537,18 @@ class SequenceTagger(SequenceEstimator):
         known = np.flatnonzero(data.y != -1)  # a label not in the training part is wrong whatever is predicted
 
         def validate() -> dict[str, float]:
-            probabilities = predict(self.network_, data, len(self.classes_))
+            probabilities = predict(self.network_, data, len(self.classes_), self._arrange)
             right = probabilities[known, data.y[known]].astype(np.float64)  # type: ignore[index]
             loss = -np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean() if len(known) else 0.0
-            return {"val_loss": float(loss), "val_score": float((probabilities.argmax(axis=1) == data.y).mean())}
+            best = probabilities.argmax(axis=1) if self.head == "softmax" else decode(self.network_, data, self._arrange)
+            return {"val_loss": float(loss), "val_score": float((best == data.y).mean())}
 
         return validate
 
     def _probabilities(self, sentences: Any) -> tuple[np.ndarray, np.ndarray]:
         self._check_fitted()
         data = self._encoded(sentences)
-        return predict(self.network_, data, len(self.classes_)), data.lengths
+        return predict(self.network_, data, len(self.classes_), self._arrange), data.lengths
 
     # -- model files ------------------------------------------------------------------------------------------------
 
@@ -419,6 +558,7 @@ class SequenceTagger(SequenceEstimator):
             "classes": self._labels.classes,
             "class_weights": self._weights,
             "seed": self._seed,
+            "vector_size": self._vector_size,
         }
 
     def _learned_from_json(self, header: dict[str, Any]) -> None:
@@ -426,6 +566,19 @@ class SequenceTagger(SequenceEstimator):
         self._take_labels(LabelEncoder(header["classes"]))
         self._weights = header["class_weights"]
         self._seed = int(header["seed"])
+        self._vector_size = header.get("vector_size")
+
+
+def _visits(sample_weight: Any, n: int) -> np.ndarray | None:
+    """Return how often an epoch is to visit each sentence; None for once."""
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (n,):
+        raise ValueError(f"sample_weight: expected {n} numbers, one for each sentence, got shape {weights.shape}")
+    if not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+        raise ValueError("sample_weight: expected finite numbers of at least 0, not all of them 0")
+    return None if (weights == weights[0]).all() else weights / weights.mean()
 
 
 def _checked(sentences: Any, tags: Any) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""The original's ``config.txt``: what it sets, what the program ignores, and the settings of the runs it is known by."""
+"""The original's ``config.txt``: what it sets, what the program ignores, and the settings of its best-known runs."""
 
 from __future__ import annotations
 
@@ -227,7 +227,9 @@ class _Reader:
         while (start := text.find("$", end)) >= 0:
             end = text.find("&", start)
             if end < 0 or text.find("$", start + 1, end) >= 0:
-                raise DataError(f"{self.name}, line {_line(text, start)}: this layer block, begun by $, has no & at its end")
+                raise DataError(
+                    f"{self.name}, line {_line(text, start)}: this layer block, begun by $, has no & at its end"
+                )
             yield list(self._entries(text[start + 1 : end], _line(text, start)))
 
     def _entries(self, text: str, first_line: int = 1) -> Iterator[_Entry]:
@@ -242,7 +244,7 @@ class _Reader:
     def _layers(self, blocks: list[list[_Entry]]) -> tuple[tuple[HiddenLayer, ...], float]:
         hidden: list[HiddenLayer] = []
         softmax: list[float] = []
-        for number, block in enumerate(blocks):
+        for block in blocks:
             kinds = [entry for entry in block if entry.key == "LAYER"]
             if not kinds or kinds[0].value not in ("HIDDEN", "SOFTMAX"):
                 where = f"{self.name}, line {(kinds or block or [_Entry('', '', 0)])[0].line}"

@@ -108,7 +108,8 @@ class Geometry:
         windows = []
         for sequence in sequences:
             padded = np.array([padding] * left + list(sequence) + [padding] * right, dtype=np.int64)
-            windows.append(np.lib.stride_tricks.sliding_window_view(padded, self.ngram))
+            if len(padded) >= self.ngram:  # not so for an empty sentence
+                windows.append(np.lib.stride_tricks.sliding_window_view(padded, self.ngram))
         return np.concatenate(windows) if windows else np.empty((0, self.ngram), dtype=np.int64)
 
     def encode(self, sentences: Sentences, ids: dict[str, int]) -> np.ndarray:

@@ -8,6 +8,7 @@
 #include "product.h"
 #include "rows.h"
 #include "heads.h"
+#include "crf.h"
 #include "updates.h"
 #include "replica.h"
 
@@ -82,4 +83,5 @@ const rc_lanes LANES = {
     .cells = cells,
     .updates = &update_table,
     .replica = &replica_table,
+    .crf = &crf_table,
 };

@@ -95,6 +95,8 @@ typedef struct {
     double label_smoothing;
 } rc_loss_options;
 
+#include "crf_api.h"
+
 typedef struct rc_lanes {
     const char *level;
     int itemsize, vector; /* bytes in a number, numbers in a vector */
@@ -142,6 +144,7 @@ typedef struct rc_lanes {
     const rc_cell *cells;
     const UpdateTable *updates;
     const rc_replica *replica;
+    const rc_crf_table *crf;
 } rc_lanes;
 
 enum { RC_TANH, RC_SIGMOID, RC_RELU, RC_LEAKY_RELU, RC_CLIPPED_RELU, RC_IDENTITY };

@@ -107,6 +107,50 @@ static inline real *packed_bias(const rc_packed *B, int block) {
     return (real *)B->bias + block * vectors_in(B->N) * VL;
 }
 
+/* P[k, j] = W[j, k] for j < columns, k < depth. */
+static void transpose_some(long columns, long depth, const real *W, long ldw, real *P, long ldp) {
+    for (long j = 0; j < columns; j++)
+        for (long k = 0; k < depth; k++) P[k * ldp + j] = W[j * ldw + k];
+}
+
+#if VL > 1 && defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define HAVE_ZIP
+#endif
+#endif
+#if defined(HAVE_ZIP)
+/* The first and second half of a0 b0 a1 b1 a2 b2 ... */
+#if VL == 16
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif VL == 8
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#elif VL == 4
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#else
+#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 2)
+#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
+#endif
+
+/* A VL x VL block in registers: log2(VL) rounds of zipping row i with row i + VL/2. */
+static void transpose_block(const real *W, long ldw, real *P, long ldp) {
+    vec a[VL], b[VL];
+    UNROLL_ALL for (int i = 0; i < VL; i++) a[i] = vload(W + i * ldw);
+    for (int round = 1; round < VL; round *= 2) {
+        UNROLL_ALL for (int i = 0; i < VL / 2; i++) {
+            b[2 * i] = (vec)ZIP_LOW(a[i], a[i + VL / 2]);
+            b[2 * i + 1] = (vec)ZIP_HIGH(a[i], a[i + VL / 2]);
+        }
+        UNROLL_ALL for (int i = 0; i < VL; i++) a[i] = b[i];
+    }
+    UNROLL_ALL for (int i = 0; i < VL; i++) vstore(P + i * ldp, a[i]);
+}
+#else
+static void transpose_block(const real *W, long ldw, real *P, long ldp) { transpose_some(VL, VL, W, ldw, P, ldp); }
+#endif
+
 static void pack_panel(const rc_packed *B, int block, long p) {
     long from = panel_begin(B, p), width = panel_end(B, p) - from, columns = lmin(width, B->N - from);
     real *P = packed_panel(B, block, p);
@@ -118,16 +162,16 @@ static void pack_panel(const rc_packed *B, int block, long p) {
         }
         return;
     }
-    /* Row n of W becomes column n: walk in square blocks, so that both sides stay in cache. */
-    for (long k0 = 0; k0 < B->K; k0 += 16) {
-        long depth = lmin(16, B->K - k0);
-        for (long j = 0; j < columns; j++) {
-            const real *row = (const real *)B->W + (from + j) * B->ldw + k0;
-            for (long k = 0; k < depth; k++) P[(k0 + k) * width + j] = row[k];
-        }
-        for (long j = columns; j < width; j++)
-            for (long k = 0; k < depth; k++) P[(k0 + k) * width + j] = 0;
+    const real *W = (const real *)B->W + from * B->ldw; /* row n of W becomes column n */
+    const long whole_k = B->K / VL * VL, whole_j = columns / VL * VL;
+    for (long k = 0; k < whole_k; k += VL) {
+        for (long j = 0; j < whole_j; j += VL)
+            transpose_block(W + j * B->ldw + k, B->ldw, P + k * width + j, width);
+        transpose_some(columns - whole_j, VL, W + whole_j * B->ldw + k, B->ldw, P + k * width + whole_j, width);
     }
+    transpose_some(columns, B->K - whole_k, W + whole_k, B->ldw, P + whole_k * width, width);
+    for (long k = 0; k < B->K; k++)
+        for (long j = columns; j < width; j++) P[k * width + j] = 0;
 }
 
 static void pack(rc_packed *B, const void *bias, long panel_from, long panel_to) {

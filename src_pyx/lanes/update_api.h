@@ -18,6 +18,7 @@ typedef enum {
     UPDATE_RMSPROP_GRAVES,
     UPDATE_ADADELTA,
     UPDATE_ADAM, /* AdamW too: decay = 0, keep < 1 */
+    UPDATE_SDLM, /* slot2 is the curvature, read alone */
     UPDATE_COUNT
 } UpdateKind;
 

@@ -140,6 +140,15 @@ INLINE void adam(real g, real *p, real *m, real *v, real *s2, const UpdateScalar
     *p = k->keep * *p - k->rate * mean / (k->c * REAL_SQRT(square) + k->eps);
 }
 
+/* d = a d + (1-a) (κ + decay);  v = b v + (1-b) rate g / (d + eps);  p -= v */
+INLINE void sdlm_rule(real g, real *p, real *d, real *v, real *curvature, const UpdateScalars *k) {
+    real mean = k->a * *d + k->not_a * (*curvature + k->decay);
+    real velocity = k->b * *v + k->not_b * (k->rate * g / (mean + k->eps));
+    *d = flushed(mean);
+    *v = flushed(velocity);
+    *p -= velocity;
+}
+
 typedef void (*update_blocks)(long n, real *UPDATE_RESTRICT p, const real *UPDATE_RESTRICT g,
                               real *UPDATE_RESTRICT s0, real *UPDATE_RESTRICT s1, real *UPDATE_RESTRICT s2,
                               UpdateScalars k);
@@ -185,6 +194,7 @@ UPDATE_LOOPS(rmsprop_momentum)
 UPDATE_LOOPS(rmsprop_graves)
 UPDATE_LOOPS(adadelta)
 UPDATE_LOOPS(adam)
+UPDATE_LOOPS(sdlm_rule)
 
 static void add_squares(int64_t first, long n, const void *grad, double clip_value, double shrink, double *chains) {
     const real *g = grad, limit = (real)clip_value;
@@ -220,7 +230,8 @@ static const UpdateTable update_table = {
              [UPDATE_RMSPROP_MOMENTUM] = rmsprop_momentum_update,
              [UPDATE_RMSPROP_GRAVES] = rmsprop_graves_update,
              [UPDATE_ADADELTA] = adadelta_update,
-             [UPDATE_ADAM] = adam_update},
+             [UPDATE_ADAM] = adam_update,
+             [UPDATE_SDLM] = sdlm_rule_update},
     .add_squares = add_squares,
 };
 

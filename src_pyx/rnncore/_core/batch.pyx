@@ -22,7 +22,7 @@ cdef class Batch:
 
     def __cinit__(self, long steps, long sequences, lengths=None):
         cdef long t, b, row, B = sequences
-        cdef int64_t[::1] sizes, places
+        cdef const int64_t[::1] sizes, places
         self.steps = steps
         self.sequences = B
         self.full = lengths is None or bool((lengths == steps).all())

@@ -4,7 +4,7 @@ Each object's state lives on from call to call, as the library's own static gene
 """
 import numpy as np
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
 cdef enum:
     WORDS = 624
@@ -74,13 +74,13 @@ cdef class LibstdcxxShuffle:
 
     def __cinit__(self):
         cdef int64_t seed = 1
-        cdef int i
+        cdef int i, _i
         self.words[0] = 1
         for i in range(1, 31):
             seed = seed * 16807 % 2147483647
             self.words[i] = <uint32_t> seed
         self.used = 3
-        for i in range(310):
+        for _i in range(310):
             self.draw()
 
     cdef inline uint32_t draw(self) noexcept nogil:

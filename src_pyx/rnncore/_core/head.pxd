@@ -1,13 +1,15 @@
 from libc.stdint cimport int64_t
 
+from rnncore._core.crf cimport Chain
 from rnncore._core.jobs cimport Arena, Segment, Team
 from rnncore._core.lanes cimport rc_loss_options, rc_packed
+from rnncore._core.skip cimport Skip
 from rnncore._core.stack cimport Stack
 
 cdef struct Core:
     Team team
     rc_loss_options options
-    int loss                  # softmax, squared error, sigmoid
+    int loss                  # softmax, squared error, sigmoid, CRF
     int readout               # every, last, mean, max
     int parts
     long W_hy, b_y            # places in theta
@@ -28,5 +30,9 @@ cdef class Head:
     cdef Core c
     cdef Arena arena, weights
     cdef object theta, grad, class_weight
+    cdef Chain chain          # of a CRF, or None
+    cdef Skip skip            # sparse features beside the outputs, or None
     cdef carve(self, Stack stack, bint training)
+    cdef load(self, Stack stack, skip_ids, skip_values)
+    cdef void scores(self) noexcept nogil
     cdef double weight_of(self, int64_t y) noexcept

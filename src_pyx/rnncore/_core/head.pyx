@@ -4,6 +4,7 @@
     backward                dW_hy = zᵀ·ds, db_y = Σ ds, dz = ds·W_hyᵀ       (ds from lanes/heads.h)
 
 Losses are means over counted targets; their sum runs over rows in order, in double, whatever the threads.
+A CRF's loss looks at whole sequences (crf.pyx); sparse features may add to the scores directly (skip.pyx).
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
@@ -12,6 +13,7 @@ import numpy as np
 
 cimport numpy as cnp
 
+from rnncore._core.crf cimport Chain
 from rnncore._core.jobs cimport (
     Arena,
     Segment,
@@ -32,6 +34,7 @@ from rnncore._core.lanes cimport (
     parallel,
     rc_packed,
 )
+from rnncore._core.skip cimport Skip
 from rnncore._core.stack cimport Core as StackCore
 from rnncore._core.stack cimport Layer, Stack, Unit, View
 
@@ -41,6 +44,7 @@ cdef enum Loss:
     SOFTMAX
     SQUARED
     SIGMOID
+    CHAIN
 
 cdef enum Readout:
     EVERY
@@ -142,7 +146,7 @@ cdef void spread(Core *c, const StackCore *stack) noexcept nogil:
 
 # ---------------------------------------------------------------- projection
 
-cdef void project(Core *c) noexcept nogil:
+cdef void pack_weights(Core *c) noexcept nogil:
     cdef rc_packed *weights[4]
     cdef const char *biases[4]
     cdef int s, count = 0
@@ -151,9 +155,14 @@ cdef void project(Core *c) noexcept nogil:
         biases[count] = NULL if s else c.theta + c.b_y * c.team.lanes.itemsize
         count += 1
     team_pack(&c.team, weights, biases, count)
+
+
+cdef void project(Core *c, bint add) noexcept nogil:
+    """scores = (bias | scores) + z·W_hy."""
+    cdef int s
     for s in range(c.parts):
         team_product(&c.team, &c.weight[s], c.rows, c.input[s].data, c.input[s].ld,
-                     RC_FROM_C if s else RC_FROM_BIAS, c.scores, c.options.ld)
+                     RC_FROM_C if s or add else RC_FROM_BIAS, c.scores, c.options.ld)
 
 
 cdef void project_back(Core *c, const StackCore *stack, bint accumulate) noexcept nogil:
@@ -185,7 +194,7 @@ cdef class Head:
     ----------
     itemsize : int
     loss, readout : int
-        0 softmax, 1 squared error, 2 sigmoid; 0 every, 1 last, 2 mean, 3 max.
+        0 softmax, 1 squared error, 2 sigmoid, 3 CRF; 0 every, 1 last, 2 mean, 3 max.
     widths : list of int
         Widths of the outputs' parts.
     outputs : int
@@ -194,10 +203,14 @@ cdef class Head:
         Places in theta.
     class_weight : array (K,) of the net's precision, or None
     label_smoothing : float
+    chain : tuple of (transitions, start, end, allowed) or None
+        A CRF's parameters' places in theta, and what it allows (see Chain).
+    skip : tuple of (N, W_skip) or None
+        Number of sparse features, and their table's place in theta.
     """
 
     def __cinit__(self, int itemsize, int loss, int readout, list widths, long outputs, long W_hy, long b_y,
-                  class_weight, double label_smoothing):
+                  class_weight, double label_smoothing, chain=None, skip=None):
         cdef Core *c = &self.c
         cdef int s
         c.team.lanes = lanes_for(itemsize)
@@ -215,7 +228,11 @@ cdef class Head:
         c.options.class_weight = NULL if class_weight is None else cnp.PyArray_DATA(class_weight)
         self.arena = Arena()
         self.weights = Arena()
-        c.team.scratch_size = (c.team.lanes.outer_scratch(max(widths)) * itemsize + 63) // 64 * 64
+        if chain is not None:
+            self.chain = Chain(outputs, *chain)
+        if skip is not None:
+            self.skip = Skip(skip[0], outputs, skip[1])
+        c.team.scratch_size = (c.team.lanes.outer_scratch(max(outputs, max(widths))) * itemsize + 63) // 64 * 64
         for s in range(c.parts):
             c.input[s].width = widths[s]
             c.input[s].ld = padded(c.team.lanes, widths[s])
@@ -263,25 +280,40 @@ cdef class Head:
             if training:
                 c.team.scratch = self.arena.take(c.team.scratch_size * c.team.threads)
                 c.losses = <double *> self.arena.take(c.rows * sizeof(double))
-                c.targets = self.arena.take(c.rows * (sizeof(int64_t) if c.loss == SOFTMAX else
+                c.targets = self.arena.take(c.rows * (sizeof(int64_t) if c.loss in (SOFTMAX, CHAIN) else
                                                       c.options.outputs * size))
             if not self.arena.settle():
                 break
         if c.readout != EVERY:
             read_out(c, &stack.c, outputs)
 
-    def loss(self, Stack stack, targets, bint accumulate):
+    cdef load(self, Stack stack, skip_ids, skip_values):
+        if self.skip is not None:
+            self.skip.load(&self.c.team, &stack.c.view, skip_ids, skip_values)
+
+    cdef void scores(self) noexcept nogil:
+        """s = z·W_hy + b_y, and what sparse features add."""
+        cdef Core *c = &self.c
+        pack_weights(c)
+        if self.skip is not None:
+            self.skip.add(&c.team, c.theta, c.theta + c.b_y * c.team.lanes.itemsize, c.scores, c.options.ld)
+        project(c, self.skip is not None)
+
+    def loss(self, Stack stack, targets, bint accumulate, skip_ids=None, skip_values=None):
         """Loss of the stack's latest outputs; their gradient is left in the stack.
 
         targets : int64 (T, B) or (B,), or numbers (T, B, K) or (B, K) of the net's precision; checked, C-contiguous.
+        skip_ids : int64 (T, B, F), negative for none; skip_values: numbers of that shape, or None for ones.
         """
         cdef Core *c = &self.c
         cdef View *v = &stack.c.view
-        cdef long t, b, width = sizeof(int64_t) if c.loss == SOFTMAX else c.options.outputs * c.team.lanes.itemsize
+        cdef bint classes = c.loss == SOFTMAX or c.loss == CHAIN
+        cdef long t, b, width = sizeof(int64_t) if classes else c.options.outputs * c.team.lanes.itemsize
         cdef char *source = <char *> cnp.PyArray_DATA(targets)
         cdef double total = 0, weight = 0
         cdef int64_t y
         self.carve(stack, True)
+        self.load(stack, skip_ids, skip_values)
         if c.readout == EVERY:
             for t in range(v.steps):
                 for b in range(v.active[t]):
@@ -290,7 +322,7 @@ cdef class Head:
         else:
             for b in range(v.sequences):
                 memcpy(c.targets + b * width, source + v.order[b] * width, width)
-        if c.loss != SOFTMAX:
+        if not classes:
             weight = c.rows
         else:
             for b in range(c.rows):
@@ -298,14 +330,22 @@ cdef class Head:
                 if y >= 0:
                     weight += self.weight_of(y)
         c.scale = 1 / weight if weight > 0 else 0
+        if self.skip is not None:
+            self.skip.clear_rows(&c.team, c.grad, accumulate)
         with nogil:
-            project(c)
-            finish_scores(c, True)
+            self.scores()
+        if self.chain is not None:
+            total = self.chain.loss(&c.team, v, c.scores, <int64_t *> c.targets, c.scale, c.theta, c.grad, accumulate)
+        with nogil:
+            if c.loss != CHAIN:
+                finish_scores(c, True)
+                for b in range(c.rows):
+                    total += c.losses[b]
+            if self.skip is not None:
+                self.skip.back(&c.team, c.scores, c.options.ld, c.grad)
             project_back(c, &stack.c, accumulate)
             if c.readout != EVERY:
                 spread(c, &stack.c)
-            for b in range(c.rows):
-                total += c.losses[b]
         return total * c.scale
 
     cdef double weight_of(self, int64_t y) noexcept:
@@ -315,15 +355,20 @@ cdef class Head:
             return (<const float *> self.c.options.class_weight)[y]
         return (<const double *> self.c.options.class_weight)[y]
 
-    def predict(self, Stack stack):
+    def predict(self, Stack stack, skip_ids=None, skip_values=None):
         """Return probabilities or values for the stack's latest outputs: (T, B, K), zero past the ends, or (B, K)."""
         cdef Core *c = &self.c
         cdef View *v = &stack.c.view
         cdef long t, b, size = c.team.lanes.itemsize, K = c.options.outputs
         self.carve(stack, False)
+        self.load(stack, skip_ids, skip_values)
         with nogil:
-            project(c)
-            finish_scores(c, False)
+            self.scores()
+        if self.chain is not None:
+            self.chain.marginals(&c.team, v, c.scores, c.theta)
+        else:
+            with nogil:
+                finish_scores(c, False)
         if c.readout == EVERY:
             out = np.zeros((v.steps, v.sequences, K), dtype=self.theta.dtype)
         else:
@@ -335,6 +380,25 @@ cdef class Head:
                        c.scores + (v.offsets[t] + b) * c.options.ld * size, K * size)
         return out
 
+    def decode(self, Stack stack, long top, skip_ids=None, skip_values=None):
+        """Return a CRF's best paths (top, T, B), -1 past the ends, and their log-probabilities (top, B)."""
+        cdef Core *c = &self.c
+        self.carve(stack, False)
+        self.load(stack, skip_ids, skip_values)
+        with nogil:
+            self.scores()
+        return self.chain.decode(&c.team, &stack.c.view, c.scores, c.theta, top)
+
+    def touched_features(self):
+        """Return the sorted sparse features whose gradient rows may differ from zero, or None: any may."""
+        return None if self.skip is None else self.skip.touched_symbols()
+
     def sizes(self):
         """Return bytes held: packed weights, and arrays of the largest batch so far."""
-        return self.weights.capacity, self.arena.capacity
+        packed, work = self.weights.capacity, self.arena.capacity
+        for part in (self.chain, self.skip):
+            if part is not None:
+                more_packed, more_work = part.sizes()
+                packed += more_packed
+                work += more_work
+        return packed, work

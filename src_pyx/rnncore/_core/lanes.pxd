@@ -90,6 +90,48 @@ cdef extern from "lanes.h" nogil:
     ctypedef struct UpdateTable:
         pass
 
+    enum:
+        RC_CRF_EXACT
+        RC_CRF_PARTIAL
+
+    ctypedef struct rc_crf:
+        long labels
+        long ld
+        long steps
+        long sequences
+        const long *offsets
+        const long *active
+        const int64_t *length
+        const int64_t *last
+        rc_packed onward
+        rc_packed back
+        void *transitions
+        void *start
+        void *end
+        void *factors
+        void *start_factors
+        void *end_factors
+        void *pads
+        void *scores
+        void *alpha
+        void *gamma
+        void *beta
+        double *log_total
+        int *flags
+        double *work
+
+    ctypedef struct rc_crf_table:
+        void (*prepare)(rc_crf *, const void *, const void *, const void *, const char *) noexcept nogil
+        void (*forward)(const rc_crf *, long, long) noexcept nogil
+        void (*backward)(const rc_crf *, long, long) noexcept nogil
+        double (*exact)(const rc_crf *, long, const int64_t *, int, double, void *) noexcept nogil
+        double (*path_score)(const rc_crf *, long, const int64_t *, void *) noexcept nogil
+        void (*finish)(const rc_crf *, const int64_t *, double, long, long) noexcept nogil
+        void (*transition_gradient)(const rc_crf *, double, const void *, const void *, int, void *) noexcept nogil
+        void (*viterbi)(const rc_crf *, long, long, int64_t *) noexcept nogil
+        long (*best_work)(const rc_crf *, long) noexcept nogil
+        void (*best)(const rc_crf *, long, long, long, void *, int64_t *, double *) noexcept nogil
+
     ctypedef struct rc_lanes:
         const char *level
         int itemsize
@@ -122,6 +164,7 @@ cdef extern from "lanes.h" nogil:
         void (*sigmoid_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
         const rc_cell *cells
         const UpdateTable *updates
+        const rc_crf_table *crf
 
 ctypedef rc_lanes Lanes
 ctypedef void (*pool_task)(void *arg, int index) noexcept nogil

@@ -489,7 +489,7 @@ cdef class Stack:
         c.embedding = options["embedding"]
         c.table = options["table"]
         c.output_dropout = options["output_dropout"]
-        c.truncate = options["truncate"] or 0
+        self.window = options["truncate"] or 0
         c.layer_count = len(layers)
         c.layer = <Layer *> PyMem_Calloc(c.layer_count, sizeof(Layer))
         if c.layer == NULL:
@@ -804,6 +804,8 @@ cdef class Stack:
         v.last = batch.last
         v.earlier = batch.earlier
         c.training = training
+        # no path takes more steps than this: a longer window cuts nothing off
+        c.truncate = self.window if self.window <= batch.steps * c.layer_count else 0
         c.team.threads = threads
         c.seed = seed
         c.drop_step = drop_step
@@ -959,7 +961,7 @@ cdef class Stack:
         cdef Unit *first = &c.layer[0].unit[0]
         cdef long width = c.embedding if c.kind == EMBEDDED else first.kernel.gates * first.cell.hidden
         cdef long i, d, size = c.team.lanes.itemsize, count = c.view.rows * c.per_row, tables
-        cdef int64_t[::1] old
+        cdef const int64_t[::1] old
         cdef char *place
         new = np.unique(np.asarray(<int64_t[:count]> c.ids))
         if new.size and new[0] < 0:

@@ -34,6 +34,7 @@ cdef extern from "update_api.h":
         UPDATE_RMSPROP_GRAVES
         UPDATE_ADADELTA
         UPDATE_ADAM
+        UPDATE_SDLM
 
 RULES = {
     "sgd": UPDATE_SGD,
@@ -45,6 +46,7 @@ RULES = {
     "rmsprop_graves": UPDATE_RMSPROP_GRAVES,
     "adadelta": UPDATE_ADADELTA,
     "adam": UPDATE_ADAM,
+    "sdlm": UPDATE_SDLM,
 }
 
 cdef enum:

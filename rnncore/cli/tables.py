@@ -1,0 +1,61 @@
+"""What people read: aligned lines, counts with their nouns, and tables of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["count", "show_evaluation", "tell"]
+
+_ROWS = 40  # of labels: a table of thousands is for the report
+_CONFUSIONS = 5
+
+
+def tell(topic: str, text: str) -> None:
+    """Print a line under a topic."""
+    print(f"{topic:<8} {text}".rstrip(), flush=True)
+
+
+def count(n: int, noun: str) -> str:
+    """Name a number of things.
+
+    Examples
+    --------
+    >>> count(1, "word"), count(1200, "word")
+    ('1 word', '1,200 words')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def show_evaluation(say: Callable[[str, str], None], result: dict[str, Any], topic: str = "test") -> None:
+    """Say what `rnncore.metrics.evaluation` measured: accuracy, known and unknown words, a table, confusions."""
+    say(topic, f"accuracy {_share(result)}")
+    if "unknown" in result and result["unknown"]["total"]:
+        for kind in ("known", "unknown"):
+            say("", f"{kind} words {_share(result[kind])}" if result[kind]["total"] else f"no {kind} words")
+    scores = result["entities"] or result["labels"]
+    noun = "entities" if result["entities"] else "labels"
+    names = [name for name in scores if name != "all"]
+    hidden = max(0, len(names) - _ROWS)
+    names = sorted(names, key=lambda name: -scores[name]["there"])[:_ROWS] if hidden else names
+    width = min(max([len(name) for name in names] + [len("together"), len(noun)]), 40)
+    say("", "")
+    say("", f"{noun:<{width}}  precision  recall      F1    there    found    right")
+    for name in [*names, "all"]:
+        row = scores[name]
+        shown = ("together" if name == "all" else name)[:width]
+        say(
+            "",
+            f"{shown:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}"
+            f"  {row['there']:7,}  {row['found']:7,}  {row['right']:7,}",
+        )
+    if hidden:
+        say("", f"({count(hidden, 'rarer one')} not shown; --report has all)")
+    if result["confusions"]:
+        wrong = ", ".join(f"{own} as {other} {n:,}x" for own, other, n in result["confusions"][:_CONFUSIONS])
+        say("", "")
+        say("", f"most often mistaken: {wrong}")
+
+
+def _share(part: dict[str, Any]) -> str:
+    return f"{part['accuracy']:.4f} ({part['correct']:,} of {count(part['total'], 'word')} right)"

@@ -1,0 +1,38 @@
+"""The program that rnncore began with, repeated to the last test word: ``recurrent-net-version-1`` of 2015.
+
+Where that program has a bug, so has this package, and nothing outside it. What it does, in short:
+
+- 1000 tagged sentences are shuffled and split; windows of `NGRAM` words are cut, 1-of-N coded (here: ids).
+- Version 1.0 reads a window from left to right with ReLU layers and tags its last word; version 1.1 reads in both
+  directions and tags all words, of which the middle one counts.
+- Each iteration takes 50 windows and updates every weight by its gradient over a running average of its diagonal
+  curvature; that average and the velocity share one buffer, by accident (``accumulators="aliased"``).
+
+>>> from rnncore import replica
+>>> replica.default_config("1.0").hidden
+(HiddenLayer(neurons=512, weight_decay=1e-06, keep=1.0),)
+
+What was undefined there is defined here: with ``NGRAM = 1`` there is no step before, so W moves by its weight decay
+alone; an even NGRAM in version 1.1 gives each sentence one window more, whose middle word is padding (as there).
+"""
+
+from __future__ import annotations
+
+from rnncore.replica.config import Config, ConfigWarning, HiddenLayer, default_config, read_config
+from rnncore.replica.gradients import check_gradients
+from rnncore.replica.model import Replica
+from rnncore.replica.tagger import WindowTagger
+
+__all__ = [
+    "Config",
+    "ConfigWarning",
+    "HiddenLayer",
+    "Replica",
+    "WindowTagger",
+    "check_gradients",
+    "default_config",
+    "load_xml",
+    "read_config",
+]
+
+load_xml = Replica.load_xml

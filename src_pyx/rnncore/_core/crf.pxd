@@ -1,0 +1,22 @@
+from libc.stdint cimport int64_t
+
+from rnncore._core.jobs cimport Arena, Team
+from rnncore._core.lanes cimport rc_crf
+from rnncore._core.stack cimport View
+
+cdef class Chain:
+    # The scores between labels, and the recursions over one batch.
+    cdef rc_crf c
+    cdef long transitions, start, end  # places in theta
+    cdef object allowed                # flags, or None
+    cdef const char *flags             # the same, or NULL
+    cdef Arena arena, weights
+    cdef char *expected
+    cdef char *counts
+    cdef carve_weights(self, const Team *team)
+    cdef void prepare(self, const Team *team, const char *theta) noexcept nogil
+    cdef carve(self, const Team *team, const View *v, char *scores)
+    cdef double loss(self, const Team *team, const View *v, char *scores, const int64_t *targets, double scale,
+                     const char *theta, char *grad, bint accumulate) except? -1
+    cdef marginals(self, const Team *team, const View *v, char *scores, const char *theta)
+    cdef decode(self, const Team *team, const View *v, char *scores, const char *theta, long top)

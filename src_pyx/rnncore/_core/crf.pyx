@@ -1,0 +1,264 @@
+"""A linear-chain CRF on a head's scores: what crf.h does for one shard of a batch, spread over threads.
+
+    loss = (Σ over sequences of log Z - score of the targets) / counted targets
+
+Sequences are dealt to threads and share nothing; what is summed over rows is summed in a fixed order. The few that
+need the slow way (lanes/crf_api.h: EXACT, PARTIAL) take it one after another.
+"""
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+import numpy as np
+
+cimport numpy as cnp
+
+from rnncore._core.jobs cimport Arena, Team, bind_packed, padded, team_column_sums, team_outer, team_pack
+from rnncore._core.lanes cimport RC_CRF_EXACT, RC_CRF_PARTIAL, parallel, rc_crf, rc_lanes, rc_packed
+from rnncore._core.stack cimport View
+
+cnp.import_array()
+
+cdef enum Work:
+    FORWARD
+    BOTH_WAYS
+    FINISH
+    VITERBI
+    BEST
+
+cdef enum:
+    SMALL = 500000  # steps of work (K² + 1000 a row) that one thread does before a second one has woken up
+
+
+cdef struct ChainJob:
+    const rc_lanes *lanes
+    const rc_crf *c
+    Work work
+    int shards
+    const int64_t *targets
+    double scale
+    long rows, top, scratch_size
+    int64_t *paths
+    double *scores
+    char *scratch
+
+cdef void chain_task(void *arg, int shard) noexcept nogil:
+    cdef ChainJob *job = <ChainJob *> arg
+    cdef long b
+    if job.work == FORWARD or job.work == BOTH_WAYS:
+        job.lanes.crf.forward(job.c, shard, job.shards)
+    if job.work == BOTH_WAYS:
+        job.lanes.crf.backward(job.c, shard, job.shards)
+    elif job.work == FINISH:
+        job.lanes.crf.finish(job.c, job.targets, job.scale, shard, job.shards)
+    elif job.work == VITERBI:
+        job.lanes.crf.viterbi(job.c, shard, job.shards, job.paths)
+    elif job.work == BEST:
+        b = shard
+        while b < job.c.sequences:
+            job.lanes.crf.best(job.c, b, job.top, job.rows, job.scratch + shard * job.scratch_size, job.paths,
+                               job.scores + b * job.top)
+            b += job.shards
+
+cdef void spread(ChainJob *job, Work work) noexcept nogil:
+    job.work = work
+    parallel(chain_task, job, job.shards, job.shards)
+
+
+cdef class Chain:
+    """Transition, start and end scores of K labels.
+
+    Parameters
+    ----------
+    outputs : int
+        K.
+    transitions, start, end : int
+        Places in theta of (K, K), (K,) and (K,) numbers.
+    allowed : uint8 array (K·K + 2·K,) or None
+        Which transitions, starts and ends there may be.
+    """
+
+    def __cinit__(self, long outputs, long transitions, long start, long end, allowed):
+        self.c.labels = outputs
+        self.transitions = transitions
+        self.start = start
+        self.end = end
+        self.allowed = allowed
+        self.flags = NULL if allowed is None else <const char *> cnp.PyArray_DATA(allowed)
+        self.arena = Arena()
+        self.weights = Arena()
+
+    cdef carve_weights(self, const Team *team):
+        """Places for what is made of the parameters."""
+        cdef rc_crf *c = &self.c
+        cdef long size = team.lanes.itemsize, K = c.labels, k
+        c.ld = padded(team.lanes, K)
+        bind_packed(team, &c.onward, K, K, c.ld, False)
+        bind_packed(team, &c.back, K, K, c.ld, True)
+        while True:
+            self.weights.start()
+            c.transitions = self.weights.take(K * c.ld * size)
+            c.factors = self.weights.take(K * c.ld * size)
+            c.start = self.weights.take(c.ld * size)
+            c.end = self.weights.take(c.ld * size)
+            c.start_factors = self.weights.take(c.ld * size)
+            c.end_factors = self.weights.take(c.ld * size)
+            c.pads = self.weights.take(c.ld * size)
+            if team.gemm == NULL:
+                c.onward.panels = self.weights.take(team.lanes.packed_size(&c.onward) * size)
+                c.back.panels = self.weights.take(team.lanes.packed_size(&c.back) * size)
+            if not self.weights.settle():
+                break
+        c.onward.W = c.back.W = c.factors
+        pads = np.full(c.ld, -np.inf, dtype=np.float32 if size == 4 else np.float64)
+        pads[:K] = 0
+        team.lanes.copy(1, c.ld, cnp.PyArray_DATA(pads), c.ld, c.pads, c.ld)
+
+    cdef void prepare(self, const Team *team, const char *theta) noexcept nogil:
+        """Read the parameters."""
+        cdef rc_packed *weights[2]
+        cdef const char *biases[2]
+        cdef long size = team.lanes.itemsize
+        team.lanes.crf.prepare(&self.c, theta + self.transitions * size, theta + self.start * size,
+                               theta + self.end * size, self.flags)
+        weights[0] = &self.c.onward
+        weights[1] = &self.c.back
+        biases[0] = biases[1] = NULL
+        team_pack(team, weights, biases, 2)
+
+    cdef carve(self, const Team *team, const View *v, char *scores):
+        """Places for the arrays of one batch."""
+        cdef rc_crf *c = &self.c
+        cdef long size = team.lanes.itemsize, wide
+        if self.weights.capacity == 0:
+            self.carve_weights(team)
+        wide = v.rows * c.ld * size
+        c.steps = v.steps
+        c.sequences = v.sequences
+        c.offsets = v.offsets
+        c.active = v.active
+        c.length = v.length
+        c.last = v.last
+        c.scores = scores
+        while True:
+            self.arena.start()
+            c.alpha = self.arena.take(wide)
+            c.gamma = self.arena.take(wide)
+            c.beta = self.arena.take(wide)
+            c.log_total = <double *> self.arena.take(v.sequences * sizeof(double))
+            c.flags = <int *> self.arena.take(v.sequences * sizeof(int))
+            c.work = <double *> self.arena.take(2 * v.steps * c.labels * sizeof(double))
+            self.expected = self.arena.take(c.labels * c.labels * size)
+            self.counts = self.arena.take(c.labels * c.labels * size)
+            if not self.arena.settle():
+                break
+
+    cdef double loss(self, const Team *team, const View *v, char *scores, const int64_t *targets, double scale,
+                     const char *theta, char *grad, bint accumulate) except? -1:
+        """Sum of the sequences' losses; scores become scale·(their gradient), and grad gets scale·(the rest).
+
+        targets : per packed row, negative where the label is not known.
+        """
+        cdef rc_crf *c = &self.c
+        cdef ChainJob job
+        cdef long b, t, row, K = c.labels, size = team.lanes.itemsize
+        cdef double total = 0
+        self.carve(team, v, scores)
+        start_job(&job, team, c, v.rows)
+        job.targets = targets
+        job.scale = scale
+        with nogil:
+            for b in range(v.sequences):
+                c.flags[b] = 0
+                for t in range(v.length[b]):
+                    if targets[v.offsets[t] + b] < 0:
+                        c.flags[b] = RC_CRF_PARTIAL
+            memset(self.counts, 0, K * K * size)
+            self.prepare(team, theta)
+            spread(&job, BOTH_WAYS)
+            for b in range(v.sequences):
+                if c.flags[b] & RC_CRF_EXACT:
+                    c.log_total[b] = team.lanes.crf.exact(c, b, NULL, True, 1, self.counts)
+                total += c.log_total[b] - (
+                    team.lanes.crf.exact(c, b, targets, True, -1, self.counts) if c.flags[b] & RC_CRF_PARTIAL
+                    else team.lanes.crf.path_score(c, b, targets, self.counts))
+            spread(&job, FINISH)
+            # Σ_t α_{t-1}ᵀ·γ_t
+            team_outer(team, K, K, v.rows - v.sequences, <char *> c.alpha, c.ld, v.earlier,
+                       <char *> c.gamma + v.sequences * c.ld * size, c.ld, NULL, False, self.expected, K)
+            team.lanes.crf.transition_gradient(c, scale, self.expected, self.counts, accumulate,
+                                               grad + self.transitions * size)
+            team_column_sums(team, v.sequences, K, scores, c.ld, accumulate, grad + self.start * size)
+            if not accumulate:
+                memset(grad + self.end * size, 0, K * size)
+            for b in range(v.sequences):
+                row = v.last[b]
+                team.lanes.add(1, K, scores + row * c.ld * size, c.ld, grad + self.end * size, K)
+        return total
+
+    cdef marginals(self, const Team *team, const View *v, char *scores, const char *theta):
+        """Scores become marginal probabilities."""
+        cdef rc_crf *c = &self.c
+        cdef ChainJob job
+        cdef long b
+        self.carve(team, v, scores)
+        start_job(&job, team, c, v.rows)
+        with nogil:
+            memset(c.flags, 0, v.sequences * sizeof(int))
+            self.prepare(team, theta)
+            spread(&job, BOTH_WAYS)
+            for b in range(v.sequences):
+                if c.flags[b] & RC_CRF_EXACT:
+                    team.lanes.crf.exact(c, b, NULL, True, 1, NULL)
+            spread(&job, FINISH)
+
+    cdef decode(self, const Team *team, const View *v, char *scores, const char *theta, long top):
+        """Return the best paths (top, T, B), -1 past the ends, and their log-probabilities (top, B)."""
+        cdef rc_crf *c = &self.c
+        cdef ChainJob job
+        cdef long b, t, r, rows = v.rows
+        self.carve(team, v, scores)
+        start_job(&job, team, c, rows)
+        job.top = top
+        job.rows = rows
+        job.scratch_size = (team.lanes.crf.best_work(c, top) + 63) // 64 * 64
+        packed_paths = np.empty(top * rows, dtype=np.int64)
+        packed_scores = np.empty(v.sequences * top)
+        scratch = np.empty(job.shards * job.scratch_size if top > 1 else 0, dtype=np.uint8)
+        job.paths = <int64_t *> cnp.PyArray_DATA(packed_paths)
+        job.scores = <double *> cnp.PyArray_DATA(packed_scores)
+        job.scratch = <char *> cnp.PyArray_DATA(scratch)
+        with nogil:
+            memset(c.flags, 0, v.sequences * sizeof(int))
+            self.prepare(team, theta)
+            spread(&job, FORWARD)
+            for b in range(v.sequences):
+                if c.flags[b] & RC_CRF_EXACT:
+                    c.log_total[b] = team.lanes.crf.exact(c, b, NULL, False, 1, NULL)
+            if top > 1:
+                spread(&job, BEST)
+            else:
+                spread(&job, VITERBI)
+                for b in range(v.sequences):
+                    job.scores[b] = team.lanes.crf.path_score(c, b, job.paths, NULL)
+        paths = np.full((top, v.steps, v.sequences), -1, dtype=np.int64)
+        log_p = np.empty((top, v.sequences))
+        cdef int64_t *path = <int64_t *> cnp.PyArray_DATA(paths)
+        cdef double *out = <double *> cnp.PyArray_DATA(log_p)
+        for r in range(top):
+            for b in range(v.sequences):
+                out[r * v.sequences + v.order[b]] = min(job.scores[b * top + r] - c.log_total[b], 0)
+            for t in range(v.steps):
+                for b in range(v.active[t]):
+                    path[(r * v.steps + t) * v.sequences + v.order[b]] = job.paths[r * rows + v.offsets[t] + b]
+        return paths, log_p
+
+    def sizes(self):
+        """Return bytes held: what was made of the parameters, and arrays of the largest batch so far."""
+        return self.weights.capacity, self.arena.capacity
+
+
+cdef void start_job(ChainJob *job, const Team *team, const rc_crf *c, long rows) noexcept:
+    memset(job, 0, sizeof(ChainJob))
+    job.lanes = team.lanes
+    job.c = c
+    job.shards = min(team.threads, c.sequences) if rows * (c.labels * c.labels + 1000) > SMALL else 1

@@ -1,0 +1,248 @@
+"""`rnncore train`, its files: configuration, presets, columns, checkpoints, pictures, tables."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from rnncore.cli import main
+from rnncore.datasets import news_requests
+from rnncore.files import read_model
+
+QUICK = ["--set", "hidden_size=8", "--set", "max_epochs=2"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sentences, tags = news_requests(60)
+    write("data.txt", sentences, tags)
+    return tmp_path
+
+
+def write(path, sentences, tags, form="{word}\t{tag}\n"):
+    with open(path, "w") as file:
+        for words, labels in zip(sentences, tags, strict=True):
+            for word, tag in zip(words, labels, strict=True):
+                file.write(form.format(word=word, tag=tag))
+            file.write("\n")
+
+
+def refused(capsys, arguments, *words):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("rnncore") and err.count("\n") == 1, err
+    for word in words:
+        assert word in err, err
+    return out
+
+
+# -- configuration --------------------------------------------------------------------------------------------------
+
+
+def test_configuration_file(here):
+    (here / "c.toml").write_text(
+        'data = "data.txt"\nseed = 3\ntest_fraction = 0.5\nquiet = true\nreport = "r.json"\nout = "m"\n'
+        "[settings]\nhidden_size = 8\nmax_epochs = 2\nclass_weight = {O = 0.5}\n"
+    )
+    assert main(["train", "--config", "c.toml"]) == 0
+    report = json.loads((here / "r.json").read_text())
+    assert (report["n_train"], report["n_test"], report["data"]) == (30, 30, "data.txt")
+    settings = report["settings"]
+    assert (settings["hidden_size"], settings["random_state"]) == (8, 3)
+    assert settings["class_weight"]["items"] == [["O", 0.5]]
+    assert main(["train", "--config", "c.toml", "--out", "m2", "--seed", "4", "--set", "hidden_size=6"]) == 0
+    settings = json.loads((here / "r.json").read_text())["settings"]
+    assert (settings["hidden_size"], settings["random_state"], settings["max_epochs"]) == (6, 4, 2)
+
+
+def test_presets(here):
+    arguments = ["train", "data.txt", "--quiet", "--report", "r.json"]
+    assert main([*arguments, "--preset", "fast", "--set", "max_epochs=1"]) == 0
+    settings = json.loads((here / "r.json").read_text())["settings"]
+    assert (settings["hidden_size"], settings["max_epochs"]) == (32, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("hidden_size = 8", ["hidden_size", "belongs under [settings]"]),
+        ("tset = 'x'", ["no option tset", "did you mean test"]),
+        ("zzz = 1", ["no option zzz", "known: data"]),
+        ("seed = 'x'", ["seed must be a whole number, got 'x'"]),
+        ("seed = true", ["seed must be a whole number, got True"]),
+        ("seed = -1", ["seed must be a whole number from 0 on"]),
+        ("test_fraction = 1.5", ["test_fraction must be a number from 0 to less than 1"]),
+        ("quiet = 1", ["quiet must be true or false"]),
+        ("task = 'sing'", ["task must be one of tag"]),
+        ("preset = 'x'", ["preset must be one of default"]),
+        ("column = 'x'", ["column: expected the columns of word and label"]),
+        ("settings = 3", ["settings must be a table"]),
+        ("[settings]\nhiden_size = 8", ["[settings] hiden_size", "did you mean hidden_size"]),
+        ("[settings]\nhidden_size = 'many'", ["hidden_size"]),
+        ("[settings]\nhidden_size = 2024-01-01", ["hidden_size"]),
+        ("a = \nb = 1", ["not TOML", "line 1"]),
+        ("\ud800", ["not UTF-8"]),
+        ("a = " + "[" * 5000, ["not TOML"]),
+    ],
+)
+def test_bad_configuration(here, capsys, content, words):
+    (here / "c.toml").write_bytes(content.encode("utf-8", "surrogatepass"))
+    refused(
+        capsys,
+        ["train", "data.txt", "--config", "c.toml"],
+        "c.toml" if "many" not in content and "2024" not in content else "",
+        *words,
+    )
+
+
+def test_missing_configuration(here, capsys):
+    refused(capsys, ["train", "data.txt", "--config", "none.toml"], "none.toml", "No such file")
+    refused(capsys, ["train", "data.txt", "--config", "."], ".")
+
+
+# -- columns --------------------------------------------------------------------------------------------------------
+
+
+def test_columns(here, capsys):
+    sentences, tags = news_requests(60)
+    write("conll.txt", sentences, tags, "7 {word} NN x {tag}\n")
+    text = "-DOCSTART- -X- O\n\n# sent_id = 1\n" + (here / "conll.txt").read_text()
+    (here / "conll.txt").write_text(text)
+    for column in ("2,-1", "2,5", "2", "-4,-1"):
+        assert main(["train", "conll.txt", "--quiet", "--force", f"--column={column}", *QUICK]) == 0
+    assert main(["train", "data.txt", "--quiet", "--out", "plain", *QUICK]) == 0
+    assert read_model("plain")[1]["head.W_hy"].tobytes() == read_model("tag.safetensors")[1]["head.W_hy"].tobytes()
+    assert main(["evaluate", "plain", "conll.txt", "--column", "2,5"]) == 0
+    shown = [*capsys.readouterr().out.splitlines()]
+    assert main(["evaluate", "plain", "data.txt"]) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == shown[:-1]  # but for the speed
+    assert main(["predict", "plain", "conll.txt", "--column", "2", "--out", "tagged.txt"]) == 0
+    lines = (here / "tagged.txt").read_text().splitlines()
+    assert lines[0].split("\t")[:5] == ["7", sentences[0][0], "NN", "x", tags[0][0]] and len(lines[0].split("\t")) == 6
+    refused(capsys, ["train", "conll.txt", "--column", "2,9"], "conll.txt, line 4: there is no column 2, 9", "5 fields")
+    refused(capsys, ["predict", "plain", "conll.txt", "--column=-6"], "line 4: there is no column -6")
+    for column in ("0,1", "a", "1,2,3", "", "1;2", "-", "9999999,1"):
+        refused(capsys, ["train", "conll.txt", f"--column={column}"], "columns of word and label")
+
+
+# -- tables and reports ---------------------------------------------------------------------------------------------
+
+
+def test_evaluation_is_shown_and_reported(here, capsys):
+    assert main(["train", "data.txt", "--report", "r.json", *QUICK]) == 0
+    out = capsys.readouterr().out
+    for word in ("known words", "unknown words", "precision", "KEYWORDS", "together", "most often mistaken"):
+        assert word in out
+    report = json.loads((here / "r.json").read_text())
+    evaluation = report["evaluation"]
+    assert evaluation["known"]["total"] + evaluation["unknown"]["total"] == report["test_total"]
+    assert evaluation["entities"]["all"]["there"] > 0 and evaluation["labels"]["O"]["there"] > 0
+    assert main(["evaluate", "tag.safetensors", "data.txt", "--report", "e.json"]) == 0
+    out = capsys.readouterr().out
+    assert "words/s" in out and "F1" in out
+    assert set(json.loads((here / "e.json").read_text())["evaluation"]) == set(evaluation)
+    assert main(["evaluate", "tag.safetensors", "data.txt", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_labels_that_are_no_chunks(here, capsys):
+    sentences, tags = news_requests(60)
+    write("pos.txt", sentences, [[f"L{len(tag)}" for tag in labels] for labels in tags])
+    assert main(["train", "pos.txt", "--report", "r.json", *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "labels " in out and "L10" in out
+    assert json.loads((here / "r.json").read_text())["evaluation"]["entities"] is None
+
+
+# -- checkpoints ----------------------------------------------------------------------------------------------------
+
+TRAIN = ["data.txt", "--quiet", "--test-fraction", "0.3", "--set", "hidden_size=8", "--set", "max_epochs=300"]
+OFTEN = ["--checkpoint-every", "0"]
+
+
+def start(*arguments):
+    return subprocess.Popen([sys.executable, "-m", "rnncore", "train", *arguments], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path, process):
+    for _ in range(2000):
+        if os.path.exists(path) or process.poll() is not None:
+            return
+        time.sleep(0.005)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+def test_killed_at_any_moment(here, monkeypatch):
+    """Killed again and again while it writes checkpoints without a pause, it ends with the same bits."""
+    checkpoint = "cut.checkpoint"
+    assert main(["train", *TRAIN, "--out", "whole"]) == 0
+    draw = random.Random(0)
+    killed = 0
+    arguments = [*TRAIN, "--out", "cut", *OFTEN]
+    for _ in range(4):
+        process = start(*arguments)
+        wait_for(checkpoint, process)
+        time.sleep(draw.uniform(0.0, 0.25))
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        killed += process.returncode == -signal.SIGKILL
+        if os.path.exists(checkpoint):  # always sound: it is written whole or not at all
+            read_model(checkpoint)
+            arguments = ["--resume", checkpoint, "--quiet", *OFTEN]
+    assert killed >= 3
+    assert main(["train", "--resume", checkpoint, "--quiet", "--report", "r.json"]) == 0
+    (_, cut), (_, whole) = read_model("cut"), read_model("whole")
+    assert cut.keys() == whole.keys()
+    assert all(np.array_equal(cut[name], whole[name]) for name in whole)
+    assert len(json.loads((here / "r.json").read_text())["history"]) == 300
+    assert sorted(os.listdir()) == ["cut", "data.txt", "r.json", "whole"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_interrupted_and_resumed(here, capsys):
+    process = start(*TRAIN, *OFTEN)
+    wait_for("tag.safetensors.checkpoint", process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "go on with --resume tag.safetensors.checkpoint" in err
+    refused(capsys, ["train", *TRAIN, "--out", "tag.safetensors"], "exists already")
+    os.unlink("tag.safetensors")
+    refused(capsys, ["train", *TRAIN], "tag.safetensors.checkpoint is there", "--resume", "--force")
+    assert main(["train", "--resume", "tag.safetensors.checkpoint"]) == 0
+    assert "resumed" in capsys.readouterr().out
+    assert not os.path.exists("tag.safetensors.checkpoint")
+
+
+def test_what_resume_refuses(here, capsys):
+    assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
+    refused(capsys, ["train", "--resume", "missing"], "missing", "No such file")
+    refused(capsys, ["train", "--resume", "tag.safetensors"], "not a checkpoint")
+    refused(capsys, ["train", "--resume", "data.txt"], "not a model file")
+    refused(capsys, ["train", "--resume", "x", "--seed", "3"], "leave out --seed")
+    refused(capsys, ["train", "--resume", "x", *QUICK], "leave out --set")
+    refused(capsys, ["train", "data.txt", "--checkpoint-every", "-1"], "seconds from 0 on")
+    refused(capsys, ["train", "data.txt", "--force", "--checkpoint", "no/where"], "no folder")
+
+
+# -- pictures -------------------------------------------------------------------------------------------------------
+
+
+def test_plots(here):
+    pytest.importorskip("matplotlib")
+    assert main(["train", "data.txt", "--quiet", "--plot", "c.png", *QUICK, "--set", "early_stopping=true"]) == 0
+    assert (here / "c.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert main(["train", "data.txt", "--quiet", "--force", "--test-fraction", "0", "--plot", "c.svg", *QUICK]) == 0
+    assert b"<svg" in (here / "c.svg").read_bytes()
+
+
+def test_plots_that_cannot_be(here, capsys, monkeypatch):
+    refused(capsys, ["train", "data.txt", "--plot", "c.exe"], "ends in .png, .svg, .pdf")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    refused(capsys, ["train", "data.txt", "--plot", "c.png"], "pip install 'rnncore[plot]'")
