@@ -166,7 +166,8 @@ class _Pass:
 
     def _units(self, states: list[np.ndarray] | None) -> list[tuple[Any, str, list[Unit]]]:
         """Return each level's layer, its name and its units."""
-        levels, depth = [], 0
+        levels: list[tuple[Any, str, list[Unit]]] = []
+        depth = 0
         for layer in self.net.layers:
             for number in range(layer.num_layers):
                 units = []

@@ -173,7 +173,7 @@ def test_test_fraction_zero_trains_on_everything(tagged):
         (["train", "data.txt", "--set", "zzz=8"], ["zzz", "known:"]),
         (["train", "data.txt", "--set", "hidden_size=-3"], ["hidden_size"]),
         (["train", "data.txt", "--set", "hidden_size=((((("], ["hidden_size"]),
-        (["train", "data.txt", "--set", "head=crf"], ["not there yet"]),
+        (["train", "data.txt", "--set", "head=hmm"], ["expected 'softmax' or 'crf'"]),
         (["train", "data.txt", "--set", "cell=tree"], ["tree"]),
         (["train", "bad.txt"], ["bad.txt, line 2", "word TAB label"]),
         (["train", "empty.txt"], ["no sentences"]),

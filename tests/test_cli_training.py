@@ -126,10 +126,15 @@ def test_columns(here, capsys):
     assert main(["predict", "plain", "conll.txt", "--column", "2", "--out", "tagged.txt"]) == 0
     lines = (here / "tagged.txt").read_text().splitlines()
     assert lines[0].split("\t")[:5] == ["7", sentences[0][0], "NN", "x", tags[0][0]] and len(lines[0].split("\t")) == 6
-    refused(capsys, ["train", "conll.txt", "--column", "2,9"], "conll.txt, line 4: there is no column 2, 9", "5 fields")
+    refused(
+        capsys,
+        ["train", "conll.txt", "--force", "--column", "2,9"],
+        "conll.txt, line 4: there is no column 2, 9",
+        "5 fields",
+    )
     refused(capsys, ["predict", "plain", "conll.txt", "--column=-6"], "line 4: there is no column -6")
     for column in ("0,1", "a", "1,2,3", "", "1;2", "-", "9999999,1"):
-        refused(capsys, ["train", "conll.txt", f"--column={column}"], "columns of word and label")
+        refused(capsys, ["train", "conll.txt", "--force", f"--column={column}"], "columns of word and label")
 
 
 # -- tables and reports ---------------------------------------------------------------------------------------------

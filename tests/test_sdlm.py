@@ -28,11 +28,8 @@ def batch(net, symbols=None, bags=False):
     if symbols:
         x = rng.integers(-1, 3, (T, B, 4)) if bags else rng.integers(0, V, (T, B))
     shape = (T, B) if net.readout == "every" else (B,)
-    if isinstance(net.head, rc.Softmax):
-        y = rng.integers(-1, K, shape)
-    else:
-        y = rng.random((*shape, K))
-    return x, y
+    classes = isinstance(net.head, (rc.Softmax, rc.CRF))
+    return x, rng.integers(-1, K, shape) if classes else rng.random((*shape, K))
 
 
 CASES = {

@@ -165,8 +165,11 @@ class SequenceEstimator(BaseEstimator):
         estimator = cls(**settings)
         estimator._check_settings()
         n_weights = sum(array.size for array in arrays.values())
-        if estimator.hidden_size**2 * estimator.num_layers > n_weights:  # before memory is asked for
-            raise ValueError(f"hidden_size={estimator.hidden_size} does not go with {n_weights} weights")
+        sizes = {"hidden_size": estimator.hidden_size**2 * estimator.num_layers}
+        sizes |= {"embedding_size": settings.get("embedding_size") or 0, "vector_size": header.get("vector_size") or 0}
+        for name, size in sizes.items():  # before memory is asked for
+            if size > n_weights:
+                raise ValueError(f"{name} does not go with {n_weights} weights")
         estimator._learned_from_json(header)
         estimator.history_ = list(header["history"])
         estimator.n_epochs_ = len(estimator.history_)

@@ -39,8 +39,8 @@ class SequenceTagger(SequenceEstimator):
     activation : str or None
         None: "clipped_relu" for an Elman network, which tags better than with tanh and cannot run away on long
         sentences as with relu; "tanh" for other cells.
-    head : "crf" or "softmax"
-        "crf": all labels of a sentence as one, with scores for one label following another; `predict` then gives the
+    head : None, "crf" or "softmax"
+        None: "crf", but "softmax" with a `class_weight`. "crf": all labels of a sentence as one, with scores for one label following another; `predict` then gives the
         most probable sequence, `predict_proba` each label's marginal probability. "softmax": each step's label for
         itself given the network's state.
     constraints : None, "auto", "bio" or "iobes"
@@ -141,7 +141,7 @@ class SequenceTagger(SequenceEstimator):
         num_layers: int = 1,
         bidirectional: bool = True,
         activation: str | None = None,
-        head: str = "crf",
+        head: str | None = None,
         constraints: str | None = None,
         embedding_size: int | None = None,
         embeddings: str | os.PathLike[str] | None = None,
@@ -333,13 +333,13 @@ class SequenceTagger(SequenceEstimator):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        if self.head not in ("softmax", "crf"):
+        if self.head not in (None, "softmax", "crf"):
             raise ValueError(f"head: expected 'softmax' or 'crf', got {self.head!r}")
         if self.constraints not in (None, "auto", "bio", "iobes"):
             raise ValueError(f"constraints: expected None, 'auto', 'bio' or 'iobes', got {self.constraints!r}")
-        for name in ("class_weight",) if self.head == "crf" else ("constraints",):
+        for name in ("class_weight",) if self._head == "crf" else ("constraints",):
             if getattr(self, name) is not None:
-                raise ValueError(f"{name} does not go with head={self.head!r}: leave it out, or take the other head")
+                raise ValueError(f"{name} does not go with head={self._head!r}: leave it out, or take the other head")
         if self.embedding_size is not None:
             check_count("embedding_size", self.embedding_size, 1)
         check_number("word_dropout", self.word_dropout, "[0, 1]", 0.3)
@@ -436,9 +436,13 @@ class SequenceTagger(SequenceEstimator):
         )
         return Network(layer, head=self._make_head(), embedding=embedding, skip=encoder.n_symbols if self.skip else 0)
 
+    @property
+    def _head(self) -> str:
+        return self.head or ("crf" if self.class_weight is None else "softmax")
+
     def _make_head(self) -> Head:
         labels = self._labels.classes
-        if self.head == "softmax":
+        if self._head == "softmax":
             return Softmax(len(labels), class_weight=self._weights)
         return CRF(len(labels), None if self.constraints is None else bio_constraints(labels, self.constraints))
 
@@ -540,7 +544,9 @@ class SequenceTagger(SequenceEstimator):
             probabilities = predict(self.network_, data, len(self.classes_), self._arrange)
             right = probabilities[known, data.y[known]].astype(np.float64)  # type: ignore[index]
             loss = -np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean() if len(known) else 0.0
-            best = probabilities.argmax(axis=1) if self.head == "softmax" else decode(self.network_, data, self._arrange)
+            best = (
+                probabilities.argmax(axis=1) if self._head == "softmax" else decode(self.network_, data, self._arrange)
+            )
             return {"val_loss": float(loss), "val_score": float((best == data.y).mean())}
 
         return validate

@@ -6,9 +6,13 @@
  * Scaled recursions, all sequences of a step at once, with E = exp(A - max A) and e_t = exp(s_t - max s_t):
  *   α_t ∝ (α_{t-1}·E) ∘ e_t     γ_t ∝ β_t ∘ e_t     β_{t-1} = γ_t·Eᵀ     p_t = α_t ∘ β_t / (α_t·β_t)
  *   Σ_t P(y_{t-1} = i, y_t = j) = E ∘ Σ_t α_{t-1}ᵀ·γ_t         α_{t-1} being divided by α_{t-1}·β_{t-1} in the end
- * α adds up to 1..2 in every row, γ to 1. All factors are at most 1, so what is rounded to zero is lost, but can make up no
- * more than about K·(the smallest number) of any sum: as long as all sums are at least CRF_LEAST, nothing that counts
- * is lost. A sequence with a smaller sum is marked and done again in log space and double precision (crf_exact).
+ * α adds up to 1..2 in every row, γ to 1; all factors are at most 1.
+ *
+ * What is rounded to zero is lost, and could matter later: a label that looked hopeless may turn out to be the one. So
+ * a bound of the lost sum goes along. It grows by K·CRF_TINY where a label that is possible (`reach`: by what is
+ * forbidden, not by numbers) falls below CRF_LOW, and is taken along as if all that is lost met the best that comes:
+ * lost_t = (lost_{t-1}·Σ e_t + ...) / (the factor that α_t is divided by). A sequence that might have lost more than
+ * CRF_TOLERANCE of its total is marked and done again in log space and double precision (crf_exact).
  */
 #ifndef RNNCORE_CRF_H
 #define RNNCORE_CRF_H
@@ -18,9 +22,15 @@
 #include <math.h>
 
 #if REAL_BITS == 32
-#define CRF_LEAST 1e-26
+#define CRF_TINY 1.2e-38      /* absolute error of anything near zero */
+#define CRF_LOW R(1e-31)      /* above that such an error hardly counts */
+#define CRF_LEAST R(1e-26)    /* of sums over a row: so that divisions by them stay in range */
+#define CRF_TOLERANCE 3e-8
 #else
-#define CRF_LEAST 1e-280
+#define CRF_TINY 2.3e-308
+#define CRF_LOW R(1e-292)
+#define CRF_LEAST R(1e-280)
+#define CRF_TOLERANCE 1e-16
 #endif
 
 #define EACH_VECTOR_OF(c) for (long k = 0; k < (c)->ld; k += VL)
@@ -44,6 +54,7 @@ static inline long crf_count(const rc_crf *c, long t, long shard, long shards) {
     }
 FOLD(fold_sum, a + b)
 FOLD(fold_max, a > b ? a : b)
+FOLD(fold_min, a < b ? a : b)
 
 /* ---------------------------------------------------------------- parameters */
 
@@ -63,6 +74,26 @@ static void crf_factors(long n, const real *scores, double largest, real *factor
     for (long k = 0; k < n; k += VL) vstore(factors + k, vexp(vload(scores + k) - top));
 }
 
+/* One row per step, as long as rows differ: CRF_LOW for labels that can be reached, -1 for others and in the pads. */
+static long crf_reach(const rc_crf *c, const real *from, int backward, real *rows) {
+    const long K = c->labels, ld = c->ld;
+    for (long k = 0; k < ld; k++) rows[k] = from[k] > -INFINITY ? CRF_LOW : -1;
+    for (long t = 1; t < c->steps; t++) {
+        const real *before = rows + (t - 1) * ld;
+        real *now = rows + t * ld;
+        for (long k = 0; k < ld; k++) now[k] = -1;
+        for (long i = 0; i < K; i++) {
+            const real *A = crf_row(c, c->transitions, i);
+            if (backward)
+                for (long j = 0; j < K; j++) now[i] = A[j] > -INFINITY && before[j] > 0 ? CRF_LOW : now[i];
+            else if (before[i] > 0)
+                for (long j = 0; j < K; j++) now[j] = A[j] > -INFINITY ? CRF_LOW : now[j];
+        }
+        if (memcmp(before, now, ld * sizeof(real)) == 0) return t;
+    }
+    return c->steps;
+}
+
 static void crf_prepare(rc_crf *c, const void *transitions, const void *start, const void *end, const char *allowed) {
     const long K = c->labels;
     double largest = -INFINITY;
@@ -77,6 +108,8 @@ static void crf_prepare(rc_crf *c, const void *transitions, const void *start, c
     crf_factors(K * c->ld, c->transitions, c->largest, c->factors);
     crf_factors(c->ld, c->start, c->largest_start, c->start_factors);
     crf_factors(c->ld, c->end, c->largest_end, c->end_factors);
+    c->reach_rows = crf_reach(c, c->start, 0, c->reach);
+    c->back_reach_rows = crf_reach(c, c->end, 1, c->back_reach);
 }
 
 /* ---------------------------------------------------------------- fast recursions */
@@ -96,15 +129,25 @@ INLINE real crf_emissions(const rc_crf *c, const real *s, real *e) {
     return largest;
 }
 
-/* x = x ∘ y; returns the sum */
-INLINE real crf_times(const rc_crf *c, real *x, const real *y) {
-    vec sum = vset1(0);
+/* out = x ∘ e; returns the sum, that of e too, and whether a number is lower than it may be */
+INLINE real crf_weigh(const rc_crf *c, const real *x, const real *e, const real *reach, real *out, double *sum_e,
+                      int *low) {
+    vec sum = vset1(0), sum_of_e = vset1(0), room = vset1(1);
     EACH_VECTOR_OF(c) {
-        vec product = vload(x + k) * vload(y + k);
-        vstore(x + k, product);
+        vec factor = vload(e + k), product = vload(x + k) * factor;
+        vstore(out + k, product);
         sum += product;
+        sum_of_e += factor;
+        room = vmin(product - vload(reach + k), room);
     }
+    *sum_e = fold_sum(sum_of_e);
+    *low = fold_min(room) < 0;
     return fold_sum(sum);
+}
+
+/* x = x ∘ y */
+INLINE void crf_times(const rc_crf *c, real *x, const real *y) {
+    EACH_VECTOR_OF(c) vstore(x + k, vload(x + k) * vload(y + k));
 }
 
 INLINE real crf_dot(const rc_crf *c, const real *x, const real *y) {
@@ -119,7 +162,7 @@ INLINE void crf_scale(const rc_crf *c, real factor, real *x) {
 
 /* A sum that is too small to trust, or not a number. */
 INLINE void crf_check(const rc_crf *c, long b, real sum) {
-    if (!(sum >= (real)CRF_LEAST)) c->flags[b] |= RC_CRF_EXACT;
+    if (!(sum >= CRF_LEAST)) c->flags[b] |= RC_CRF_EXACT;
 }
 
 /* 2^-e for 2^e <= sum < 2^(e+1): takes the place of a division, and log 2^e that of a logarithm */
@@ -156,19 +199,28 @@ static void crf_forward(const rc_crf *c, long shard, long shards) {
                 log_total += c->largest_start;
             } else
                 log_total += c->log_total[b] + c->largest;
-            real sum = crf_times(c, alpha, e);
+            double sum_e;
+            int low, exponent;
+            real sum = crf_weigh(c, alpha, e, crf_row(c, c->reach, lmin(t, c->reach_rows - 1)), alpha, &sum_e, &low);
             crf_check(c, b, sum);
-            int exponent;
-            crf_scale(c, crf_power_below(sum, &exponent), alpha);
+            const real factor = crf_power_below(sum, &exponent);
+            crf_scale(c, factor, alpha);
+            c->lost[b] = ((t ? c->lost[b] * sum_e : 0) + low * c->labels * CRF_TINY) * factor;
             log_total += exponent * 0.693147180559945309417;
             if (t + 1 == c->length[b]) {
                 sum = crf_dot(c, alpha, c->end_factors);
                 crf_check(c, b, sum);
+                if (!(c->lost[b] <= CRF_TOLERANCE * sum)) c->flags[b] |= RC_CRF_EXACT;
+                c->lost[b] = 0; /* for the way back */
                 log_total += c->largest_end + log(sum);
             }
             c->log_total[b] = log_total;
         }
     }
+}
+
+INLINE const real *crf_back_reach(const rc_crf *c, long t, long b) {
+    return crf_row(c, c->back_reach, lmin(c->length[b] - 1 - t, c->back_reach_rows - 1));
 }
 
 static void crf_backward(const rc_crf *c, long shard, long shards) {
@@ -183,11 +235,18 @@ static void crf_backward(const rc_crf *c, long shard, long shards) {
             real *alpha = crf_row(c, c->alpha, row), *beta = crf_row(c, c->beta, row);
             real *gamma = crf_row(c, c->gamma, row); /* e, as yet */
             if (n >= go_on) memcpy(beta, c->end_factors, c->ld * sizeof(real));
-            real sum = crf_times(c, gamma, beta);
-            if (t) crf_check(c, b, sum);
-            crf_scale(c, 1 / sum, gamma);
-            sum = crf_dot(c, alpha, beta);
+            real sum = crf_dot(c, alpha, beta);
             crf_check(c, b, sum);
+            if (!t) {
+                if (!(2 * c->lost[b] <= CRF_TOLERANCE * sum)) c->flags[b] |= RC_CRF_EXACT;
+            } else {
+                double sum_e;
+                int low;
+                real total = crf_weigh(c, beta, gamma, crf_back_reach(c, t, b), gamma, &sum_e, &low);
+                crf_check(c, b, total);
+                crf_scale(c, 1 / total, gamma);
+                c->lost[b] = (c->lost[b] * sum_e + low * c->labels * CRF_TINY) / total;
+            }
             crf_scale(c, 1 / sum, alpha);
             crf_times(c, beta, alpha);
         }

@@ -21,9 +21,12 @@ typedef struct {
     void *factors, *start_factors, *end_factors; /* exp of them, relative to the largest; factors is E */
     void *pads;                      /* (ld): 0, and -inf in the pads */
     double largest, largest_start, largest_end;
+    void *reach, *back_reach;  /* (steps, ld): what labels' sums must not fall below, see crf.h; rows: how many differ */
+    long reach_rows, back_reach_rows;
     void *scores;              /* (rows, ld): emissions; in the end their gradient, or marginals */
     void *alpha, *gamma, *beta; /* (rows, ld) */
     double *log_total;         /* (sequences) log Z */
+    double *lost;              /* (sequences) bound of what has been rounded to zero */
     int *flags;                /* (sequences) */
     double *work;              /* 2·steps·K numbers for exact() */
 } rc_crf;

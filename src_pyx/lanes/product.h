@@ -292,22 +292,28 @@ static void outer(long M, long N, long K, const void *A, long lda, const int64_t
                 for (long j = 0; j < nv; j++)
                     vstore(PB + k * width + j * VL,
                            vload((const real *)B + (b_rows ? b_rows[k0 + k] : k0 + k) * ldb + begin + j * VL));
+            /* The first tiles fetch what is packed next: a column of cache lines each. */
+            int last = p + 1 == panel_count(N);
+            const real *soon = (const real *)B + (last ? k0 + depth : k0) * ldb + (last ? 0 : begin + width);
             for (long m = 0; m < M; m += TILE_ROWS) {
-                long rows = lmin(TILE_ROWS, M - m);
+                long rows = lmin(TILE_ROWS, M - m), line = m / TILE_ROWS;
                 tile_function f = packed_tiles[nv - 1][rows - 1];
+                int fetch = !b_rows && line < nv && (!last || k0 + 2 * depth <= K);
+                const char *next = fetch ? (const char *)(soon + line * VL) : (const char *)PB;
+                long step = fetch ? ldb * (long)sizeof(real) : 0;
                 const real *a = PA + m * depth;
                 real *c = C + m * ldc + begin;
                 if (from_c)
                     for (long i = 0; i < lmin(TILE_ROWS, M - m - rows); i++) /* the next tile of C */
                         for (long j = 0; j < nv; j++) PREFETCH(c + (rows + i) * ldc + j * VL);
                 if (columns == width) {
-                    f(depth, a, 0, PB, from_c ? c : zeros, from_c ? ldc : 0, c, ldc, (const char *)a, 0);
+                    f(depth, a, 0, PB, from_c ? c : zeros, from_c ? ldc : 0, c, ldc, next, step);
                     continue;
                 }
                 real edge[TILE_ROWS * TILE_WIDTH] = {0}; /* the rows of C are not padded: finish them by hand */
                 if (from_c)
                     for (long i = 0; i < rows; i++) memcpy(edge + i * width, c + i * ldc, columns * sizeof(real));
-                f(depth, a, 0, PB, edge, width, edge, width, (const char *)a, 0);
+                f(depth, a, 0, PB, edge, width, edge, width, next, step);
                 for (long i = 0; i < rows; i++) memcpy(c + i * ldc, edge + i * width, columns * sizeof(real));
             }
         }

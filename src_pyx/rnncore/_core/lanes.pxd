@@ -112,11 +112,14 @@ cdef extern from "lanes.h" nogil:
         void *start_factors
         void *end_factors
         void *pads
+        void *reach
+        void *back_reach
         void *scores
         void *alpha
         void *gamma
         void *beta
         double *log_total
+        double *lost
         int *flags
         double *work
 
