@@ -36,7 +36,9 @@ COMMANDS = {
     "memory": Command("memory", "what a training step keeps, beside its bound", one_process=True),
     "import": Command("importing", "import time, and Python's share of one training step", one_process=True),
     "replica": Command("replica", "the original's runs repeated, beside what it printed and took", "1,2"),
-    "tag": Command("tag", "the tagger on the original's file and split, five seeds", "1,2"),
+    "tag": Command("tag", "the tagger on the original's file and splits, beside CRFsuite", "1,2"),
+    "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
+    "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),
 }
 
 
@@ -71,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("data", nargs="?", metavar="DATA", help="default: $RNNCORE_DATA/news_tagged_data.txt")
         if name == "tag":
             sub.add_argument("--seeds", type=int, default=5)
+            sub.add_argument("--splits", type=int, default=10)
+        if name == "growth":
+            sub.add_argument("--large", action="store_true", help="up to a million sentences")
     return top
 
 

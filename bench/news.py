@@ -56,5 +56,10 @@ def author_split(count: int) -> tuple[list[int], list[int]]:
 
 def random_split(count: int, seed: int) -> tuple[list[int], list[int]]:
     """Split of the same sizes by another shuffle."""
-    order = np.random.default_rng(seed).permutation(count).tolist()
+    order = shuffled(count, seed)
     return order[:TRAIN_SENTENCES], order[TRAIN_SENTENCES:]
+
+
+def shuffled(count: int, seed: int) -> list[int]:
+    """0 .. count-1 in random order."""
+    return np.random.default_rng(seed).permutation(count).tolist()

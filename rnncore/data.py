@@ -59,9 +59,10 @@ def read_tagged(
     ([['news', 'please'], ['hello']], [['B-NEWSTYPE', 'O'], ['O']])
     """
     sentences, tags = [], []
+    once: dict[str, str] = {}  # a word that comes a thousand times is kept once
     for words, labels in iter_tagged(path, columns):
-        sentences.append(words)
-        tags.append(labels)
+        sentences.append([once.setdefault(word, word) for word in words])
+        tags.append([once.setdefault(label, label) for label in labels])
     if not sentences:
         raise DataError(f"{_name(path)} holds no sentences: expected lines of 'word TAB label'")
     return sentences, tags

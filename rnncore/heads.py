@@ -381,6 +381,7 @@ class CRF(Head):
         rule = self.constraints
         assert rule is not None
         inside = np.arange(len(found))[:, None] < lengths
+        found = np.where(inside, found, 0)
         right = rule.transitions[found[:-1], found[1:]] | ~inside[1:]
         last = found[lengths - 1, np.arange(len(lengths))]
         fine = right.all(axis=0) & rule.start[found[0]] & rule.end[last] & ((found >= 0) | ~inside).all(axis=0)

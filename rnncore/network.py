@@ -527,7 +527,7 @@ class Network(FlatArrays):
             parameters, gradients, packed (weights in the kernels' order), tape_and_scratch (arrays of the largest batch
             so far).
         """
-        kernels = [*self._stacks.values(), self._head]
+        kernels: list[Stack | HeadKernel] = [*self._stacks.values(), self._head]
         sizes = [kernel.sizes() for kernel in kernels]
         return {
             "parameters": self.theta.nbytes,

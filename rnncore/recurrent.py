@@ -359,7 +359,7 @@ class Recurrent(FlatArrays):
                 expected = (batch.steps, batch.sequences, self.output_size)
                 raise ValueError(f"dy must have the shape of the outputs, {expected}; got {dy.shape}")
             units = None if dstate is None else self.split_state(dstate, batch.sequences)
-            stack.set_output_gradient(dy)
+            stack.set_output_gradient(dy, units is None)
             dx, dunits = stack.backward(units, True)
             return dx, None if dunits is None else self.join_state(dunits)
 

@@ -320,7 +320,7 @@ def predict(
 
 
 def decode(network: Any, data: Sequences, arrange: Callable[[np.ndarray], Any] | None = None) -> np.ndarray:
-    """Return the most probable label of every step, (N,), in the order of `data`: a CRF's are one whole per sequence."""
+    """Return the most probable label of every step, (N,), in the order of `data`: a CRF's fit one another."""
     labels = np.empty(len(data.x), dtype=np.int64)
     for batch, at, lengths, real in batches_to_predict(data, arrange):
         labels[at[real]] = network.decode(batch, lengths=lengths)[0][real]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -273,14 +274,16 @@ def read_out(net: Stack, readout: str, y, final, lengths, output_mask=None) -> n
 
 @dataclass(frozen=True)
 class Head:
-    """A projection to K numbers and a loss. `options` are the head's own: class_weight, label_smoothing, constraints."""
+    """A projection to K numbers and a loss, with the options that the head has: class_weight, constraints, ..."""
 
     kind: str  # "softmax", "squared", "sigmoid", "crf"
     K: int
     options: dict = field(default_factory=dict)
 
     def make(self, rc):
-        name = {"softmax": "Softmax", "squared": "SquaredError", "sigmoid": "SigmoidCrossEntropy", "crf": "CRF"}[self.kind]
+        name = {"softmax": "Softmax", "squared": "SquaredError", "sigmoid": "SigmoidCrossEntropy", "crf": "CRF"}[
+            self.kind
+        ]
         return getattr(rc, name)(self.K, **self.options)
 
     def random_params(self, rng: np.random.Generator, inputs: int, scale: float = 0.5) -> Arrays:
@@ -335,7 +338,7 @@ class Chain:
     end: np.ndarray
 
     @classmethod
-    def of(cls, params: Mapping, constraints=None) -> "Chain":
+    def of(cls, params: Mapping, constraints=None) -> Chain:
         parts = [params[f"head.{name}"] for name in ("transitions", "start", "end")]
         if constraints is not None:
             flags = constraints.transitions, constraints.start, constraints.end
@@ -353,7 +356,7 @@ class Chain:
         return log_sum(alpha + self.end)
 
     def score(self, s: np.ndarray, labels) -> float:
-        steps = sum(self.transitions[i, j] for i, j in zip(labels[:-1], labels[1:], strict=True))
+        steps = sum(self.transitions[i, j] for i, j in pairwise(labels))
         return self.start[labels[0]] + s[range(len(labels)), labels].sum() + steps + self.end[labels[-1]]
 
 

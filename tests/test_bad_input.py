@@ -14,6 +14,7 @@ import pytest
 import twins
 
 import rnncore as rc
+from rnncore.cli import main
 
 T, B, D, H, K = 5, 3, 4, 6, 7
 ERRORS = (ValueError, TypeError, RuntimeError)
@@ -477,24 +478,18 @@ def test_odd_settings_in_the_environment():
         assert "abacus" in result.stderr.strip().splitlines()[-1]
 
 
-def command(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "rnncore", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        **options,
-    )
+@pytest.fixture
+def refused_by_command(capsys):
+    """Run `rnncore` with arguments that must end in exit status 2 and one clear line, no traceback."""
 
+    def run(*arguments):
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        assert len(said.strip().splitlines()[-1]) >= 20, said
 
-def assert_bad_input(result):
-    """Exit status 2 and one clear line, no traceback."""
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
-    assert lines
-    assert len(lines[-1]) >= 20
+    return run
 
 
 CONTENTS = {
@@ -508,24 +503,24 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("content", CONTENTS)
-def test_training_files(tmp_path, content):
+def test_training_files(tmp_path, content, refused_by_command):
     path = tmp_path / "data.txt"
     path.write_bytes(CONTENTS[content])
-    assert_bad_input(command("train", path, "--out", tmp_path / "model.safetensors", "--quiet"))
+    refused_by_command("train", path, "--out", tmp_path / "model.safetensors", "--quiet")
     assert sorted(tmp_path.iterdir()) == [path]
 
 
-def test_paths_that_are_no_files(tmp_path):
+def test_paths_that_are_no_files(tmp_path, refused_by_command):
     out = tmp_path / "model.safetensors"
     good = tmp_path / "good.txt"
     good.write_text("show O\nnews B\n\n" * 20)
-    assert_bad_input(command("train", tmp_path, "--out", out))
-    assert_bad_input(command("train", tmp_path / "nothing.txt", "--out", out))
-    assert_bad_input(command("train", good, "--test", tmp_path, "--out", out))
-    assert_bad_input(command("train", good, "--out", tmp_path))
-    assert_bad_input(command("train", good, "--out", tmp_path / "no" / "folder" / "model.safetensors"))
-    assert_bad_input(command("train", good, "--out", out, "--threads", "0"))
-    assert_bad_input(command("train", good, "--out", out, "--test-fraction", "2"))
+    refused_by_command("train", tmp_path, "--out", out)
+    refused_by_command("train", tmp_path / "nothing.txt", "--out", out)
+    refused_by_command("train", good, "--test", tmp_path, "--out", out)
+    refused_by_command("train", good, "--out", tmp_path)
+    refused_by_command("train", good, "--out", tmp_path / "no" / "folder" / "model.safetensors")
+    refused_by_command("train", good, "--out", out, "--threads", "0")
+    refused_by_command("train", good, "--out", out, "--test-fraction", "2")
     assert not out.exists()
 
 

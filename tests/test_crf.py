@@ -14,6 +14,7 @@ from rnncore.heads import Constraints, bio_constraints
 SIZES = [(1, 1), (1, 4), (2, 3), (4, 2), (5, 1), (5, 4)]
 DIRECTIONS = ["fwd", "reverse", "concat", "sum"]
 kernels = pytest.mark.kernels
+bits_promised = pytest.mark.skipif(not twins.native_products(), reason="a BLAS promises a tolerance, not bits")
 
 
 def rule_for(rng, K: int) -> Constraints:
@@ -373,8 +374,8 @@ def test_bio_and_iobes():
     labels = ["O", "B-A", "I-A", "E-A", "S-A", "S-B"]
     rule = bio_constraints(labels)
     follows = {a: {b for j, b in enumerate(labels) if rule.transitions[i, j]} for i, a in enumerate(labels)}
-    outside = {"O", "B-A", "S-A", "S-B"}
-    assert follows == dict.fromkeys(["O", "E-A", "S-A", "S-B"], outside) | dict.fromkeys(["B-A", "I-A"], {"I-A", "E-A"})
+    outside, inside = {"O", "B-A", "S-A", "S-B"}, {"I-A", "E-A"}
+    assert follows == dict.fromkeys(["O", "E-A", "S-A", "S-B"], outside) | dict.fromkeys(["B-A", "I-A"], inside)
     assert {a for a, ok in zip(labels, rule.start, strict=True) if ok} == outside
     assert {a for a, ok in zip(labels, rule.end, strict=True) if ok} == {"O", "E-A", "S-A", "S-B"}
     assert bio_constraints([1, 2]).transitions.all()
@@ -448,6 +449,7 @@ def bits(n_threads: int, dtype: str, K: int):
 
 
 @kernels
+@bits_promised
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("K", [3, 9, 130])
 def test_any_number_of_threads_gives_the_same_bits(K, dtype):
@@ -458,6 +460,7 @@ def test_any_number_of_threads_gives_the_same_bits(K, dtype):
 
 
 @kernels
+@bits_promised
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_sequence_has_the_same_bits_in_any_batch(dtype):
     rng = np.random.default_rng(9)

@@ -27,6 +27,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the arguments `argv` (those of the process without) and return its exit status."""
+    if hasattr(sys.stdout, "reconfigure"):  # the names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said its line, or printed its help

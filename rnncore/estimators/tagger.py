@@ -40,9 +40,9 @@ class SequenceTagger(SequenceEstimator):
         None: "clipped_relu" for an Elman network, which tags better than with tanh and cannot run away on long
         sentences as with relu; "tanh" for other cells.
     head : None, "crf" or "softmax"
-        None: "crf", but "softmax" with a `class_weight`. "crf": all labels of a sentence as one, with scores for one label following another; `predict` then gives the
+        "crf": all labels of a sentence as one, with scores for one label following another; `predict` then gives the
         most probable sequence, `predict_proba` each label's marginal probability. "softmax": each step's label for
-        itself given the network's state.
+        itself given the network's state. None: "crf", but "softmax" with a `class_weight`.
     constraints : None, "auto", "bio" or "iobes"
         Chunk labels that a "crf" never gives: see `rnncore.heads.bio_constraints`. The training data must keep to them.
     embedding_size : int or None

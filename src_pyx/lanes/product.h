@@ -292,15 +292,21 @@ static void outer(long M, long N, long K, const void *A, long lda, const int64_t
                 for (long j = 0; j < nv; j++)
                     vstore(PB + k * width + j * VL,
                            vload((const real *)B + (b_rows ? b_rows[k0 + k] : k0 + k) * ldb + begin + j * VL));
-            /* The first tiles fetch what is packed next: a column of cache lines each. */
-            int last = p + 1 == panel_count(N);
-            const real *soon = (const real *)B + (last ? k0 + depth : k0) * ldb + (last ? 0 : begin + width);
+            /* Tiles fetch what is packed next, a column of cache lines each: first of B, then of A. */
+            int last = p + 1 == panel_count(N), more = k0 + 2 * depth <= K;
+            const real *soon_B = (const real *)B + (last ? k0 + depth : k0) * ldb + (last ? 0 : begin + width);
+            const real *soon_A = (const real *)A + (k0 + depth) * lda;
             for (long m = 0; m < M; m += TILE_ROWS) {
-                long rows = lmin(TILE_ROWS, M - m), line = m / TILE_ROWS;
+                long rows = lmin(TILE_ROWS, M - m), line = m / TILE_ROWS, step = 0;
                 tile_function f = packed_tiles[nv - 1][rows - 1];
-                int fetch = !b_rows && line < nv && (!last || k0 + 2 * depth <= K);
-                const char *next = fetch ? (const char *)(soon + line * VL) : (const char *)PB;
-                long step = fetch ? ldb * (long)sizeof(real) : 0;
+                const char *next = (const char *)PB;
+                if (line < nv && !b_rows && (!last || more)) {
+                    next = (const char *)(soon_B + line * VL);
+                    step = ldb * (long)sizeof(real);
+                } else if (last && more && !a_rows && line >= nv && (line - nv) * VL < M) {
+                    next = (const char *)(soon_A + (line - nv) * VL);
+                    step = lda * (long)sizeof(real);
+                }
                 const real *a = PA + m * depth;
                 real *c = C + m * ldc + begin;
                 if (from_c)

@@ -101,13 +101,24 @@ INLINE long turned_width(long rows, long row) {
 
 /* θᵀ and (θ∘θ)ᵀ of rows [m, m + count) of a panel, which begins at `begin` and whose row m is at `theta`. */
 static void turn(const rc_matrix *w, long m, long count, long begin, long columns, long width, const real *theta) {
-    for (long i = 0; i < count; i++) {
-        long place = turned_place(w->rows, w->columns, m + i), step = turned_width(w->rows, m + i);
-        real *turned = (real *)w->turned + place + begin * step, *squared = (real *)w->squared + place + begin * step;
+    long place = turned_place(w->rows, w->columns, m), step = turned_width(w->rows, m);
+    if (count == TILE_ROWS && turned_place(w->rows, w->columns, m + count - 1) == place + count - 1) {
+        real *UPDATE_RESTRICT turned = (real *)w->turned + place + begin * step;
+        real *UPDATE_RESTRICT squared = (real *)w->squared + place + begin * step;
+        for (long j = 0; j < columns; j++) /* the rows of a tile become neighbours */
+            UNROLL for (int i = 0; i < TILE_ROWS; i++) {
+                real x = theta[i * width + j];
+                turned[j * step + i] = x;
+                squared[j * step + i] = x * x;
+            }
+        return;
+    }
+    for (long i = 0; i < count; i++) { /* across the end of a panel of the transpose, or fewer rows */
+        place = turned_place(w->rows, w->columns, m + i) + begin * (step = turned_width(w->rows, m + i));
         for (long j = 0; j < columns; j++) {
             real x = theta[i * width + j];
-            turned[j * step] = x;
-            squared[j * step] = x * x;
+            ((real *)w->turned)[place + j * step] = x;
+            ((real *)w->squared)[place + j * step] = x * x;
         }
     }
 }

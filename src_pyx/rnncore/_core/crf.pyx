@@ -90,7 +90,7 @@ cdef class Chain:
     cdef carve_weights(self, const Team *team):
         """Places for what is made of the parameters."""
         cdef rc_crf *c = &self.c
-        cdef long size = team.lanes.itemsize, K = c.labels, k
+        cdef long size = team.lanes.itemsize, K = c.labels
         c.ld = padded(team.lanes, K)
         bind_packed(team, &c.onward, K, K, c.ld, False)
         bind_packed(team, &c.back, K, K, c.ld, True)

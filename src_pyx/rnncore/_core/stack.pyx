@@ -47,6 +47,9 @@ cnp.import_array()
 cdef int IN_ORDER[4]  # gate g is block g: where W_xh's gates go
 IN_ORDER[:] = [0, 1, 2, 3]
 
+cdef enum:
+    WEIGHTS_IN_CACHE = 2097152  # bytes
+
 cdef enum Site:  # where dropout acts; part of the key of its random numbers
     ON_INPUT = 1
     ON_OUTPUT = 2
@@ -56,10 +59,12 @@ cdef enum Site:  # where dropout acts; part of the key of its random numbers
 # ---------------------------------------------------------------- time
 
 cdef struct Walk:
+    const Core *core
+    const Layer *layer
     const View *view
     Unit **units
     int shards
-    bint backward, linked, has_state
+    bint backward, linked, has_state, projects
 
 
 cdef void step_block(const Walk *walk, const Unit *u, rc_cell_step step, int shard, long t, long first, long end,
@@ -89,7 +94,21 @@ cdef void step_block(const Walk *walk, const Unit *u, rc_cell_step step, int sha
     else:
         block.has_link = block.has_previous
         block.linked = block.previous
+        if walk.projects:
+            project_block(walk, u, &block)
     step(&u.cell, &block)
+
+
+cdef void project_block(const Walk *walk, const Unit *u, const rc_block *block) noexcept nogil:
+    """a = x·W_xh + b for the rows of one step, just before they are needed: a stays in cache."""
+    cdef const rc_lanes *lanes = walk.core.team.lanes
+    cdef const Segment *x
+    cdef int s
+    for s in range(walk.layer.inputs):
+        x = &walk.layer.dropped[s]
+        lanes.product(&u.input[s], block.count, x.data + block.row * x.ld * lanes.itemsize, block.stride * x.ld,
+                      RC_FROM_C if s else RC_FROM_BIAS, u.a_rows + block.row * u.cell.lda * lanes.itemsize,
+                      block.stride * u.cell.lda)
 
 
 cdef void walk_task(void *arg, int index) noexcept nogil:
@@ -113,8 +132,11 @@ cdef void walk_task(void *arg, int index) noexcept nogil:
         step_block(walk, u, step, shard, t, go_on, v.active[t], False)
 
 
-cdef void walk_layer(Core *c, Layer *layer, bint backward, bint linked) noexcept nogil:
+cdef void walk_layer(Core *c, Layer *layer, bint backward, bint linked, bint projects) noexcept nogil:
     cdef Walk walk
+    walk.core = c
+    walk.layer = layer
+    walk.projects = projects
     cdef Unit *units[2]
     cdef long hidden = layer.unit[0].cell.hidden
     walk.view = &c.view
@@ -224,24 +246,36 @@ cdef void project(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
                      RC_FROM_C if s else RC_FROM_BIAS, u.a_rows, u.cell.lda)
 
 
+cdef bint projects_by_step(const Core *c, const Layer *layer) noexcept nogil:
+    """Project step by step where the weights are small enough to pass through the cache at every step."""
+    cdef const Unit *u = &layer.unit[0]
+    cdef long inputs = u.cell.hidden
+    cdef int s
+    for s in range(layer.inputs):
+        inputs += layer.dropped[s].width
+    return inputs * u.kernel.gates * u.cell.hidden * c.team.lanes.itemsize <= WEIGHTS_IN_CACHE and c.team.gemm == NULL
+
+
 cdef void run_forward(Core *c) noexcept nogil:
     cdef Layer *layer
     cdef Unit *u
     cdef int n, s, d
-    cdef long i, size = c.team.lanes.itemsize
+    cdef bint stepwise
     for n in range(c.layer_count):
         layer = &c.layer[n]
         for s in range(layer.inputs):
             if layer.dropped[s].data != layer.input[s].data:
                 drop(c, layer.input[s], layer.dropped[s], layer.dropout, site_of(ON_INPUT, n, s))
+        stepwise = projects_by_step(c, layer) and not (n == 0 and c.kind == SYMBOLS)
         for d in range(layer.units):
             u = &layer.unit[d]
             if u.cell.mask != NULL:
                 recurrent_masks(c, layer, u)
                 if c.has_state:  # the initial states are states too
                     mask_states(c, layer, u)
-            project(c, layer, u, n == 0 and c.kind == SYMBOLS)
-        walk_layer(c, layer, False, True)
+            if not stepwise:
+                project(c, layer, u, n == 0 and c.kind == SYMBOLS)
+        walk_layer(c, layer, False, True, stepwise)
         if layer.summed:
             c.team.lanes.copy(c.view.rows, layer.output[0].width, layer.unit[0].h_rows, layer.unit[0].cell.ld,
                               layer.output[0].data, layer.output[0].ld)
@@ -316,7 +350,7 @@ cdef void through_time(Core *c) noexcept nogil:
                 add_state_gradient(c, &c.layer[n])
             for d in range(c.layer[n].units):
                 begin_pass(c, &c.layer[n].unit[d])
-            walk_layer(c, &c.layer[n], True, p > 0 or not c.truncate)
+            walk_layer(c, &c.layer[n], True, p > 0 or not c.truncate, False)
 
 
 cdef void begin_pass(Core *c, Unit *u) noexcept nogil:
@@ -871,8 +905,11 @@ cdef class Stack:
             at += parts[s].width
         return y
 
-    def set_output_gradient(self, dy):
-        """Take dy (T, B, F), of the layers' precision and C-contiguous, as the outputs' gradient."""
+    def set_output_gradient(self, dy, bint final):
+        """Take dy (T, B, F), of the layers' precision and C-contiguous, as the outputs' gradient.
+
+        Where it has the core's own layout, and is `final` (nothing is added to it), it is read where it lies.
+        """
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef Layer *layer = &c.layer[c.layer_count - 1]
@@ -882,6 +919,11 @@ cdef class Stack:
         cdef int s
         if not self.tape:
             return  # backward() says what is wrong
+        u = &layer.unit[0]
+        if final and v.full and u.cell.ld == width and c.output_dropout == 0 and not layer.summed:
+            self.x = (self.x, dy)  # must outlive the backward pass
+            u.cell.dh = <void *> source
+            return
         for s in range(layer.outputs):
             u = &layer.unit[s]
             for t in range(v.steps):
