@@ -96,7 +96,7 @@ class BuildWithLibraries(build_ext):
         super().run()
 
 
-MODULES = ("lanes", "blas", "batch", "jobs", "stack", "crf", "skip", "head", "updates")
+MODULES = ("lanes", "blas", "batch", "jobs", "dropout", "walk", "passes", "stack", "crf", "skip", "head", "updates")
 MODULES += ("cxx_random", "replica_rows", "replica_passes", "replica")
 
 setup(

@@ -171,8 +171,8 @@ def skip_input(x: Any, features: int) -> tuple[Any, Any, Any]:
         return x, None, None
     if not isinstance(x, tuple) or len(x) not in (2, 3):
         raise ValueError(
-            f"this network has {features} sparse features: x must be a tuple (x, ids) or (x, ids, values), the latter two "
-            f"of shape (T, B, F); got {type(x).__name__}"
+            f"this network has {features} sparse features: x must be a tuple (x, ids) or (x, ids, values), ids and "
+            f"values of shape (T, B, F); got {type(x).__name__}"
         )
     return x if len(x) == 3 else (*x, None)
 

@@ -291,7 +291,7 @@ def test_what_is_not_finite_shows(bad):
     net.decode(s, lengths, top=3)
 
 
-# ------------------------------------------------------------------------------------------------------------ hard cases
+# -------------------------------------------------------------------------------------------------- hard cases
 
 
 def test_unknown_labels_alone():
@@ -492,3 +492,56 @@ def test_learns_what_only_the_order_tells():
     losses = [net.train_step(x, targets, opt) for _ in range(100)]
     assert losses[-1] < 0.05 < losses[0]
     np.testing.assert_array_equal(net.decode(x)[0], targets)
+
+
+# ---------------------------------------------------------------------------------------------------------- the tagger
+
+
+def chunks(n: int, seed: int = 0):
+    """Sentences whose chunks end where only the label before tells."""
+    rng = np.random.default_rng(seed)
+    sentences, tags = [], []
+    for _ in range(n):
+        words, labels = [], []
+        for _ in range(rng.integers(1, 5)):
+            kind, length = rng.choice(["A", "B"]), rng.integers(1, 4)
+            words += [kind.lower(), *["x"] * (length - 1), "o"]
+            labels += [f"B-{kind}", *[f"I-{kind}"] * (length - 1), "O"]
+        sentences.append(words)
+        tags.append(labels)
+    return sentences, tags
+
+
+@pytest.mark.parametrize("options", [{}, {"constraints": "bio"}, {"early_stopping": True}, {"skip": True}], ids=str)
+def test_the_tagger(options, tmp_path):
+    sentences, tags = chunks(150)
+    tagger = rc.SequenceTagger(head="crf", hidden_size=8, max_epochs=12, **options).fit(sentences, tags)
+    test_sentences, test_tags = chunks(40, seed=1)
+    assert tagger.score(test_sentences, test_tags) > 0.95
+    predicted, marginals = tagger.predict(test_sentences), tagger.predict_proba(test_sentences)
+    assert [len(labels) for labels in predicted] == [len(words) for words in test_sentences]
+    for p in marginals:
+        np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
+    right = sum(
+        a == b for one, other in zip(predicted, test_tags, strict=True) for a, b in zip(one, other, strict=True)
+    )
+    assert right == tagger.count_correct(test_sentences, test_tags)[0]
+    assert tagger.predict([test_sentences[3]]) == [predicted[3]]
+    tagger.save(tmp_path / "model.safetensors")
+    for again in (rc.load(tmp_path / "model.safetensors"), pickle.loads(pickle.dumps(tagger))):
+        assert again.predict(test_sentences) == predicted
+        for one, other in zip(again.predict_proba(test_sentences), marginals, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert (again.network_.head.constraints is not None) == ("constraints" in options)
+
+
+def test_the_tagger_keeps_to_constraints():
+    sentences, tags = chunks(30)
+    tagger = rc.SequenceTagger(head="crf", constraints="bio", hidden_size=4, max_epochs=1).fit(sentences, tags)
+    rng = np.random.default_rng(0)
+    wild = [[str(word) for word in rng.choice(["a", "b", "x", "o", "?"], 20)] for _ in range(50)]
+    for labels in tagger.predict(wild):
+        for before, label in zip(["O", *labels], labels, strict=False):
+            assert label[0] != "I" or before[1:] == label[1:]
+    with pytest.raises(ValueError, match="break the constraints"):
+        rc.SequenceTagger(head="crf", constraints="bio").fit([["a", "b"]] * 2, [["O", "I-A"], ["B-A", "I-A"]])

@@ -99,6 +99,12 @@ def test_threads_give_the_same_bits(sample):
     assert weights[0] == weights[1] == weights[2]
 
 
+@pytest.mark.parametrize(("n", "epochs"), [(100, 20), (1000, 20), (4000, 10), (50_000, 5)])
+def test_epochs_follow_the_number_of_sentences(n, epochs):
+    tagger = SequenceTagger(hidden_size=1, batch_size=25_000, head="softmax")
+    assert tagger.fit([["a"], ["b"]] * (n // 2), [["X"], ["Y"]] * (n // 2)).n_epochs_ == epochs
+
+
 def test_history(fitted):
     assert fitted.n_epochs_ == 3 and fitted.stopped_ is None
     assert [record["epoch"] for record in fitted.history_] == [1, 2, 3]
@@ -412,6 +418,21 @@ def test_sample_weights_go_with_early_stopping(sample):
 def test_bad_sample_weights(sample, weights, message):
     with pytest.raises(ValueError, match=message):
         SequenceTagger().fit(*sample, sample_weight=weights)
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "cell": "lstm"}, {"embedding_size": 5, "skip": True}])
+def test_words_as_they_come(sample, settings):
+    tagger = SequenceTagger(hidden_size=8, max_epochs=3, bidirectional=False, head="softmax", **settings).fit(*sample)
+    for words, labels in zip(sample[0][:20], tagger.predict(sample[0][:20]), strict=True):
+        label_of = tagger.stream()
+        assert [label_of(word) for word in words] == labels
+
+
+@pytest.mark.parametrize("settings", [{}, {"bidirectional": False}, {"head": "softmax"}])
+def test_words_that_cannot_be_tagged_as_they_come(sample, settings):
+    tagger = SequenceTagger(hidden_size=4, max_epochs=1, **settings).fit(*sample)
+    with pytest.raises(ValueError, match="bidirectional=False, head='softmax'"):
+        tagger.stream()
 
 
 def test_evaluate(fitted, sample):

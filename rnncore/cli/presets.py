@@ -22,5 +22,5 @@ PRESETS = {
         "a third of the time, nearly as accurate",
         {"hidden_size": 32, "max_epochs": 10, "learning_rate": 0.02},
     ),
-    "streaming": Preset("reads forward only, for words as they come", {"bidirectional": False}),
+    "streaming": Preset("reads forward only, for words as they come", {"bidirectional": False, "head": "softmax"}),
 }

@@ -53,10 +53,11 @@ class SequenceEstimator(BaseEstimator):
     # -- settings ---------------------------------------------------------------------------------------------------
 
     def _check_settings(self) -> None:
-        for name in ("hidden_size", "num_layers", "max_epochs", "n_iter_no_change"):
+        for name in ("hidden_size", "num_layers", "n_iter_no_change"):
             check_count(name, getattr(self, name), 1)
-        if self.batch_size is not None:
-            check_count("batch_size", self.batch_size, 1)
+        for name in ("batch_size", "max_epochs"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), 1)
         for name in ("dropout", "input_dropout", "recurrent_dropout"):
             check_number(name, getattr(self, name), "[0, 1)", 0.5)
         for name in ("bidirectional", "early_stopping", "warm_start"):

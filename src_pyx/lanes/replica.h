@@ -3,6 +3,7 @@
 #define RNNCORE_REPLICA_H
 #include "product.h"
 #include "replica_api.h"
+#include "updates.h"
 
 static long replica_panel_column(long N, long panel) { return panel_vector(N, panel) * VL; }
 

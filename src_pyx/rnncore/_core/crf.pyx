@@ -2,8 +2,10 @@
 
     loss = (Σ over sequences of log Z - score of the targets) / counted targets
 
-Sequences are dealt to threads and share nothing; what is summed over rows is summed in a fixed order. The few that
-need the slow way (lanes/crf_api.h: EXACT, PARTIAL) take it one after another.
+Sequences are dealt to threads and share nothing; what is summed over rows is summed in a fixed order. Those whose
+scores lie too far apart (lanes/crf_api.h: EXACT) are done again: from single precision in double, where there is room
+for 10^300 instead of 10^38, and where that is not enough in log space, slowly and one after another. So are those with
+unknown labels (PARTIAL).
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memset
@@ -12,9 +14,19 @@ import numpy as np
 
 cimport numpy as cnp
 
+from rnncore._core.batch cimport Batch
 from rnncore._core.jobs cimport Arena, Team, bind_packed, padded, team_column_sums, team_outer, team_pack
-from rnncore._core.lanes cimport RC_CRF_EXACT, RC_CRF_PARTIAL, parallel, rc_crf, rc_lanes, rc_packed
-from rnncore._core.stack cimport View
+from rnncore._core.lanes cimport (
+    RC_CRF_EXACT,
+    RC_CRF_PARTIAL,
+    gemm_for,
+    lanes_for,
+    parallel,
+    rc_crf,
+    rc_lanes,
+    rc_packed,
+)
+from rnncore._core.layers cimport View
 
 cnp.import_array()
 
@@ -155,6 +167,91 @@ cdef class Chain:
             if not self.arena.settle():
                 break
 
+    cdef redo(self, const Team *team, const View *v, const char *theta, bint marginals):
+        """Give the sequences that the fast way lost what they lack: log_total, and with marginals beta and counts."""
+        cdef rc_crf *c = &self.c
+        cdef long b, n = 0
+        for b in range(v.sequences):
+            n += c.flags[b] & RC_CRF_EXACT
+        if n == 0:
+            return
+        if team.lanes.itemsize == 4:
+            marked = np.flatnonzero(np.asarray(<int[:v.sequences]> c.flags) & RC_CRF_EXACT)
+            self.redo_wide(team, v, theta, marginals, marked.astype(np.int64))
+            return
+        with nogil:
+            for b in range(v.sequences):
+                if c.flags[b] & RC_CRF_EXACT:
+                    c.log_total[b] = team.lanes.crf.exact(c, b, NULL, marginals, 1, self.counts)
+
+    cdef redo_wide(self, const Team *team, const View *v, const char *theta, bint marginals, int64_t[::1] marked):
+        """Do the marked sequences again in double precision."""
+        cdef rc_crf *c = &self.c
+        cdef rc_crf *w
+        cdef View part
+        cdef ChainJob job
+        cdef long n = marked.shape[0], K = c.labels, i, t, k, row
+        cdef const float *narrow
+        cdef double *row_of
+        lengths = np.array([v.length[marked[i]] for i in range(n)], dtype=np.int64)
+        cdef Batch batch = Batch(int(lengths[0]), n, lengths)  # longest first as before: in the same order
+        view_of(batch, &part)
+        if self.wide is None:
+            self.wide = Chain(K, 0, K * K, K * K + K, self.allowed)
+            self.wide_team.lanes = lanes_for(8)
+            self.wide_team.gemm = gemm_for(8)
+            self.wide_team.scratch_size = (self.wide_team.lanes.outer_scratch(K) * 8 + 63) // 64 * 64
+        cdef long ld = padded(self.wide_team.lanes, K)
+        self.wide_team.threads = team.threads
+        scratch = np.empty(team.threads * self.wide_team.scratch_size + 64, dtype=np.uint8)
+        self.wide_team.scratch = <char *> ((<size_t> cnp.PyArray_DATA(scratch) + 63) // 64 * 64)
+        cdef double[::1] wide_theta = np.empty(K * K + 2 * K)
+        narrow = <const float *> theta
+        for k in range(K * K):
+            wide_theta[k] = narrow[self.transitions + k]
+        for k in range(K):
+            wide_theta[K * K + k] = narrow[self.start + k]
+            wide_theta[K * K + K + k] = narrow[self.end + k]
+        cdef double[::1] scores = np.zeros(batch.rows * ld)
+        for i in range(n):
+            for t in range(part.length[i]):
+                narrow = <const float *> c.scores + (v.offsets[t] + marked[i]) * c.ld
+                row = (part.offsets[t] + i) * ld
+                for k in range(K):
+                    scores[row + k] = narrow[k]
+        self.wide.carve(&self.wide_team, &part, <char *> &scores[0])
+        w = &self.wide.c
+        start_job(&job, &self.wide_team, w, batch.rows)
+        memset(w.flags, 0, n * sizeof(int))
+        memset(self.wide.counts, 0, K * K * sizeof(double))
+        with nogil:
+            self.wide.prepare(&self.wide_team, <const char *> &wide_theta[0])
+            spread(&job, BOTH_WAYS if marginals else FORWARD)
+        self.wide.redo(&self.wide_team, &part, NULL, marginals)
+        for i in range(n):
+            c.log_total[marked[i]] = w.log_total[i]
+            for t in range(part.length[i] if marginals else 0):
+                narrow = <const float *> c.beta + (v.offsets[t] + marked[i]) * c.ld
+                memset(<void *> narrow, 0, c.ld * sizeof(float))
+                row_of = <double *> w.beta + (part.offsets[t] + i) * ld
+                for k in range(K):
+                    (<float *> narrow)[k] = <float> row_of[k]
+        if not marginals:
+            return
+        cdef double[::1] expected = np.empty(K * K)
+        self.wide.expected_transitions(&self.wide_team, &part, 1, <char *> &expected[0], False)
+        for k in range(K * K):
+            (<float *> self.counts)[k] -= <float> expected[k]
+
+    cdef void expected_transitions(self, const Team *team, const View *v, double scale, char *out,
+                                   bint accumulate) noexcept nogil:
+        """out (K, K) = or += scale·(E∘Σ_t α_{t-1}ᵀ·γ_t - counts)."""
+        cdef rc_crf *c = &self.c
+        team_outer(team, c.labels, c.labels, v.rows - v.sequences, <char *> c.alpha, c.ld, v.earlier,
+                   <char *> c.gamma + v.sequences * c.ld * team.lanes.itemsize, c.ld, NULL, False, self.expected,
+                   c.labels)
+        team.lanes.crf.transition_gradient(c, scale, self.expected, self.counts, accumulate, out)
+
     cdef double loss(self, const Team *team, const View *v, char *scores, const int64_t *targets, double scale,
                      const char *theta, char *grad, bint accumulate) except? -1:
         """Sum of the sequences' losses; scores become scale·(their gradient), and grad gets scale·(the rest).
@@ -178,18 +275,14 @@ cdef class Chain:
             memset(self.counts, 0, K * K * size)
             self.prepare(team, theta)
             spread(&job, BOTH_WAYS)
+        self.redo(team, v, theta, True)
+        with nogil:
             for b in range(v.sequences):
-                if c.flags[b] & RC_CRF_EXACT:
-                    c.log_total[b] = team.lanes.crf.exact(c, b, NULL, True, 1, self.counts)
                 total += c.log_total[b] - (
                     team.lanes.crf.exact(c, b, targets, True, -1, self.counts) if c.flags[b] & RC_CRF_PARTIAL
                     else team.lanes.crf.path_score(c, b, targets, self.counts))
             spread(&job, FINISH)
-            # Σ_t α_{t-1}ᵀ·γ_t
-            team_outer(team, K, K, v.rows - v.sequences, <char *> c.alpha, c.ld, v.earlier,
-                       <char *> c.gamma + v.sequences * c.ld * size, c.ld, NULL, False, self.expected, K)
-            team.lanes.crf.transition_gradient(c, scale, self.expected, self.counts, accumulate,
-                                               grad + self.transitions * size)
+            self.expected_transitions(team, v, scale, grad + self.transitions * size, accumulate)
             team_column_sums(team, v.sequences, K, scores, c.ld, accumulate, grad + self.start * size)
             if not accumulate:
                 memset(grad + self.end * size, 0, K * size)
@@ -202,16 +295,15 @@ cdef class Chain:
         """Scores become marginal probabilities."""
         cdef rc_crf *c = &self.c
         cdef ChainJob job
-        cdef long b
         self.carve(team, v, scores)
         start_job(&job, team, c, v.rows)
         with nogil:
             memset(c.flags, 0, v.sequences * sizeof(int))
+            memset(self.counts, 0, c.labels * c.labels * team.lanes.itemsize)
             self.prepare(team, theta)
             spread(&job, BOTH_WAYS)
-            for b in range(v.sequences):
-                if c.flags[b] & RC_CRF_EXACT:
-                    team.lanes.crf.exact(c, b, NULL, True, 1, NULL)
+        self.redo(team, v, theta, True)
+        with nogil:
             spread(&job, FINISH)
 
     cdef decode(self, const Team *team, const View *v, char *scores, const char *theta, long top):
@@ -234,9 +326,8 @@ cdef class Chain:
             memset(c.flags, 0, v.sequences * sizeof(int))
             self.prepare(team, theta)
             spread(&job, FORWARD)
-            for b in range(v.sequences):
-                if c.flags[b] & RC_CRF_EXACT:
-                    c.log_total[b] = team.lanes.crf.exact(c, b, NULL, False, 1, NULL)
+        self.redo(team, v, theta, False)
+        with nogil:
             if top > 1:
                 spread(&job, BEST)
             else:
@@ -265,3 +356,16 @@ cdef void start_job(ChainJob *job, const Team *team, const rc_crf *c, long rows)
     job.lanes = team.lanes
     job.c = c
     job.shards = min(team.threads, c.sequences) if rows * (c.labels * c.labels + 1000) > SMALL else 1
+
+
+cdef void view_of(Batch batch, View *v) noexcept:
+    v.steps = batch.steps
+    v.sequences = batch.sequences
+    v.rows = batch.rows
+    v.full = batch.full
+    v.offsets = batch.offsets
+    v.active = batch.active
+    v.order = batch.order
+    v.length = batch.length
+    v.last = batch.last
+    v.earlier = batch.earlier

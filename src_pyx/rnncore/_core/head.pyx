@@ -6,7 +6,7 @@
 Losses are means over counted targets; their sum runs over rows in order, in double, whatever the threads.
 A CRF's loss looks at whole sequences (crf.pyx); sparse features may add to the scores directly (skip.pyx).
 """
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 cimport numpy as cnp
 
 from rnncore._core.crf cimport Chain
+from rnncore._core.dropout cimport ON_OUTPUT, key_for, site_of
 from rnncore._core.jobs cimport (
     Arena,
     Segment,
@@ -35,8 +36,9 @@ from rnncore._core.lanes cimport (
     rc_packed,
 )
 from rnncore._core.skip cimport Skip
-from rnncore._core.stack cimport Core as StackCore
-from rnncore._core.stack cimport Layer, Stack, Unit, View
+from rnncore._core.layers cimport Core as StackCore
+from rnncore._core.layers cimport Layer, Unit, View
+from rnncore._core.stack cimport Stack
 
 cnp.import_array()
 
@@ -91,22 +93,37 @@ cdef void finish_scores(Core *c, bint training) noexcept nogil:
 
 # ---------------------------------------------------------------- readout
 
-cdef void read_out(Core *c, const StackCore *stack, const Segment *outputs) noexcept nogil:
+cdef void add_last(Core *c, const StackCore *stack, const Unit *u, long b, int part, char *z) noexcept nogil:
+    """z += the outputs of one direction at its own last step."""
+    cdef const View *v = &stack.view
+    cdef long row = b if u.reverse else v.last[b], ld = u.cell.ld, size = c.team.lanes.itemsize
+    cdef char *h = u.h_rows + row * ld * size
+    cdef char *spare = c.pooled_gradient + b * ld * size  # not in use yet
+    if stack.training and stack.output_dropout > 0:
+        c.team.lanes.dropout(u.cell.hidden, stack.output_dropout,
+                             key_for(stack.seed, stack.drop_step, site_of(ON_OUTPUT, 0, part),
+                                     0 if u.reverse else v.length[b] - 1), <uint32_t> v.order[b], h, spare)
+        h = spare
+    c.team.lanes.add(1, u.cell.hidden, h, ld, z, ld)
+
+
+cdef void read_out(Core *c, StackCore *stack, const Segment *outputs) noexcept nogil:
     """One row per sequence, in packed order. `last` is each direction's own last step."""
     cdef const View *v = &stack.view
     cdef const Layer *top = &stack.layer[stack.layer_count - 1]
     cdef long b, t, row, ld, size = c.team.lanes.itemsize
-    cdef int s
+    cdef int s, d
     cdef char *z
+    stack.apart = c.readout == LAST and top.summed
     for s in range(c.parts):
         ld = outputs[s].ld
         for b in range(v.sequences):
             z = c.input[s].data + b * ld * size
-            if c.readout == LAST:
-                row = b if top.unit[s].reverse else v.last[b]
-                memcpy(z, outputs[s].data + row * ld * size, outputs[s].width * size)
-                continue
             memset(z, 0, ld * size)
+            if c.readout == LAST:
+                for d in range(2 if top.summed else 1):
+                    add_last(c, stack, &top.unit[d if top.summed else s], b, s, z)
+                continue
             if c.readout == MAX:
                 memset(c.where + (s * v.sequences + b) * ld, 255, ld * sizeof(int64_t))  # -1: from no row yet
             for t in range(v.length[b]):
@@ -126,10 +143,11 @@ cdef void spread(Core *c, const StackCore *stack) noexcept nogil:
     cdef const Layer *top = &stack.layer[stack.layer_count - 1]
     cdef const Unit *u
     cdef long b, t, row, ld, size = c.team.lanes.itemsize
-    cdef int s
+    cdef int d, s
     cdef char *dz
-    for s in range(c.parts):
-        u = &top.unit[s]
+    for d in range(2 if stack.apart else c.parts):
+        s = 0 if stack.apart else d
+        u = &top.unit[d]
         ld = c.input[s].ld
         memset(u.dh, 0, v.rows * ld * size)
         for b in range(v.sequences):

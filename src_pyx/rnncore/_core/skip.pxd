@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t
 
 from rnncore._core.jobs cimport Arena, Team
-from rnncore._core.stack cimport View
+from rnncore._core.layers cimport View
 
 cdef class Skip:
     # A table whose rows are added to the scores, one for each feature of a token.

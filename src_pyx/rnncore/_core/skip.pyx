@@ -12,7 +12,7 @@ cimport numpy as cnp
 
 from rnncore._core.jobs cimport Arena, Team, team_scatter
 from rnncore._core.lanes cimport parallel
-from rnncore._core.stack cimport View
+from rnncore._core.layers cimport View
 
 cnp.import_array()
 

@@ -1,0 +1,15 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from rnncore._core.jobs cimport Segment
+from rnncore._core.layers cimport Core, Layer, Unit
+
+cdef enum Site:  # where dropout acts; part of the key of its random numbers
+    ON_INPUT = 1
+    ON_OUTPUT = 2
+    ON_STATE = 3
+
+cdef uint32_t key_for(uint64_t seed, uint64_t drop_step, uint64_t site, uint64_t t) noexcept nogil
+cdef uint64_t site_of(Site where, long layer, long part) noexcept nogil
+cdef void drop(const Core *c, Segment source, Segment target, double rate, uint64_t site) noexcept nogil
+cdef void recurrent_masks(Core *c, const Layer *layer, Unit *u) noexcept nogil
+cdef void mask_states(Core *c, const Layer *layer, Unit *u) noexcept nogil

@@ -1,0 +1,83 @@
+"""Dropout without state: masks are a function of seed, step counter, place in the net, time, sequence and column.
+
+Any thread draws the same mask in any order, the backward pass draws it again instead of keeping it, and a resumed run
+goes on where it was. The random numbers are in lanes/rows.h.
+"""
+from libc.stdint cimport uint32_t, uint64_t
+
+from rnncore._core.jobs cimport Segment
+from rnncore._core.lanes cimport parallel, rc_lanes
+from rnncore._core.layers cimport Core, Layer, Unit, View
+
+
+cdef uint32_t key_for(uint64_t seed, uint64_t drop_step, uint64_t site, uint64_t t) noexcept nogil:
+    """A key for each (seed, step counter, place in the net, time): the SplitMix64 finaliser over a sum."""
+    cdef uint64_t z = seed * 0x9E3779B97F4A7C15u + drop_step * 0xBF58476D1CE4E5B9u + site * 0x94D049BB133111EBu + t + 1
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu
+    return <uint32_t> ((z ^ (z >> 31)) >> 16)
+
+
+cdef struct DropJob:
+    const Core *c
+    Segment source, target
+    double rate
+    uint64_t site
+    int tasks
+
+cdef void drop_task(void *arg, int index) noexcept nogil:
+    cdef const DropJob *job = <const DropJob *> arg
+    cdef const Core *c = job.c
+    cdef const View *v = &c.view
+    cdef long t, b, row, size = c.team.lanes.itemsize
+    cdef uint32_t key
+    t = index
+    while t < v.steps:
+        key = key_for(c.seed, c.drop_step, job.site, t)
+        for b in range(v.active[t]):
+            row = v.offsets[t] + b
+            c.team.lanes.dropout(job.source.width, job.rate, key, <uint32_t> v.order[b],
+                                 job.source.data + row * job.source.ld * size,
+                                 job.target.data + row * job.target.ld * size)
+        t += job.tasks
+
+
+cdef void drop(const Core *c, Segment source, Segment target, double rate, uint64_t site) noexcept nogil:
+    """target = source ⊙ mask; the same call on a gradient, in place, is its backward pass."""
+    cdef DropJob job
+    job.c = c
+    job.source = source
+    job.target = target
+    job.rate = rate
+    job.site = site
+    job.tasks = c.team.threads
+    parallel(drop_task, &job, job.tasks, job.tasks)
+
+
+cdef uint64_t site_of(Site where, long layer, long part) noexcept nogil:
+    return (<uint64_t> layer * 4 + where) * 4 + part
+
+
+cdef void recurrent_masks(Core *c, const Layer *layer, Unit *u) noexcept nogil:
+    """Recurrent dropout's factors: a row per sequence, or per state (the initial ones in front)."""
+    cdef const rc_lanes *lanes = c.team.lanes
+    cdef View *v = &c.view
+    cdef long t, b, row, ld = u.cell.ld, size = lanes.itemsize
+    cdef char *mask = <char *> u.cell.mask
+    cdef uint64_t site = site_of(ON_STATE, u.number, 0)
+    for t in range(-1, v.steps if layer.mask_per_step else 0):
+        for b in range(v.sequences if t < 0 else v.active[t]):
+            row = v.offsets[t] + b if t >= 0 else b - v.sequences if layer.mask_per_step else b
+            lanes.dropout(u.cell.hidden, layer.recurrent_dropout, key_for(c.seed, c.drop_step, site, t + 1),
+                          <uint32_t> v.order[b], NULL, mask + row * ld * size)
+
+
+cdef void mask_states(Core *c, const Layer *layer, Unit *u) noexcept nogil:
+    """carried = m⊙h for the initial states."""
+    cdef View *v = &c.view
+    cdef long B = v.sequences, b, back, size = c.team.lanes.itemsize, ld = u.cell.ld
+    cdef uint32_t key = key_for(c.seed, c.drop_step, site_of(ON_STATE, u.number, 0), 0)
+    for b in range(B):
+        back = (b - B) * ld * size
+        c.team.lanes.dropout(u.cell.hidden, layer.recurrent_dropout, key, <uint32_t> v.order[b], u.h_rows + back,
+                             <char *> u.cell.carried + back)
