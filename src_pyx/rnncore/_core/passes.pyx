@@ -27,7 +27,10 @@ cdef int IN_ORDER[4]  # gate g is block g: where W_xh's gates go
 IN_ORDER[:] = [0, 1, 2, 3]
 
 cdef enum:
-    WEIGHTS_IN_CACHE = 2097152  # bytes
+    # Projecting step by step keeps `a` in cache, but all weights pass through it at every step: worth it where a
+    # thread has enough rows, and few enough bytes of weights for each of them.
+    FEWEST_ROWS = 12
+    BYTES_PER_ROW = 32768
 
 
 cdef void project(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
@@ -46,13 +49,14 @@ cdef void project(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
 
 
 cdef bint projects_by_step(const Core *c, const Layer *layer) noexcept nogil:
-    """Project step by step where the weights are small enough to pass through the cache at every step."""
+    """Whether x·W_xh is best computed just before each step, or for all rows at once."""
     cdef const Unit *u = &layer.unit[0]
-    cdef long inputs = u.cell.hidden
+    cdef long depth = u.cell.hidden, rows = c.view.rows // (c.view.steps * c.team.threads)
     cdef int s
     for s in range(layer.inputs):
-        inputs += layer.dropped[s].width
-    return inputs * u.kernel.gates * u.cell.hidden * c.team.lanes.itemsize <= WEIGHTS_IN_CACHE and c.team.gemm == NULL
+        depth += layer.dropped[s].width
+    return c.team.gemm == NULL and rows >= FEWEST_ROWS and \
+        depth * u.kernel.gates * u.cell.hidden * c.team.lanes.itemsize <= BYTES_PER_ROW * rows
 
 
 cdef void run_forward(Core *c) noexcept nogil:
