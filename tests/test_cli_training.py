@@ -1,5 +1,7 @@
 """`rnncore train`, its files: configuration, presets, columns, checkpoints, pictures, tables."""
 
+import gzip
+import io
 import json
 import os
 import random
@@ -251,3 +253,19 @@ def test_plots_that_cannot_be(here, capsys, monkeypatch):
     refused(capsys, ["train", "data.txt", "--plot", "c.exe"], "ends in .png, .svg, .pdf")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     refused(capsys, ["train", "data.txt", "--plot", "c.png"], "pip install 'rnncore[plot]'")
+
+
+# -- what predict takes ---------------------------------------------------------------------------------------------
+
+
+def test_predict_reads_every_form(here, capsys, monkeypatch):
+    assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
+    plain = "top\tx\nnews\n\nfrom\nkenya\n".encode()
+    forms = [plain, plain.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + plain, gzip.compress(plain)]
+    for form in forms:
+        (here / "words").write_bytes(form)
+        assert main(["predict", "tag.safetensors", "words"]) == 0
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(form)))
+        assert main(["predict", "tag.safetensors", "-"]) == 0
+    out = capsys.readouterr().out
+    assert out == out[: len(out) // 8] * 8 and out.startswith("top\tx\t")

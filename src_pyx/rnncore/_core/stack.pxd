@@ -9,6 +9,8 @@ cdef class Stack:
     cdef object theta, grad, x
     cdef readonly Batch batch
     cdef Arena arena, weights
+    cdef list old_outputs         # arrays handed out before, to be used again once nobody holds them
+    cdef list old_gradients
     cdef readonly bint tape       # a training forward pass whose backward pass has not run yet
     cdef readonly int state_count # arrays in a state: units, or twice as many for cells with a memory
     cdef readonly bint want_dx

@@ -19,6 +19,12 @@ from rnncore._core.passes cimport run_backward, run_forward, state_gradient
 
 cnp.import_array()
 
+cdef extern from "Python.h":
+    ctypedef struct PyObject:
+        pass
+    Py_ssize_t Py_REFCNT(PyObject *)
+    PyObject *PyList_GET_ITEM(list, Py_ssize_t)
+
 cdef int in_order[4]  # gate g is block g: where W_xh's gates go
 in_order[:] = [0, 1, 2, 3]
 
@@ -28,6 +34,29 @@ cdef void to_packed(Core *c, Unit *u, const char *source, char *target) noexcept
     cdef long b, H = u.cell.hidden, size = c.team.lanes.itemsize
     for b in range(c.view.sequences):
         memcpy(target + b * u.cell.ld * size, source + c.view.order[b] * H * size, H * size)
+
+
+cdef array_for(list kept, tuple shape, dtype, bint zeroed):
+    """A new array for the caller, or one handed out before that nobody but `kept` holds any more.
+
+    Memory fresh from the system costs a page fault every 4 KiB: more than the copy into it.
+    """
+    cdef Py_ssize_t i
+    for i in range(len(kept)):
+        if Py_REFCNT(PyList_GET_ITEM(kept, i)) != 1:
+            continue
+        array = kept[i]
+        if array.shape == shape and array.dtype == dtype and array.flags.carray and array.flags.owndata:
+            if zeroed:
+                array.fill(0)
+            return array
+        del kept[i]
+        break
+    array = np.zeros(shape, dtype=dtype) if zeroed else np.empty(shape, dtype=dtype)
+    if len(kept) > 1:
+        del kept[0]
+    kept.append(array)
+    return array
 
 
 cdef class Stack:
@@ -68,6 +97,8 @@ cdef class Stack:
             raise MemoryError()
         self.arena = Arena()
         self.weights = Arena()
+        self.old_outputs = []
+        self.old_gradients = []
         for n in range(c.layer_count):
             layer = &c.layer[n]
             spec = layers[n]
@@ -433,8 +464,7 @@ cdef class Stack:
         cdef long t, b, width = 0, at = 0, size = c.team.lanes.itemsize
         for s in range(count):
             width += parts[s].width
-        y = np.empty((v.steps, v.sequences, width), dtype=self.theta.dtype) if v.full else \
-            np.zeros((v.steps, v.sequences, width), dtype=self.theta.dtype)
+        y = array_for(self.old_outputs, (v.steps, v.sequences, width), self.theta.dtype, not v.full)
         cdef char *target = <char *> cnp.PyArray_DATA(y)
         for s in range(count):
             for t in range(v.steps):
@@ -500,8 +530,7 @@ cdef class Stack:
         cdef View *v = &c.view
         cdef long t, b, width = c.layer[0].input[0].width, size = c.team.lanes.itemsize
         cdef long ld = padded(c.team.lanes, width)
-        dx = np.empty((v.steps, v.sequences, width), dtype=self.theta.dtype) if v.full else \
-            np.zeros((v.steps, v.sequences, width), dtype=self.theta.dtype)
+        dx = array_for(self.old_gradients, (v.steps, v.sequences, width), self.theta.dtype, not v.full)
         cdef char *target = <char *> cnp.PyArray_DATA(dx)
         for t in range(v.steps):
             for b in range(v.active[t]):
