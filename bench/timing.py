@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench.processes import Others
 
-SAMPLE_SECONDS = 0.003  # a sample repeats a short call until it lasts about this long
+SAMPLE_SECONDS = 0.02  # a sample repeats a short call this long: training is a loop, not a single cold step
 WARM_CALL_SECONDS = 0.02  # calls shorter than this get an untimed one first: the others left the caches theirs
 
 
