@@ -260,7 +260,7 @@ def test_plots_that_cannot_be(here, capsys, monkeypatch):
 
 def test_predict_reads_every_form(here, capsys, monkeypatch):
     assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
-    plain = "top\tx\nnews\n\nfrom\nkenya\n".encode()
+    plain = b"top\tx\nnews\n\nfrom\nkenya\n"
     forms = [plain, plain.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + plain, gzip.compress(plain)]
     for form in forms:
         (here / "words").write_bytes(form)

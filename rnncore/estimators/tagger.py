@@ -336,8 +336,8 @@ class SequenceTagger(SequenceEstimator):
         self._check_fitted()
         if self.bidirectional or self._head != "softmax" or isinstance(self.encoder_, WordFeatures):
             raise ValueError(
-                "words can only be tagged as they come by a tagger with bidirectional=False, head='softmax' and none of "
-                "window, word_pairs, affixes and shapes"
+                "words can only be tagged as they come by a tagger with bidirectional=False, head='softmax' and "
+                "no window, word_pairs, affixes or shapes"
             )
         state: Any = None
 

@@ -489,7 +489,7 @@ cdef class Stack:
         if not self.tape:
             return  # backward() says what is wrong
         u = &layer.unit[0]
-        if final and v.full and u.cell.ld == width and c.output_dropout == 0 and not layer.summed:
+        if final and v.full and layer.units == 1 and u.cell.ld == width and c.output_dropout == 0:
             self.x = (self.x, dy)  # must outlive the backward pass
             u.cell.dh = <void *> source
             return
