@@ -97,7 +97,7 @@ class Cell:
             "W_xh": (inputs, self.gates * hidden),
             "W_hh": (hidden, self.gates * hidden),
             "b_h": (self.gates * hidden,),
-            **{name: (hidden,) for name in plan.vectors},
+            **dict.fromkeys(plan.vectors, (hidden,)),
         }
 
     def initialise(

@@ -1,4 +1,4 @@
-"""Is the gradient right, and does it survive the way back?"""
+"""Two questions: is the gradient right, and does it survive the way back?  Answers in numbers."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def state_jacobian_norms(layer: Recurrent, x: Any, state: Any = None) -> np.ndar
     for t in range(steps):
         # every sequence H times, so that one backward pass gives all rows
         copies = tuple(np.repeat(np.asarray(part, dtype=np.float64), hidden, axis=1) for part in state)
-        y, after = twin.forward(np.repeat(x[t : t + 1], hidden, axis=1), copies)
+        _, after = twin.forward(np.repeat(x[t : t + 1], hidden, axis=1), copies)
         _, dstate = twin.backward(np.tile(np.eye(hidden), (sequences, 1))[None])
         assert dstate is not None
         jacobians.append(dstate[0][0].reshape(sequences, hidden, hidden))

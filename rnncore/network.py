@@ -14,7 +14,7 @@ from rnncore._core.batch import Batch
 from rnncore._core.head import Head as HeadKernel
 from rnncore._core.stack import Stack
 from rnncore.heads import CRF, READOUTS, Head, Softmax
-from rnncore.layout import FlatArrays, Layout, Views, aligned_zeros
+from rnncore.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.recurrent import DENSE, EMBEDDED, SYMBOLS, OneUser, Recurrent, State, cell_options
 
 

@@ -19,6 +19,13 @@ State = tuple[np.ndarray, ...]
 DENSE, SYMBOLS, EMBEDDED = 0, 1, 2  # kinds of input, as the compiled core numbers them
 DIRECTIONS = {False: "fwd", True: "bwd"}
 
+#: the constructor's arguments that a layer keeps under the same name
+OPTIONS = (
+    *("input_size", "hidden_size", "num_layers", "bidirectional", "merge", "activation", "dropout"),
+    *("recurrent_dropout", "input_dropout", "output_dropout", "recurrent_dropout_mode", "truncate", "reverse"),
+    *("random_state", "n_threads"),
+)
+
 
 class Recurrent(FlatArrays):
     """Layers of one recurrent cell, in one direction or both, over batches of sequences.
@@ -406,8 +413,4 @@ class OneUser:
 
 def cell_options(layer: Recurrent) -> Mapping[str, Any]:
     """Return the keyword arguments that build a layer like this one."""
-    names = (
-        "input_size hidden_size num_layers bidirectional merge activation dropout recurrent_dropout input_dropout "
-        "output_dropout recurrent_dropout_mode truncate reverse random_state n_threads"
-    ).split()
-    return {name: getattr(layer, name) for name in names} | {"cell": layer.cell.name} | layer.cell_options
+    return {name: getattr(layer, name) for name in OPTIONS} | {"cell": layer.cell.name} | layer.cell_options

@@ -18,7 +18,6 @@ from rnncore._core.dropout cimport ON_OUTPUT, key_for, site_of
 from rnncore._core.jobs cimport (
     Arena,
     Segment,
-    Team,
     bind_packed,
     padded,
     team_column_sums,

@@ -4,7 +4,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from rnncore._core.lanes cimport parallel, rc_gemm, rc_lanes, rc_packed
+from rnncore._core.lanes cimport parallel, rc_lanes, rc_packed
 
 cnp.import_array()
 

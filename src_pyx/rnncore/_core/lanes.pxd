@@ -2,7 +2,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "lanes.h" nogil:
-    ctypedef void (*rc_gemm)(int, int, long, long, long, const void *, long, const void *, long, int, void *, long) noexcept nogil
+    ctypedef void (*rc_gemm)(int, int, long, long, long, const void *, long, const void *, long, int, void *,
+                             long) noexcept nogil
 
     enum:
         RC_MAX_GATES
@@ -151,8 +152,10 @@ cdef extern from "lanes.h" nogil:
         void (*outer)(long, long, long, const void *, long, const int64_t *, const void *, long, const int64_t *,
                       int, void *, long, rc_gemm, void *) noexcept nogil
         void (*column_sums)(long, long, long, const void *, long, int, void *) noexcept nogil
-        void (*gather)(long, long, long, const int64_t *, const void *, const void *, long, const void *, void *, long) noexcept nogil
-        void (*scatter)(long, long, long, long, const int64_t *, const void *, const void *, long, void *, long) noexcept nogil
+        void (*gather)(long, long, long, const int64_t *, const void *, const void *, long, const void *, void *,
+                       long) noexcept nogil
+        void (*scatter)(long, long, long, long, const int64_t *, const void *, const void *, long, void *,
+                        long) noexcept nogil
         void (*dropout)(long, double, uint32_t, uint32_t, const void *, void *) noexcept nogil
         void (*dropout_at)(long, double, uint32_t, uint32_t, long, void *) noexcept nogil
         void (*add)(long, long, const void *, long, void *, long) noexcept nogil

@@ -12,7 +12,7 @@ cdef class Stack:
     cdef list old_outputs         # arrays handed out before, to be used again once nobody holds them
     cdef list old_gradients
     cdef readonly bint tape       # a training forward pass whose backward pass has not run yet
-    cdef readonly int state_count # arrays in a state: units, or twice as many for cells with a memory
+    cdef readonly int state_count  # arrays in a state: units, or twice as many for cells with a memory
     cdef readonly bint want_dx
     cdef long window              # steps of truncated back-propagation, or 0
     cdef object touched           # ids of the symbols whose gradients are not zero, or None: all may be
