@@ -32,12 +32,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     runs = {name: _runs(make, [data] * (n_seeds if name == "rnncore" else 1)) for name, make in makers.items()}
     _print(threads, words[1], runs)
     early = None if options.peers_only else _time_to_the_original(threads, data)
+    pytorch = None if options.peers_only or options.quick else _time_to_pytorch(threads, data)
 
     # The author's split is one draw; settings that only suit it would show here.
     splits = [parts(corpus, news.random_split(count, seed)) for seed in range(2 if options.quick else options.splits)]
     others = {name: _runs(make, splits) for name, make in makers.items()}
     _print_others(others)
-    return {"threads": threads, "words": words, "runs": runs, "2092 right": early, "random splits": others}
+    return {
+        "threads": threads,
+        "words": words,
+        "runs": runs,
+        "2092 right": early,
+        "pytorch": pytorch,
+        "random splits": others,
+    }
 
 
 def parts(corpus: tuple[Sentences, Sentences], split: tuple[list[int], list[int]]) -> list[Sentences]:
@@ -91,16 +99,37 @@ def _runs(make: Callable[[int], Any], data: list[list[Sentences]]) -> list[Figur
     return [measure(make(seed), *split)[0] for seed, split in enumerate(data)]
 
 
-def _time_to_the_original(threads: int, data: list[Sentences]) -> Figures | None:
-    """Train ever longer until more words are right than the original got."""
-    for epochs in range(1, 11):
+def _time_to(words_right: float, threads: int, data: list[Sentences]) -> Figures | None:
+    """Train ever longer until so many words are right."""
+    for epochs in range(1, 21):
         figures, _ = measure(_tagger(0, threads, max_epochs=epochs), *data, rounds=1)
-        if figures["right"] >= ORIGINAL_WORDS_RIGHT:
-            seconds = figures["fit_seconds"]
-            print(f"\n  {figures['right']} words right after {epochs} epochs")
-            report.at_most("seconds until 2092 words are right", seconds, 0.1)
+        if figures["right"] >= words_right:
+            print(f"\n  {figures['right']} words right after {epochs} epochs, {figures['fit_seconds']:.3f} s")
             return figures | {"epochs": epochs}
+    print(f"\n  {words_right:.0f} words right: not reached in 20 epochs")
     return None
+
+
+def _time_to_the_original(threads: int, data: list[Sentences]) -> Figures | None:
+    figures = _time_to(ORIGINAL_WORDS_RIGHT, threads, data)
+    if figures:
+        report.at_most("seconds until 2092 words are right", figures["fit_seconds"], 0.1)
+    return figures
+
+
+def _time_to_pytorch(threads: int, data: list[Sentences]) -> Figures | None:
+    """Against a bi-Elman network with a CRF in PyTorch: time to the same words right."""
+    torch = peers.load("torch", threads)
+    if torch is None:
+        return None
+    from bench import torch_tagger
+
+    theirs, _ = measure(torch_tagger.Tagger(), *data, rounds=1)
+    print(f"\n  PyTorch, bi-Elman 128 + CRF: {theirs['right']} words right in {theirs['fit_seconds']:.1f} s")
+    ours = _time_to(theirs["right"], threads, data)
+    if ours:
+        report.at_least("PyTorch's time to its words right / ours", theirs["fit_seconds"] / ours["fit_seconds"], 40.0)
+    return theirs
 
 
 def _mean(runs: list[Figures], name: str) -> float:
