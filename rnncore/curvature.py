@@ -190,7 +190,7 @@ class _Pass:
             for unit in units:
                 unit.h = forward(unit, self._project(unit, inputs[-1]), self.valid)
             states = [unit.h for unit in units]
-            concatenated = layer.merge == "concat"
+            concatenated = layer.merge == "concat" or (self.apart and layer is self.net.layers[-1])
             inputs.append(
                 np.concatenate(states, axis=2) if concatenated else np.sum(states, axis=0, dtype=self.net.dtype)
             )
@@ -199,7 +199,8 @@ class _Pass:
         given = self._head(outputs)
         for layer, prefix, units in reversed(self.levels):
             below = inputs.pop()
-            parts = np.split(given, len(units), axis=2) if layer.merge == "concat" else [given] * len(units)
+            split = layer.merge == "concat" or (self.apart and layer is self.net.layers[-1])
+            parts = np.split(given, len(units), axis=2) if split else [given] * len(units)
             given = np.zeros((), dtype=self.net.dtype)
             for unit, name, part in zip(units, layer.directions, parts, strict=True):
                 epsilon, found = RECURSIONS[layer.cell.name][1](unit, part, self.valid, self.power)
@@ -277,16 +278,22 @@ class _Pass:
             error, total = 2 * (scores - targets), counted.sum()
         return np.where(counted[..., None], error**self.power, 0) / (total or 1)
 
+    @property
+    def apart(self) -> bool:
+        """Whether two directions are summed only after each has been read at its own last step."""
+        return self.net.readout == "last" and self.net.layers[-1].merge == "sum"
+
     def _ends(self) -> list[np.ndarray]:
-        """Return the step of each sequence that is read as its last, for each direction whose outputs stand apart."""
-        units = self.levels[-1][2][: None if self.net.layers[-1].merge == "concat" else 1]
+        """Return the step of each sequence that is read as its last, for each direction."""
+        units = self.levels[-1][2]
         return [np.zeros_like(self.lengths) if unit.backward else self.lengths - 1 for unit in units]
 
     def _read(self, outputs: np.ndarray) -> np.ndarray:
         rows = np.arange(self.batch)
         if self.net.readout == "last":
             parts = np.split(outputs, len(self._ends()), axis=2)
-            return np.concatenate([part[end, rows] for part, end in zip(parts, self._ends(), strict=True)], axis=1)
+            ends = [part[end, rows] for part, end in zip(parts, self._ends(), strict=True)]
+            return sum(ends[1:], ends[0]) if self.apart else np.concatenate(ends, axis=1)
         if self.net.readout == "mean":
             return outputs.sum(axis=0) / self.lengths[:, None].astype(outputs.dtype)
         if self.net.readout == "max":
@@ -301,7 +308,8 @@ class _Pass:
         rows = np.arange(self.batch)
         if self.net.readout == "last":
             ends = self._ends()
-            parts, own = np.split(spread, len(ends), axis=2), np.split(given, len(ends), axis=1)
+            parts = np.split(spread, len(ends), axis=2)
+            own = [given] * len(ends) if self.apart else np.split(given, len(ends), axis=1)
             for part, end, numbers in zip(parts, ends, own, strict=True):
                 part[end, rows] = numbers
         elif self.net.readout == "mean":

@@ -50,5 +50,7 @@ def compare_class(node: ast.ClassDef, made: type) -> None:
                 assert parameters(part) == list(inspect.signature(getattr(made, part.name)).parameters), part.name
         elif isinstance(part, ast.AnnAssign):
             described.add(part.target.id)
-    there = {name for name in vars(made) if not name.startswith("_")}
-    assert described - {"__init__"} == there, f"{node.name}: stub and module differ"
+    missing = {name for name in vars(made) if not name.startswith("_")} - described
+    assert not missing, f"{node.name}: the stub does not describe {', '.join(sorted(missing))}"
+    extra = described - set(vars(made)) - {"__init__"}
+    assert not extra, f"{node.name}: the stub describes {', '.join(sorted(extra))}, which is not there"
