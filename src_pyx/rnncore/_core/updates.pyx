@@ -52,7 +52,7 @@ RULES = {
 cdef enum:
     SLOTS = 3
     SPAN = 16384  # numbers per task: fixed, so that sums do not depend on the number of threads
-    WORTH_THREADS = 64 * SPAN  # below that, waking a thread can cost more than it saves: memory sets the pace
+    WORTH_THREADS = 16 * SPAN  # below that, waking a thread can cost more than it saves: memory sets the pace
 
 cdef double SHRINK = 2.0 ** -530  # squares of shrunken doubles never overflow
 
