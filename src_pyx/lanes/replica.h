@@ -86,6 +86,13 @@ INLINE double sum_of(vec x) {
     return sum;
 }
 
+/* Σθ² is kept for each tile, so that it does not depend on how the rows are dealt to threads. */
+INLINE long row_tiles(long rows) { return (rows + TILE_ROWS - 1) / TILE_ROWS; }
+
+static long replica_squares(long rows, long columns) { return row_tiles(rows) * panel_count(columns); }
+
+static long replica_row_step(void) { return TILE_ROWS; }
+
 static long sdlm_scratch(long rows, long K) { return 2 * K * (rows + TILE_ROWS + TILE_WIDTH) + 64; }
 
 /* Where element (row, column) of a matrix lies in the packed order of its transpose. */
@@ -146,39 +153,38 @@ static vec clear_pads(long rows, long columns, long width, real *theta) {
     return sum;
 }
 
-static void sdlm_update(const rc_sdlm *rule, const rc_matrix *w, long panel_from, long panel_to, long K, const void *A,
-                   const void *A2, long lda, const void *B, const void *B2, long ldb, void *scratch) {
+static void sdlm_update(const rc_sdlm *rule, const rc_matrix *w, long row_from, long row_to, long K, const void *A,
+                        const void *A2, long lda, const void *B, const void *B2, long ldb, void *scratch) {
     const rule_vectors r = vectors_of(rule);
-    const long M = w->rows, N = w->columns, packed = K * (M + TILE_ROWS);
+    const long N = w->columns, M = row_to - row_from, packed = K * (M + TILE_ROWS);
     real *PA = scratch, *PA2 = PA + packed, *PB = PA2 + packed, *PB2 = PB + K * TILE_WIDTH;
-    pack_rows_of_A(M, K, A, lda, 0, 0, PA);
+    pack_rows_of_A(M, K, (const real *)A + row_from, lda, 0, 0, PA);
     if (A2)
-        pack_rows_of_A(M, K, A2, lda, 0, 0, PA2);
+        pack_rows_of_A(M, K, (const real *)A2 + row_from, lda, 0, 0, PA2);
     else
         for (long i = 0; i < packed; i++) PA2[i] = PA[i] * PA[i];
-    for (long p = panel_from; p < panel_to; p++) {
+    for (long p = 0; p < panel_count(N); p++) {
         const long begin = panel_vector(N, p) * VL, nv = panel_vectors(N, p), width = nv * VL;
         const long columns = lmin(width, N - begin);
+        double *squares = w->squares + p * row_tiles(w->rows);
         for (long k = 0; k < K; k++)
             for (long j = 0; j < width; j += VL) {
                 vstore(PB + k * width + j, vload((const real *)B + k * ldb + begin + j));
                 vstore(PB2 + k * width + j, vload((const real *)B2 + k * ldb + begin + j));
             }
-        vec sum = vset1(0);
-        for (long m = 0; m < M; m += TILE_ROWS) {
+        for (long m = row_from; m < row_to; m += TILE_ROWS) {
             real g[TILE_ROWS * TILE_WIDTH], c[TILE_ROWS * TILE_WIDTH];
-            const long rows = lmin(TILE_ROWS, M - m), place = begin * M + m * width;
+            const long rows = lmin(TILE_ROWS, row_to - m), place = begin * w->rows + m * width;
             real *theta = (real *)w->theta + place, *D = (real *)w->D + place, *v = (real *)w->v + place;
             tile_function f = packed_tiles[nv - 1][rows - 1];
-            f(K, PA + m * K, 0, PB, zeros, 0, g, width, (const char *)theta, 64);
-            f(K, PA2 + m * K, 0, PB2, zeros, 0, c, width, (const char *)v, 64);
-            vec squares = D == v ? sdlm_numbers(&r, 1, rows * width, g, c, theta, D, v)
-                                 : sdlm_numbers(&r, 0, rows * width, g, c, theta, D, v);
-            if (columns < width) squares = clear_pads(rows, columns, width, theta);
-            sum += squares;
+            f(K, PA + (m - row_from) * K, 0, PB, zeros, 0, g, width, (const char *)theta, 64);
+            f(K, PA2 + (m - row_from) * K, 0, PB2, zeros, 0, c, width, (const char *)v, 64);
+            vec sum = D == v ? sdlm_numbers(&r, 1, rows * width, g, c, theta, D, v)
+                             : sdlm_numbers(&r, 0, rows * width, g, c, theta, D, v);
+            if (columns < width) sum = clear_pads(rows, columns, width, theta);
+            squares[m / TILE_ROWS] = sum_of(sum);
             turn(w, m, rows, begin, columns, width, theta);
         }
-        w->squares[p] = sum_of(sum);
     }
 }
 
@@ -210,14 +216,14 @@ static void replica_load(const rc_matrix *w, const void *plain) {
     for (long p = 0; p < panel_count(w->columns); p++) {
         const long begin = panel_vector(w->columns, p) * VL, width = panel_vectors(w->columns, p) * VL;
         const long columns = lmin(width, w->columns - begin);
-        vec sum = vset1(0);
-        for (long m = 0; m < w->rows; m++) {
+        for (long m = 0; m < w->rows; m += TILE_ROWS) {
+            const long rows = lmin(TILE_ROWS, w->rows - m);
             real *theta = (real *)w->theta + begin * w->rows + m * width;
-            memcpy(theta, (const real *)plain + m * w->columns + begin, columns * sizeof(real));
-            sum += clear_pads(1, columns, width, theta);
-            turn(w, m, 1, begin, columns, width, theta);
+            for (long i = 0; i < rows; i++)
+                memcpy(theta + i * width, (const real *)plain + (m + i) * w->columns + begin, columns * sizeof(real));
+            w->squares[p * row_tiles(w->rows) + m / TILE_ROWS] = sum_of(clear_pads(rows, columns, width, theta));
+            turn(w, m, rows, begin, columns, width, theta);
         }
-        w->squares[p] = sum_of(sum);
     }
 }
 
@@ -232,6 +238,8 @@ static void replica_store(long rows, long columns, const void *packed, void *pla
 
 static const rc_replica replica_table = {
     .size = replica_size,
+    .squares = replica_squares,
+    .row_step = replica_row_step,
     .panels = panel_count,
     .panel_column = replica_panel_column,
     .product = replica_product,

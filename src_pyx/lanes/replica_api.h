@@ -19,7 +19,7 @@ typedef struct {
     long rows, columns;
     void *theta, *D, *v;       /* size(rows, columns) numbers each */
     void *turned, *squared;    /* θᵀ and (θ∘θ)ᵀ, size(columns, rows) numbers each */
-    double *squares;           /* Σθ² of each panel, written by update */
+    double *squares;           /* Σθ² in parts, written by update: squares(rows, columns) numbers */
 } rc_matrix;
 
 /* A table of rows, one per word. The gradient of a row is the sum of d's rows that items[start[row]:start[row+1]]
@@ -48,9 +48,11 @@ typedef struct {
     /* out[i] = Σ x[items[start[i]:start[i+1]]] on columns [from, to) */
     void (*collect)(long count, long from, long to, const int64_t *start, const int64_t *items, const void *x,
                     long ldx, void *out, long ldo);
-    /* one update of some panels: g_data = AᵀB, κ_data = A2ᵀB2 over K rows; A2 = NULL stands for A∘A */
+    long (*squares)(long rows, long columns);
+    long (*row_step)(void); /* updates begin at multiples of it */
+    /* one update of the rows from..to: g_data = AᵀB, κ_data = A2ᵀB2 over K rows; A2 = NULL stands for A∘A */
     long (*update_scratch)(long rows, long K);
-    void (*update)(const rc_sdlm *rule, const rc_matrix *matrix, long panel_from, long panel_to, long K, const void *A,
+    void (*update)(const rc_sdlm *rule, const rc_matrix *matrix, long row_from, long row_to, long K, const void *A,
                    const void *A2, long lda, const void *B, const void *B2, long ldb, void *scratch);
     void (*update_table)(const rc_sdlm *rule, const rc_table *table, long from, long to);
     /* between packed order and a plain (rows, columns) array */

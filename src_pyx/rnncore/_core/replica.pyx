@@ -100,7 +100,7 @@ cdef class Engine:
         w.theta = self.numbers(code.size(rows, columns))
         w.turned = self.numbers(code.size(columns, rows))
         w.squared = self.numbers(code.size(columns, rows))
-        w.squares = self.numbers(code.panels(columns))
+        w.squares = self.numbers(code.squares(rows, columns))
         w.D = other.D if shared and other != NULL else self.numbers(code.size(rows, columns))
         w.v = w.D if shared else self.numbers(code.size(rows, columns))
         return 0
@@ -301,24 +301,23 @@ cdef class Engine:
     cdef tuple decay_costs(self):
         """J2, J3 and J4 of the weights as they are."""
         cdef Core *c = &self.train
-        cdef double J2 = 0, J3 = 0, J4 = 0, sum
-        cdef long i
+        cdef Layer *layer
+        cdef double J2 = 0, J3 = 0, J4 = 0, sum_W, sum_U
         cdef int n, d
         for d in range(c.directions):
-            for i in range(c.code.panels(c.classes)):
-                J2 += c.S[d].squares[i]
+            J2 += self.sum_squares(&c.S[d])
         for n in range(c.layers):
-            sum = 0
+            layer = &c.layer[n]
+            sum_W = sum_U = 0
             for d in range(c.directions):
-                for i in range(c.code.panels(c.layer[n].hidden)):
-                    sum += c.layer[n].unit[d].W.squares[i]
-            J3 += sum * c.layer[n].decay / 2
-            sum = 0
-            for d in range(c.directions):
-                for i in range(c.code.panels(c.layer[n].hidden) if n else c.words):
-                    sum += c.layer[n].unit[d].U.squares[i] if n else c.table[d].squares[i]
-            J4 += sum * c.layer[n].decay / 2
+                sum_W += self.sum_squares(&layer.unit[d].W)
+                sum_U += self.sum_squares(&layer.unit[d].U) if n else sum_of(c.words, c.table[d].squares)
+            J3 += sum_W * layer.decay / 2
+            J4 += sum_U * layer.decay / 2
         return J2 * c.softmax_decay / 2, J3, J4
+
+    cdef double sum_squares(self, const rc_matrix *w):
+        return sum_of(self.train.code.squares(w.rows, w.columns), w.squares)
 
     def cost(self, Windows windows, batch, OpenCVRandom random):
         """Return J1, J2, J3, J4 of a batch: an int64 array of window numbers, at most `samples` of them."""
@@ -358,3 +357,11 @@ cdef class Engine:
                         if row[j] > row[found[order[first + n]]]:
                             found[order[first + n]] = j
         return out
+
+
+cdef double sum_of(long n, const double *numbers) noexcept nogil:
+    cdef double total = 0
+    cdef long i
+    for i in range(n):
+        total += numbers[i]
+    return total

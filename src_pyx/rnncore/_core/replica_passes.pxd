@@ -30,6 +30,8 @@ cdef extern from "replica_api.h" nogil:
 
     ctypedef struct rc_replica:
         long (*size)(long, long) noexcept nogil
+        long (*squares)(long, long) noexcept nogil
+        long (*row_step)() noexcept nogil
         long (*panels)(long) noexcept nogil
         long (*panel_column)(long, long) noexcept nogil
         void (*product)(const void *, long, long, long, long, long, const void *, long, int, void *,

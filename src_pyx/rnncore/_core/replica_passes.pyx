@@ -205,20 +205,20 @@ cdef void share_of(Core *c, long number, int direction, Share *share) noexcept n
         share.decay = c.softmax_decay
 
 cdef void update_task(void *arg, int index) noexcept nogil:
-    """A range of panels of one matrix, or after these of rows of the table: in both directions, one after the other,
-    since they may share accumulators."""
+    """A range of rows of one matrix, or after these of the table: in both directions, one after the other, since they
+    may share accumulators."""
     cdef Core *c = <Core *> arg
-    cdef long matrices = 2 * c.layers, number = index // c.threads, n = index % c.threads, panels, first, last
+    cdef long matrices = 2 * c.layers, number = index // c.threads, n = index % c.threads, step, first, last
     cdef rc_sdlm rule = c.rule
     cdef Share share
     cdef int d
     if number < matrices:
+        step = c.code.row_step()
         for d in range(c.directions):
             share_of(c, number, d, &share)
             rule.decay = share.decay
-            panels = c.code.panels(share.matrix.columns)
-            first = panels * n // c.threads
-            last = panels * (n + 1) // c.threads
+            first = share.matrix.rows * n // (c.threads * step) * step
+            last = share.matrix.rows * (n + 1) // (c.threads * step) * step if n < c.threads - 1 else share.matrix.rows
             if first < last:
                 c.code.update(&rule, share.matrix, first, last, share.rows, share.A, share.A2, share.lda, share.B,
                               share.B2, share.ldb, c.scratch + index * c.scratch_size)
