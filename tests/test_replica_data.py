@@ -63,7 +63,7 @@ def test_the_published_result_to_the_last_word(data):
 @pytest.mark.paper
 def test_version_1_1_rises_and_falls_with_the_program(data):
     # Its last epoch is chaotic: from iteration 2582 on the order of summation shows in the sixth digit of J1, and at
-    # the end it moves up to 2 of 8933 and 2 of 2167 windows (another order, or instruction set, moves them as much).
+    # the end it moves up to 2 of 8933 and 2 of 2167 windows (the last bit of the learning rate moves them as much).
     replica, costs, counts, found = run(data, "original_v1.1_run.csv", epochs=30)
     assert found[:29] == counts[:29]
     assert np.abs(np.subtract(found[29], counts[29])).max() <= 4
