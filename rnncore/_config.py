@@ -12,6 +12,17 @@ from rnncore import _threads
 from rnncore._core import lanes
 
 
+def _blas() -> str:
+    """Name the BLAS that SciPy brings, for RNNCORE_GEMM=blas."""
+    import scipy
+
+    try:
+        found = scipy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        return f"{found['name']} {found['version']}, through SciPy {scipy.__version__}"
+    except (KeyError, TypeError):
+        return f"unknown, through SciPy {scipy.__version__}"
+
+
 def config() -> dict[str, str]:
     """Return versions, instruction-set level, product and threads as a dict of strings."""
     core = lanes.config()
@@ -23,6 +34,7 @@ def config() -> dict[str, str]:
         "processors": str(len(_threads.os.sched_getaffinity(0)) if hasattr(_threads.os, "sched_getaffinity") else "?"),
         "instruction set": f"{core['isa']} (available: {', '.join(core['isa_available'])}; RNNCORE_ISA chooses)",
         "products": f"{core['gemm']} (native, blas or auto; RNNCORE_GEMM chooses)",
+        "BLAS": _blas(),
         "threads": f"{_threads.get_num_threads()} ({core['threads']}; RNNCORE_NUM_THREADS or set_num_threads chooses)",
     }
 
@@ -37,4 +49,4 @@ def show_config() -> None:
     rnncore ...
     """
     for name, value in config().items():
-        print(f"{name:16}{value}")
+        print(f"{name:17}{value}")
