@@ -39,7 +39,7 @@ _HOME = {
     "SequenceTagger": "estimators",
     "load": "files",
 }
-_MODULES = ("datasets", "heads", "schedules")
+_MODULES = ("datasets", "heads", "replica", "schedules")
 
 __all__ = [*sorted(_HOME), *_MODULES, "__version__"]
 
@@ -62,6 +62,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from rnncore import datasets as datasets
     from rnncore import heads as heads
+    from rnncore import replica as replica
     from rnncore import schedules as schedules
     from rnncore._config import show_config as show_config
     from rnncore._threads import get_num_threads as get_num_threads

@@ -187,6 +187,11 @@ def test_a_replica_becomes_an_ordinary_tagger(version, keep, tmp_path):
     again = rc.load(tmp_path / "model.safetensors")
     assert np.array_equal(again.network_.theta, tagger.network_.theta)
     assert again.predict(sentences) == tagger.predict(sentences)
+    words = tmp_path / "words.txt"
+    words.write_text("".join(f"{w}\t{t}\n" for w, t in zip(sentences[0], tags[0], strict=True)))
+    for command in ("evaluate", "predict", "info"):
+        files = [] if command == "info" else [str(words)]
+        assert main([command, str(tmp_path / "model.safetensors"), *files]) == 0
 
 
 # ---------------------------------------------------------------------------------------------------- the command
@@ -231,6 +236,18 @@ def test_the_command_prints_the_originals_lines_or_nothing(data_file, config_fil
     assert main(["replica", data_file, "--config", path, "--quiet"]) == 0
     told = capsys.readouterr()
     assert told.out == told.err == ""
+
+
+def test_odd_runs_still_report(data_file, config_file, tmp_path):
+    report = tmp_path / "report.json"
+    no_test = QUICK.replace("PERCENT = 0.80", "PERCENT = 1")
+    assert main(["replica", data_file, "--config", config_file(no_test), "--report", str(report)]) == 0
+    found = json.loads(report.read_text())
+    assert (found["n_test"], found["test_total"], found["test_accuracy"]) == (0, 0, None)
+    diverging = QUICK.replace("LRATE_W = 3e-3", "LRATE_W = 1e300")
+    assert main(["replica", data_file, "--config", config_file(diverging), "--report", str(report)]) == 0
+    assert "NaN" not in report.read_text()
+    assert json.loads(report.read_text())["costs"]["J4"][-1] is None
 
 
 def test_gradient_checking_is_a_mode_with_a_verdict(data_file, config_file, capsys):

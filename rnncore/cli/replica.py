@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 import warnings
 from typing import Any
 
-from rnncore.cli.arguments import check_target
+from rnncore.cli.arguments import check_target, number
 from rnncore.cli.status import INTERRUPTED
+from rnncore.cli.tables import count, tell
 from rnncore.data import read_tagged
 from rnncore.files import write_atomically
 
@@ -47,7 +49,10 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--out", metavar="MODEL.xml", help="write the weights as the original does")
     parser.add_argument("--report", metavar="FILE.json", help="write settings, every iteration's costs and the counts")
     parser.add_argument(
-        "--threads", type=_threads, metavar="N", help="threads to use; the result does not depend on it"
+        "--threads",
+        type=number(int, 1, 2**31, "a whole number from 1 on"),
+        metavar="N",
+        help="threads to use; the result does not depend on it (default: all the process may use)",
     )
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("--verbose", action="store_true", help="print every line that the original prints")
@@ -125,18 +130,18 @@ class _Talk:
         if self.bar is not None:
             self.bar.close()
 
-    def iteration(self, epoch: int, number: int, costs: tuple[float, ...]) -> None:
+    def iteration(self, epoch: int, k: int, costs: tuple[float, ...]) -> None:
         """Print an iteration's costs with six digits, as the original does."""
         if self.bar is not None:
             self.bar.update()
         if self.verbose:
             terms = ", ".join(f"J{i} = {cost:g}" for i, cost in enumerate(costs, start=1))
-            print(f"epoch: {epoch}, iter: {number}, {terms}, Cost = {sum(costs):g}")
+            print(f"epoch: {epoch}, iter: {k}, {terms}, Cost = {sum(costs):g}")
 
     def epoch(self, record: dict[str, Any]) -> None:
         """Print an epoch's accuracies, or show them beside the bar."""
         if self.bar is not None:
-            self.bar.set_postfix_str(f"epoch {record['epoch']}, test {record['test_accuracy']:.4f}")
+            self.bar.set_postfix_str(f"epoch {record['epoch']}, {record['test_correct']} of {record['test_total']}")
         if not self.verbose:
             return
         for part, name in (("train", "training"), ("test", "testing")):
@@ -153,7 +158,7 @@ def _report(
     from rnncore.replica.pipeline import training_count
 
     n_train = training_count(n_sentences, replica.config.training_fraction)
-    last = replica.history_[-1] if replica.history_ else replica.evaluate()
+    last = replica.evaluate() if interrupted or not replica.history_ else replica.history_[-1]
     return {
         "task": "replica",
         "version": rnncore.__version__,
@@ -174,9 +179,14 @@ def _report(
             "split": replica.split,
             "threads": options.threads,
         },
-        "history": replica.history_,
-        "costs": {f"J{i}": [float(f"{cost:.9g}") for cost in costs] for i, costs in enumerate(replica.costs_.T, 1)},
+        "history": [{name: _finite(value) for name, value in record.items()} for record in replica.history_],
+        "costs": {f"J{i}": [_finite(float(f"{c:.9g}")) for c in costs] for i, costs in enumerate(replica.costs_.T, 1)},
     }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for what a diverging run ends in."""
+    return value if value is None or math.isfinite(value) else None
 
 
 def _names(part: str) -> tuple[str, str, str]:
@@ -184,21 +194,18 @@ def _names(part: str) -> tuple[str, str, str]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    from rnncore.cli.tables import count as _count
-    from rnncore.cli.tables import tell as _tell
-
     settings = report["settings"]
-    _tell(
+    tell(
         "data",
-        f"{report['data']}: {_count(report['n_train'], 'sentence')} to train on, {report['n_test']:,} to test on "
+        f"{report['data']}: {count(report['n_train'], 'sentence')} to train on, {report['n_test']:,} to test on "
         f"({settings['split']}'s shuffle), {report['n_words']:,} words",
     )
     seconds = f"{report['fit_seconds']:.2f} s, {report['evaluation_seconds']:.2f} s of it evaluation"
-    _tell("replica", f"version {report['original_version']}, {_count(report['iterations'], 'iteration')} in {seconds}")
+    tell("replica", f"version {report['original_version']}, {count(report['iterations'], 'iteration')} in {seconds}")
     for part in ("train", "test"):
         accuracy, correct, total = (report[name] for name in _names(part))
         if total:
-            _tell(part, f"accuracy {accuracy:.6f} ({correct:,} of {_count(total, 'window')} right)")
+            tell(part, f"accuracy {accuracy:.6f} ({correct:,} of {count(total, 'window')} right)")
 
 
 def _check_gradients(replica: Any, sentences: Any, tags: Any, quiet: bool) -> int:
@@ -213,10 +220,3 @@ def _check_gradients(replica: Any, sentences: Any, tags: Any, quiet: bool) -> in
     if not quiet:
         print(f"gradient check {'passed' if passed else 'FAILED'} (tolerance {TOLERANCE:g})")
     return 0 if passed else GRADIENTS_WRONG
-
-
-def _threads(text: str) -> int:
-    from rnncore.cli.arguments import number as _number
-
-    count: int = _number(int, 1, 2**31, "a whole number from 1 on")(text)
-    return count

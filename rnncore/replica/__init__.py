@@ -17,7 +17,7 @@ all 5001 iterations, and its counts after all 50 epochs. So has version 1.1 on t
 libstdc++'s split its last epoch is chaotic, because one buffer serves both directions: from iteration 2582 on, rounding
 shows in the sixth digit, and after epoch 30 up to 2 of 8933 and 2 of 2167 windows fall otherwise than in the program
 (8273 and 1898 for its 8275 and 1899). A learning rate changed by one unit in its last place moves as many: 8273 and
-1897 upwards, 8274 and 1899 downwards. The 29 epochs before are equal in all of these.
+1897 upwards, 8274 and 1899 downwards; AVX2 ends at 8275 and 1897. The 29 epochs before are equal in all of these.
 
 What was undefined there is defined here: with ``NGRAM = 1`` there is no step before, so W moves by its weight decay
 alone; an even NGRAM in version 1.1 gives each sentence one window more, whose middle word is padding (as there).

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnncore import files
 from rnncore.heads import Softmax
+from rnncore.metrics import evaluation
 from rnncore.network import Network
 from rnncore.recurrent import Recurrent
 from rnncore.replica.pipeline import Alphabet, Geometry, Sentences
@@ -78,11 +79,16 @@ class WindowTagger:
         """Return the most probable label of every word."""
         return [self.classes_[scores.argmax(axis=1)].tolist() for scores in self.predict_proba(sentences)]
 
+    def evaluate(self, sentences: Sentences, tags: Sentences) -> dict[str, Any]:
+        """Measure the predictions against `tags`; see `rnncore.metrics.evaluation` for what comes back."""
+        words = self.alphabet.word_ids()
+        known = np.array([word in words for sentence in sentences for word in sentence], dtype=bool)
+        return evaluation([list(labels) for labels in tags], self.predict(sentences), known)
+
     def count_correct(self, sentences: Sentences, tags: Sentences) -> tuple[int, int]:
         """Return how many words are tagged right, and how many there are."""
-        found = self.predict(sentences)
-        right = sum(a == b for one, other in zip(found, tags, strict=True) for a, b in zip(one, other, strict=True))
-        return right, sum(map(len, tags))
+        result = self.evaluate(sentences, tags)
+        return result["correct"], result["total"]
 
     def score(self, sentences: Sentences, tags: Sentences) -> float:
         """Return the share of words tagged right."""
