@@ -6,7 +6,7 @@ from rnncore._core.layers cimport Core, Unit
 
 cdef class Stack:
     cdef Core c
-    cdef object theta, grad, x
+    cdef object theta, grad, x, dy
     cdef readonly Batch batch
     cdef Arena arena, weights
     cdef list old_outputs         # arrays handed out before, to be used again once nobody holds them

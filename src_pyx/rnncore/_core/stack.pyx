@@ -490,7 +490,7 @@ cdef class Stack:
             return  # backward() says what is wrong
         u = &layer.unit[0]
         if final and v.full and layer.units == 1 and u.cell.ld == width and c.output_dropout == 0:
-            self.x = (self.x, dy)  # must outlive the backward pass
+            self.dy = dy  # must outlive the backward pass
             u.cell.dh = <void *> source
             return
         for s in range(layer.outputs):
