@@ -5,7 +5,7 @@ Every message says what was expected, what came, and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -146,17 +146,18 @@ def values(value: Any, shape: tuple[int, ...], precision: np.dtype) -> np.ndarra
     return np.ascontiguousarray(found, dtype=precision)
 
 
-def states(value: Any, names: Sequence[str], shape: tuple[int, int, int], precision: np.dtype) -> list[np.ndarray]:
-    """Return a state tuple's arrays (layers·directions, B, H), checked."""
+def states(value: Any, widths: Mapping[str, int], shape: tuple[int, int], precision: np.dtype) -> list[np.ndarray]:
+    """Return a state tuple's arrays (layers·directions, B, width), checked."""
     given = value if isinstance(value, (tuple, list)) else None
-    if given is None or len(given) != len(names):
+    if given is None or len(given) != len(widths):
         came = f"a tuple of {len(given)}" if given is not None else type(value).__name__
-        raise ValueError(f"a state is a tuple of arrays ({', '.join(names)}), got {came}")
+        raise ValueError(f"a state is a tuple of arrays ({', '.join(widths)}), got {came}")
     arrays = []
-    for name, part in zip(names, given, strict=True):
+    for (name, width), part in zip(widths.items(), given, strict=True):
         found = np.ascontiguousarray(array(part, f"state {name}"), dtype=precision)
-        if found.shape != shape:
-            raise ValueError(f"state {name} must have shape {shape}: layers·directions, B, H; got {found.shape}")
+        if found.shape != (*shape, width):
+            expected = (*shape, width)
+            raise ValueError(f"state {name} must have shape {expected}: layers·directions, B, H; got {found.shape}")
         arrays.append(found)
     return arrays
 

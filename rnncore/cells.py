@@ -29,18 +29,27 @@ class Plan:
 
     Attributes
     ----------
+    kernel : int
+        Which of the compiled kernels.
     flags : int
         Variants, as the kernel numbers them.
     activation, parameter
         The activation's number, and its slope or limit.
-    vectors : tuple of str
-        Names of the cell's own parameters of H numbers, in the kernel's order.
+    factor : float
+        The cell's own number, such as a decay.
+    matrices : tuple of str or None
+        Which parameter each of the kernel's matrices is (a part of); None: left out.
+    vectors : tuple of str or None
+        The same for its parameters of H numbers. A name that stands n times is a parameter of n·H numbers.
     """
 
+    kernel: int
     flags: int = 0
     activation: int = 0
     parameter: float = 0.0
-    vectors: tuple[str, ...] = ()
+    factor: float = 0.0
+    matrices: tuple[str | None, ...] = ("W_hh",)
+    vectors: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,15 +98,25 @@ class Cell:
     def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
         """Return what the settled options mean to the kernel."""
         number, option, _ = ACTIVATIONS[activation]
-        return Plan(activation=number, parameter=_number(options[option], option) if option else 0.0)
+        parameter = _number(options[option], option) if option else 0.0
+        return Plan(self.kernel, activation=number, parameter=parameter)
 
-    def shapes(self, inputs: int, hidden: int, plan: Plan) -> dict[str, tuple[int, ...]]:
+    def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
+        """Return how many numbers a step puts out."""
+        return hidden
+
+    def state_widths(self, hidden: int, options: Mapping[str, Any]) -> dict[str, int]:
+        """Return what a step hands to the next: name -> how many numbers. The first is the output."""
+        widths = dict.fromkeys(self.states, hidden)
+        return widths | {self.states[0]: self.output_width(hidden, options)}
+
+    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
         """Return the parameters of one layer in one direction: name -> shape."""
         return {
             "W_xh": (inputs, self.gates * hidden),
-            "W_hh": (hidden, self.gates * hidden),
+            "W_hh": (self.output_width(hidden, options), self.gates * hidden),
             "b_h": (self.gates * hidden,),
-            **dict.fromkeys(plan.vectors, (hidden,)),
+            **_vectors(hidden, plan),
         }
 
     def initialise(
@@ -107,6 +126,10 @@ class Cell:
         bound = 1 / np.sqrt(hidden)
         for array in params.values():
             array[...] = rng.uniform(-bound, bound, array.shape)
+
+
+def _vectors(hidden: int, plan: Plan) -> dict[str, tuple[int, ...]]:
+    return {name: (plan.vectors.count(name) * hidden,) for name in plan.vectors if name}
 
 
 def _number(value: Any, name: str, least: float = 0.0) -> float:
@@ -136,7 +159,7 @@ class LSTM(Cell):
         _number(options["forget_bias"], "forget_bias", least=-100.0)
         variant = _choice(options["variant"], tuple(self.FLAGS), "variant")
         peepholes = _choice(options["peepholes"], (False, True), "peepholes")
-        return Plan(flags=self.FLAGS[variant], vectors=("w_ci", "w_cf", "w_co") if peepholes else ())
+        return Plan(self.kernel, self.FLAGS[variant], vectors=("w_ci", "w_cf", "w_co") if peepholes else ())
 
     def initialise(
         self, params: Mapping[str, np.ndarray], hidden: int, options: Mapping[str, Any], rng: np.random.Generator
@@ -149,12 +172,18 @@ class LSTM(Cell):
 class GRU(Cell):
     """Gated recurrent unit; gates r, z, n, with h = (1-z)·n + z·h_prev.
 
-    The reset gate acts after the product, which has its own bias b_hn (PyTorch's and cuDNN's convention).
+    Option ``reset``: "after", the reset gate acts on the product h·U_n + b_hn, which has a bias of its own (PyTorch and
+    cuDNN); "before", on h, so that n = tanh(x·W_n + b_n + (r·h)·U_n) (Cho et al. 2014, Chung et al. 2014). Cho et al.
+    write z for our z, Chung et al. for our 1-z: exchange the sign of z's weights to go from one to the other.
     """
+
+    BEFORE = 3  # the kernel for reset="before"
 
     def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
         """Return what the settled options mean to the kernel."""
-        return Plan(vectors=("b_hn",))
+        if _choice(options["reset"], ("after", "before"), "reset") == "before":
+            return Plan(self.BEFORE, matrices=("W_hh", "W_hh"))
+        return Plan(self.kernel, vectors=("b_hn",))
 
 
 #: every cell by name
@@ -177,6 +206,13 @@ CELLS: Mapping[str, Cell] = {
             options={"forget_bias": 1.0, "peepholes": False, "variant": None},
             source="Hochreiter and Schmidhuber 1997; Gers et al. 2000; Greff et al. 2017",
         ),
-        GRU("gru", kernel=2, gates=3, states=("h",), source="Cho et al. 2014; Chung et al. 2014"),
+        GRU(
+            "gru",
+            kernel=2,
+            gates=3,
+            states=("h",),
+            options={"reset": "after"},
+            source="Cho et al. 2014; Chung et al. 2014",
+        ),
     )
 }

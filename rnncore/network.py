@@ -181,12 +181,11 @@ class Network(FlatArrays):
         self._full_batch: Batch | None = None
         self._ranges: tuple[Any, np.ndarray] | None = None
         top = self.layers[-1]
-        parts = len(top.directions) if top.merge == "concat" else 1
         self._head = HeadKernel(
             self.dtype.itemsize,
             self.head.kernel,
             READOUTS.index(self.readout),
-            [top.hidden_size] * parts,
+            top.output_parts,
             self.head.outputs,
             self.layout.starts["head.W_hy"],
             self.layout.starts["head.b_y"],
@@ -222,8 +221,7 @@ class Network(FlatArrays):
             widths, more_dropout = None, 0.0
             for start, layer in zip(self._layer_starts(), self.layers, strict=True):
                 described += layer.describe(start, widths, more_dropout)
-                parts = len(layer.directions) if layer.merge == "concat" else 1
-                widths, more_dropout = [layer.hidden_size] * parts, layer.output_dropout
+                widths, more_dropout = layer.output_parts, layer.output_dropout
             options = {
                 "symbols": self.embedding.symbols if self.embedding else self.layers[0].input_size,
                 "embedding": self.embedding.size if self.embedding else 0,
@@ -445,7 +443,7 @@ class Network(FlatArrays):
         units = self._latest.final_states()
         states = []
         for layer in self.layers:
-            count = layer.num_layers * len(layer.directions) * len(layer.cell.states)
+            count = layer.num_layers * len(layer.directions) * len(layer.state_widths)
             states.append(layer.join_state(units[:count]))
             units = units[count:]
         return states[0] if self.single else states

@@ -17,6 +17,7 @@ from rnncore.layout import FlatArrays, Layout, Views, aligned_zeros
 State = tuple[np.ndarray, ...]
 
 DENSE, SYMBOLS, EMBEDDED = 0, 1, 2  # kinds of input, as the compiled core numbers them
+MOST_VECTORS = 16  # as the compiled core has places for
 DIRECTIONS = {False: "fwd", True: "bwd"}
 
 #: the constructor's arguments that a layer keeps under the same name
@@ -143,10 +144,12 @@ class Recurrent(FlatArrays):
         self.cell_options = cell_options
         settled = self.cell.settle(cell_options, self.activation)
         self.plan = self.cell.plan(self.activation, settled)
+        self.width = self.cell.output_width(self.hidden_size, settled)
+        self.state_widths = self.cell.state_widths(self.hidden_size, settled)
         self.dropout_seed = self.random_state
         self.dropout_step = 0
 
-        self.layout = Layout(self._shapes())
+        self.layout = Layout(self._shapes(settled))
         self.params: Views
         self.grads: Views
         self._stacks: dict[int, Stack] = {}
@@ -171,20 +174,25 @@ class Recurrent(FlatArrays):
     @property
     def output_size(self) -> int:
         """F, the width of the outputs."""
-        return self.hidden_size * (len(self.directions) if self.merge == "concat" else 1)
+        return self.width * (len(self.directions) if self.merge == "concat" else 1)
+
+    @property
+    def output_parts(self) -> list[int]:
+        """Widths of the parts of the output: a concatenated pair is never copied together."""
+        return [self.width] * (len(self.directions) if self.merge == "concat" else 1)
 
     def _widths(self, layer: int) -> list[int]:
-        """Widths of the parts of one layer's input: a concatenated pair is never copied together."""
+        """Widths of the parts of one layer's input."""
         if layer == 0:
             return [self.input_size]
-        return [self.hidden_size] * (len(self.directions) if self.merge == "concat" else 1)
+        return self.output_parts
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    def _shapes(self, settled: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         return {
             f"layers.{n}.{direction}.{name}": shape
             for n in range(self.num_layers)
             for direction in self.directions
-            for name, shape in self.cell.shapes(sum(self._widths(n)), self.hidden_size, self.plan).items()
+            for name, shape in self.cell.shapes(sum(self._widths(n)), self.hidden_size, settled, self.plan).items()
         }
 
     def describe(self, start: int, first_widths: Sequence[int] | None = None, more_dropout: float = 0.0) -> list[dict]:
@@ -194,10 +202,12 @@ class Recurrent(FlatArrays):
             rate = self.dropout if n else 1 - (1 - self.input_dropout) * (1 - more_dropout)
             layers.append(
                 {
-                    "cell": self.cell.kernel,
+                    "cell": self.plan.kernel,
                     "hidden": self.hidden_size,
+                    "output": self.width,
                     "activation": self.plan.activation,
                     "parameter": self.plan.parameter,
+                    "factor": self.plan.factor,
                     "flags": self.plan.flags,
                     "widths": list(first_widths) if first_widths and n == 0 else self._widths(n),
                     "summed": self.bidirectional and self.merge == "sum",
@@ -212,10 +222,18 @@ class Recurrent(FlatArrays):
     def _places(self, start: int, prefix: str) -> dict[str, Any]:
         """Where one unit's parameters begin in theta."""
         places: dict[str, Any] = {"reverse": prefix.endswith(".bwd.")}
-        for name in ("W_xh", "W_hh", "b_h"):
+        for name in ("W_xh", "b_h"):
             places[name] = start + self.layout.starts[prefix + name]
-        vectors = [start + self.layout.starts[prefix + name] for name in self.plan.vectors]
-        places["vectors"] = vectors + [-1] * (4 - len(vectors))
+        places["matrices"] = [
+            (start + self.layout.starts[prefix + name], self.layout.shapes[prefix + name][1]) if name else (-1, 0)
+            for name in self.plan.matrices
+        ]
+        names = self.plan.vectors
+        places["vectors"] = [
+            start + self.layout.starts[prefix + name] + names[:i].count(name) * self.hidden_size if name else -1
+            for i, name in enumerate(names)
+        ]
+        places["vectors"] += [-1] * (MOST_VECTORS - len(names))
         return places
 
     def move_to(self, theta: np.ndarray, grad: np.ndarray) -> None:
@@ -264,14 +282,14 @@ class Recurrent(FlatArrays):
     # -------------------------------------------------------------- states
 
     def split_state(self, state: Any, sequences: int) -> list[np.ndarray]:
-        """Return a state tuple as arrays (B, H): the states of each unit in turn, layer by layer."""
-        shape = (self.num_layers * len(self.directions), sequences, self.hidden_size)
-        arrays = _checks.states(state, self.cell.states, shape, self.dtype)
-        return list(arrays[0]) if len(arrays) == 1 else [part[i] for i in range(shape[0]) for part in arrays]
+        """Return a state tuple as arrays (B, width): the states of each unit in turn, layer by layer."""
+        units = self.num_layers * len(self.directions)
+        arrays = _checks.states(state, self.state_widths, (units, sequences), self.dtype)
+        return list(arrays[0]) if len(arrays) == 1 else [part[i] for i in range(units) for part in arrays]
 
     def join_state(self, parts: Sequence[np.ndarray]) -> State:
         """Return the arrays (B, H) of all units, the states of each in turn, as a state tuple."""
-        count = len(self.cell.states)
+        count = len(self.state_widths)
         return tuple(np.stack(parts[i::count]) for i in range(count))
 
     # -------------------------------------------------------------- running

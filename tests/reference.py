@@ -73,30 +73,73 @@ def lstm(net, p, x, state, mask):
 
 
 def gru(net, p, x, state, mask):
-    """h' = (1-z)*n + z*h, n = tanh(x·W_n + b_n + r*((mask*h)·U_n + b_hn)): the reset gate after the product"""
+    """h' = (1-z)*n + z*h, n = tanh(x·W_n + b_n + r*((mask*h)·U_n + b_hn)), or with r before the product"""
     (h,) = state
     r, z, n = np.split(x @ p["W_xh"] + p["b_h"], 3)
-    by_h = np.split((mask * h) @ p["W_hh"], 3)
-    r, z = sigmoid(r + by_h[0]), sigmoid(z + by_h[1])
-    n = np.tanh(n + r * (by_h[2] + p["b_hn"]))
+    U_r, U_z, U_n = np.split(p["W_hh"], 3, axis=1)
+    h_in = mask * h
+    r, z = sigmoid(r + h_in @ U_r), sigmoid(z + h_in @ U_z)
+    before = net.option("reset") == "before"
+    n = np.tanh(n + ((r * h_in) @ U_n if before else r * (h_in @ U_n + p["b_hn"])))
     return ((1 - z) * n + z * h,)
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def gated(count: int) -> Callable[[Stack, int], Shapes]:
+    """The parameters of a cell that has so many gates, and nothing else."""
+
+    def shapes(net: Stack, inputs: int) -> Shapes:
+        GH = count * net.hidden_size
+        return {"W_xh": (inputs, GH), "W_hh": (net.width, GH), "b_h": (GH,)}
+
+    return shapes
+
+
+def lstm_shapes(net: Stack, inputs: int) -> Shapes:
+    peepholes = ["w_ci", "w_cf", "w_co"] if net.option("peepholes") else []
+    return gated(4)(net, inputs) | dict.fromkeys(peepholes, (net.hidden_size,))
+
+
+def gru_shapes(net: Stack, inputs: int) -> Shapes:
+    own = {} if net.option("reset") == "before" else {"b_hn": (net.hidden_size,)}
+    return gated(3)(net, inputs) | own
+
+
+def alike(count: int) -> Callable[[Stack], tuple[int, ...]]:
+    """So many states, all of H numbers."""
+    return lambda net: (net.hidden_size,) * count
 
 
 @dataclass(frozen=True)
 class Cell:
     step: Callable
-    gates: int
-    num_states: int = 1
+    shapes: Callable[[Stack, int], Shapes]
+    state_widths: Callable[[Stack], tuple[int, ...]]  # the output's first
+    dropped: int = 0  # the state that recurrent dropout is for
 
 
-CELLS = {"elman": Cell(elman, gates=1), "lstm": Cell(lstm, gates=4, num_states=2), "gru": Cell(gru, gates=3)}
+CELLS = {
+    "elman": Cell(elman, gated(1), alike(1)),
+    "lstm": Cell(lstm, lstm_shapes, alike(2)),
+    "gru": Cell(gru, gru_shapes, alike(1)),
+}
+
+#: every cell, and every option that changes its equations: what the tests go through
+FAMILY: dict[str, tuple[str, dict]] = {
+    "elman": ("elman", {}),
+    "lstm": ("lstm", {}),
+    "lstm with peepholes": ("lstm", {"peepholes": True}),
+    "gru": ("gru", {}),
+    "gru, reset before": ("gru", {"reset": "before"}),
+}
 
 
-def own_vectors(net) -> list[str]:
-    """Names of a cell's further parameters of H numbers."""
-    if net.cell == "lstm" and net.option("peepholes"):
-        return ["w_ci", "w_cf", "w_co"]
-    return ["b_hn"] if net.cell == "gru" else []
+def member(name: str, *sizes, **options) -> Stack:
+    """A stack of one of the family."""
+    cell, own = FAMILY[name]
+    return Stack(*sizes, cell=cell, cell_options=tuple(own.items()), **options)
 
 
 # ------------------------------------------------------------------------------------------- depth, directions and time
@@ -134,12 +177,29 @@ class Stack:
         return {"fwd": ("fwd",), "reverse": ("bwd",)}.get(self.direction, ("fwd", "bwd"))
 
     @property
-    def output_size(self) -> int:
-        return self.hidden_size * (2 if self.direction == "concat" else 1)
+    def state_widths(self) -> tuple[int, ...]:
+        return CELLS[self.cell].state_widths(self)
 
     @property
-    def state_shape(self) -> tuple[int, int]:
-        return self.num_layers * len(self.directions), self.hidden_size
+    def width(self) -> int:
+        """Of one direction's output."""
+        return self.state_widths[0]
+
+    @property
+    def mask_width(self) -> int:
+        """Of recurrent dropout's masks."""
+        return self.state_widths[CELLS[self.cell].dropped]
+
+    @property
+    def output_size(self) -> int:
+        return self.width * (2 if self.direction == "concat" else 1)
+
+    @property
+    def units(self) -> int:
+        return self.num_layers * len(self.directions)
+
+    def state_shapes(self, B: int) -> list[tuple[int, int, int]]:
+        return [(self.units, B, width) for width in self.state_widths]
 
     def options(self) -> dict:
         """The same network in the words of `rc.Recurrent`."""
@@ -152,9 +212,9 @@ class Stack:
         return words | dict(self.cell_options)
 
     def random_params(self, rng: np.random.Generator, scale: float = 0.5) -> Arrays:
-        params, inputs, H, GH = {}, self.input_size, self.hidden_size, CELLS[self.cell].gates * self.hidden_size
+        params, inputs = {}, self.input_size
         for layer in range(self.num_layers):
-            shapes = {"W_xh": (inputs, GH), "W_hh": (H, GH), "b_h": (GH,), **dict.fromkeys(own_vectors(self), (H,))}
+            shapes = CELLS[self.cell].shapes(self, inputs)
             for way in self.directions:
                 for name, shape in shapes.items():
                     params[f"layers.{layer}.{way}.{name}"] = scale * rng.standard_normal(shape)
@@ -186,10 +246,10 @@ def walk(net, p, xs, start, masks, earlier=None):
 
 
 def forward(net: Stack, params: Mapping, x, state=None, lengths=None, masks: Mapping | None = None):
-    """Outputs (T, B, F), zero after a sequence's end, and final states, each (layers·directions, B, H).
+    """Outputs (T, B, F), zero after a sequence's end, and final states, each (layers·directions, B, width).
 
     `masks`: what dropout multiplies with, any of "input" (T, B, D), "output" (T, B, F), ("between", layer) (T, B, F)
-    and ("recurrent", layer·directions + direction) (T, B, H).
+    and ("recurrent", layer·directions + direction) (T, B, width of the state).
 
     With `truncate=h` the numbers are the same ones, but a derivative passes from one step to the next at most h - 1
     times on its way to an output. That takes h runs: in the first one the states handed on are constants, in each later
@@ -211,21 +271,20 @@ def one_run(net: Stack, params: Mapping, x, state, lengths, masks, dtype, earlie
     x = as_dense(x, net.input_size) * masks.get("input", 1.0)
     T, B = x.shape[:2]
     lengths = [T] * B if lengths is None else lengths
-    count, H = net.state_shape
-    start = [np.zeros((count, B, H))] * CELLS[net.cell].num_states if state is None else state
-    final = tuple(np.zeros((count, B, H), dtype) for _ in start)
+    start = [np.zeros(shape) for shape in net.state_shapes(B)] if state is None else state
+    final = tuple(np.zeros(shape, dtype) for shape in net.state_shapes(B))
     history = {}
     for layer in range(net.num_layers):
         outputs = []
         for way in net.directions:
             k = layer * len(net.directions) + net.directions.index(way)
             p = {name: params[f"layers.{layer}.{way}.{name}"] for name in own_names(params, layer, way)}
-            mask = masks.get(("recurrent", k), np.ones((T, B, H)))
-            y = np.zeros((T, B, H), dtype)
+            mask = masks.get(("recurrent", k), np.ones((T, B, net.mask_width)))
+            y = np.zeros((T, B, net.width), dtype)
             for b in range(B):
                 times = list(range(lengths[b]))[:: -1 if way == "bwd" else 1]
                 begin = tuple(s[k, b] for s in start)
-                constant = [tuple(np.zeros(H) for _ in begin)] * len(times)
+                constant = [tuple(np.zeros(len(part)) for part in begin)] * len(times)
                 ghosts = None if earlier is None else earlier.get((k, b), constant)
                 states = walk(net, p, x[times, b], begin, mask[times, b], ghosts)
                 history[k, b] = states
@@ -256,7 +315,7 @@ def read_out(net: Stack, readout: str, y, final, lengths, output_mask=None) -> n
     if readout == "every":
         return y
     if readout == "last":
-        H, parts = net.hidden_size, []
+        H, parts = net.width, []
         for d, way in enumerate(net.directions):
             part = final[0][d - len(net.directions)]
             if output_mask is not None:
@@ -453,9 +512,9 @@ def central_differences(f: Callable[[], float], array: np.ndarray, step: float =
     return result
 
 
-def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference, in units of the largest wanted number."""
+def relative_error(got: np.ndarray, wanted: np.ndarray, floor: float = 0.0) -> float:
+    """Largest difference, in units of the largest wanted number, or of `floor` where that is larger."""
     got, wanted = np.asarray(got), np.asarray(wanted)
     assert got.shape == wanted.shape, f"shape {got.shape}, wanted {wanted.shape}"
     scale = np.abs(wanted).max(initial=0.0)
-    return float(np.abs(got - wanted).max(initial=0.0) / (scale if scale > 1e-12 else 1.0))
+    return float(np.abs(got - wanted).max(initial=0.0) / (max(scale, floor) if scale > 1e-12 else 1.0))

@@ -137,15 +137,9 @@ def test_activations(activation, dtype):
     compare(run(net, params, *data, dtype), wanted, dtype, activation)
 
 
-GATED = [
-    ref.Stack(5, 7, cell="lstm"),
-    ref.Stack(33, 64, cell="lstm"),
-    ref.Stack(20, 35, cell="lstm", cell_options=(("peepholes", True),)),
-    ref.Stack(9, 18, cell="lstm", cell_options=(("variant", "CIFG"), ("peepholes", True))),
-    ref.Stack(5, 7, cell="gru"),
-    ref.Stack(33, 64, cell="gru"),
-    ref.Stack(20, 35, cell="gru"),
-]
+SIZES = [(5, 7), (33, 64), (20, 35)]
+GATED = [ref.member(name, *sizes) for name in ref.FAMILY if name != "elman" for sizes in SIZES]
+GATED.append(ref.Stack(9, 18, cell="lstm", cell_options=(("variant", "CIFG"), ("peepholes", True))))
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
@@ -188,8 +182,8 @@ def test_gated_cells(net, n_threads):
 def test_directions_and_depth(direction, depth, dtype):
     T, B = 4, 5
     rng = np.random.default_rng(41)
-    for cell in ref.CELLS:
-        net = ref.Stack(6, 9, depth, direction, cell=cell)
+    for name in ref.FAMILY:
+        net = ref.member(name, 6, 9, depth, direction)
         params = net.random_params(rng)
         x, lengths = rng.standard_normal((T, B, 6)), twins.random_lengths(rng, T, B)
         layer = twins.layer(net, params, dtype)

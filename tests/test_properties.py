@@ -18,15 +18,14 @@ kinds = st.sampled_from(["dense", "ids", "bags"])
 
 @st.composite
 def any_stack(draw, directions=("fwd", "reverse", "concat", "sum")):
-    cell = draw(st.sampled_from(list(ref.CELLS)))
-    return ref.Stack(
+    name = draw(st.sampled_from(list(ref.FAMILY)))
+    return ref.member(
+        name,
         input_size=draw(st.integers(1, 19)),
         hidden_size=draw(odd),
         num_layers=draw(st.integers(1, 2)),
         direction=draw(st.sampled_from(directions)),
-        activation=draw(st.sampled_from(list(ref.ACTIVATIONS))) if cell == "elman" else "tanh",
-        cell=cell,
-        cell_options=(("peepholes", draw(st.booleans())),) if cell == "lstm" else (),
+        activation=draw(st.sampled_from(list(ref.ACTIVATIONS))) if name == "elman" else "tanh",
     )
 
 
@@ -54,8 +53,7 @@ class Results:
 
 def zero_state(layer, net, x):
     """Given like any other one, so that it has a gradient."""
-    shape = (net.state_shape[0], x.shape[1], net.hidden_size)
-    return tuple(np.zeros(shape, layer.theta.dtype) for _ in range(ref.CELLS[net.cell].num_states))
+    return tuple(np.zeros(shape, layer.theta.dtype) for shape in net.state_shapes(x.shape[1]))
 
 
 def train(layer, net, x, dy, state=None, lengths=None, dstate=None) -> Results:
@@ -204,17 +202,17 @@ def test_gradients_are_linear_in_dy(net, T, B, seed):
 
 
 @given(
-    st.sampled_from(list(ref.CELLS)),
+    st.sampled_from(list(ref.FAMILY)),
     st.integers(1, 40),
     st.integers(1, 64),
     st.integers(1, 40),
     st.sampled_from(["fwd", "concat"]),
     seeds,
 )
-def test_single_precision_is_double_precision_rounded(cell, D, H, T, direction, seed):
+def test_single_precision_is_double_precision_rounded(name, D, H, T, direction, seed):
     """Within c·ceil(log2(T·(D + H)))·eps, for weights that neither forget at once nor explode."""
     rng = np.random.default_rng(seed)
-    net, B = ref.Stack(D, H, direction=direction, cell=cell), 3
+    net, B = ref.member(name, D, H, direction=direction), 3
     params = {name: array / math.sqrt(H) for name, array in net.random_params(rng).items()}
     params = {name: array.astype(np.float32).astype(float) for name, array in params.items()}
     x = rng.standard_normal((T, B, D)).astype(np.float32)

@@ -20,14 +20,11 @@ STACKS = [
     ref.Stack(6, 2, direction="sum", num_layers=2, activation="relu"),
     ref.Stack(2, 3, direction="concat", num_layers=3, activation="clipped_relu"),
     ref.Stack(2, 17),
-    ref.Stack(4, 2, cell="lstm"),
-    ref.Stack(3, 5, num_layers=2, direction="concat", cell="lstm"),
-    ref.Stack(4, 3, direction="sum", cell="lstm", cell_options=(("peepholes", True),)),
-    ref.Stack(4, 2, cell="gru"),
-    ref.Stack(3, 5, num_layers=2, direction="concat", cell="gru"),
-    ref.Stack(4, 17, direction="reverse", cell="gru"),
+    *(ref.member(name, 4, 2) for name in ref.FAMILY if name != "elman"),
+    *(ref.member(name, 3, 5, num_layers=2, direction="concat") for name in ref.FAMILY if name != "elman"),
+    *(ref.member(name, 4, 17, direction="reverse") for name in ref.FAMILY if name != "elman"),
 ]
-CELLS = [ref.Stack(4, 3, num_layers=2, cell=cell) for cell in ref.CELLS]
+CELLS = [ref.member(name, 4, 3, num_layers=2) for name in ref.FAMILY]
 VARIANTS = ["NIG", "NFG", "NOG", "NIAF", "NOAF", "CIFG"]
 INPUTS = ["dense", "ids", "bags"]
 
@@ -205,12 +202,12 @@ def test_backward_uses_the_numbers_of_its_forward(rng, net):
         np.testing.assert_array_equal(clean, spoilt)
 
 
-@pytest.mark.parametrize("cell", ref.CELLS)
+@pytest.mark.parametrize("name", ref.FAMILY)
 @pytest.mark.parametrize("direction", ["fwd", "reverse", "concat", "sum"])
 @pytest.mark.parametrize("depth", [1, 2])
-def test_results_belong_to_the_caller(rng, direction, depth, cell):
+def test_results_belong_to_the_caller(rng, direction, depth, name):
     """Nothing returned is overwritten by later calls, nor shares memory with an argument or another result."""
-    net = ref.Stack(4, 3, num_layers=depth, direction=direction, cell=cell)
+    net = ref.member(name, 4, 3, num_layers=depth, direction=direction)
     _, layer = make(rng, net)
     x, dy = rng.standard_normal((T, B, 4)), rng.standard_normal((T, B, net.output_size))
 
@@ -279,11 +276,11 @@ def test_step_knows_one_direction(options):
         layer.step(np.zeros((B, 4), np.float32), None)
 
 
-@pytest.mark.parametrize("cell", ref.CELLS)
+@pytest.mark.parametrize("name", ref.FAMILY)
 @pytest.mark.parametrize("direction", ["fwd", "reverse", "concat", "sum"])
-def test_padding_cannot_leak(rng, direction, cell):
+def test_padding_cannot_leak(rng, direction, name):
     """Whatever stands behind a sequence's end, in x or in dy, changes no bit."""
-    net = ref.Stack(4, 3, num_layers=2, direction=direction, cell=cell)
+    net = ref.member(name, 4, 3, num_layers=2, direction=direction)
     _, layer = make(rng, net)
     lengths = twins.random_lengths(rng, T, B)
     behind = np.arange(T)[:, None] >= lengths
@@ -417,10 +414,10 @@ def test_forget_gates_begin_open():
                 np.testing.assert_array_equal(view[5:10], bias)
 
 
-@pytest.mark.parametrize("cell", ref.CELLS)
-def test_the_workspace_follows_any_order_of_sizes(rng, cell):
+@pytest.mark.parametrize("name", ref.FAMILY)
+def test_the_workspace_follows_any_order_of_sizes(rng, name):
     """Large after small after large: what an earlier call left behind must not show."""
-    net = ref.Stack(4, 3, num_layers=2, direction="concat", cell=cell)
+    net = ref.member(name, 4, 3, num_layers=2, direction="concat")
     params, layer = make(rng, net)
     for steps, batch in ((2, 2), (9, 11), (1, 1), (9, 1), (1, 11), (4, 5)):
         x = rng.standard_normal((steps, batch, 4))

@@ -29,9 +29,9 @@ def test_layers(net, lengths):
     rng = np.random.default_rng(1)
     params = net.random_params(rng)
     x = rng.standard_normal((T, B, net.input_size))
-    shape = (net.state_shape[0], B, net.hidden_size)
-    start = {f"state {i}": rng.standard_normal(shape) for i in range(ref.CELLS[net.cell].num_states)}
-    dy, dfinal = rng.standard_normal((T, B, net.output_size)), [rng.standard_normal(shape) for _ in start]
+    shapes = net.state_shapes(B)
+    start = {f"state {i}": rng.standard_normal(shape) for i, shape in enumerate(shapes)}
+    dy, dfinal = rng.standard_normal((T, B, net.output_size)), [rng.standard_normal(shape) for shape in shapes]
 
     twin = rnn_twin(net, params)
     tx = torch.tensor(x, requires_grad=True)

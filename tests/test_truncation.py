@@ -18,9 +18,8 @@ NETS = [
     ref.Stack(4, 3, direction="reverse"),
     ref.Stack(4, 2, direction="concat", num_layers=2),
     ref.Stack(4, 2, num_layers=3, activation="sigmoid"),
-    ref.Stack(4, 3, cell="lstm"),
-    ref.Stack(4, 2, direction="sum", num_layers=2, cell="lstm", cell_options=(("peepholes", True),)),
-    ref.Stack(4, 2, direction="concat", num_layers=2, cell="gru"),
+    *(ref.member(name, 4, 3) for name in ref.FAMILY if name != "elman"),
+    *(ref.member(name, 4, 2, direction="sum", num_layers=2) for name in ref.FAMILY if name != "elman"),
 ]
 
 

@@ -59,8 +59,7 @@ def random_lengths(rng, T: int, B: int) -> np.ndarray:
 
 
 def random_state(rng, net: ref.Stack, B: int) -> tuple[np.ndarray, ...]:
-    count, H = net.state_shape
-    return tuple(0.5 * rng.standard_normal((count, B, H)) for _ in range(ref.CELLS[net.cell].num_states))
+    return tuple(0.5 * rng.standard_normal(shape) for shape in net.state_shapes(B))
 
 
 def named_state(rng, net: ref.Stack, B: int) -> ref.Arrays:
@@ -89,7 +88,7 @@ class DropoutProbe:
     def __init__(self, net: ref.Stack, T: int, B: int, lengths=None, *, step: int = 7, **options):
         self.net, self.shape, self.lengths, self.step = net, (T, B), lengths, step
         self.options = options
-        linear = ref.Stack(net.input_size, net.hidden_size, net.num_layers, net.direction, "identity")
+        linear = ref.Stack(net.input_size, net.width, net.num_layers, net.direction, "identity")
         self.layer = layer(linear, **options)
         self.ways = len(net.directions)
         self.layer.theta[:] = 0
@@ -108,7 +107,7 @@ class DropoutProbe:
             self.emit_ones(0)
             return {("between", 0): self.inputs_of(1, F)}
         if self.options.get("recurrent_dropout"):
-            return {("recurrent", k): self.recurrent(k) for k in range(self.net.state_shape[0])}
+            return {("recurrent", k): self.recurrent(k) for k in range(self.net.units)}
         return {}
 
     def outputs(self, x=None) -> np.ndarray:
@@ -137,9 +136,9 @@ class DropoutProbe:
         The engine numbers all states of a network one after another, and draws masks by that number: the top layer of
         so deep a stack has the mask of any unit of any cell.
         """
-        net, (T, B), H = self.net, self.shape, self.net.hidden_size
+        net, (T, B), H = self.net, self.shape, self.net.mask_width
         way = net.directions[k % self.ways]
-        number = k * ref.CELLS[net.cell].num_states
+        number = k * len(net.state_widths)
         linear = ref.Stack(1, H, number + 1, "reverse" if way == "bwd" else "fwd", "identity")
         probe = layer(linear, **self.options)
         probe.theta[:] = 0

@@ -14,6 +14,7 @@
 
 #include "cells/elman.h"
 #include "cells/gru.h"
+#include "cells/gru_before.h"
 #include "cells/lstm.h"
 
 #define MAP(name)                                                                                                      \
@@ -42,13 +43,18 @@ static double peak(long rounds) {
     return 2.0 * VL * CHAINS * rounds;
 }
 
+#define W_XH(count, ...) .input_gates = count, .input_at = {__VA_ARGS__}
+#define W_HH(count, ...) {.gates = count, .at = {__VA_ARGS__}, .linked = 1}
 static const rc_cell cells[RC_CELL_COUNT] = {
-    [RC_ELMAN] = {.forward = elman_forward, .backward = elman_backward, .gates = 1, .width = 1, .states = 1,
-                  .in_place = 1},
-    [RC_LSTM] = {.forward = lstm_forward, .backward = lstm_backward, .gates = 4, .width = 4,
-                 .recurrent_at = {0, 1, 2, 3}, .states = 2, .extra = 1, .carries = 1, .vectors = 3},
-    [RC_GRU] = {.forward = gru_forward, .backward = gru_backward, .gates = 3, .width = 4, .recurrent_at = {0, 1, 3},
-                .states = 1, .carries = 1, .vectors = 1, .recurrent_bias = 1},
+    [RC_ELMAN] = {.forward = elman_forward, .backward = elman_backward, .gates = 1, W_XH(1, 0), .width = 1, .states = 1,
+                  .matrices = {W_HH(1, 0)}, .in_place = 1},
+    [RC_LSTM] = {.forward = lstm_forward, .backward = lstm_backward, .gates = 4, W_XH(4, 0, 1, 2, 3), .width = 4, .states = 2, .extra = 1,
+                 .matrices = {W_HH(4, 0, 1, 2, 3)}, .carries = 2, .vectors = 3},
+    [RC_GRU] = {.forward = gru_forward, .backward = gru_backward, .gates = 3, W_XH(3, 0, 1, 2), .width = 4, .states = 1,
+                .matrices = {{.gates = 3, .at = {0, 1, 3}, .linked = 1, .bias = 1}}, .carries = 1, .vectors = 1},
+    [RC_GRU_BEFORE] = {.forward = gru_before_forward, .backward = gru_before_backward, .gates = 3,
+                       W_XH(3, 0, 1, 2), .width = 3, .states = 1, .inner = 1, .carries = 1,
+                       .matrices = {W_HH(2, 0, 1), {.gate = 2, .gates = 1, .at = {2}, .source = RC_INNER}}},
 };
 
 const rc_lanes LANES = {

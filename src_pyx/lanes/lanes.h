@@ -37,31 +37,42 @@ typedef struct {
 /* Where the rows of a product start from. */
 enum { RC_FROM_ZERO, RC_FROM_BIAS, RC_FROM_C };
 
+#define RC_MAX_STATES 5
+#define RC_MAX_MATRICES 5
+#define RC_MAX_INNER 2
+#define RC_MAX_VECTORS 16
+
 /* One cell in one direction, bound to one batch. State arrays have one row per sequence in front, at negative row
- * numbers: the initial states. */
+ * numbers: the initial states. State 0 is the output. */
 typedef struct {
     long hidden, ld;       /* H, and H rounded up to whole vectors: the row length of (rows, H) arrays */
+    long output, ldo;      /* width of state 0, likewise; mostly H */
     long lda;              /* row length of a and da: so many blocks of ld */
-    rc_packed recurrent;   /* W_hh */
-    rc_packed recurrent_T; /* W_hhᵀ */
+    rc_packed W[RC_MAX_MATRICES];   /* matrices that meet a state or an inner array at every step: W_hh first */
+    rc_packed W_T[RC_MAX_MATRICES]; /* their transposes */
     int activation, flags; /* flags: variants of a cell */
-    double activation_parameter;
-    const void *vectors[RC_MAX_GATES]; /* the cell's own parameters of H numbers (peepholes), padded, or NULL */
+    double activation_parameter, factor; /* factor: the cell's own number, such as a decay */
+    const void *vectors[RC_MAX_VECTORS]; /* the cell's own parameters, H numbers each (peepholes), padded, or NULL */
     void *a;               /* in: x·W_xh + b; out: the activated gates (a cell of one gate leaves h there: a is h) */
-    void *h, *c;           /* states; c is NULL for cells that have one */
-    void *carried;         /* h as the next step sees it: h itself, or h under recurrent dropout */
-    void *extra;           /* (rows, H): what else the backward pass wants to know */
+    void *state[RC_MAX_STATES];         /* out: the states that a step leaves; h, and what else there is */
+    const void *before[RC_MAX_STATES];  /* states as the next step reads them: the same arrays, but for zoneout */
+    long lds[RC_MAX_STATES];            /* their row lengths */
+    void *carried;         /* h as matrices see it: h itself, or h under recurrent dropout */
+    void *inner[RC_MAX_INNER]; /* (rows, H): what further matrices are multiplied with, at its own step */
+    void *extra;           /* (rows, extra·H): what else the backward pass wants to know */
+    const void *feedback;  /* given instead of the last output (teacher forcing), or NULL; rows as of state 0 */
     const void *mask;      /* recurrent dropout's factors, or NULL */
     int mask_per_row;      /* one mask per step instead of one per sequence */
     const void *dh;        /* gradient of the outputs */
     void *da;              /* out: gate gradients (may be a; for a cell that works in place also dh) */
+    void *doutput;         /* out: whole gradient of state 0, where a matrix makes it */
     const void *dlater;    /* gate gradients of the steps that follow: da, or the previous truncation pass */
-    void *dcarry;          /* what else a step hands back: gradient of the previous c (or h), beside the product */
-    const void *dcarry_later;
+    void *dcarry[RC_MAX_STATES]; /* what else a step hands back: gradients of the states before, beside the products */
+    const void *dcarry_later[RC_MAX_STATES];
     int carry_per_row;     /* a row per row (truncated) instead of one per sequence */
-    const void *dc_end;    /* (sequences, H): gradient of the final c, or NULL */
-    void *work;            /* (sequences, H) scratch */
-    void *dvectors[RC_MAX_GATES]; /* gradients of `vectors`, a row per sequence, summed over time */
+    const void *dend[RC_MAX_STATES]; /* (sequences, width): gradient of the final state, or NULL; not of state 0 */
+    void *work[RC_MAX_MATRICES];     /* (sequences, K) scratch, for da·W_T */
+    void *dvectors[RC_MAX_VECTORS];  /* gradients of `vectors`, a row per sequence, summed over time */
 } rc_unit;
 
 /* `count` rows of one time step: row, row + stride, ... Forward, `linked` are the rows of the preceding step (or the
@@ -74,18 +85,35 @@ typedef struct {
 
 typedef void (*rc_cell_step)(const rc_unit *unit, const rc_block *block);
 
-enum { RC_ELMAN, RC_LSTM, RC_GRU, RC_CELL_COUNT };
+enum { RC_ELMAN, RC_LSTM, RC_GRU, RC_GRU_BEFORE, RC_CELL_COUNT };
+
+/* A matrix of a cell: gates [gate, gate + gates) of its parameter, what it meets, and where the product belongs. */
+typedef struct {
+    int gate, gates;
+    int at[RC_MAX_GATES]; /* the block of a that each gate's product is added to */
+    int source;           /* a state's number, or RC_INNER + an inner array's */
+    int linked;           /* the source's row is that of the step before, not this step's */
+    int to_output;        /* the product makes state 0: its gradient is doutput, not da */
+    int bias;             /* 1 + the vector that its last gate's product starts from, or 0 */
+} rc_cell_matrix;
+enum { RC_INNER = RC_MAX_STATES };
 
 /* A cell's kernels and the arrays they need. */
 typedef struct {
     rc_cell_step forward, backward;
-    int gates;                      /* blocks of H columns in W_xh and W_hh */
-    int width;                      /* blocks in a row of a */
-    int recurrent_at[RC_MAX_GATES]; /* the block of a that each gate's recurrent product is added to */
-    int states, extra, carries;     /* 1 or 2; whether `extra` and `dcarry` are used */
-    int vectors;                    /* how many parameters of H numbers, at most */
-    int in_place;                   /* a is h */
-    int recurrent_bias;             /* the last vector is the bias of the last gate's recurrent product */
+    int gates;                  /* blocks of b_h, and of a that x·W_xh + b_h goes to: the first ones */
+    int input_gates;            /* gates of W_xh, */
+    int input_at[RC_MAX_GATES]; /* and the blocks they go to, one after another */
+    int direct_at;              /* 1 + the block that x itself is added to (D is H then), or 0 */
+    int width;                  /* blocks in a row of a */
+    rc_cell_matrix matrices[RC_MAX_MATRICES];
+    int states, inner, extra;   /* how many; extra in blocks of H */
+    int of_output;              /* bit s: state s is as wide as the output, not H; state 0 always is */
+    int carries;                /* bit s: `dcarry` of state s is used */
+    int dropped;                /* the state that recurrent dropout is for */
+    int vectors;                /* how many parameters of H numbers, at most (of the output's width: output bias) */
+    int in_place;               /* a is h */
+    int own_bias;               /* b_h is among the vectors: nothing is added to x·W_xh */
 } rc_cell;
 
 /* What a softmax, squared-error or sigmoid head needs besides its scores. */

@@ -3,7 +3,7 @@
  *   forward    a_t  = x_t·W_xh + b + (m⊙h_{t-1})·W_hh          h_t = f(a_t)
  *   backward   da_t = (dh_t + m⊙(da_{t+1}·W_hhᵀ)) ⊙ f'(a_t)    f' from h_t (activation.h)
  *
- * Rows are sequences, (rows, H). `unit->h` holds x_t·W_xh + b on entry and h_t on return. m is recurrent dropout's
+ * Rows are sequences, (rows, H). `unit->state[0]` holds x_t·W_xh + b on entry and h_t on return. m is recurrent dropout's
  * mask, or absent. dh and da may be the same array when there is no mask.
  */
 #include "../activation.h"
@@ -15,7 +15,7 @@ static const real *elman_mask(const rc_unit *u, const rc_block *b, long row) {
 
 static void elman_activate(const rc_unit *u, const rc_block *b, long from, long to) {
     long step = b->stride * u->ld, offset = b->row * u->ld + from;
-    real *h = (real *)u->h + offset, *carried = (real *)u->carried + offset;
+    real *h = (real *)u->state[0] + offset, *carried = (real *)u->carried + offset;
     activate(u->activation, (real)u->activation_parameter, b->count, to - from, h, step);
     const real *m = elman_mask(u, b, b->row);
     if (m) EACH_VECTOR(b->count, to - from, long q = i * step + j; vstore(carried + q, vload(m + from + q) * vload(h + q));)
@@ -26,11 +26,11 @@ static void elman_forward(const rc_unit *u, const rc_block *b) {
         elman_activate(u, b, 0, u->ld);
         return;
     }
-    const rc_packed *W = &u->recurrent;
+    const rc_packed *W = &u->W[0];
     long step = b->stride * u->ld;
     for (long p = 0; p < W->panel_count; p++) { /* a += (m⊙h_prev)·W_hh, then f while the panel is in cache */
         product_panel(W, 0, p, b->count, (const real *)u->carried + b->linked * u->ld, step, RC_FROM_C,
-                      (real *)u->h + b->row * u->ld, step);
+                      (real *)u->state[0] + b->row * u->ld, step);
         elman_activate(u, b, panel_begin(W, p), panel_end(W, p));
     }
 }
@@ -38,7 +38,7 @@ static void elman_forward(const rc_unit *u, const rc_block *b) {
 /* da = (dh + m⊙da) ⊙ f'(a) on columns [from, to), where da holds da_later·W_hhᵀ; in place, da holds the sum */
 static void elman_derive(const rc_unit *u, const rc_block *b, long from, long to) {
     long step = b->stride * u->ld, offset = b->row * u->ld + from;
-    const real *h = (const real *)u->h + offset, *dh = (const real *)u->dh + offset, *m = elman_mask(u, b, b->row);
+    const real *h = (const real *)u->state[0] + offset, *dh = (const real *)u->dh + offset, *m = elman_mask(u, b, b->row);
     real *da = (real *)u->da + offset;
     int add = b->has_link && dh != da;
     const vec parameter = vset1((real)u->activation_parameter);
@@ -64,7 +64,7 @@ static void elman_backward(const rc_unit *u, const rc_block *b) {
         elman_derive(u, b, 0, u->ld);
         return;
     }
-    const rc_packed *W = &u->recurrent_T;
+    const rc_packed *W = &u->W_T[0];
     long step = b->stride * u->ld;
     for (long p = 0; p < W->panel_count; p++) { /* da = (dh or 0) + da_later·W_hhᵀ */
         product_panel(W, 0, p, b->count, (const real *)u->dlater + b->linked * u->ld, step,

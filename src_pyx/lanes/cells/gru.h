@@ -15,9 +15,9 @@
 
 static void gru_points(const rc_unit *u, const rc_block *b, long from, long to) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
-    real *a0 = (real *)u->a + b->row * u->lda, *h0 = (real *)u->h + b->row * ld;
+    real *a0 = (real *)u->a + b->row * u->lda, *h0 = (real *)u->state[0] + b->row * ld;
     real *carried = (real *)u->carried + b->row * ld;
-    const real *hp = (const real *)u->h + b->linked * ld;
+    const real *hp = (const real *)u->before[0] + b->linked * ld;
     const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
     EACH_VECTOR_BETWEEN(b->count, from, to,
         real *a = a0 + i * step_a + j;
@@ -33,7 +33,7 @@ static void gru_points(const rc_unit *u, const rc_block *b, long from, long to) 
 }
 
 static void gru_forward(const rc_unit *u, const rc_block *b) {
-    const rc_packed *W = &u->recurrent;
+    const rc_packed *W = &u->W[0];
     real *a = (real *)u->a + b->row * u->lda;
     if (!b->has_link) {
         for (long i = 0; i < b->count; i++) /* q = b_hn */
@@ -53,10 +53,10 @@ static void gru_derive(const rc_unit *u, const rc_block *b, long from, long to) 
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     const real *a0 = (const real *)u->a + b->row * u->lda, *dh0 = (const real *)u->dh + b->row * ld;
     real *da0 = (real *)u->da + b->row * u->lda;
-    const real *hp = (const real *)u->h + b->previous * ld, *work = (const real *)u->work + b->sequence * ld;
+    const real *hp = (const real *)u->before[0] + b->previous * ld, *work = (const real *)u->work[0] + b->sequence * ld;
     const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
-    real *carry = (real *)u->dcarry + (u->carry_per_row ? b->row : b->sequence) * ld;
-    const real *later = (const real *)u->dcarry_later + (u->carry_per_row ? b->linked : b->sequence) * ld;
+    real *carry = (real *)u->dcarry[0] + (u->carry_per_row ? b->row : b->sequence) * ld;
+    const real *later = (const real *)u->dcarry_later[0] + (u->carry_per_row ? b->linked : b->sequence) * ld;
     const vec one = vset1(1);
     EACH_VECTOR_BETWEEN(b->count, from, to,
         const real *a = a0 + i * step_a + j;
@@ -74,14 +74,14 @@ static void gru_derive(const rc_unit *u, const rc_block *b, long from, long to) 
 }
 
 static void gru_backward(const rc_unit *u, const rc_block *b) {
-    const rc_packed *W = &u->recurrent_T;
+    const rc_packed *W = &u->W_T[0];
     if (!b->has_link) {
         gru_derive(u, b, 0, u->ld);
         return;
     }
     for (long p = 0; p < W->panel_count; p++) { /* work = [dr dz dq]_later·W_hhᵀ */
         product_panel(W, 0, p, b->count, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda,
-                      RC_FROM_ZERO, (real *)u->work + b->sequence * u->ld, b->stride * u->ld);
+                      RC_FROM_ZERO, (real *)u->work[0] + b->sequence * u->ld, b->stride * u->ld);
         gru_derive(u, b, panel_begin(W, p), panel_end(W, p));
     }
 }

@@ -18,9 +18,9 @@ enum { LSTM_NIG = 1, LSTM_NFG = 2, LSTM_NOG = 4, LSTM_NIAF = 8, LSTM_NOAF = 16, 
 
 INLINE void lstm_point(const int flags, const int peepholes, const rc_unit *u, const rc_block *b, long from, long to) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
-    real *a0 = (real *)u->a + b->row * u->lda, *c0 = (real *)u->c + b->row * ld, *h0 = (real *)u->h + b->row * ld;
+    real *a0 = (real *)u->a + b->row * u->lda, *c0 = (real *)u->state[1] + b->row * ld, *h0 = (real *)u->state[0] + b->row * ld;
     real *tc0 = (real *)u->extra + b->row * ld, *carried = (real *)u->carried + b->row * ld;
-    const real *cp = (const real *)u->c + b->linked * ld;
+    const real *cp = (const real *)u->before[1] + b->linked * ld;
     const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
     const real *pi = u->vectors[0], *pf = u->vectors[1], *po = u->vectors[2];
     const vec one = vset1(1);
@@ -58,7 +58,7 @@ static void lstm_points(const rc_unit *u, const rc_block *b, long from, long to)
 }
 
 static void lstm_forward(const rc_unit *u, const rc_block *b) {
-    const rc_packed *W = &u->recurrent;
+    const rc_packed *W = &u->W[0];
     if (!b->has_link) {
         lstm_points(u, b, 0, u->ld);
         return;
@@ -75,12 +75,12 @@ INLINE void lstm_derive(const int flags, const int peepholes, const rc_unit *u, 
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     const real *a0 = (const real *)u->a + b->row * u->lda, *dh0 = (const real *)u->dh + b->row * ld;
     real *da0 = (real *)u->da + b->row * u->lda;
-    const real *c0 = (const real *)u->c + b->row * ld, *tc0 = (const real *)u->extra + b->row * ld;
-    const real *cp = (const real *)u->c + b->previous * ld, *work = (const real *)u->work + b->sequence * ld;
+    const real *c0 = (const real *)u->state[1] + b->row * ld, *tc0 = (const real *)u->extra + b->row * ld;
+    const real *cp = (const real *)u->before[1] + b->previous * ld, *work = (const real *)u->work[0] + b->sequence * ld;
     const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
-    real *carry = (real *)u->dcarry + (u->carry_per_row ? b->row : b->sequence) * ld;
-    const real *later = b->has_link ? (const real *)u->dcarry_later + (u->carry_per_row ? b->linked : b->sequence) * ld
-                        : b->ends && u->dc_end ? (const real *)u->dc_end + b->sequence * ld
+    real *carry = (real *)u->dcarry[1] + (u->carry_per_row ? b->row : b->sequence) * ld;
+    const real *later = b->has_link ? (const real *)u->dcarry_later[1] + (u->carry_per_row ? b->linked : b->sequence) * ld
+                        : b->ends && u->dend[1] ? (const real *)u->dend[1] + b->sequence * ld
                                                : 0;
     const real *pi = u->vectors[0], *pf = u->vectors[1], *po = u->vectors[2];
     real *dpi = (real *)u->dvectors[0] + b->sequence * ld, *dpf = (real *)u->dvectors[1] + b->sequence * ld;
@@ -121,14 +121,14 @@ static void lstm_derivatives(const rc_unit *u, const rc_block *b, long from, lon
 }
 
 static void lstm_backward(const rc_unit *u, const rc_block *b) {
-    const rc_packed *W = &u->recurrent_T;
+    const rc_packed *W = &u->W_T[0];
     if (!b->has_link) {
         lstm_derivatives(u, b, 0, u->ld);
         return;
     }
     for (long p = 0; p < W->panel_count; p++) { /* work = da_later·W_hhᵀ */
         product_panel(W, 0, p, b->count, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda,
-                      RC_FROM_ZERO, (real *)u->work + b->sequence * u->ld, b->stride * u->ld);
+                      RC_FROM_ZERO, (real *)u->work[0] + b->sequence * u->ld, b->stride * u->ld);
         lstm_derivatives(u, b, panel_begin(W, p), panel_end(W, p));
     }
 }

@@ -7,7 +7,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from rnncore._core.jobs cimport Segment
 from rnncore._core.lanes cimport parallel, rc_lanes
-from rnncore._core.layers cimport Core, Layer, Unit, View
+from rnncore._core.layers cimport Core, Layer, Unit, View, state_width
 
 
 cdef uint32_t key_for(uint64_t seed, uint64_t drop_step, uint64_t site, uint64_t t) noexcept nogil:
@@ -62,22 +62,24 @@ cdef void recurrent_masks(Core *c, const Layer *layer, Unit *u) noexcept nogil:
     """Recurrent dropout's factors: a row per sequence, or per state (the initial ones in front)."""
     cdef const rc_lanes *lanes = c.team.lanes
     cdef View *v = &c.view
-    cdef long t, b, row, ld = u.cell.ld, size = lanes.itemsize
+    cdef long t, b, row, ld = u.cell.lds[u.kernel.dropped], size = lanes.itemsize
     cdef char *mask = <char *> u.cell.mask
     cdef uint64_t site = site_of(ON_STATE, u.number, 0)
     for t in range(-1, v.steps if layer.mask_per_step else 0):
         for b in range(v.sequences if t < 0 else v.active[t]):
             row = v.offsets[t] + b if t >= 0 else b - v.sequences if layer.mask_per_step else b
-            lanes.dropout(u.cell.hidden, layer.recurrent_dropout, key_for(c.seed, c.drop_step, site, t + 1),
-                          <uint32_t> v.order[b], NULL, mask + row * ld * size)
+            lanes.dropout(state_width(u, u.kernel.dropped), layer.recurrent_dropout,
+                          key_for(c.seed, c.drop_step, site, t + 1), <uint32_t> v.order[b], NULL,
+                          mask + row * ld * size)
 
 
 cdef void mask_states(Core *c, const Layer *layer, Unit *u) noexcept nogil:
     """carried = m⊙h for the initial states."""
     cdef View *v = &c.view
-    cdef long B = v.sequences, b, back, size = c.team.lanes.itemsize, ld = u.cell.ld
+    cdef int state = u.kernel.dropped
+    cdef long B = v.sequences, b, back, size = c.team.lanes.itemsize, ld = u.cell.lds[state]
     cdef uint32_t key = key_for(c.seed, c.drop_step, site_of(ON_STATE, u.number, 0), 0)
     for b in range(B):
         back = (b - B) * ld * size
-        c.team.lanes.dropout(u.cell.hidden, layer.recurrent_dropout, key, <uint32_t> v.order[b], u.h_rows + back,
-                             <char *> u.cell.carried + back)
+        c.team.lanes.dropout(state_width(u, state), layer.recurrent_dropout, key, <uint32_t> v.order[b],
+                             <const char *> u.cell.before[state] + back, <char *> u.cell.carried + back)

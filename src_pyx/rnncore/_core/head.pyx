@@ -95,15 +95,15 @@ cdef void finish_scores(Core *c, bint training) noexcept nogil:
 cdef void add_last(Core *c, const StackCore *stack, const Unit *u, long b, int part, char *z) noexcept nogil:
     """z += the outputs of one direction at its own last step."""
     cdef const View *v = &stack.view
-    cdef long row = b if u.reverse else v.last[b], ld = u.cell.ld, size = c.team.lanes.itemsize
-    cdef char *h = u.h_rows + row * ld * size
+    cdef long row = b if u.reverse else v.last[b], ld = u.cell.ldo, size = c.team.lanes.itemsize
+    cdef char *h = u.rows + row * ld * size
     cdef char *spare = c.pooled_gradient + b * ld * size  # not in use yet
     if stack.training and stack.output_dropout > 0:
-        c.team.lanes.dropout(u.cell.hidden, stack.output_dropout,
+        c.team.lanes.dropout(u.cell.output, stack.output_dropout,
                              key_for(stack.seed, stack.drop_step, site_of(ON_OUTPUT, 0, part),
                                      0 if u.reverse else v.length[b] - 1), <uint32_t> v.order[b], h, spare)
         h = spare
-    c.team.lanes.add(1, u.cell.hidden, h, ld, z, ld)
+    c.team.lanes.add(1, u.cell.output, h, ld, z, ld)
 
 
 cdef void read_out(Core *c, StackCore *stack, const Segment *outputs) noexcept nogil:

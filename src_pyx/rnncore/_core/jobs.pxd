@@ -29,9 +29,10 @@ cdef void team_scatter(const Team *team, long rows, long width, long per_row, co
                        const char *d, long ldd, char *table, long ldt) noexcept nogil
 cdef long padded(const rc_lanes *lanes, long n) noexcept nogil
 cdef void bind_packed(const Team *team, rc_packed *B, long K, long N, long ldw, bint transposed) noexcept nogil
-cdef void bind_gates(const Team *team, rc_packed *B, long inner, long H, int gates, const int *at,
+cdef void bind_gates(const Team *team, rc_packed *B, long inner, long H, int gates, const int *at, long ldw,
                      bint joined) noexcept nogil
-cdef void bind_gates_T(const Team *team, rc_packed *B, long outer, long H, int gates, const int *at) noexcept nogil
+cdef void bind_gates_T(const Team *team, rc_packed *B, long outer, long H, int gates, const int *at,
+                       long ldw) noexcept nogil
 
 cdef class Arena:
     # Grow-only memory that is dealt out in order, anew for every batch.

@@ -57,15 +57,15 @@ cdef void bind_packed(const Team *team, rc_packed *B, long K, long N, long ldw, 
     team.lanes.prepare(B)
 
 
-cdef void bind_gates(const Team *team, rc_packed *B, long inner, long H, int gates, const int *at,
+cdef void bind_gates(const Team *team, rc_packed *B, long inner, long H, int gates, const int *at, long ldw,
                      bint joined) noexcept nogil:
     """Describe W (inner, gates·H) whose gate g belongs to block at[g] of rows of padded blocks.
 
-    `joined`: neighbouring gates may be one wide block, where H needs no padding.
+    Its rows are `ldw` numbers apart. `joined`: neighbouring gates may be one wide block, where H needs no padding.
     """
     cdef long ld = padded(team.lanes, H)
     cdef int g
-    bind_packed(team, B, inner, H, gates * H, False)
+    bind_packed(team, B, inner, H, ldw, False)
     B.blocks = 0
     B.N = 0
     for g in range(gates):
@@ -78,11 +78,12 @@ cdef void bind_gates(const Team *team, rc_packed *B, long inner, long H, int gat
     team.lanes.prepare(B)
 
 
-cdef void bind_gates_T(const Team *team, rc_packed *B, long outer, long H, int gates, const int *at) noexcept nogil:
+cdef void bind_gates_T(const Team *team, rc_packed *B, long outer, long H, int gates, const int *at,
+                       long ldw) noexcept nogil:
     """Describe the transpose of W (outer, gates·H): K runs over the gates' blocks."""
     cdef long ld = padded(team.lanes, H)
     cdef int g
-    bind_packed(team, B, gates * H, outer, gates * H, True)
+    bind_packed(team, B, gates * H, outer, ldw, True)
     B.parts = 0
     for g in range(gates):
         if ld == H and g > 0 and at[g] == at[g - 1] + 1:

@@ -29,31 +29,45 @@ cdef extern from "lanes.h" nogil:
         RC_FROM_BIAS
         RC_FROM_C
 
+    enum:
+        RC_MAX_STATES
+        RC_MAX_MATRICES
+        RC_MAX_INNER
+        RC_MAX_VECTORS
+        RC_INNER
+
     ctypedef struct rc_unit:
         long hidden
         long ld
+        long output
+        long ldo
         long lda
-        rc_packed recurrent
-        rc_packed recurrent_T
+        rc_packed *W
+        rc_packed *W_T
         int activation
         int flags
         double activation_parameter
+        double factor
         const void **vectors
         void *a
-        void *h
-        void *c
+        void **state
+        const void **before
+        long *lds
         void *carried
+        void **inner
         void *extra
+        const void *feedback
         const void *mask
         int mask_per_row
         const void *dh
         void *da
+        void *doutput
         const void *dlater
-        void *dcarry
-        const void *dcarry_later
+        void **dcarry
+        const void **dcarry_later
         int carry_per_row
-        const void *dc_end
-        void *work
+        const void **dend
+        void **work
         void **dvectors
 
     ctypedef struct rc_block:
@@ -69,18 +83,33 @@ cdef extern from "lanes.h" nogil:
 
     ctypedef void (*rc_cell_step)(const rc_unit *, const rc_block *) noexcept nogil
 
+    ctypedef struct rc_cell_matrix:
+        int gate
+        int gates
+        int *at
+        int source
+        int linked
+        int to_output
+        int bias
+
     ctypedef struct rc_cell:
         rc_cell_step forward
         rc_cell_step backward
         int gates
+        int input_gates
+        int *input_at
+        int direct_at
         int width
-        int *recurrent_at
+        rc_cell_matrix *matrices
         int states
+        int inner
         int extra
+        int of_output
         int carries
+        int dropped
         int vectors
         int in_place
-        int recurrent_bias
+        int own_bias
 
     ctypedef struct rc_loss_options:
         long outputs

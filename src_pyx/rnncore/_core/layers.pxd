@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from rnncore._core.jobs cimport Segment, Team
-from rnncore._core.lanes cimport rc_cell, rc_packed, rc_unit
+from rnncore._core.lanes cimport RC_INNER, RC_MAX_MATRICES, rc_cell, rc_packed, rc_unit
 
 cdef struct Unit:
     # One cell in one direction: its parameters' places and its arrays for the batch at hand.
@@ -10,16 +10,18 @@ cdef struct Unit:
     const rc_cell *kernel
     bint reverse
     int number                   # of its first state: layer by layer, forward before reverse
-    long W_xh, W_hh, b_h         # places in theta, in numbers
-    long vectors[4]              # of the cell's own parameters (H), or -1
-    char *padded[4]              # copies of them, in whole vectors
+    long W_xh, b_h               # places in theta, in numbers
+    long W[5]                    # of the cell's matrices, their first gate, or -1: not there
+    long ldw[5]                  # and the columns of the parameter each of them is part of
+    long vectors[16]             # of the cell's own parameters (H), or -1
+    char *padded[16]             # copies of them, in whole vectors
     rc_packed input[2]           # W_xh, the rows that belong to each input segment
     rc_packed input_T[2]
     char *a_rows                 # a, written by the projection
     char *dh                     # gradient of the outputs
-    char *dc_end                 # gradient of the final c
-    char *dstate                 # gradient of the final states (B, H), or NULL
-    char *h_rows                 # h without the initial states in front
+    char *dend[5]                # gradients of the final states but the first
+    char *dstate                 # gradient of the final state 0 (B, its width), or NULL
+    char *rows                   # the outputs: state 0 without the initial states in front
 
 cdef struct Layer:
     int units                    # directions
@@ -62,6 +64,7 @@ cdef struct Core:
     long per_row                 # ids per row
     int64_t *ids
     char *id_scale               # dropout's factors for ids, or NULL
+    const char *identity         # (H, H), for cells that take x itself, of symbols; or NULL
     char *dx                     # gradient of the dense (or embedded) input
     double output_dropout
     Segment finished[2]          # outputs after dropout
@@ -71,3 +74,31 @@ cdef struct Core:
     uint64_t seed, drop_step
     char *theta
     char *grad
+
+
+cdef inline long state_width(const Unit *u, int state) noexcept nogil:
+    return u.cell.output if state == 0 or u.kernel.of_output >> state & 1 else u.cell.hidden
+
+
+cdef inline long source_width(const Unit *u, int source) noexcept nogil:
+    """Of what a matrix is multiplied with: a state or an inner array."""
+    return u.cell.hidden if source >= RC_INNER else state_width(u, source)
+
+
+cdef inline int matrix_of_bias(const Unit *u, int vector) noexcept nogil:
+    """Which matrix's product a vector is added to, or -1: it is not a bias."""
+    cdef int i
+    for i in range(RC_MAX_MATRICES):
+        if u.kernel.matrices[i].gates > 0 and u.kernel.matrices[i].bias == vector + 1:
+            return i
+    return -1
+
+
+cdef inline bint is_bias(const Unit *u, int vector) noexcept nogil:
+    return matrix_of_bias(u, vector) >= 0
+
+
+cdef inline long vector_width(const Unit *u, int vector) noexcept nogil:
+    """A cell's own parameters have H numbers, but for a bias of the output."""
+    cdef int i = matrix_of_bias(u, vector)
+    return u.cell.output if i >= 0 and u.kernel.matrices[i].to_output else u.cell.hidden

@@ -2,4 +2,4 @@ from rnncore._core.layers cimport Core, Layer, Unit
 
 cdef void run_forward(Core *c) noexcept nogil
 cdef void run_backward(Core *c, bint accumulate, bint need_dx) noexcept nogil
-cdef void state_gradient(Core *c, const Layer *layer, Unit *u, char *work, char *dh, char *dc) noexcept nogil
+cdef void state_gradient(Core *c, const Layer *layer, Unit *u, int state, char *work, char *out) noexcept nogil

@@ -19,12 +19,17 @@ from rnncore._core.dropout cimport (
     site_of,
 )
 from rnncore._core.jobs cimport Segment, padded, team_column_sums, team_outer, team_product, team_scatter
-from rnncore._core.lanes cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, rc_lanes
-from rnncore._core.layers cimport DENSE, EMBEDDED, SYMBOLS, Core, Layer, Unit, View
+from rnncore._core.lanes cimport (
+    RC_FROM_BIAS,
+    RC_FROM_C,
+    RC_FROM_ZERO,
+    RC_INNER,
+    RC_MAX_MATRICES,
+    rc_lanes,
+    rc_cell_matrix,
+)
+from rnncore._core.layers cimport DENSE, EMBEDDED, SYMBOLS, Core, Layer, Unit, View, state_width
 from rnncore._core.walk cimport walk_layer
-
-cdef int IN_ORDER[4]  # gate g is block g: where W_xh's gates go
-IN_ORDER[:] = [0, 1, 2, 3]
 
 cdef enum:
     # Projecting step by step keeps `a` in cache, but all weights pass through it at every step: worth it where a
@@ -36,16 +41,36 @@ cdef enum:
 cdef void project(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
     """a = x·W_xh + b for all rows."""
     cdef const rc_lanes *lanes = c.team.lanes
-    cdef long size = lanes.itemsize, H = u.cell.hidden, G = u.kernel.gates, g
+    cdef long size = lanes.itemsize, H = u.cell.hidden, columns = u.kernel.input_gates * H, g, at
+    cdef bint biased = not u.kernel.own_bias
+    cdef int s
+    for g in range(u.kernel.input_gates if symbols else 0):
+        at = u.kernel.input_at[g]
+        lanes.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.theta + (u.W_xh + g * H) * size, columns,
+                     c.theta + (u.b_h + at * H) * size if biased else NULL, u.a_rows + at * u.cell.ld * size,
+                     u.cell.lda)
+    for s in range(0 if symbols else layer.inputs):
+        team_product(&c.team, &u.input[s], c.view.rows, layer.dropped[s].data, layer.dropped[s].ld,
+                     RC_FROM_C if s else RC_FROM_BIAS if biased else RC_FROM_ZERO, u.a_rows, u.cell.lda)
+    if u.kernel.direct_at:
+        pass_on(c, layer, u, symbols)
+
+
+cdef void pass_on(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
+    """The block that x itself is added to: x + b, or the one-hot rows of symbols."""
+    cdef const rc_lanes *lanes = c.team.lanes
+    cdef long size = lanes.itemsize, H = u.cell.hidden, lda = u.cell.lda, row, at = u.kernel.direct_at - 1
+    cdef char *block = u.a_rows + at * u.cell.ld * size
+    cdef const char *bias = c.theta + (u.b_h + at * H) * size
     cdef int s
     if symbols:
-        for g in range(G):
-            lanes.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.theta + (u.W_xh + g * H) * size, G * H,
-                         c.theta + (u.b_h + g * H) * size, u.a_rows + g * u.cell.ld * size, u.cell.lda)
+        lanes.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.identity, H, bias, block, lda)
         return
+    for row in range(c.view.rows):
+        memcpy(block + row * lda * size, bias, H * size)
     for s in range(layer.inputs):
-        team_product(&c.team, &u.input[s], c.view.rows, layer.dropped[s].data, layer.dropped[s].ld,
-                     RC_FROM_C if s else RC_FROM_BIAS, u.a_rows, u.cell.lda)
+        lanes.add(c.view.rows, layer.dropped[s].width, layer.dropped[s].data, layer.dropped[s].ld, block, lda)
+        block += layer.dropped[s].width * size
 
 
 cdef bint projects_by_step(const Core *c, const Layer *layer) noexcept nogil:
@@ -55,7 +80,7 @@ cdef bint projects_by_step(const Core *c, const Layer *layer) noexcept nogil:
     cdef int s
     for s in range(layer.inputs):
         depth += layer.dropped[s].width
-    return c.team.gemm == NULL and rows >= FEWEST_ROWS and \
+    return c.team.gemm == NULL and not u.kernel.direct_at and rows >= FEWEST_ROWS and \
         depth * u.kernel.gates * u.cell.hidden * c.team.lanes.itemsize <= BYTES_PER_ROW * rows
 
 
@@ -80,9 +105,9 @@ cdef void run_forward(Core *c) noexcept nogil:
                 project(c, layer, u, n == 0 and c.kind == SYMBOLS)
         walk_layer(c, layer, False, True, stepwise)
         if layer.summed:
-            c.team.lanes.copy(c.view.rows, layer.output[0].width, layer.unit[0].h_rows, layer.unit[0].cell.ld,
+            c.team.lanes.copy(c.view.rows, layer.output[0].width, layer.unit[0].rows, layer.unit[0].cell.ldo,
                               layer.output[0].data, layer.output[0].ld)
-            c.team.lanes.add(c.view.rows, layer.output[0].width, layer.unit[1].h_rows, layer.unit[1].cell.ld,
+            c.team.lanes.add(c.view.rows, layer.output[0].width, layer.unit[1].rows, layer.unit[1].cell.ldo,
                              layer.output[0].data, layer.output[0].ld)
     layer = &c.layer[c.layer_count - 1]
     for s in range(layer.outputs):
@@ -92,10 +117,19 @@ cdef void run_forward(Core *c) noexcept nogil:
 
 cdef void input_gradient(Core *c, Layer *layer, int s, Segment target) noexcept nogil:
     """target = Σ over directions of da·W_xhᵀ, for input segment s."""
-    cdef int d
+    cdef long size = c.team.lanes.itemsize, first = 0
+    cdef Unit *u
+    cdef int d, i
+    for i in range(s):
+        first += layer.input[i].width
     for d in range(layer.units):
-        team_product(&c.team, &layer.unit[d].input_T[s], c.view.rows, <char *> layer.unit[d].cell.da,
-                     layer.unit[d].cell.lda, RC_FROM_C if d else RC_FROM_ZERO, target.data, target.ld)
+        u = &layer.unit[d]
+        team_product(&c.team, &u.input_T[s], c.view.rows, <char *> u.cell.da, u.cell.lda,
+                     RC_FROM_C if d else RC_FROM_ZERO, target.data, target.ld)
+        if u.kernel.direct_at:
+            c.team.lanes.add(c.view.rows, target.width,
+                             <char *> u.cell.da + ((u.kernel.direct_at - 1) * u.cell.ld + first) * size, u.cell.lda,
+                             target.data, target.ld)
 
 
 cdef void pass_down(Core *c, int n) noexcept nogil:
@@ -107,7 +141,7 @@ cdef void pass_down(Core *c, int n) noexcept nogil:
     for s in range(layer.inputs):
         target = layer.input[s]
         target.data = below.unit[s].dh
-        target.ld = below.unit[s].cell.ld
+        target.ld = below.unit[s].cell.ldo
         input_gradient(c, layer, s, target)
         if layer.dropout > 0 and c.training:
             drop(c, target, target, layer.dropout, site_of(ON_INPUT, n, s))
@@ -117,21 +151,21 @@ cdef void pass_down(Core *c, int n) noexcept nogil:
 
 cdef void share_gradient(Core *c, Layer *layer) noexcept nogil:
     """Both directions of a summed output have the same gradient."""
-    memcpy(layer.unit[1].dh, layer.unit[0].dh, c.view.rows * layer.unit[0].cell.ld * c.team.lanes.itemsize)
+    memcpy(layer.unit[1].dh, layer.unit[0].dh, c.view.rows * layer.unit[0].cell.ldo * c.team.lanes.itemsize)
 
 
 cdef void add_state_gradient(Core *c, Layer *layer) noexcept nogil:
     """The final states' gradient joins the gradient of the outputs they are."""
     cdef View *v = &c.view
-    cdef long b, H, size = c.team.lanes.itemsize
+    cdef long b, width, size = c.team.lanes.itemsize
     cdef Unit *u
     cdef int d
     for d in range(layer.units):
         u = &layer.unit[d]
-        H = u.cell.hidden
+        width = u.cell.output
         for b in range(v.sequences if u.dstate != NULL else 0):
-            c.team.lanes.add(1, H, u.dstate + v.order[b] * H * size, H,
-                             u.dh + (b if u.reverse else v.last[b]) * u.cell.ld * size, H)
+            c.team.lanes.add(1, width, u.dstate + v.order[b] * width * size, width,
+                             u.dh + (b if u.reverse else v.last[b]) * u.cell.ldo * size, width)
 
 
 cdef void through_time(Core *c) noexcept nogil:
@@ -162,61 +196,83 @@ cdef void begin_pass(Core *c, Unit *u) noexcept nogil:
         swap = u.cell.da
         u.cell.da = <void *> u.cell.dlater
         u.cell.dlater = swap
-        swap = u.cell.dcarry
-        u.cell.dcarry = <void *> u.cell.dcarry_later
-        u.cell.dcarry_later = swap
+        for i in range(u.kernel.states):
+            swap = u.cell.dcarry[i]
+            u.cell.dcarry[i] = <void *> u.cell.dcarry_later[i]
+            u.cell.dcarry_later[i] = swap
     for i in range(u.kernel.vectors):
         if u.cell.dvectors[i] != NULL:
             memset(u.cell.dvectors[i], 0, c.view.sequences * u.cell.ld * c.team.lanes.itemsize)
 
 
-cdef void gate_outer(Core *c, Unit *u, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *da,
-                     const int64_t *da_rows, const int *at, bint accumulate, long place) noexcept nogil:
-    """grad[place:] (M, gates·H) = or += Aᵀ·(the gates' blocks of da), neighbouring gates at once."""
-    cdef long H = u.cell.hidden, ld = u.cell.ld, size = c.team.lanes.itemsize
-    cdef int G = u.kernel.gates, g = 0, count
-    while g < G:
+cdef void gate_outer(Core *c, long N, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *da,
+                     long ldd, const int64_t *da_rows, int gates, const int *at, bint accumulate, long place,
+                     long ldw) noexcept nogil:
+    """grad[place:] (M, gates·N) = or += Aᵀ·(the gates' blocks of da), neighbouring gates at once."""
+    cdef long ld = padded(c.team.lanes, N), size = c.team.lanes.itemsize
+    cdef int g = 0, count
+    while g < gates:
         count = 1
-        while ld == H and g + count < G and at[g + count] == at[g] + count:
+        while ld == N and g + count < gates and at[g + count] == at[g] + count:
             count += 1
-        team_outer(&c.team, M, count * H, K, A, lda, a_rows, da + at[g] * ld * size, u.cell.lda, da_rows, accumulate,
-                   c.grad + (place + g * H) * size, G * H)
+        team_outer(&c.team, M, count * N, K, A, lda, a_rows, da + at[g] * ld * size, ldd, da_rows, accumulate,
+                   c.grad + (place + g * N) * size, ldw)
         g += count
 
 
-cdef void recurrent_gradient(Core *c, Unit *u, bint accumulate) noexcept nogil:
-    """dW_hh = h_prevᵀ·da: every row with the state it started from."""
+cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nogil:
+    """dW = sourceᵀ·da of one of the cell's own matrices; da is doutput where it makes the output.
+
+    A linked source is the state that each row started from: for W_hh, dW_hh = h_prevᵀ·da.
+    """
     cdef View *v = &c.view
-    cdef long B = v.sequences, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, size = c.team.lanes.itemsize
-    cdef char *first = <char *> u.cell.carried          # rows 0, 1, ...
-    cdef char *da = <char *> u.cell.da
-    cdef const int *at = u.kernel.recurrent_at
-    if u.reverse:  # rows B, B+1, ... are the states that the rows `earlier` of them started from
-        gate_outer(c, u, H, v.rows - B, first + B * ld * size, ld, NULL, da, v.earlier, at, accumulate, u.W_hh)
+    cdef const rc_cell_matrix *matrix = &u.kernel.matrices[i]
+    cdef long B = v.sequences, size = c.team.lanes.itemsize, ld = u.cell.ld, lda = u.cell.lda, N = u.cell.hidden
+    cdef long M = u.cell.W[i].K, W = u.W[i], ldw = u.ldw[i]
+    cdef int gates = matrix.gates
+    cdef const int *at = matrix.at
+    cdef const char *da = <const char *> u.cell.da
+    cdef const char *source  # rows 0, 1, ...
+    if matrix.source >= RC_INNER:
+        source = <const char *> u.cell.inner[matrix.source - RC_INNER]
     else:
-        gate_outer(c, u, H, v.rows - B, first, ld, v.earlier, da + B * lda * size, NULL, at, accumulate, u.W_hh)
-    if c.has_state:
-        gate_outer(c, u, H, B, first - B * ld * size, ld, NULL, da, v.last if u.reverse else NULL, at, True, u.W_hh)
+        ld = u.cell.lds[matrix.source]
+        source = <const char *> (u.cell.carried if matrix.source == u.kernel.dropped else u.cell.before[matrix.source])
+    if matrix.to_output:
+        da, lda, N = <const char *> u.cell.doutput, u.cell.ldo, u.cell.output
+    if not matrix.linked:
+        gate_outer(c, N, M, v.rows, source, ld, NULL, da, lda, NULL, gates, at, accumulate, W, ldw)
+    elif u.reverse:  # rows B, B+1, ... are the states that the rows `earlier` of them started from
+        gate_outer(c, N, M, v.rows - B, source + B * ld * size, ld, NULL, da, lda, v.earlier, gates, at, accumulate, W,
+                   ldw)
+    else:
+        gate_outer(c, N, M, v.rows - B, source, ld, v.earlier, da + B * lda * size, lda, NULL, gates, at, accumulate,
+                   W, ldw)
+    if matrix.linked and c.has_state:
+        gate_outer(c, N, M, B, source - B * ld * size, ld, NULL, da, lda, v.last if u.reverse else NULL, gates, at,
+                   True, W, ldw)
+    if matrix.bias:
+        team_column_sums(&c.team, v.rows, N, da + at[gates - 1] * padded(c.team.lanes, N) * size, lda, accumulate,
+                         c.grad + u.vectors[matrix.bias - 1] * size)
 
 
 cdef void weight_gradients(Core *c, Layer *layer, Unit *u, bint symbols, bint accumulate) noexcept nogil:
     cdef long size = c.team.lanes.itemsize, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, row = 0, g
-    cdef long G = u.kernel.gates
+    cdef long columns = u.kernel.input_gates * H
     cdef char *da = <char *> u.cell.da
     cdef int s, i
-    for g in range(G if symbols else 0):
-        team_scatter(&c.team, c.view.rows, H, c.per_row, c.ids, c.id_scale, da + g * ld * size, lda,
-                     c.grad + (u.W_xh + g * H) * size, G * H)
+    for g in range(u.kernel.input_gates if symbols else 0):
+        team_scatter(&c.team, c.view.rows, H, c.per_row, c.ids, c.id_scale, da + u.kernel.input_at[g] * ld * size, lda,
+                     c.grad + (u.W_xh + g * H) * size, columns)
     for s in range(0 if symbols else layer.inputs):
-        gate_outer(c, u, layer.dropped[s].width, c.view.rows, layer.dropped[s].data, layer.dropped[s].ld, NULL, da,
-                   NULL, IN_ORDER, accumulate, u.W_xh + row * G * H)
+        gate_outer(c, H, layer.dropped[s].width, c.view.rows, layer.dropped[s].data, layer.dropped[s].ld, NULL, da,
+                   lda, NULL, u.kernel.input_gates, u.kernel.input_at, accumulate, u.W_xh + row * columns, columns)
         row += layer.dropped[s].width
-    recurrent_gradient(c, u, accumulate)
-    for g in range(G):
+    for i in range(RC_MAX_MATRICES):
+        if u.W[i] >= 0:
+            matrix_gradient(c, u, i, accumulate)
+    for g in range(0 if u.kernel.own_bias else u.kernel.gates):
         team_column_sums(&c.team, c.view.rows, H, da + g * ld * size, lda, accumulate, c.grad + (u.b_h + g * H) * size)
-    if u.kernel.recurrent_bias:
-        team_column_sums(&c.team, c.view.rows, H, da + u.kernel.recurrent_at[G - 1] * ld * size, lda, accumulate,
-                         c.grad + u.vectors[0] * size)
     for i in range(u.kernel.vectors):
         if u.cell.dvectors[i] != NULL:
             team_column_sums(&c.team, c.view.sequences, H, <char *> u.cell.dvectors[i], ld, accumulate,
@@ -232,7 +288,7 @@ cdef void run_backward(Core *c, bint accumulate, bint need_dx) noexcept nogil:
         if c.output_dropout > 0 and c.training:
             target = layer.output[0 if c.apart else d]
             target.data = layer.unit[d].dh
-            target.ld = layer.unit[d].cell.ld
+            target.ld = layer.unit[d].cell.ldo
             drop(c, target, target, c.output_dropout, site_of(ON_OUTPUT, 0, 0 if c.apart else d))
     if layer.summed and not c.apart:
         share_gradient(c, layer)
@@ -254,31 +310,32 @@ cdef void run_backward(Core *c, bint accumulate, bint need_dx) noexcept nogil:
                          c.grad + c.table * c.team.lanes.itemsize, c.embedding)
 
 
-cdef void state_gradient(Core *c, const Layer *layer, Unit *u, char *work, char *dh, char *dc) noexcept nogil:
-    """dh, dc (B, ld) = the initial states' gradients: m ⊙ (da of each sequence's first step · W_hhᵀ), and what that
-    step hands back besides.
+cdef void state_gradient(Core *c, const Layer *layer, Unit *u, int state, char *work, char *out) noexcept nogil:
+    """out (B, ld) = gradient of the initial states number `state`.
 
-    Truncated to h steps, a path may take one step less before it takes the one to the initial state.
+    It is Σ da·Wᵀ of each sequence's first step, over the matrices that met that state (under recurrent dropout's mask),
+    and what that step hands back besides. Truncated to h steps, a path may take one step less before it takes the one
+    to the initial state.
     """
     cdef View *v = &c.view
-    cdef long b, first, ld = u.cell.ld, lda = u.cell.lda, H = u.cell.hidden, size = c.team.lanes.itemsize
+    cdef long b, first, ld = u.cell.lds[state], lda = u.cell.lda, width = state_width(u, state)
+    cdef long size = c.team.lanes.itemsize
     cdef const char *da = <const char *> (u.cell.dlater if c.truncate else u.cell.da)
-    cdef const char *carry = <const char *> (u.cell.dcarry_later if c.truncate else u.cell.dcarry)
+    cdef const char *carry = <const char *> (u.cell.dcarry_later[state] if c.truncate else u.cell.dcarry[state])
+    cdef int i
+    memset(out, 0, v.sequences * ld * size)
     if c.truncate == 1:
-        memset(dh, 0, v.sequences * ld * size)
-        memset(dc, 0, v.sequences * ld * size)
         return
     for b in range(v.sequences):
         memcpy(work + b * lda * size, da + (v.last[b] if u.reverse else b) * lda * size, lda * size)
-    team_product(&c.team, &u.cell.recurrent_T, v.sequences, work, lda, RC_FROM_ZERO, dh, ld)
+    for i in range(RC_MAX_MATRICES):
+        if u.W[i] >= 0 and u.kernel.matrices[i].linked and u.kernel.matrices[i].source == state:
+            team_product(&c.team, &u.cell.W_T[i], v.sequences, work, lda, RC_FROM_C, out, ld)
     for b in range(v.sequences):
-        if u.cell.mask != NULL:
-            c.team.lanes.dropout(H, layer.recurrent_dropout,
+        if u.cell.mask != NULL and state == u.kernel.dropped:
+            c.team.lanes.dropout(width, layer.recurrent_dropout,
                                  key_for(c.seed, c.drop_step, site_of(ON_STATE, u.number, 0), 0),
-                                 <uint32_t> v.order[b], dh + b * ld * size, dh + b * ld * size)
-        if u.kernel.carries:
+                                 <uint32_t> v.order[b], out + b * ld * size, out + b * ld * size)
+        if carry != NULL:
             first = (v.last[b] if u.reverse else b) if u.cell.carry_per_row else b
-            if u.kernel.states == 2:
-                memcpy(dc + b * ld * size, carry + first * ld * size, H * size)
-            else:
-                c.team.lanes.add(1, H, carry + first * ld * size, ld, dh + b * ld * size, ld)
+            c.team.lanes.add(1, width, carry + first * ld * size, ld, out + b * ld * size, ld)

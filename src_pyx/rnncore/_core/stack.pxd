@@ -6,16 +6,17 @@ from rnncore._core.layers cimport Core, Unit
 
 cdef class Stack:
     cdef Core c
-    cdef object theta, grad, x, dy
+    cdef object theta, grad, x, dy, identity
     cdef readonly Batch batch
     cdef Arena arena, weights
     cdef list old_outputs         # arrays handed out before, to be used again once nobody holds them
     cdef list old_gradients
     cdef readonly bint tape       # a training forward pass whose backward pass has not run yet
-    cdef readonly int state_count  # arrays in a state: units, or twice as many for cells with a memory
+    cdef readonly int state_count  # arrays in a state: those of all units
     cdef readonly bint want_dx
     cdef long window              # steps of truncated back-propagation, or 0
     cdef object touched           # ids of the symbols whose gradients are not zero, or None: all may be
+    cdef long bind_matrix(self, Unit *u, int i)
     cdef bint packs_input(self, int n)
     cdef carve_weights(self)
     cdef void pack(self, bint backward) noexcept nogil

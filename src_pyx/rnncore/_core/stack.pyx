@@ -13,8 +13,28 @@ cimport numpy as cnp
 from rnncore._core.batch cimport Batch
 from rnncore._core.dropout cimport ON_INPUT, key_for, site_of
 from rnncore._core.jobs cimport Arena, Segment, bind_gates, bind_gates_T, padded, team_pack
-from rnncore._core.lanes cimport gemm_for, lanes_for, rc_lanes, rc_packed
-from rnncore._core.layers cimport DENSE, EMBEDDED, SYMBOLS, Core, Layer, Unit, View
+from rnncore._core.lanes cimport (
+    RC_MAX_MATRICES,
+    RC_MAX_STATES,
+    gemm_for,
+    lanes_for,
+    rc_cell_matrix,
+    rc_lanes,
+    rc_packed,
+)
+from rnncore._core.layers cimport (
+    DENSE,
+    EMBEDDED,
+    SYMBOLS,
+    Core,
+    Layer,
+    Unit,
+    View,
+    is_bias,
+    source_width,
+    state_width,
+    vector_width,
+)
 from rnncore._core.passes cimport run_backward, run_forward, state_gradient
 
 cnp.import_array()
@@ -25,15 +45,12 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *)
     PyObject *PyList_GET_ITEM(list, Py_ssize_t)
 
-cdef int in_order[4]  # gate g is block g: where W_xh's gates go
-in_order[:] = [0, 1, 2, 3]
 
-
-cdef void to_packed(Core *c, Unit *u, const char *source, char *target) noexcept nogil:
-    """Rows (B, H) of the caller's sequences to padded rows in packed order."""
-    cdef long b, H = u.cell.hidden, size = c.team.lanes.itemsize
+cdef void to_packed(Core *c, Unit *u, int state, const char *source, char *target) noexcept nogil:
+    """Rows (B, width) of the caller's sequences to padded rows in packed order."""
+    cdef long b, width = state_width(u, state), size = c.team.lanes.itemsize
     for b in range(c.view.sequences):
-        memcpy(target + b * u.cell.ld * size, source + c.view.order[b] * H * size, H * size)
+        memcpy(target + b * u.cell.lds[state] * size, source + c.view.order[b] * width * size, width * size)
 
 
 cdef array_for(list kept, tuple shape, dtype, bint zeroed):
@@ -67,9 +84,10 @@ cdef class Stack:
     itemsize : int
         Bytes in a number, 4 or 8.
     layers : list of dicts
-        Per layer: cell (its number), hidden, activation (its number), parameter, widths (of its input segments),
-        summed (directions are added, not concatenated), dropout (rate on its input), recurrent_dropout,
-        mask_per_step, and units: per direction a dict of reverse and the places of W_xh, W_hh and b_h in theta.
+        Per layer: cell (its number), hidden, output (width), activation (its number), parameter, factor, flags, widths
+        (of its input segments), summed (directions are added, not concatenated), dropout (rate on its input),
+        recurrent_dropout, mask_per_step, and units: per direction a dict of reverse, the places of W_xh, b_h and the
+        vectors in theta, and for each further matrix its place and the columns of its parameter.
     kind : int
         Input: 0 dense, 1 symbols (ids pick rows of W_xh), 2 symbols through an embedding table.
     options : dict
@@ -81,7 +99,7 @@ cdef class Stack:
         cdef Layer *layer
         cdef Unit *u
         cdef int n, d, s, i
-        cdef long largest = 0, H
+        cdef long largest = 0
         c.team.lanes = lanes_for(itemsize)
         c.team.gemm = gemm_for(itemsize)
         c.team.threads = 1
@@ -117,30 +135,52 @@ cdef class Stack:
                 u.reverse = places["reverse"]
                 u.number = self.state_count
                 self.state_count += u.kernel.states
-                u.W_xh, u.W_hh, u.b_h = places["W_xh"], places["W_hh"], places["b_h"]
+                u.W_xh, u.b_h = places["W_xh"], places["b_h"]
                 for i, place in enumerate(places["vectors"]):
                     u.vectors[i] = place
                 u.cell.hidden = spec["hidden"]
+                u.cell.output = spec["output"]
                 u.cell.ld = padded(c.team.lanes, u.cell.hidden)
+                u.cell.ldo = padded(c.team.lanes, u.cell.output)
                 u.cell.lda = u.kernel.width * u.cell.ld
                 u.cell.activation = spec["activation"]
                 u.cell.flags = spec["flags"]
                 u.cell.activation_parameter = spec["parameter"]
+                u.cell.factor = spec["factor"]
                 u.cell.mask_per_row = layer.mask_per_step
-                H = u.cell.hidden
-                bind_gates(&c.team, &u.cell.recurrent, H, H, u.kernel.gates, u.kernel.recurrent_at, False)
-                bind_gates_T(&c.team, &u.cell.recurrent_T, H, H, u.kernel.gates, u.kernel.recurrent_at)
+                for i in range(RC_MAX_STATES):
+                    u.cell.lds[i] = u.cell.ldo if state_width(u, i) == u.cell.output else u.cell.ld
+                for i in range(RC_MAX_MATRICES):
+                    u.W[i] = -1
+                for i, (place, columns) in enumerate(places["matrices"]):
+                    u.W[i], u.ldw[i] = place, columns
+                    if place >= 0:
+                        largest = max(largest, self.bind_matrix(u, i))
                 for s in range(layer.inputs):
                     layer.input[s].width = widths[s]
-                    bind_gates(&c.team, &u.input[s], widths[s], H, u.kernel.gates, in_order, True)
-                    bind_gates_T(&c.team, &u.input_T[s], widths[s], H, u.kernel.gates, in_order)
+                    bind_gates(&c.team, &u.input[s], widths[s], u.cell.hidden, u.kernel.input_gates,
+                               u.kernel.input_at, u.kernel.input_gates * u.cell.hidden, True)
+                    bind_gates_T(&c.team, &u.input_T[s], widths[s], u.cell.hidden, u.kernel.input_gates,
+                                 u.kernel.input_at, u.kernel.input_gates * u.cell.hidden)
                     largest = max(largest, <long> widths[s] if self.packs_input(n) else 0)
-                largest = max(largest, H)
+        if c.kind == SYMBOLS and c.layer[0].unit[0].kernel.direct_at:
+            self.identity = np.eye(c.layer[0].unit[0].cell.hidden, dtype=f"f{itemsize}")
+            c.identity = <const char *> cnp.PyArray_DATA(self.identity)
         c.team.scratch_size = (c.team.lanes.outer_scratch(largest) * itemsize + 63) // 64 * 64
         self.carve_weights()
 
     def __dealloc__(self):
         PyMem_Free(self.c.layer)
+
+    cdef long bind_matrix(self, Unit *u, int i):
+        """Describe one of a cell's own matrices; returns how many rows it has."""
+        cdef Core *c = &self.c
+        cdef const rc_cell_matrix *matrix = &u.kernel.matrices[i]
+        cdef long K = source_width(u, matrix.source), N = u.cell.output if matrix.to_output else u.cell.hidden
+        bind_gates(&c.team, &u.cell.W[i], K, N, matrix.gates, matrix.at, u.ldw[i], False)
+        bind_gates_T(&c.team, &u.cell.W_T[i], K, N, matrix.gates, matrix.at, u.ldw[i])
+        u.W[i] += matrix.gate * N
+        return K
 
     cdef bint packs_input(self, int n):
         return n > 0 or self.c.kind != SYMBOLS
@@ -152,7 +192,7 @@ cdef class Stack:
         cdef Layer *layer
         cdef Unit *u
         cdef int n, d, s, i
-        cdef long size = lanes.itemsize, ld
+        cdef long size = lanes.itemsize, ld, bias
         while True:
             self.weights.start()
             for n in range(c.layer_count):
@@ -163,15 +203,18 @@ cdef class Stack:
                     if self.packs_input(n):
                         u.input[0].bias = self.weights.take(u.kernel.gates * ld)
                     for i in range(u.kernel.vectors):
-                        u.padded[i] = self.weights.take(ld) if u.vectors[i] >= 0 else NULL
+                        u.padded[i] = self.weights.take(max(ld, u.cell.ldo * size)) if u.vectors[i] >= 0 else NULL
                         u.cell.vectors[i] = u.padded[i]
-                    if u.kernel.recurrent_bias:  # of the last gate's block
-                        u.cell.recurrent.bias = u.padded[0] - (u.kernel.gates - 1) * ld
-                    if c.team.gemm != NULL:
-                        continue
-                    u.cell.recurrent.panels = self.weights.take(lanes.packed_size(&u.cell.recurrent) * size)
-                    u.cell.recurrent_T.panels = self.weights.take(lanes.packed_size(&u.cell.recurrent_T) * size)
-                    for s in range(layer.inputs if self.packs_input(n) else 0):
+                    for i in range(RC_MAX_MATRICES):
+                        if u.W[i] < 0:
+                            continue
+                        bias = u.kernel.matrices[i].bias - 1
+                        if bias >= 0:  # of its last gate
+                            u.cell.W[i].bias = u.padded[bias] - (u.kernel.matrices[i].gates - 1) * ld
+                        if c.team.gemm == NULL:
+                            u.cell.W[i].panels = self.weights.take(lanes.packed_size(&u.cell.W[i]) * size)
+                            u.cell.W_T[i].panels = self.weights.take(lanes.packed_size(&u.cell.W_T[i]) * size)
+                    for s in range(layer.inputs if self.packs_input(n) and c.team.gemm == NULL else 0):
                         u.input[s].panels = self.weights.take(lanes.packed_size(&u.input[s]) * size)
                         u.input_T[s].panels = self.weights.take(lanes.packed_size(&u.input_T[s]) * size)
             if not self.weights.settle():
@@ -181,7 +224,7 @@ cdef class Stack:
         """Read parameters from `theta` and write gradients to `grad`, flat contiguous arrays."""
         cdef Core *c = &self.c
         cdef Unit *u
-        cdef int n, d, s
+        cdef int n, d, s, i
         cdef long size = c.team.lanes.itemsize, row
         self.theta = theta
         self.grad = grad
@@ -191,11 +234,13 @@ cdef class Stack:
         for n in range(c.layer_count):
             for d in range(c.layer[n].units):
                 u = &c.layer[n].unit[d]
-                u.cell.recurrent.W = c.theta + u.W_hh * size
-                u.cell.recurrent_T.W = c.theta + u.W_hh * size
+                for i in range(RC_MAX_MATRICES):
+                    if u.W[i] >= 0:
+                        u.cell.W[i].W = u.cell.W_T[i].W = c.theta + u.W[i] * size
                 row = 0
                 for s in range(c.layer[n].inputs):
-                    u.input[s].W = u.input_T[s].W = c.theta + (u.W_xh + row * u.kernel.gates * u.cell.hidden) * size
+                    u.input[s].W = c.theta + (u.W_xh + row * u.input[s].ldw) * size
+                    u.input_T[s].W = u.input[s].W
                     row += u.input[s].K
 
     cdef void pack(self, bint backward) noexcept nogil:
@@ -204,26 +249,30 @@ cdef class Stack:
         cdef rc_packed *weights[64]
         cdef const char *biases[64]
         cdef int n, d, s, i, count = 0
+        cdef long size = c.team.lanes.itemsize
         cdef Unit *u
         for n in range(c.layer_count):
             for d in range(c.layer[n].units):
                 u = &c.layer[n].unit[d]
                 for i in range(0 if backward else u.kernel.vectors):
                     if u.padded[i] != NULL:
-                        memcpy(u.padded[i], c.theta + u.vectors[i] * c.team.lanes.itemsize,
-                               u.cell.hidden * c.team.lanes.itemsize)
-                if count > 60:
+                        memcpy(u.padded[i], c.theta + u.vectors[i] * size, vector_width(u, i) * size)
+                if count > 56:
                     team_pack(&c.team, weights, biases, count)
                     count = 0
-                weights[count] = &u.cell.recurrent_T if backward else &u.cell.recurrent
-                biases[count] = NULL
-                count += 1
+                for i in range(RC_MAX_MATRICES):
+                    if u.W[i] >= 0:
+                        weights[count] = &u.cell.W_T[i] if backward else &u.cell.W[i]
+                        biases[count] = NULL
+                        count += 1
                 if n > 0 or c.kind != SYMBOLS:
                     for s in range(c.layer[n].inputs):
                         if backward and n == 0 and c.dx == NULL:
                             continue
                         weights[count] = &u.input_T[s] if backward else &u.input[s]
-                        biases[count] = NULL if backward or s else c.theta + u.b_h * c.team.lanes.itemsize
+                        biases[count] = NULL
+                        if not (backward or s or u.kernel.own_bias):
+                            biases[count] = c.theta + (u.b_h + u.kernel.input_at[0] * u.cell.hidden) * size
                         count += 1
         team_pack(&c.team, weights, biases, count)
 
@@ -232,8 +281,8 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef Layer *layer
         cdef Unit *u
-        cdef int n, d, s
-        cdef long size = c.team.lanes.itemsize, rows = c.view.rows, B = c.view.sequences, all_rows, ld
+        cdef int n, d, s, i
+        cdef long size = c.team.lanes.itemsize, rows = c.view.rows, B = c.view.sequences, all_rows, ld, front
         cdef bint masked
         cdef char *place
         while True:
@@ -265,25 +314,30 @@ cdef class Stack:
                     u = &layer.unit[d]
                     ld = u.cell.ld
                     all_rows = rows + B
-                    u.h_rows = self.arena.take(all_rows * ld * size) + B * ld * size
-                    u.cell.h = u.cell.carried = u.a_rows = u.h_rows
-                    if not u.kernel.in_place:
-                        u.a_rows = self.arena.take(rows * u.cell.lda * size)
+                    for i in range(u.kernel.states):
+                        front = B * u.cell.lds[i] * size
+                        u.cell.state[i] = self.arena.take(all_rows * u.cell.lds[i] * size) + front
+                        u.cell.before[i] = u.cell.state[i]
+                    u.rows = <char *> u.cell.state[0]
+                    u.a_rows = u.rows if u.kernel.in_place else self.arena.take(rows * u.cell.lda * size)
                     u.cell.a = u.a_rows
-                    if u.kernel.states == 2:
-                        u.cell.c = self.arena.take(all_rows * ld * size) + B * ld * size
+                    for i in range(u.kernel.inner):
+                        u.cell.inner[i] = self.arena.take(rows * ld * size)
                     if u.kernel.extra:
-                        u.cell.extra = self.arena.take(rows * ld * size)
+                        u.cell.extra = self.arena.take(rows * u.kernel.extra * ld * size)
+                    u.cell.carried = u.cell.state[u.kernel.dropped]
                     u.cell.mask = NULL
                     if masked:
-                        u.cell.carried = self.arena.take(all_rows * ld * size) + B * ld * size
+                        ld = u.cell.lds[u.kernel.dropped]
+                        front = B * ld * size
+                        u.cell.carried = self.arena.take(all_rows * ld * size) + front
                         place = self.arena.take((all_rows if layer.mask_per_step else B) * ld * size)
-                        u.cell.mask = place + B * ld * size if layer.mask_per_step else place
+                        u.cell.mask = place + front if layer.mask_per_step else place
                     if c.training:
                         self.carve_backward(u, masked)
-                    layer.output[d].data = u.h_rows
-                    layer.output[d].ld = ld
-                    layer.output[d].width = u.cell.hidden
+                    layer.output[d].data = u.rows
+                    layer.output[d].ld = u.cell.ldo
+                    layer.output[d].width = u.cell.output
                 if layer.summed:
                     layer.output[0].data = self.arena.take(rows * layer.output[0].ld * size)
             for s in range(layer.outputs):
@@ -302,25 +356,33 @@ cdef class Stack:
         """Places for gradients. They lie over what they replace, unless truncation needs that again."""
         cdef Core *c = &self.c
         cdef long size = c.team.lanes.itemsize, rows = c.view.rows, B = c.view.sequences, ld = u.cell.ld
+        cdef bint makes_output = False
         cdef int i
+        for i in range(RC_MAX_MATRICES):
+            if u.W[i] >= 0:
+                makes_output = makes_output or u.kernel.matrices[i].to_output
+                u.cell.work[i] = self.arena.take(B * padded(c.team.lanes, u.cell.W[i].K) * size)
         if u.kernel.in_place:  # a is h, still needed
             u.cell.da = self.arena.take(rows * ld * size)
             u.dh = self.arena.take(rows * ld * size) if masked or c.truncate else <char *> u.cell.da
         else:
             u.cell.da = self.arena.take(rows * u.cell.lda * size) if c.truncate else u.cell.a
-            u.dh = self.arena.take(rows * ld * size)
-            u.cell.work = self.arena.take(B * ld * size)
+            u.dh = self.arena.take(rows * u.cell.ldo * size)
         u.cell.dh = u.dh
+        u.cell.doutput = self.arena.take(rows * u.cell.ldo * size) if makes_output else NULL
         u.cell.dlater = self.arena.take(rows * u.cell.lda * size) if c.truncate else u.cell.da
         u.cell.carry_per_row = c.truncate > 0
-        if u.kernel.carries:
-            u.cell.dcarry = self.arena.take((rows if c.truncate else B) * ld * size)
-            u.cell.dcarry_later = self.arena.take(rows * ld * size) if c.truncate else u.cell.dcarry
-        if u.kernel.states == 2:
-            u.dc_end = self.arena.take(B * ld * size)
+        for i in range(u.kernel.states):
+            if u.kernel.carries >> i & 1:
+                u.cell.dcarry[i] = self.arena.take((rows if c.truncate else B) * u.cell.lds[i] * size)
+                u.cell.dcarry_later[i] = u.cell.dcarry[i]
+                if c.truncate:
+                    u.cell.dcarry_later[i] = self.arena.take(rows * u.cell.lds[i] * size)
+            if i > 0:
+                u.dend[i] = self.arena.take(B * u.cell.lds[i] * size)
         for i in range(u.kernel.vectors):
             u.cell.dvectors[i] = NULL
-            if u.vectors[i] >= 0 and not u.kernel.recurrent_bias:
+            if u.vectors[i] >= 0 and not is_bias(u, i):
                 u.cell.dvectors[i] = self.arena.take(B * ld * size)
 
     cdef load_rows(self, x, bint dense_copy):
@@ -373,8 +435,8 @@ cdef class Stack:
             for d in range(c.layer[n].units):
                 u = &c.layer[n].unit[d]
                 for i in range(u.kernel.states):
-                    to_packed(c, u, <char *> cnp.PyArray_DATA(state[u.number + i]),
-                              <char *> (u.cell.c if i else u.cell.h) - v.sequences * u.cell.ld * size)
+                    to_packed(c, u, i, <char *> cnp.PyArray_DATA(state[u.number + i]),
+                              <char *> u.cell.before[i] - v.sequences * u.cell.lds[i] * size)
 
     cdef long top_segments(self, Segment *segments) noexcept:
         """The outputs, as the head sees them; returns how many parts they have."""
@@ -430,7 +492,7 @@ cdef class Stack:
         """
         cdef Core *c = &self.c
         cdef Unit *u
-        cdef int n, d
+        cdef int n, d, i
         if not self.tape:
             raise RuntimeError("backward() needs a forward(training=True) before it, and each forward serves one "
                                "backward: call forward again")
@@ -438,13 +500,12 @@ cdef class Stack:
         for n in range(c.layer_count):
             for d in range(c.layer[n].units):
                 u = &c.layer[n].unit[d]
-                u.dstate = NULL
-                u.cell.dc_end = NULL
-                if dstate is not None:
-                    u.dstate = <char *> cnp.PyArray_DATA(dstate[u.number])
-                    if u.kernel.states == 2:
-                        to_packed(c, u, <char *> cnp.PyArray_DATA(dstate[u.number + 1]), u.dc_end)
-                        u.cell.dc_end = u.dc_end
+                u.dstate = NULL if dstate is None else <char *> cnp.PyArray_DATA(dstate[u.number])
+                for i in range(1, u.kernel.states):
+                    u.cell.dend[i] = NULL
+                    if dstate is not None:
+                        to_packed(c, u, i, <char *> cnp.PyArray_DATA(dstate[u.number + i]), u.dend[i])
+                        u.cell.dend[i] = u.dend[i]
         if c.kind != DENSE:
             self.clear_rows(accumulate)
         with nogil:
@@ -489,7 +550,7 @@ cdef class Stack:
         if not self.tape:
             return  # backward() says what is wrong
         u = &layer.unit[0]
-        if final and v.full and layer.units == 1 and u.cell.ld == width and c.output_dropout == 0:
+        if final and v.full and layer.units == 1 and u.cell.ldo == width and c.output_dropout == 0:
             self.dy = dy  # must outlive the backward pass
             u.cell.dh = <void *> source
             return
@@ -497,16 +558,16 @@ cdef class Stack:
             u = &layer.unit[s]
             for t in range(v.steps):
                 for b in range(v.active[t]):
-                    memcpy(u.dh + (v.offsets[t] + b) * u.cell.ld * size,
-                           source + ((t * v.sequences + v.order[b]) * width + at) * size, u.cell.hidden * size)
-            at += u.cell.hidden
+                    memcpy(u.dh + (v.offsets[t] + b) * u.cell.ldo * size,
+                           source + ((t * v.sequences + v.order[b]) * width + at) * size, u.cell.output * size)
+            at += u.cell.output
 
     def final_states(self):
-        """Return the last states of each unit in turn, arrays (B, H); in reverse, those at the first step."""
+        """Return the last states of each unit in turn, arrays (B, width); in reverse, those at the first step."""
         cdef Core *c = &self.c
         cdef View *v = &c.view
-        cdef long b, H, size = c.team.lanes.itemsize
-        cdef char *source
+        cdef long b, width, size = c.team.lanes.itemsize
+        cdef const char *source
         cdef char *target
         cdef Unit *u
         cdef int n, d, i
@@ -514,14 +575,14 @@ cdef class Stack:
         for n in range(c.layer_count):
             for d in range(c.layer[n].units):
                 u = &c.layer[n].unit[d]
-                H = u.cell.hidden
                 for i in range(u.kernel.states):
-                    source = <char *> (u.cell.c if i else u.cell.h)
-                    out = np.empty((v.sequences, H), dtype=self.theta.dtype)
+                    width = state_width(u, i)
+                    source = <const char *> u.cell.before[i]
+                    out = np.empty((v.sequences, width), dtype=self.theta.dtype)
                     target = <char *> cnp.PyArray_DATA(out)
                     for b in range(v.sequences):
-                        memcpy(target + v.order[b] * H * size,
-                               source + (b if u.reverse else v.last[b]) * u.cell.ld * size, H * size)
+                        memcpy(target + v.order[b] * width * size,
+                               source + (b if u.reverse else v.last[b]) * u.cell.lds[i] * size, width * size)
                     states.append(out)
         return states
 
@@ -541,25 +602,25 @@ cdef class Stack:
     cdef state_gradients(self):
         cdef Core *c = &self.c
         cdef View *v = &c.view
-        cdef long b, H, ld, size = c.team.lanes.itemsize, B = v.sequences
+        cdef long b, width, ld, lda, size = c.team.lanes.itemsize, B = v.sequences
         cdef int n, d, i
-        cdef char *dh
+        cdef char *work
         cdef char *target
         cdef Unit *u
         gradients = []
         for n in range(c.layer_count):
             for d in range(c.layer[n].units):
                 u = &c.layer[n].unit[d]
-                ld = u.cell.ld
-                H = u.cell.hidden
-                work = np.empty(B * (u.cell.lda + 2 * ld), dtype=self.theta.dtype)
-                dh = <char *> cnp.PyArray_DATA(work) + B * u.cell.lda * size
-                state_gradient(c, &c.layer[n], u, <char *> cnp.PyArray_DATA(work), dh, dh + B * ld * size)
+                lda = u.cell.lda
                 for i in range(u.kernel.states):
-                    out = np.empty((B, H), dtype=self.theta.dtype)
+                    width, ld = state_width(u, i), u.cell.lds[i]
+                    memory = np.empty(B * (lda + ld), dtype=self.theta.dtype)
+                    work = <char *> cnp.PyArray_DATA(memory)
+                    state_gradient(c, &c.layer[n], u, i, work, work + B * lda * size)
+                    out = np.empty((B, width), dtype=self.theta.dtype)
                     target = <char *> cnp.PyArray_DATA(out)
                     for b in range(B):
-                        memcpy(target + v.order[b] * H * size, dh + (i * B + b) * ld * size, H * size)
+                        memcpy(target + v.order[b] * width * size, work + (B * lda + b * ld) * size, width * size)
                     gradients.append(out)
         return gradients
 
@@ -569,7 +630,7 @@ cdef class Stack:
         """Zero the gradient rows of earlier batches' symbols, and note this batch's."""
         cdef Core *c = &self.c
         cdef Unit *first = &c.layer[0].unit[0]
-        cdef long width = c.embedding if c.kind == EMBEDDED else first.kernel.gates * first.cell.hidden
+        cdef long width = c.embedding if c.kind == EMBEDDED else first.kernel.input_gates * first.cell.hidden
         cdef long i, d, size = c.team.lanes.itemsize, count = c.view.rows * c.per_row, tables
         cdef const int64_t[::1] old
         cdef char *place

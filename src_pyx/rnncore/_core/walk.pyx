@@ -1,6 +1,6 @@
 """Through time: one layer, all its directions, step by step, over the packed rows of a batch."""
 from rnncore._core.jobs cimport Segment
-from rnncore._core.lanes cimport RC_FROM_BIAS, RC_FROM_C, parallel, rc_block, rc_cell_step, rc_lanes
+from rnncore._core.lanes cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_block, rc_cell_step, rc_lanes
 from rnncore._core.layers cimport Core, Layer, Unit, View
 
 
@@ -49,12 +49,12 @@ cdef void project_block(const Walk *walk, const Unit *u, const rc_block *block) 
     """a = x·W_xh + b for the rows of one step, just before they are needed: a stays in cache."""
     cdef const rc_lanes *lanes = walk.core.team.lanes
     cdef const Segment *x
-    cdef int s
+    cdef int s, start
     for s in range(walk.layer.inputs):
         x = &walk.layer.dropped[s]
+        start = RC_FROM_C if s else RC_FROM_ZERO if u.kernel.own_bias else RC_FROM_BIAS
         lanes.product(&u.input[s], block.count, x.data + block.row * x.ld * lanes.itemsize, block.stride * x.ld,
-                      RC_FROM_C if s else RC_FROM_BIAS, u.a_rows + block.row * u.cell.lda * lanes.itemsize,
-                      block.stride * u.cell.lda)
+                      start, u.a_rows + block.row * u.cell.lda * lanes.itemsize, block.stride * u.cell.lda)
 
 
 cdef void walk_task(void *arg, int index) noexcept nogil:
