@@ -101,6 +101,10 @@ class Cell:
         parameter = _number(options[option], option) if option else 0.0
         return Plan(self.kernel, activation=number, parameter=parameter)
 
+    def kernel_for(self, plan: Plan, inputs: int, hidden: int) -> int:
+        """Return the number of the kernel for an input of a certain width."""
+        return plan.kernel
+
     def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
         """Return how many numbers a step puts out."""
         return hidden
@@ -186,6 +190,45 @@ class GRU(Cell):
         return Plan(self.kernel, vectors=("b_hn",))
 
 
+class MUT(Cell):
+    """One of the three cells that Jozefowicz et al. found by mutation and selection; gates r, z, n.
+
+    In MUT1 and MUT2 one term is x itself: x must have H numbers then. Where it has not, a learned projection of x to H
+    numbers stands in, as one more gate of W_xh (the paper's networks have an embedding of that size in front).
+    """
+
+    DIRECT: Mapping[str, int] = {"mut1": 5, "mut2": 7}  # the kernels that take x itself
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        if self.name == "mut1":
+            return Plan(self.kernel, matrices=("W_hh", "W_hh"), vectors=("b_hn",))
+        return Plan(self.kernel, matrices=("W_hh",) * (2 if self.name == "mut2" else 3))
+
+    def kernel_for(self, plan: Plan, inputs: int, hidden: int) -> int:
+        """Return the number of the kernel for an input of a certain width."""
+        return self.DIRECT.get(self.name, plan.kernel) if inputs == hidden else plan.kernel
+
+    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
+        """Return the parameters of one layer in one direction: name -> shape."""
+        direct = inputs == hidden and self.name in self.DIRECT
+        recurrent = 2 if self.name == "mut1" else 3
+        return {
+            "W_xh": (inputs, (2 if direct else 3) * hidden),
+            "W_hh": (hidden, recurrent * hidden),
+            "b_h": ((2 if direct and self.name == "mut1" else 3) * hidden,),
+            **_vectors(hidden, plan),
+        }
+
+
+class MGU(Cell):
+    """Minimal gated unit; gates f, n, with h = f·n + (1-f)·h_prev."""
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        return Plan(self.kernel, matrices=("W_hh", "W_hh"))
+
+
 #: every cell by name
 CELLS: Mapping[str, Cell] = {
     cell.name: cell
@@ -214,5 +257,9 @@ CELLS: Mapping[str, Cell] = {
             options={"reset": "after"},
             source="Cho et al. 2014; Chung et al. 2014",
         ),
+        MUT("mut1", kernel=4, gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MUT("mut2", kernel=6, gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MUT("mut3", kernel=8, gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MGU("mgu", kernel=9, gates=2, states=("h",), source="Zhou, Wu, Zhang and Zhou 2016"),
     )
 }

@@ -199,17 +199,18 @@ class Recurrent(FlatArrays):
         """Return what the compiled core needs to know of each layer; parameters begin at ``start`` in theta."""
         layers = []
         for n in range(self.num_layers):
+            widths = list(first_widths) if first_widths and n == 0 else self._widths(n)
             rate = self.dropout if n else 1 - (1 - self.input_dropout) * (1 - more_dropout)
             layers.append(
                 {
-                    "cell": self.plan.kernel,
+                    "cell": self.cell.kernel_for(self.plan, sum(widths), self.hidden_size),
                     "hidden": self.hidden_size,
                     "output": self.width,
                     "activation": self.plan.activation,
                     "parameter": self.plan.parameter,
                     "factor": self.plan.factor,
                     "flags": self.plan.flags,
-                    "widths": list(first_widths) if first_widths and n == 0 else self._widths(n),
+                    "widths": widths,
                     "summed": self.bidirectional and self.merge == "sum",
                     "dropout": rate,
                     "recurrent_dropout": self.recurrent_dropout,

@@ -84,6 +84,30 @@ def gru(net, p, x, state, mask):
     return ((1 - z) * n + z * h,)
 
 
+def mut(net, p, x, state, mask):
+    """MUT1, MUT2 and MUT3; x itself, where W_xh has a gate less than the cell, needs as many numbers as h."""
+    (h,), H, kind = state, net.hidden_size, net.cell
+    h_in, U = mask * h, np.split(p["W_hh"], p["W_hh"].shape[1] // H, axis=1)
+    by_x = list(np.split(x @ p["W_xh"], p["W_xh"].shape[1] // H))
+    if len(by_x) == 2:
+        by_x.insert(2 if kind == "mut1" else 0, x)
+    b = np.split(p["b_h"], len(p["b_h"]) // H)
+    r, z, n = (a + b[i] if i < len(b) else a for i, a in enumerate(by_x))
+    r = sigmoid(r + h_in @ U[0])
+    z = sigmoid(z if kind == "mut1" else z + (h_in if kind == "mut2" else np.tanh(h_in)) @ U[1])
+    n = np.tanh((np.tanh(n) + p["b_hn"] if kind == "mut1" else n) + (r * h_in) @ U[-1])
+    return (n * z + h * (1 - z),)
+
+
+def mgu(net, p, x, state, mask):
+    """h' = f*n + (1-f)*h with n = tanh(x·W_n + b_n + (f*(mask*h))·U_n): one gate forgets and resets"""
+    (h,) = state
+    f, n = np.split(x @ p["W_xh"] + p["b_h"], 2)
+    U_f, U_n = np.split(p["W_hh"], 2, axis=1)
+    f = sigmoid(f + (mask * h) @ U_f)
+    return (f * np.tanh(n + (f * mask * h) @ U_n) + (1 - f) * h,)
+
+
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -107,6 +131,15 @@ def gru_shapes(net: Stack, inputs: int) -> Shapes:
     return gated(3)(net, inputs) | own
 
 
+def mut_shapes(net: Stack, inputs: int) -> Shapes:
+    """Where x has H numbers, MUT1 and MUT2 use it as it is: W_xh has one gate less (and MUT1's b_h with it)."""
+    H, direct = net.hidden_size, inputs == net.hidden_size and net.cell != "mut3"
+    shapes = {"W_xh": (inputs, (3 - direct) * H), "W_hh": (H, (2 if net.cell == "mut1" else 3) * H)}
+    if net.cell == "mut1":
+        return shapes | {"b_h": ((3 - direct) * H,), "b_hn": (H,)}
+    return shapes | {"b_h": (3 * H,)}
+
+
 def alike(count: int) -> Callable[[Stack], tuple[int, ...]]:
     """So many states, all of H numbers."""
     return lambda net: (net.hidden_size,) * count
@@ -124,6 +157,10 @@ CELLS = {
     "elman": Cell(elman, gated(1), alike(1)),
     "lstm": Cell(lstm, lstm_shapes, alike(2)),
     "gru": Cell(gru, gru_shapes, alike(1)),
+    "mut1": Cell(mut, mut_shapes, alike(1)),
+    "mut2": Cell(mut, mut_shapes, alike(1)),
+    "mut3": Cell(mut, mut_shapes, alike(1)),
+    "mgu": Cell(mgu, gated(2), alike(1)),
 }
 
 #: every cell, and every option that changes its equations: what the tests go through
@@ -133,6 +170,10 @@ FAMILY: dict[str, tuple[str, dict]] = {
     "lstm with peepholes": ("lstm", {"peepholes": True}),
     "gru": ("gru", {}),
     "gru, reset before": ("gru", {"reset": "before"}),
+    "mut1": ("mut1", {}),
+    "mut2": ("mut2", {}),
+    "mut3": ("mut3", {}),
+    "mgu": ("mgu", {}),
 }
 
 

@@ -23,6 +23,8 @@ STACKS = [
     *(ref.member(name, 4, 2) for name in ref.FAMILY if name != "elman"),
     *(ref.member(name, 3, 5, num_layers=2, direction="concat") for name in ref.FAMILY if name != "elman"),
     *(ref.member(name, 4, 17, direction="reverse") for name in ref.FAMILY if name != "elman"),
+    *(ref.member(name, 6, 6, 2, "concat") for name in ("mut1", "mut2")),  # x itself below, both directions' above
+    *(ref.member(name, 6, 6, 2, "sum") for name in ("mut1", "mut2")),
 ]
 CELLS = [ref.member(name, 4, 3, num_layers=2) for name in ref.FAMILY]
 VARIANTS = ["NIG", "NFG", "NOG", "NIAF", "NOAF", "CIFG"]

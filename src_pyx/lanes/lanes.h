@@ -85,7 +85,11 @@ typedef struct {
 
 typedef void (*rc_cell_step)(const rc_unit *unit, const rc_block *block);
 
-enum { RC_ELMAN, RC_LSTM, RC_GRU, RC_GRU_BEFORE, RC_CELL_COUNT };
+enum {
+    RC_ELMAN, RC_LSTM, RC_GRU, RC_GRU_BEFORE,
+    RC_MUT1, RC_MUT1_DIRECT, RC_MUT2, RC_MUT2_DIRECT, RC_MUT3, RC_MGU,
+    RC_CELL_COUNT
+};
 
 /* A matrix of a cell: gates [gate, gate + gates) of its parameter, what it meets, and where the product belongs. */
 typedef struct {

@@ -61,13 +61,16 @@ cdef void pass_on(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
     cdef const rc_lanes *lanes = c.team.lanes
     cdef long size = lanes.itemsize, H = u.cell.hidden, lda = u.cell.lda, row, at = u.kernel.direct_at - 1
     cdef char *block = u.a_rows + at * u.cell.ld * size
-    cdef const char *bias = c.theta + (u.b_h + at * H) * size
+    cdef const char *bias = c.theta + (u.b_h + at * H) * size if at < u.kernel.gates else NULL
     cdef int s
     if symbols:
         lanes.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.identity, H, bias, block, lda)
         return
     for row in range(c.view.rows):
-        memcpy(block + row * lda * size, bias, H * size)
+        if bias != NULL:
+            memcpy(block + row * lda * size, bias, H * size)
+        else:
+            memset(block + row * lda * size, 0, H * size)
     for s in range(layer.inputs):
         lanes.add(c.view.rows, layer.dropped[s].width, layer.dropped[s].data, layer.dropped[s].ld, block, lda)
         block += layer.dropped[s].width * size
