@@ -146,6 +146,16 @@ def values(value: Any, shape: tuple[int, ...], precision: np.dtype) -> np.ndarra
     return np.ascontiguousarray(found, dtype=precision)
 
 
+def zoneout(value: Any, cell: str, names: Sequence[str]) -> tuple[float, float]:
+    """Return zoneout's rates for the first two states."""
+    rates = [value] if np.isscalar(value) or value is None else list(value)
+    if not 0 < len(rates) <= max(len(names), 1) or (not names and rates != [0.0]):
+        what = f"one rate, or one for each of {', '.join(names)}" if names else "0: this cell has no zoneout"
+        raise ValueError(f"zoneout of {cell} must be {what}; got {value!r}")
+    first, second = [rate(r, "zoneout") for r in [*rates, 0.0, 0.0][:2]]
+    return first, second
+
+
 def states(value: Any, widths: Mapping[str, int], shape: tuple[int, int], precision: np.dtype) -> list[np.ndarray]:
     """Return a state tuple's arrays (layers·directions, B, width), checked."""
     given = value if isinstance(value, (tuple, list)) else None

@@ -7,7 +7,7 @@ depth, ragged batches, dropout, threads, heads and files know nothing of cells b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ ACTIVATIONS: Mapping[str, tuple[int, str | None, float]] = {
     "leaky_relu": (3, "leaky_slope", 0.01),
     "clipped_relu": (4, "clip_at", 6.0),
     "identity": (5, None, 0.0),
+    "binary": (6, None, 0.0),
 }
 
 
@@ -67,6 +68,8 @@ class Cell:
         Names of the arrays that a step hands to the next.
     activations : tuple of str
         The names that ``activation=`` accepts; the first is the default.
+    zoned : int
+        How many of its states, from the first on, zoneout can act on.
     options : mapping of str to default
         What else can be chosen.
     source : str
@@ -78,6 +81,7 @@ class Cell:
     gates: int
     states: tuple[str, ...]
     activations: tuple[str, ...] = ("tanh",)
+    zoned: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
 
@@ -146,6 +150,21 @@ def _choice(value: Any, choices: tuple[Any, ...], name: str) -> Any:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
     return value
+
+
+class Elman(Cell):
+    """The simple recurrent network, h = f(x·W_xh + h_prev·W_hh + b_h), with any activation f.
+
+    ``binary`` makes stochastic units: 1 with probability σ(a), else 0, drawn anew at each step in training, the more
+    probable of both otherwise. Gradients pass as if the probability itself had been handed on (straight through).
+    """
+
+    BINARY = 10  # the kernel with draws
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        plan = super().plan(activation, options)
+        return replace(plan, kernel=self.BINARY) if activation == "binary" else plan
 
 
 class LSTM(Cell):
@@ -233,7 +252,7 @@ class MGU(Cell):
 CELLS: Mapping[str, Cell] = {
     cell.name: cell
     for cell in (
-        Cell(
+        Elman(
             "elman",
             kernel=0,
             gates=1,
@@ -246,6 +265,7 @@ CELLS: Mapping[str, Cell] = {
             kernel=1,
             gates=4,
             states=("h", "c"),
+            zoned=2,
             options={"forget_bias": 1.0, "peepholes": False, "variant": None},
             source="Hochreiter and Schmidhuber 1997; Gers et al. 2000; Greff et al. 2017",
         ),

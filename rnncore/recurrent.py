@@ -23,8 +23,8 @@ DIRECTIONS = {False: "fwd", True: "bwd"}
 #: the constructor's arguments that a layer keeps under the same name
 OPTIONS = (
     *("input_size", "hidden_size", "num_layers", "bidirectional", "merge", "activation", "dropout"),
-    *("recurrent_dropout", "input_dropout", "output_dropout", "recurrent_dropout_mode", "truncate", "reverse"),
-    *("random_state", "n_threads"),
+    *("recurrent_dropout", "input_dropout", "output_dropout", "recurrent_dropout_mode", "zoneout", "truncate"),
+    *("reverse", "random_state", "n_threads"),
 )
 
 
@@ -46,7 +46,8 @@ class Recurrent(FlatArrays):
     merge : {"concat", "sum"}
         What becomes of the two directions' outputs.
     activation : str
-        tanh, sigmoid, relu, leaky_relu (option ``leaky_slope``), clipped_relu (option ``clip_at``) or identity.
+        tanh, sigmoid, relu, leaky_relu (option ``leaky_slope``), clipped_relu (option ``clip_at``), identity; binary:
+        stochastic units, 1 with probability sigmoid(a), with straight-through gradients.
     dropout, input_dropout, output_dropout : float
         Rates between layers, on the input of the first, and on the output of the last; kept numbers are scaled by
         1/(1 - rate). Random numbers depend on ``dropout_seed``, ``dropout_step``, layer, sequence and time only.
@@ -54,6 +55,9 @@ class Recurrent(FlatArrays):
         Rate on the state as the next step sees it.
     recurrent_dropout_mode : {"sequence", "step"}
         One mask for all steps of a sequence, or one for each step.
+    zoneout : float, or one for each of the cell's states, such as (h, c) of an LSTM
+        Probability that a unit keeps its state of the step before (Krueger et al. 2017); without training, the mean of
+        both. One number is for the first state, the output.
     truncate : int, optional
         Each output's gradient goes back at most this many steps, its own included; None: to the beginning.
     reverse : bool
@@ -113,6 +117,7 @@ class Recurrent(FlatArrays):
         input_dropout: float = 0.0,
         output_dropout: float = 0.0,
         recurrent_dropout_mode: str = "sequence",
+        zoneout: float | Sequence[float] = 0.0,
         truncate: int | None = None,
         reverse: bool = False,
         dtype: Any = "float32",
@@ -134,6 +139,7 @@ class Recurrent(FlatArrays):
         self.recurrent_dropout_mode = _checks.one_of(
             recurrent_dropout_mode, ("sequence", "step"), "recurrent_dropout_mode"
         )
+        self.zoneout = zoneout
         self.truncate = None if truncate is None else _checks.whole(truncate, "truncate")
         self.reverse = bool(reverse)
         if self.reverse and self.bidirectional:
@@ -144,6 +150,7 @@ class Recurrent(FlatArrays):
         self.cell_options = cell_options
         settled = self.cell.settle(cell_options, self.activation)
         self.plan = self.cell.plan(self.activation, settled)
+        self.zone_rates = _checks.zoneout(zoneout, self.cell.name, list(self.cell.states)[: self.cell.zoned])
         self.width = self.cell.output_width(self.hidden_size, settled)
         self.state_widths = self.cell.state_widths(self.hidden_size, settled)
         self.dropout_seed = self.random_state
@@ -214,6 +221,7 @@ class Recurrent(FlatArrays):
                     "summed": self.bidirectional and self.merge == "sum",
                     "dropout": rate,
                     "recurrent_dropout": self.recurrent_dropout,
+                    "zoneout": self.zone_rates,
                     "mask_per_step": self.recurrent_dropout_mode == "step",
                     "units": [self._places(start, f"layers.{n}.{direction}.") for direction in self.directions],
                 }

@@ -272,9 +272,10 @@ def as_dense(x: np.ndarray, size: int) -> np.ndarray:
     return rows[x] if x.ndim == 2 else rows[x].sum(axis=2)
 
 
-def walk(net, p, xs, start, masks, earlier=None):
+def walk(net, p, xs, start, masks, earlier=None, zones=()):
     """The states of one sequence, the initial one first: a list of tuples.
 
+    `zones`: for each of the first states, the share of the new one at each step; zoneout keeps the rest of the old one.
     `earlier`: states whose derivatives stand for those of the states handed from step to step (see `forward`).
     """
     states = [start]
@@ -282,7 +283,10 @@ def walk(net, p, xs, start, masks, earlier=None):
         before = states[-1]
         if earlier is not None:
             before = tuple(np.real(s) + 1j * np.imag(e) for s, e in zip(before, earlier[t], strict=True))
-        states.append(CELLS[net.cell].step(net, p, x, before, mask))
+        after = list(CELLS[net.cell].step(net, p, x, before, mask))
+        for s, share in enumerate(zones):
+            after[s] = before[s] + share[t] * (after[s] - before[s])
+        states.append(tuple(after))
     return states
 
 
@@ -290,7 +294,8 @@ def forward(net: Stack, params: Mapping, x, state=None, lengths=None, masks: Map
     """Outputs (T, B, F), zero after a sequence's end, and final states, each (layers·directions, B, width).
 
     `masks`: what dropout multiplies with, any of "input" (T, B, D), "output" (T, B, F), ("between", layer) (T, B, F)
-    and ("recurrent", layer·directions + direction) (T, B, width of the state).
+    and ("recurrent", layer·directions + direction) (T, B, width of the state), and the shares of new states that
+    zoneout leaves, ("zone", layer·directions + direction): one (T, B, width) for each state it acts on.
 
     With `truncate=h` the numbers are the same ones, but a derivative passes from one step to the next at most h - 1
     times on its way to an output. That takes h runs: in the first one the states handed on are constants, in each later
@@ -327,7 +332,8 @@ def one_run(net: Stack, params: Mapping, x, state, lengths, masks, dtype, earlie
                 begin = tuple(s[k, b] for s in start)
                 constant = [tuple(np.zeros(len(part)) for part in begin)] * len(times)
                 ghosts = None if earlier is None else earlier.get((k, b), constant)
-                states = walk(net, p, x[times, b], begin, mask[times, b], ghosts)
+                zones = [share[times, b] for share in masks.get(("zone", k), ())]
+                states = walk(net, p, x[times, b], begin, mask[times, b], ghosts, zones)
                 history[k, b] = states
                 y[times, b] = [s[0] for s in states[1:]]
                 for whole, mine in zip(final, states[-1], strict=True):

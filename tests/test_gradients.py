@@ -24,6 +24,7 @@ DROPOUTS = {
     "output": {"output_dropout": 0.3},
     "recurrent, per sequence": {"recurrent_dropout": 0.4},
     "recurrent, per step": {"recurrent_dropout": 0.4, "recurrent_dropout_mode": "step"},
+    "zoneout": {"zoneout": 0.4},
 }
 LAYER_OPTIONS = {
     "cell": list(ref.FAMILY),

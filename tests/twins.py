@@ -89,7 +89,7 @@ class DropoutProbe:
         self.net, self.shape, self.lengths, self.step = net, (T, B), lengths, step
         self.options = options
         linear = ref.Stack(net.input_size, net.width, net.num_layers, net.direction, "identity")
-        self.layer = layer(linear, **options)
+        self.layer = layer(linear, **{name: value for name, value in options.items() if name != "zoneout"})
         self.ways = len(net.directions)
         self.layer.theta[:] = 0
 
@@ -108,6 +108,8 @@ class DropoutProbe:
             return {("between", 0): self.inputs_of(1, F)}
         if self.options.get("recurrent_dropout"):
             return {("recurrent", k): self.recurrent(k) for k in range(self.net.units)}
+        if self.options.get("zoneout"):
+            return {("zone", k): self.zones(k) for k in range(self.net.units)}
         return {}
 
     def outputs(self, x=None) -> np.ndarray:
@@ -155,6 +157,28 @@ class DropoutProbe:
             for t in times[::-1] if way == "bwd" else times:
                 mask[t, b], before = (y[t, b] - 1) / before, y[t, b]
         return mask
+
+    def zones(self, k: int) -> list[np.ndarray]:
+        """From h' = h + 1: a unit that zoneout leaves alone has counted one step more. Masks have a state's number."""
+        net, (T, B) = self.net, self.shape
+        way = net.directions[k % self.ways]
+        shares = []
+        for s, rate in enumerate(np.atleast_1d(self.options["zoneout"])):
+            number, H = k * len(net.state_widths) + s, net.state_widths[s]
+            linear = ref.Stack(1, H, number + 1, "reverse" if way == "bwd" else "fwd", "identity")
+            probe = layer(linear, zoneout=float(rate))
+            probe.theta[:] = 0
+            at = f"layers.{number}.{way}."
+            probe.params[at + "b_h"][...] = 1
+            probe.params[at + "W_hh"][...] = np.eye(H)
+            probe.dropout_step = self.step
+            y, _ = probe.forward(np.zeros((T, B, 1)), lengths=self.lengths, training=True)
+            share = np.ones_like(y)
+            for b in range(B):
+                times = list(range(T if self.lengths is None else self.lengths[b]))[:: -1 if way == "bwd" else 1]
+                share[times, b] = np.diff(y[times, b], axis=0, prepend=0)
+            shares.append(share)
+        return shares
 
 
 def native_products() -> bool:

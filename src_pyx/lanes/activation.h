@@ -36,7 +36,8 @@ INLINE vec derivative(const int activation, vec p, vec y) {
     const vec zero = vset1(0), one = vset1(1);
     switch (activation) {
     case RC_TANH: return one - y * y;
-    case RC_SIGMOID: return y * (one - y);
+    case RC_SIGMOID:
+    case RC_BINARY: return y * (one - y); /* y is the probability then */
     case RC_RELU: return vselect(vless(zero, y), one, zero);
     case RC_LEAKY_RELU: return vselect(vless(zero, y), one, p);
     case RC_CLIPPED_RELU: return vselect(vless(zero, y), vselect(vless(y, p), one, zero), zero);

@@ -17,6 +17,7 @@
 #include "cells/lstm.h"
 #include "cells/mgu.h"
 #include "cells/reset.h"
+#include "cells/zoneout.h"
 
 #define MAP(name)                                                                                                      \
     static void name##_all(long n, const void *x_, void *y_) {                                                         \
@@ -55,6 +56,8 @@ static double peak(long rounds) {
 static const rc_cell cells[RC_CELL_COUNT] = {
     [RC_ELMAN] = {.forward = elman_forward, .backward = elman_backward, .gates = 1, W_XH(1, 0), .width = 1, .states = 1,
                   .matrices = {W_HH(1, 0)}, .in_place = 1},
+    [RC_ELMAN_BINARY] = {.forward = elman_forward, .backward = elman_backward, .gates = 1, W_XH(1, 0), .width = 1,
+                         .states = 1, .extra = 1, .noise = 1, .matrices = {W_HH(1, 0)}, .in_place = 1},
     [RC_LSTM] = {.forward = lstm_forward, .backward = lstm_backward, .gates = 4, W_XH(4, 0, 1, 2, 3), .width = 4, .states = 2, .extra = 1,
                  .matrices = {W_HH(4, 0, 1, 2, 3)}, .carries = 2, .vectors = 3},
     [RC_GRU] = {.forward = gru_forward, .backward = gru_backward, .gates = 3, W_XH(3, 0, 1, 2), .width = 4, .states = 1,
@@ -93,9 +96,11 @@ const rc_lanes LANES = {
     .gather = gather,
     .scatter = scatter,
     .dropout = dropout,
+    .uniform = uniform,
     .dropout_at = dropout_at,
     .add = add,
     .copy = copy,
+    .fill = fill,
     .scale = scale,
     .running_max = running_max,
     .return_to = return_to,
@@ -105,6 +110,8 @@ const rc_lanes LANES = {
     .sigmoid = sigmoid,
     .sigmoid_loss = sigmoid_loss,
     .cells = cells,
+    .zoned_forward = zoned_forward,
+    .zoned_backward = zoned_backward,
     .updates = &update_table,
     .replica = &replica_table,
     .crf = &crf_table,

@@ -44,7 +44,9 @@ enum { RC_FROM_ZERO, RC_FROM_BIAS, RC_FROM_C };
 
 /* One cell in one direction, bound to one batch. State arrays have one row per sequence in front, at negative row
  * numbers: the initial states. State 0 is the output. */
+struct rc_cell;
 typedef struct {
+    const struct rc_cell *cell;
     long hidden, ld;       /* H, and H rounded up to whole vectors: the row length of (rows, H) arrays */
     long output, ldo;      /* width of state 0, likewise; mostly H */
     long lda;              /* row length of a and da: so many blocks of ld */
@@ -73,6 +75,9 @@ typedef struct {
     const void *dend[RC_MAX_STATES]; /* (sequences, width): gradient of the final state, or NULL; not of state 0 */
     void *work[RC_MAX_MATRICES];     /* (sequences, K) scratch, for da·W_T */
     void *dvectors[RC_MAX_VECTORS];  /* gradients of `vectors`, a row per sequence, summed over time */
+    double zone_rate[2];             /* zoneout of states 0 and 1, where `before` is not `state` */
+    const void *zone[2];             /* (rows, width): 0 where the old number stays; NULL without training */
+    void *zone_dh, *zone_given, *zone_kept[2]; /* scratch: (rows, width of state 0), then (sequences, width) */
 } rc_unit;
 
 /* `count` rows of one time step: row, row + stride, ... Forward, `linked` are the rows of the preceding step (or the
@@ -87,7 +92,7 @@ typedef void (*rc_cell_step)(const rc_unit *unit, const rc_block *block);
 
 enum {
     RC_ELMAN, RC_LSTM, RC_GRU, RC_GRU_BEFORE,
-    RC_MUT1, RC_MUT1_DIRECT, RC_MUT2, RC_MUT2_DIRECT, RC_MUT3, RC_MGU,
+    RC_MUT1, RC_MUT1_DIRECT, RC_MUT2, RC_MUT2_DIRECT, RC_MUT3, RC_MGU, RC_ELMAN_BINARY,
     RC_CELL_COUNT
 };
 
@@ -103,7 +108,7 @@ typedef struct {
 enum { RC_INNER = RC_MAX_STATES };
 
 /* A cell's kernels and the arrays they need. */
-typedef struct {
+typedef struct rc_cell {
     rc_cell_step forward, backward;
     int gates;                  /* blocks of b_h, and of a that x·W_xh + b_h goes to: the first ones */
     int input_gates;            /* gates of W_xh, */
@@ -117,6 +122,7 @@ typedef struct {
     int dropped;                /* the state that recurrent dropout is for */
     int vectors;                /* how many parameters of H numbers, at most (of the output's width: output bias) */
     int in_place;               /* a is h */
+    int noise;                  /* `extra` holds random numbers in (0, 1) on entry */
     int own_bias;               /* b_h is among the vectors: nothing is added to x·W_xh */
 } rc_cell;
 
@@ -156,9 +162,11 @@ typedef struct rc_lanes {
 
     /* rows */
     void (*dropout)(long n, double rate, uint32_t key, uint32_t row, const void *in, void *out);
+    void (*uniform)(long n, uint32_t key, uint32_t row, void *out);
     void (*dropout_at)(long n, double rate, uint32_t key, uint32_t row, long column, void *factor);
     void (*add)(long rows, long n, const void *a, long lda, void *out, long ldo);
     void (*copy)(long rows, long n, const void *a, long lda, void *out, long ldo);
+    void (*fill)(long n, double value, void *y);
     void (*scale)(long n, double factor, const void *x, void *y);
     void (*running_max)(long n, const void *x, int64_t row, void *y, int64_t *where);
     void (*return_to)(long n, const int64_t *where, const void *d, void *base, long ld);
@@ -174,11 +182,12 @@ typedef struct rc_lanes {
                          double *loss);
 
     const rc_cell *cells;
+    rc_cell_step zoned_forward, zoned_backward; /* of any cell, with zoneout */
     const UpdateTable *updates;
     const rc_replica *replica;
     const rc_crf_table *crf;
 } rc_lanes;
 
-enum { RC_TANH, RC_SIGMOID, RC_RELU, RC_LEAKY_RELU, RC_CLIPPED_RELU, RC_IDENTITY };
+enum { RC_TANH, RC_SIGMOID, RC_RELU, RC_LEAKY_RELU, RC_CLIPPED_RELU, RC_IDENTITY, RC_BINARY };
 
 #endif

@@ -79,6 +79,16 @@ static void dropout(long n, double rate, uint32_t key, uint32_t row, const void 
     }
 }
 
+/* Random numbers in (0, 1), multiples of 2^-16 and a half. */
+static void uniform(long n, uint32_t key, uint32_t row, void *out) {
+    uint16_t random[DROPOUT_CHUNK];
+    for (long from = 0; from < n; from += DROPOUT_CHUNK) {
+        long count = from + DROPOUT_CHUNK < n ? DROPOUT_CHUNK : n - from;
+        random16((count + 3) / 4, key, row, (uint32_t)from, random);
+        for (long j = 0; j < count; j++) ((real *)out)[from + j] = ((real)random[j] + (real)0.5) / 65536;
+    }
+}
+
 /* The factor that dropout() gives to one column of n: what a symbol's one-hot row would meet. */
 static void dropout_at(long n, double rate, uint32_t key, uint32_t row, long column, void *factor) {
     long from = column / DROPOUT_CHUNK * DROPOUT_CHUNK, count = from + DROPOUT_CHUNK < n ? DROPOUT_CHUNK : n - from, C = (count + 3) / 4;
@@ -97,6 +107,10 @@ static void add(long rows, long n, const void *a, long lda, void *out, long ldo)
 
 static void copy(long rows, long n, const void *a, long lda, void *out, long ldo) {
     for (long r = 0; r < rows; r++) memcpy((real *)out + r * ldo, (const real *)a + r * lda, n * sizeof(real));
+}
+
+static void fill(long n, double value, void *y) {
+    for (long j = 0; j < n; j++) ((real *)y)[j] = (real)value;
 }
 
 /* y = factor·x */

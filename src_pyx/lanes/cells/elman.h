@@ -3,6 +3,10 @@
  *   forward    a_t  = x_t·W_xh + b + (m⊙h_{t-1})·W_hh          h_t = f(a_t)
  *   backward   da_t = (dh_t + m⊙(da_{t+1}·W_hhᵀ)) ⊙ f'(a_t)    f' from h_t (activation.h)
  *
+ * Stochastic binary units: h_t = 1 with probability p = σ(a_t), else 0: 1 where p exceeds a random number, which
+ * `unit->extra` holds on entry (1/2 without training). It holds p on return, and f' = p(1-p): the gradient goes straight
+ * through the draw (Bengio, Léonard and Courville 2013).
+ *
  * Rows are sequences, (rows, H). `unit->state[0]` holds x_t·W_xh + b on entry and h_t on return. m is recurrent dropout's
  * mask, or absent. dh and da may be the same array when there is no mask.
  */
@@ -16,7 +20,14 @@ static const real *elman_mask(const rc_unit *u, const rc_block *b, long row) {
 static void elman_activate(const rc_unit *u, const rc_block *b, long from, long to) {
     long step = b->stride * u->ld, offset = b->row * u->ld + from;
     real *h = (real *)u->state[0] + offset, *carried = (real *)u->carried + offset;
-    activate(u->activation, (real)u->activation_parameter, b->count, to - from, h, step);
+    if (u->activation == RC_BINARY) {
+        real *noise = (real *)u->extra + offset;
+        EACH_VECTOR(b->count, to - from, long q = i * step + j; vec p = vsigmoid(vload(h + q));
+                    vstore(h + q, vselect(vless(vload(noise + q), p), vset1(1), vset1(0)));
+                    vstore(noise + q, p);)
+    } else {
+        activate(u->activation, (real)u->activation_parameter, b->count, to - from, h, step);
+    }
     const real *m = elman_mask(u, b, b->row);
     if (m) EACH_VECTOR(b->count, to - from, long q = i * step + j; vstore(carried + q, vload(m + from + q) * vload(h + q));)
 }
@@ -38,7 +49,7 @@ static void elman_forward(const rc_unit *u, const rc_block *b) {
 /* da = (dh + m⊙da) ⊙ f'(a) on columns [from, to), where da holds da_later·W_hhᵀ; in place, da holds the sum */
 static void elman_derive(const rc_unit *u, const rc_block *b, long from, long to) {
     long step = b->stride * u->ld, offset = b->row * u->ld + from;
-    const real *h = (const real *)u->state[0] + offset, *dh = (const real *)u->dh + offset, *m = elman_mask(u, b, b->row);
+    const real *h = (const real *)(u->activation == RC_BINARY ? u->extra : u->state[0]) + offset, *dh = (const real *)u->dh + offset, *m = elman_mask(u, b, b->row);
     real *da = (real *)u->da + offset;
     int add = b->has_link && dh != da;
     const vec parameter = vset1((real)u->activation_parameter);
@@ -55,6 +66,7 @@ static void elman_derive(const rc_unit *u, const rc_block *b, long from, long to
         DERIVE(RC_LEAKY_RELU)
         DERIVE(RC_CLIPPED_RELU)
         DERIVE(RC_IDENTITY)
+        DERIVE(RC_BINARY)
     }
 #undef DERIVE
 }

@@ -4,6 +4,7 @@ from rnncore._core.jobs cimport Segment
 from rnncore._core.layers cimport Core, Layer, Unit
 
 cdef enum Site:  # where dropout acts; part of the key of its random numbers
+    ON_STEP = 0                  # zoneout, and the draws of stochastic units
     ON_INPUT = 1
     ON_OUTPUT = 2
     ON_STATE = 3
@@ -12,4 +13,6 @@ cdef uint32_t key_for(uint64_t seed, uint64_t drop_step, uint64_t site, uint64_t
 cdef uint64_t site_of(Site where, long layer, long part) noexcept nogil
 cdef void drop(const Core *c, Segment source, Segment target, double rate, uint64_t site) noexcept nogil
 cdef void recurrent_masks(Core *c, const Layer *layer, Unit *u) noexcept nogil
+cdef void zone_masks(Core *c, const Layer *layer, Unit *u) noexcept nogil
+cdef void draw_noise(Core *c, Unit *u) noexcept nogil
 cdef void mask_states(Core *c, const Layer *layer, Unit *u) noexcept nogil

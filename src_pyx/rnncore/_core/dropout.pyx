@@ -73,6 +73,37 @@ cdef void recurrent_masks(Core *c, const Layer *layer, Unit *u) noexcept nogil:
                           mask + row * ld * size)
 
 
+cdef void zone_masks(Core *c, const Layer *layer, Unit *u) noexcept nogil:
+    """Zoneout's factors, a row per step: 0 where a state keeps its number."""
+    cdef View *v = &c.view
+    cdef long t, b, s, width, size = c.team.lanes.itemsize
+    cdef uint32_t key
+    for s in range(2):
+        if u.cell.zone[s] == NULL:
+            continue
+        width = state_width(u, s)
+        for t in range(v.steps):
+            key = key_for(c.seed, c.drop_step, site_of(ON_STEP, u.number + s, 0), t)
+            for b in range(v.active[t]):
+                c.team.lanes.dropout(width, layer.zoneout[s], key, <uint32_t> v.order[b], NULL,
+                                     <char *> u.cell.zone[s] + (v.offsets[t] + b) * u.cell.lds[s] * size)
+
+
+cdef void draw_noise(Core *c, Unit *u) noexcept nogil:
+    """What stochastic units compare their probability with; without training, one half."""
+    cdef View *v = &c.view
+    cdef long t, b, ld = u.cell.ld, size = c.team.lanes.itemsize
+    cdef uint32_t key
+    cdef char *noise = <char *> u.cell.extra
+    for t in range(v.steps):
+        key = key_for(c.seed, c.drop_step, site_of(ON_STEP, u.number, 1), t)
+        for b in range(v.active[t]):
+            if c.training:
+                c.team.lanes.uniform(u.cell.hidden, key, <uint32_t> v.order[b], noise + (v.offsets[t] + b) * ld * size)
+            else:
+                c.team.lanes.fill(u.cell.hidden, 0.5, noise + (v.offsets[t] + b) * ld * size)
+
+
 cdef void mask_states(Core *c, const Layer *layer, Unit *u) noexcept nogil:
     """carried = m⊙h for the initial states."""
     cdef View *v = &c.view

@@ -37,6 +37,7 @@ cdef extern from "lanes.h" nogil:
         RC_INNER
 
     ctypedef struct rc_unit:
+        const void *cell
         long hidden
         long ld
         long output
@@ -69,6 +70,11 @@ cdef extern from "lanes.h" nogil:
         const void **dend
         void **work
         void **dvectors
+        double *zone_rate
+        const void **zone
+        void *zone_dh
+        void *zone_given
+        void **zone_kept
 
     ctypedef struct rc_block:
         long row
@@ -109,6 +115,7 @@ cdef extern from "lanes.h" nogil:
         int dropped
         int vectors
         int in_place
+        int noise
         int own_bias
 
     ctypedef struct rc_loss_options:
@@ -186,9 +193,11 @@ cdef extern from "lanes.h" nogil:
         void (*scatter)(long, long, long, long, const int64_t *, const void *, const void *, long, void *,
                         long) noexcept nogil
         void (*dropout)(long, double, uint32_t, uint32_t, const void *, void *) noexcept nogil
+        void (*uniform)(long, uint32_t, uint32_t, void *) noexcept nogil
         void (*dropout_at)(long, double, uint32_t, uint32_t, long, void *) noexcept nogil
         void (*add)(long, long, const void *, long, void *, long) noexcept nogil
         void (*copy)(long, long, const void *, long, void *, long) noexcept nogil
+        void (*fill)(long, double, void *) noexcept nogil
         void (*scale)(long, double, const void *, void *) noexcept nogil
         void (*running_max)(long, const void *, int64_t, void *, int64_t *) noexcept nogil
         void (*return_to)(long, const int64_t *, const void *, void *, long) noexcept nogil
@@ -198,6 +207,8 @@ cdef extern from "lanes.h" nogil:
         void (*sigmoid)(long, const rc_loss_options *, void *) noexcept nogil
         void (*sigmoid_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
         const rc_cell *cells
+        rc_cell_step zoned_forward
+        rc_cell_step zoned_backward
         const UpdateTable *updates
         const rc_crf_table *crf
 

@@ -33,6 +33,7 @@ cdef struct Layer:
     double dropout               # rate on the input
     double recurrent_dropout
     bint mask_per_step
+    double zoneout[2]            # rates, of states 0 and 1
     int outputs
     Segment output[2]
 
@@ -74,6 +75,10 @@ cdef struct Core:
     uint64_t seed, drop_step
     char *theta
     char *grad
+
+
+cdef inline bint has_zoneout(const Layer *layer) noexcept nogil:
+    return layer.zoneout[0] > 0 or layer.zoneout[1] > 0
 
 
 cdef inline long state_width(const Unit *u, int state) noexcept nogil:

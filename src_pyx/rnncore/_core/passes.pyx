@@ -12,11 +12,13 @@ from rnncore._core.dropout cimport (
     ON_INPUT,
     ON_OUTPUT,
     ON_STATE,
+    draw_noise,
     drop,
     key_for,
     mask_states,
     recurrent_masks,
     site_of,
+    zone_masks,
 )
 from rnncore._core.jobs cimport Segment, padded, team_column_sums, team_outer, team_product, team_scatter
 from rnncore._core.lanes cimport (
@@ -100,6 +102,9 @@ cdef void run_forward(Core *c) noexcept nogil:
         stepwise = projects_by_step(c, layer) and not (n == 0 and c.kind == SYMBOLS)
         for d in range(layer.units):
             u = &layer.unit[d]
+            zone_masks(c, layer, u)
+            if u.kernel.noise:
+                draw_noise(c, u)
             if u.cell.mask != NULL:
                 recurrent_masks(c, layer, u)
                 if c.has_state:  # the initial states are states too

@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t
 
 from rnncore._core.batch cimport Batch
 from rnncore._core.jobs cimport Arena, Segment
-from rnncore._core.layers cimport Core, Unit
+from rnncore._core.layers cimport Core, Layer, Unit
 
 cdef class Stack:
     cdef Core c
@@ -21,7 +21,8 @@ cdef class Stack:
     cdef carve_weights(self)
     cdef void pack(self, bint backward) noexcept nogil
     cdef carve(self, bint dense_copy)
-    cdef carve_backward(self, Unit *u, bint masked)
+    cdef carve_zoneout(self, Unit *u, int i)
+    cdef carve_backward(self, const Layer *layer, Unit *u, bint masked)
     cdef load_rows(self, x, bint dense_copy)
     cdef load_states(self, state)
     cdef long top_segments(self, Segment *segments) noexcept

@@ -30,6 +30,7 @@ from rnncore._core.layers cimport (
     Layer,
     Unit,
     View,
+    has_zoneout,
     is_bias,
     source_width,
     state_width,
@@ -126,12 +127,15 @@ cdef class Stack:
             layer.dropout = spec["dropout"]
             layer.recurrent_dropout = spec["recurrent_dropout"]
             layer.mask_per_step = spec["mask_per_step"]
+            layer.zoneout[0], layer.zoneout[1] = spec["zoneout"]
             layer.inputs = len(widths)
             layer.outputs = 1 if layer.summed else layer.units
             for d in range(layer.units):
                 places = spec["units"][d]
                 u = &layer.unit[d]
                 u.kernel = &c.team.lanes.cells[<int> spec["cell"]]
+                u.cell.cell = u.kernel
+                u.cell.zone_rate[0], u.cell.zone_rate[1] = spec["zoneout"]
                 u.reverse = places["reverse"]
                 u.number = self.state_count
                 self.state_count += u.kernel.states
@@ -318,14 +322,20 @@ cdef class Stack:
                         front = B * u.cell.lds[i] * size
                         u.cell.state[i] = self.arena.take(all_rows * u.cell.lds[i] * size) + front
                         u.cell.before[i] = u.cell.state[i]
-                    u.rows = <char *> u.cell.state[0]
-                    u.a_rows = u.rows if u.kernel.in_place else self.arena.take(rows * u.cell.lda * size)
+                    u.a_rows = <char *> u.cell.state[0]
+                    if not u.kernel.in_place:
+                        u.a_rows = self.arena.take(rows * u.cell.lda * size)
                     u.cell.a = u.a_rows
                     for i in range(u.kernel.inner):
                         u.cell.inner[i] = self.arena.take(rows * ld * size)
                     if u.kernel.extra:
                         u.cell.extra = self.arena.take(rows * u.kernel.extra * ld * size)
-                    u.cell.carried = u.cell.state[u.kernel.dropped]
+                    for i in range(2):
+                        u.cell.zone[i] = NULL
+                        if layer.zoneout[i] > 0:
+                            self.carve_zoneout(u, i)
+                    u.rows = <char *> u.cell.before[0]
+                    u.cell.carried = <void *> u.cell.before[u.kernel.dropped]
                     u.cell.mask = NULL
                     if masked:
                         ld = u.cell.lds[u.kernel.dropped]
@@ -334,7 +344,7 @@ cdef class Stack:
                         place = self.arena.take((all_rows if layer.mask_per_step else B) * ld * size)
                         u.cell.mask = place + front if layer.mask_per_step else place
                     if c.training:
-                        self.carve_backward(u, masked)
+                        self.carve_backward(layer, u, masked)
                     layer.output[d].data = u.rows
                     layer.output[d].ld = u.cell.ldo
                     layer.output[d].width = u.cell.output
@@ -352,7 +362,15 @@ cdef class Stack:
             if not self.arena.settle():
                 return
 
-    cdef carve_backward(self, Unit *u, bint masked):
+    cdef carve_zoneout(self, Unit *u, int i):
+        """State i as the next step reads it apart from what the cell makes of it, and what its gradient takes."""
+        cdef Core *c = &self.c
+        cdef long B = c.view.sequences, row = u.cell.lds[i] * c.team.lanes.itemsize
+        u.cell.before[i] = self.arena.take((c.view.rows + B) * row) + B * row
+        if c.training:
+            u.cell.zone[i] = self.arena.take(c.view.rows * row)
+
+    cdef carve_backward(self, const Layer *layer, Unit *u, bint masked):
         """Places for gradients. They lie over what they replace, unless truncation needs that again."""
         cdef Core *c = &self.c
         cdef long size = c.team.lanes.itemsize, rows = c.view.rows, B = c.view.sequences, ld = u.cell.ld
@@ -364,16 +382,22 @@ cdef class Stack:
                 u.cell.work[i] = self.arena.take(B * padded(c.team.lanes, u.cell.W[i].K) * size)
         if u.kernel.in_place:  # a is h, still needed
             u.cell.da = self.arena.take(rows * ld * size)
-            u.dh = self.arena.take(rows * ld * size) if masked or c.truncate else <char *> u.cell.da
+            u.dh = self.arena.take(rows * ld * size) if masked or c.truncate or has_zoneout(layer) \
+                else <char *> u.cell.da
         else:
             u.cell.da = self.arena.take(rows * u.cell.lda * size) if c.truncate else u.cell.a
             u.dh = self.arena.take(rows * u.cell.ldo * size)
         u.cell.dh = u.dh
+        if has_zoneout(layer):
+            u.cell.zone_dh = self.arena.take(rows * u.cell.ldo * size)
+            u.cell.zone_given = self.arena.take(B * ld * size)
+            for i in range(min(u.kernel.states, 2)):
+                u.cell.zone_kept[i] = self.arena.take(B * u.cell.lds[i] * size)
         u.cell.doutput = self.arena.take(rows * u.cell.ldo * size) if makes_output else NULL
         u.cell.dlater = self.arena.take(rows * u.cell.lda * size) if c.truncate else u.cell.da
         u.cell.carry_per_row = c.truncate > 0
         for i in range(u.kernel.states):
-            if u.kernel.carries >> i & 1:
+            if u.kernel.carries >> i & 1 or (i < 2 and has_zoneout(layer)):
                 u.cell.dcarry[i] = self.arena.take((rows if c.truncate else B) * u.cell.lds[i] * size)
                 u.cell.dcarry_later[i] = u.cell.dcarry[i]
                 if c.truncate:

@@ -1,7 +1,7 @@
 """Through time: one layer, all its directions, step by step, over the packed rows of a batch."""
 from rnncore._core.jobs cimport Segment
 from rnncore._core.lanes cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_block, rc_cell_step, rc_lanes
-from rnncore._core.layers cimport Core, Layer, Unit, View
+from rnncore._core.layers cimport Core, Layer, Unit, View, has_zoneout
 
 
 cdef struct Walk:
@@ -67,7 +67,10 @@ cdef void walk_task(void *arg, int index) noexcept nogil:
     cdef const View *v = walk.view
     cdef int shard = index % walk.shards
     cdef bint ascending = u.reverse == walk.backward
+    cdef const rc_lanes *lanes = walk.core.team.lanes
     cdef rc_cell_step step = u.kernel.backward if walk.backward else u.kernel.forward
+    if has_zoneout(walk.layer):
+        step = lanes.zoned_backward if walk.backward else lanes.zoned_forward
     cdef long i, t, go_on
     for i in range(v.steps):
         t = i if ascending else v.steps - 1 - i
