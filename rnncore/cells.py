@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
+
 #: activation name -> (its number in the kernels, name of the option that parametrises it, default)
 ACTIVATIONS: Mapping[str, tuple[int, str | None, float]] = {
     "tanh": (0, None, 0.0),
@@ -30,8 +32,8 @@ class Plan:
 
     Attributes
     ----------
-    kernel : int
-        Which of the compiled kernels.
+    kernel : str
+        Its name in the table of kernels (src_pyx/lanes/cells/table.h).
     flags : int
         Variants, as the kernel numbers them.
     activation, parameter
@@ -44,7 +46,7 @@ class Plan:
         The same for its parameters of H numbers. A name that stands n times is a parameter of n·H numbers.
     """
 
-    kernel: int
+    kernel: str
     flags: int = 0
     activation: int = 0
     parameter: float = 0.0
@@ -60,8 +62,6 @@ class Cell:
     Attributes
     ----------
     name : str
-    kernel : int
-        Its number among the compiled kernels.
     gates : int
         Gate blocks per unit: W_xh is (D, gates·H).
     states : tuple of str
@@ -77,7 +77,6 @@ class Cell:
     """
 
     name: str
-    kernel: int
     gates: int
     states: tuple[str, ...]
     activations: tuple[str, ...] = ("tanh",)
@@ -103,10 +102,10 @@ class Cell:
         """Return what the settled options mean to the kernel."""
         number, option, _ = ACTIVATIONS[activation]
         parameter = _number(options[option], option) if option else 0.0
-        return Plan(self.kernel, activation=number, parameter=parameter)
+        return Plan(self.name, activation=number, parameter=parameter)
 
-    def kernel_for(self, plan: Plan, inputs: int, hidden: int) -> int:
-        """Return the number of the kernel for an input of a certain width."""
+    def kernel_for(self, plan: Plan, inputs: int, hidden: int) -> str:
+        """Return the name of the kernel for an input of a certain width."""
         return plan.kernel
 
     def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
@@ -117,6 +116,10 @@ class Cell:
         """Return what a step hands to the next: name -> how many numbers. The first is the output."""
         widths = dict.fromkeys(self.states, hidden)
         return widths | {self.states[0]: self.output_width(hidden, options)}
+
+    def zoned_states(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the states that zoneout can act on."""
+        return self.states[: self.zoned]
 
     def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
         """Return the parameters of one layer in one direction: name -> shape."""
@@ -159,37 +162,96 @@ class Elman(Cell):
     probable of both otherwise. Gradients pass as if the probability itself had been handed on (straight through).
     """
 
-    BINARY = 10  # the kernel with draws
-
     def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
         """Return what the settled options mean to the kernel."""
         plan = super().plan(activation, options)
-        return replace(plan, kernel=self.BINARY) if activation == "binary" else plan
+        return replace(plan, kernel="elman_binary") if activation == "binary" else plan
 
 
 class LSTM(Cell):
     """Long short-term memory; gates i, f, g, o.
 
-    Options: ``forget_bias`` (1), ``peepholes`` (w_ci, w_cf, w_co), and ``variant``, one of those of Greff et al. 2017:
-    NIG, NFG, NOG (no input, forget, output gate: it is 1), NIAF, NOAF (no input, output activation function), CIFG
-    (coupled: f = 1 - i). The parameters of a gate that a variant leaves out stay where they are, without gradient.
+    Options:
+
+    - ``forget_bias`` (1): what the forget gate's bias starts from.
+    - ``peepholes``: w_ci, w_cf, w_co, from the cell to the gates.
+    - ``variant``, one of those of Greff et al. 2017: NIG, NFG, NOG (no input, forget, output gate: it is 1), NIAF, NOAF
+      (no input, output activation function), CIFG (coupled: f = 1 - i), FGR (full gate recurrence: W_gi, W_gf, W_go
+      (H, 3H) take the step before's gates i, f, o, which become states, to i, f, o). The parameters of a gate that a
+      variant leaves out stay where they are, without gradient. Or "1997", the original of Hochreiter and Schmidhuber:
+      no forget gate (W_xh is (D, 3H), in the order i, g, o), g = 4σ(·) - 2 and h = o·(2σ(c) - 1). Its gradient is the
+      full one through time, not the truncated one of the paper.
+    - ``proj_size`` (Sak et al. 2014): h = (o·tanh(c))·W_hr, so many numbers wide.
+    - ``layer_norm`` (Ba, Kiros and Hinton 2016, supplement, equations 20-22): the gates' sums are
+      gain_x·N(x·W_xh) + gain_h·N(h·W_hh) + b_h, with mean and variance over all 4H, and h = o·tanh(gain_c·N(c) +
+      shift_c). 1e-5 is added to the variances.
     """
 
-    FLAGS: Mapping[str | None, int] = {None: 0, "NIG": 1, "NFG": 2, "NOG": 4, "NIAF": 8, "NOAF": 16, "CIFG": 32}
+    FLAGS: Mapping[str | None, int] = {
+        **{None: 0, "NIG": 1, "NFG": 2, "NOG": 4, "NIAF": 8, "NOAF": 16, "CIFG": 32},
+        **{"1997": 2 | 64, "FGR": 128},
+    }
+    UNDEFINED = (("1997", "layer_norm"), ("1997", "proj_size"), ("FGR", "layer_norm"))
+    EPSILON = 1e-5  # under layer normalisation's roots
 
     def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
         """Return what the settled options mean to the kernel."""
         _number(options["forget_bias"], "forget_bias", least=-100.0)
         variant = _choice(options["variant"], tuple(self.FLAGS), "variant")
         peepholes = _choice(options["peepholes"], (False, True), "peepholes")
-        return Plan(self.kernel, self.FLAGS[variant], vectors=("w_ci", "w_cf", "w_co") if peepholes else ())
+        norm = _choice(options["layer_norm"], (False, True), "layer_norm")
+        projected = options["proj_size"] is not None
+        if projected:
+            _checks.whole(options["proj_size"], "proj_size (None: no projection)")
+        for name, chosen in (("layer_norm", norm), ("proj_size", projected)):
+            if chosen and (variant, name) in self.UNDEFINED:
+                raise ValueError(f"variant {variant} has no {name}: leave out one of them")
+        W_hr = "W_hr" if projected else None
+        kernel, factor = "lstm_projected" if projected else "lstm", 0.0
+        matrices: tuple[str | None, ...] = ("W_hh", W_hr) if projected else ("W_hh",)
+        vectors: tuple[str | None, ...] = ("w_ci", "w_cf", "w_co") if peepholes else ()
+        if norm:
+            kernel, factor = "lstm_norm", self.EPSILON
+            vectors = vectors or (None, None, None)
+            vectors += ("b_h",) * 4 + ("gain_x",) * 4 + ("gain_h",) * 4 + ("gain_c", "shift_c")
+        elif variant == "FGR":
+            kernel, matrices = "lstm_fgr", ("W_hh", W_hr, "W_gi", "W_gf", "W_go")
+        elif variant == "1997":
+            kernel, vectors = "lstm_1997", ("w_ci", None, "w_co") if peepholes else ()
+        return Plan(kernel, self.FLAGS[variant], factor=factor, matrices=matrices, vectors=vectors)
+
+    def zoned_states(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the states that zoneout can act on; with FGR, gates are states too, and none is."""
+        return () if options["variant"] == "FGR" else self.states
+
+    def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
+        """Return how many numbers a step puts out."""
+        return options["proj_size"] or hidden
+
+    def state_widths(self, hidden: int, options: Mapping[str, Any]) -> dict[str, int]:
+        """Return what a step hands to the next; with full gate recurrence also its gates."""
+        gates = ("i", "f", "o") if options["variant"] == "FGR" else ()
+        return super().state_widths(hidden, options) | dict.fromkeys(gates, hidden)
+
+    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
+        """Return the parameters of one layer in one direction: name -> shape."""
+        width, columns = self.output_width(hidden, options), (3 if options["variant"] == "1997" else 4) * hidden
+        shapes: dict[str, tuple[int, ...]] = {"W_xh": (inputs, columns), "W_hh": (width, columns), "b_h": (columns,)}
+        further = {"W_hr": (hidden, width)} | dict.fromkeys(("W_gi", "W_gf", "W_go"), (hidden, 3 * hidden))
+        shapes |= {name: shape for name, shape in further.items() if name in plan.matrices}
+        return shapes | _vectors(hidden, plan)
 
     def initialise(
         self, params: Mapping[str, np.ndarray], hidden: int, options: Mapping[str, Any], rng: np.random.Generator
     ) -> None:
         """Draw initial parameters; the forget gate's bias is set, so that memory lasts from the start."""
         super().initialise(params, hidden, options, rng)
-        params["b_h"][hidden : 2 * hidden] = options["forget_bias"]
+        if options["variant"] != "1997":
+            params["b_h"][hidden : 2 * hidden] = options["forget_bias"]
+        for name in ("gain_x", "gain_h", "gain_c") if options["layer_norm"] else ():
+            params[name][...] = 1
+        if options["layer_norm"]:
+            params["shift_c"][...] = 0
 
 
 class GRU(Cell):
@@ -200,13 +262,11 @@ class GRU(Cell):
     write z for our z, Chung et al. for our 1-z: exchange the sign of z's weights to go from one to the other.
     """
 
-    BEFORE = 3  # the kernel for reset="before"
-
     def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
         """Return what the settled options mean to the kernel."""
         if _choice(options["reset"], ("after", "before"), "reset") == "before":
-            return Plan(self.BEFORE, matrices=("W_hh", "W_hh"))
-        return Plan(self.kernel, vectors=("b_hn",))
+            return Plan("gru_before", matrices=("W_hh", "W_hh"))
+        return Plan("gru", vectors=("b_hn",))
 
 
 class MUT(Cell):
@@ -216,17 +276,17 @@ class MUT(Cell):
     numbers stands in, as one more gate of W_xh (the paper's networks have an embedding of that size in front).
     """
 
-    DIRECT: Mapping[str, int] = {"mut1": 5, "mut2": 7}  # the kernels that take x itself
+    DIRECT = ("mut1", "mut2")  # those that take x itself
 
     def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
         """Return what the settled options mean to the kernel."""
         if self.name == "mut1":
-            return Plan(self.kernel, matrices=("W_hh", "W_hh"), vectors=("b_hn",))
-        return Plan(self.kernel, matrices=("W_hh",) * (2 if self.name == "mut2" else 3))
+            return Plan(self.name, matrices=("W_hh", "W_hh"), vectors=("b_hn",))
+        return Plan(self.name, matrices=("W_hh",) * (2 if self.name == "mut2" else 3))
 
-    def kernel_for(self, plan: Plan, inputs: int, hidden: int) -> int:
-        """Return the number of the kernel for an input of a certain width."""
-        return self.DIRECT.get(self.name, plan.kernel) if inputs == hidden else plan.kernel
+    def kernel_for(self, plan: Plan, inputs: int, hidden: int) -> str:
+        """Return the name of the kernel for an input of a certain width."""
+        return f"{self.name}_direct" if self.name in self.DIRECT and inputs == hidden else self.name
 
     def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
         """Return the parameters of one layer in one direction: name -> shape."""
@@ -245,7 +305,7 @@ class MGU(Cell):
 
     def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
         """Return what the settled options mean to the kernel."""
-        return Plan(self.kernel, matrices=("W_hh", "W_hh"))
+        return Plan(self.name, matrices=("W_hh", "W_hh"))
 
 
 #: every cell by name
@@ -254,7 +314,6 @@ CELLS: Mapping[str, Cell] = {
     for cell in (
         Elman(
             "elman",
-            kernel=0,
             gates=1,
             states=("h",),
             activations=tuple(ACTIVATIONS),
@@ -262,24 +321,24 @@ CELLS: Mapping[str, Cell] = {
         ),
         LSTM(
             "lstm",
-            kernel=1,
             gates=4,
             states=("h", "c"),
-            zoned=2,
-            options={"forget_bias": 1.0, "peepholes": False, "variant": None},
+            options={
+                **{"forget_bias": 1.0, "peepholes": False, "variant": None},
+                **{"proj_size": None, "layer_norm": False},
+            },
             source="Hochreiter and Schmidhuber 1997; Gers et al. 2000; Greff et al. 2017",
         ),
         GRU(
             "gru",
-            kernel=2,
             gates=3,
             states=("h",),
             options={"reset": "after"},
             source="Cho et al. 2014; Chung et al. 2014",
         ),
-        MUT("mut1", kernel=4, gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
-        MUT("mut2", kernel=6, gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
-        MUT("mut3", kernel=8, gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
-        MGU("mgu", kernel=9, gates=2, states=("h",), source="Zhou, Wu, Zhang and Zhou 2016"),
+        MUT("mut1", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MUT("mut2", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MUT("mut3", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MGU("mgu", gates=2, states=("h",), source="Zhou, Wu, Zhang and Zhou 2016"),
     )
 }

@@ -17,7 +17,7 @@ from rnncore.layout import FlatArrays, Layout, Views, aligned_zeros
 State = tuple[np.ndarray, ...]
 
 DENSE, SYMBOLS, EMBEDDED = 0, 1, 2  # kinds of input, as the compiled core numbers them
-MOST_VECTORS = 16  # as the compiled core has places for
+MOST_VECTORS = 20  # as the compiled core has places for
 DIRECTIONS = {False: "fwd", True: "bwd"}
 
 #: the constructor's arguments that a layer keeps under the same name
@@ -150,7 +150,7 @@ class Recurrent(FlatArrays):
         self.cell_options = cell_options
         settled = self.cell.settle(cell_options, self.activation)
         self.plan = self.cell.plan(self.activation, settled)
-        self.zone_rates = _checks.zoneout(zoneout, self.cell.name, list(self.cell.states)[: self.cell.zoned])
+        self.zone_rates = _checks.zoneout(zoneout, self.cell.name, self.cell.zoned_states(settled))
         self.width = self.cell.output_width(self.hidden_size, settled)
         self.state_widths = self.cell.state_widths(self.hidden_size, settled)
         self.dropout_seed = self.random_state

@@ -61,15 +61,33 @@ def elman(net, p, x, state, mask):
     return (net.f(x @ p["W_xh"] + (mask * h) @ p["W_hh"] + p["b_h"]),)
 
 
+def normal(z):
+    """Layer normalisation; no abs: derivatives by complex step go through it."""
+    z = z - z.mean()
+    return z / np.sqrt((z * z).mean() + 1e-5)
+
+
 def lstm(net, p, x, state, mask):
-    """c' = f*c + i*g, h' = o*tanh(c'), with peepholes to c and c', and the variants of Greff et al."""
-    (h, c), variant = state, net.option("variant")
-    i, f, g, o = np.split(x @ p["W_xh"] + (mask * h) @ p["W_hh"] + p["b_h"], 4)
+    """c' = f*c + i*g, h' = o*tanh(c'), with the options of `rc.CELLS["lstm"]`"""
+    (h, c, *gates), variant = state, net.option("variant")
+    original, norm = variant == "1997", net.option("layer_norm")
+    from_x, from_h = x @ p["W_xh"], (mask * h) @ p["W_hh"]
+    if norm:
+        from_x, from_h = p["gain_x"] * normal(from_x), p["gain_h"] * normal(from_h)
+    i, *f, g, o = np.split(from_x + from_h + p["b_h"], 3 if original else 4)
+    for gate, name in zip(gates, ("W_gi", "W_gf", "W_go"), strict=False):
+        to_i, to_f, to_o = np.split(gate @ p[name], 3)
+        i, f[0], o = i + to_i, f[0] + to_f, o + to_o
     i = 1 if variant == "NIG" else sigmoid(i + p["w_ci"] * c if "w_ci" in p else i)
-    f = 1 if variant == "NFG" else sigmoid(f + p["w_cf"] * c if "w_cf" in p else f)
-    c = (1 - i if variant == "CIFG" else f) * c + i * (g if variant == "NIAF" else np.tanh(g))
+    f = 1 if original or variant == "NFG" else sigmoid(f[0] + p["w_cf"] * c if "w_cf" in p else f[0])
+    g = 4 * sigmoid(g) - 2 if original else g if variant == "NIAF" else np.tanh(g)
+    c = (1 - i if variant == "CIFG" else f) * c + i * g
     o = 1 if variant == "NOG" else sigmoid(o + p["w_co"] * c if "w_co" in p else o)
-    return o * (c if variant == "NOAF" else np.tanh(c)), c
+    squashed = p["gain_c"] * normal(c) + p["shift_c"] if norm else c
+    if variant != "NOAF":
+        squashed = 2 * sigmoid(squashed) - 1 if original else np.tanh(squashed)
+    h = o * squashed
+    return h @ p["W_hr"] if "W_hr" in p else h, c, *((i, f, o) if gates else ())
 
 
 def gru(net, p, x, state, mask):
@@ -122,8 +140,22 @@ def gated(count: int) -> Callable[[Stack, int], Shapes]:
 
 
 def lstm_shapes(net: Stack, inputs: int) -> Shapes:
-    peepholes = ["w_ci", "w_cf", "w_co"] if net.option("peepholes") else []
-    return gated(4)(net, inputs) | dict.fromkeys(peepholes, (net.hidden_size,))
+    H, variant = net.hidden_size, net.option("variant")
+    shapes = gated(3 if variant == "1997" else 4)(net, inputs)
+    if net.option("proj_size"):
+        shapes["W_hr"] = (H, net.width)
+    if variant == "FGR":
+        shapes |= dict.fromkeys(["W_gi", "W_gf", "W_go"], (H, 3 * H))
+    if net.option("peepholes"):
+        shapes |= dict.fromkeys(["w_ci", "w_co"] if variant == "1997" else ["w_ci", "w_cf", "w_co"], (H,))
+    if net.option("layer_norm"):
+        shapes |= {"gain_x": (4 * H,), "gain_h": (4 * H,), "gain_c": (H,), "shift_c": (H,)}
+    return shapes
+
+
+def lstm_widths(net: Stack) -> tuple[int, ...]:
+    H = net.hidden_size
+    return (net.option("proj_size") or H, H, *((H, H, H) if net.option("variant") == "FGR" else ()))
 
 
 def gru_shapes(net: Stack, inputs: int) -> Shapes:
@@ -155,7 +187,7 @@ class Cell:
 
 CELLS = {
     "elman": Cell(elman, gated(1), alike(1)),
-    "lstm": Cell(lstm, lstm_shapes, alike(2)),
+    "lstm": Cell(lstm, lstm_shapes, lstm_widths),
     "gru": Cell(gru, gru_shapes, alike(1)),
     "mut1": Cell(mut, mut_shapes, alike(1)),
     "mut2": Cell(mut, mut_shapes, alike(1)),
@@ -168,6 +200,11 @@ FAMILY: dict[str, tuple[str, dict]] = {
     "elman": ("elman", {}),
     "lstm": ("lstm", {}),
     "lstm with peepholes": ("lstm", {"peepholes": True}),
+    "lstm with projection": ("lstm", {"proj_size": 4}),
+    "lstm FGR with peepholes": ("lstm", {"variant": "FGR", "peepholes": True}),
+    "lstm with layer norm": ("lstm", {"layer_norm": True}),
+    "lstm with all": ("lstm", {"layer_norm": True, "proj_size": 4, "peepholes": True}),
+    "lstm 1997": ("lstm", {"variant": "1997"}),
     "gru": ("gru", {}),
     "gru, reset before": ("gru", {"reset": "before"}),
     "mut1": ("mut1", {}),

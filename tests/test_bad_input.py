@@ -99,6 +99,22 @@ def test_options(options, named):
     assert named in message
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        *(({"proj_size": size}, "proj_size") for size in (0, -3, 1.5, "wide", True)),
+        ({"layer_norm": "yes"}, "layer_norm"),
+        ({"variant": "1998"}, "1997"),
+        ({"variant": "1997", "layer_norm": True}, "layer_norm"),
+        ({"variant": "1997", "proj_size": 2}, "proj_size"),
+        ({"variant": "FGR", "layer_norm": True}, "layer_norm"),
+    ],
+    ids=str,
+)
+def test_options_of_the_lstm(options, named):
+    assert named in refused(rc.Recurrent, "lstm", D, H, **options)
+
+
 def test_a_thousand_threads_are_only_a_wish(x):
     few, many = (rc.Recurrent("elman", input_size=D, hidden_size=H, n_threads=n) for n in (1, 1000))
     twins.assert_same_bits(few.forward(x)[0], many.forward(x)[0])

@@ -35,6 +35,7 @@ LAYER_OPTIONS = {
     "dropout": list(DROPOUTS),
     "truncate": [None, 1, 2],
 }
+NOT_ZONED = [name for name in ref.FAMILY if "FGR" in name]  # gates are states there
 NETWORK_OPTIONS = LAYER_OPTIONS | {
     "input": ["dense", "ids", "bags", "embedded ids", "embedded bags"],
     "head": ["softmax", "squared", "sigmoid"],
@@ -48,7 +49,8 @@ def allowed(case):
     between_needs_depth = case["dropout"] != "between" or case["depth"] == 2
     states_go_forward = case["direction"] == "fwd" or not case["state"]
     elman_alone_has_activations = case["cell"] == "elman" or case["activation"] == "tanh"
-    return between_needs_depth and states_go_forward and elman_alone_has_activations
+    zoneout_has_states = case["dropout"] != "zoneout" or case["cell"] not in NOT_ZONED
+    return zoneout_has_states and between_needs_depth and states_go_forward and elman_alone_has_activations
 
 
 def allowed_in_a_layer(case):

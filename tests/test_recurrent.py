@@ -187,7 +187,8 @@ def test_backward_belongs_to_a_forward(rng, kind):
 def test_backward_uses_the_numbers_of_its_forward(rng, net):
     """What happens to the caller's arrays after forward must not change the gradient, but for x: it is not copied."""
     _, layer = make(rng, net)
-    x, begin, dy = rng.standard_normal((T, B, 4)), twins.random_state(rng, net, B), rng.standard_normal((T, B, 3))
+    x, dy = rng.standard_normal((T, B, 4)), rng.standard_normal((T, B, net.output_size))
+    begin = twins.random_state(rng, net, B)
 
     def gradient(spoil):
         layer.zero_grad()
@@ -355,7 +356,7 @@ def test_any_memory_layout(rng, layout, kind, net):
     _, layer = make(rng, net)
     change = LAYOUTS[layout]
     x = twins.random_input(rng, kind, T, B, 4)
-    start, dy = twins.random_state(rng, net, B), rng.standard_normal((T, B, 3))
+    start, dy = twins.random_state(rng, net, B), rng.standard_normal((T, B, net.output_size))
     lengths = twins.random_lengths(rng, T, B)
 
     def everything(change):
@@ -391,13 +392,20 @@ def test_other_floating_types_are_converted(rng, dtype):
         ref.Stack(4, 3, activation="leaky_relu", cell_options=(("leaky_slope", 0.3),)),
         ref.Stack(4, 3, activation="clipped_relu", cell_options=(("clip_at", 0.4),)),
         *(ref.Stack(4, 3, cell="lstm", cell_options=(("variant", v),)) for v in VARIANTS),
-        *(ref.Stack(4, 3, cell="lstm", cell_options=(("variant", v), ("peepholes", True))) for v in VARIANTS),
+        *(
+            ref.Stack(4, 3, cell="lstm", cell_options=(("variant", v), ("peepholes", True)))
+            for v in [*VARIANTS, "1997"]
+        ),
+        *(ref.Stack(4, 3, cell="lstm", cell_options=(("variant", v), ("layer_norm", True))) for v in VARIANTS),
+        ref.Stack(4, 3, cell="lstm", cell_options=(("variant", "FGR"),)),
+        ref.Stack(4, 3, cell="lstm", cell_options=(("variant", "CIFG"), ("proj_size", 2))),
+        ref.Stack(4, 3, cell="lstm", cell_options=(("variant", "FGR"), ("proj_size", 5))),
     ],
     ids=lambda net: str(net.cell_options),
 )
 def test_cell_options(rng, net):
     params, layer = make(rng, net)
-    x, dy = rng.standard_normal((T, B, 4)), rng.standard_normal((T, B, 3))
+    x, dy = rng.standard_normal((T, B, 4)), rng.standard_normal((T, B, net.output_size))
     lengths = twins.random_lengths(rng, T, B)
     layer.zero_grad()
     y, _ = layer.forward(x, lengths=lengths)
@@ -416,6 +424,20 @@ def test_forget_gates_begin_open():
                 np.testing.assert_array_equal(view[5:10], bias)
 
 
+def test_layer_normalisation_begins_neutral():
+    layer = rc.Recurrent("lstm", 3, 5, layer_norm=True)
+    wanted = {"gain_x": 1, "gain_h": 1, "gain_c": 1, "shift_c": 0}
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(layer.params[f"layers.0.fwd.{name}"], value)
+    np.testing.assert_array_equal(layer.params["layers.0.fwd.b_h"][5:10], 1)
+
+
+def test_the_lstm_of_1997_has_no_forget_gate():
+    layer = rc.Recurrent("lstm", 3, 5, variant="1997", peepholes=True)
+    shapes = {name.split(".")[-1]: view.shape for name, view in layer.params.items()}
+    assert shapes == {"W_xh": (3, 15), "W_hh": (5, 15), "b_h": (15,), "w_ci": (5,), "w_co": (5,)}
+
+
 @pytest.mark.parametrize("name", ref.FAMILY)
 def test_the_workspace_follows_any_order_of_sizes(rng, name):
     """Large after small after large: what an earlier call left behind must not show."""
@@ -427,7 +449,8 @@ def test_the_workspace_follows_any_order_of_sizes(rng, name):
         y, final = layer.forward(x, lengths=lengths)
         wanted, last = ref.forward(net, params, x, None, lengths)
         np.testing.assert_allclose(y, wanted, rtol=1e-13, atol=1e-14)
-        np.testing.assert_allclose(final, last, rtol=1e-13, atol=1e-14)
+        for ours, other in zip(final, last, strict=True):
+            np.testing.assert_allclose(ours, other, rtol=1e-13, atol=1e-14)
 
 
 @pytest.mark.parametrize("net", CELLS, ids=str)

@@ -18,6 +18,7 @@ def rnn_twin(net: ref.Stack, params: ref.Arrays) -> torch.nn.RNNBase:
     sizes = (net.input_size, net.hidden_size, net.num_layers)
     kind = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[net.cell]
     options = {"nonlinearity": net.activation} if net.cell == "elman" else {}
+    options |= {"proj_size": net.width} if net.option("proj_size") else {}
     twin = kind(*sizes, bidirectional=net.direction == "concat", **options).double()
     with torch.no_grad():
         for ours, theirs in names(net):
@@ -26,6 +27,8 @@ def rnn_twin(net: ref.Stack, params: ref.Arrays) -> torch.nn.RNNBase:
             getattr(twin, "bias_ih" + theirs).copy_(torch.tensor(params[ours + "b_h"]))
             second = getattr(twin, "bias_hh" + theirs)
             second.zero_()
+            if net.option("proj_size"):
+                getattr(twin, "weight_hr" + theirs).copy_(torch.tensor(params[ours + "W_hr"].T))
             if net.cell == "gru":
                 second[2 * net.hidden_size :] = torch.tensor(params[ours + "b_hn"])
     return twin
@@ -37,6 +40,8 @@ def rnn_gradients(twin: torch.nn.RNNBase, net: ref.Stack) -> ref.Arrays:
         grads[ours + "W_xh"] = getattr(twin, "weight_ih" + theirs).grad.numpy().T
         grads[ours + "W_hh"] = getattr(twin, "weight_hh" + theirs).grad.numpy().T
         grads[ours + "b_h"] = getattr(twin, "bias_ih" + theirs).grad.numpy()
+        if net.option("proj_size"):
+            grads[ours + "W_hr"] = getattr(twin, "weight_hr" + theirs).grad.numpy().T
         if net.cell == "gru":
             grads[ours + "b_hn"] = getattr(twin, "bias_hh" + theirs).grad.numpy()[2 * net.hidden_size :]
     return grads

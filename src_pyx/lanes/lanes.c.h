@@ -12,12 +12,7 @@
 #include "updates.h"
 #include "replica.h"
 
-#include "cells/elman.h"
-#include "cells/gru.h"
-#include "cells/lstm.h"
-#include "cells/mgu.h"
-#include "cells/reset.h"
-#include "cells/zoneout.h"
+#include "cells/table.h"
 
 #define MAP(name)                                                                                                      \
     static void name##_all(long n, const void *x_, void *y_) {                                                         \
@@ -44,39 +39,6 @@ static double peak(long rounds) {
     (void)sink;
     return 2.0 * VL * CHAINS * rounds;
 }
-
-#define W_XH(count, ...) .input_gates = count, .input_at = {__VA_ARGS__}
-#define W_HH(count, ...) {.gates = count, .at = {__VA_ARGS__}, .linked = 1}
-#define W_INNER(i, g, block) {.gate = g, .gates = 1, .at = {block}, .source = RC_INNER + i}
-#define MUT1                                                                                                           \
-    .width = 4, .states = 1, .inner = 1, .carries = 1, .vectors = 1,                                                   \
-    .matrices = {W_HH(1, 0), {.gate = 1, .gates = 1, .at = {3}, .source = RC_INNER, .bias = 1}}
-#define MUT2                                                                                                           \
-    .width = 3, .states = 1, .inner = 1, .carries = 1, .matrices = {W_HH(2, 0, 1), W_INNER(0, 2, 2)}
-static const rc_cell cells[RC_CELL_COUNT] = {
-    [RC_ELMAN] = {.forward = elman_forward, .backward = elman_backward, .gates = 1, W_XH(1, 0), .width = 1, .states = 1,
-                  .matrices = {W_HH(1, 0)}, .in_place = 1},
-    [RC_ELMAN_BINARY] = {.forward = elman_forward, .backward = elman_backward, .gates = 1, W_XH(1, 0), .width = 1,
-                         .states = 1, .extra = 1, .noise = 1, .matrices = {W_HH(1, 0)}, .in_place = 1},
-    [RC_LSTM] = {.forward = lstm_forward, .backward = lstm_backward, .gates = 4, W_XH(4, 0, 1, 2, 3), .width = 4, .states = 2, .extra = 1,
-                 .matrices = {W_HH(4, 0, 1, 2, 3)}, .carries = 2, .vectors = 3},
-    [RC_GRU] = {.forward = gru_forward, .backward = gru_backward, .gates = 3, W_XH(3, 0, 1, 2), .width = 4, .states = 1,
-                .matrices = {{.gates = 3, .at = {0, 1, 3}, .linked = 1, .bias = 1}}, .carries = 1, .vectors = 1},
-    [RC_GRU_BEFORE] = {.forward = gru_before_forward, .backward = gru_before_backward, .gates = 3,
-                       W_XH(3, 0, 1, 2), .width = 3, .states = 1, .inner = 1, .carries = 1,
-                       .matrices = {W_HH(2, 0, 1), W_INNER(0, 2, 2)}},
-    [RC_MUT1] = {.forward = mut1_forward, .backward = mut1_backward, .gates = 3, W_XH(3, 0, 1, 2), MUT1},
-    [RC_MUT1_DIRECT] = {.forward = mut1_forward, .backward = mut1_backward, .gates = 2, W_XH(2, 0, 1), .direct_at = 3,
-                        MUT1},
-    [RC_MUT2] = {.forward = mut2_forward, .backward = mut2_backward, .gates = 3, W_XH(3, 0, 1, 2), MUT2},
-    [RC_MUT2_DIRECT] = {.forward = mut2_forward, .backward = mut2_backward, .gates = 3, W_XH(2, 1, 2), .direct_at = 1,
-                        MUT2},
-    [RC_MUT3] = {.forward = mut3_forward, .backward = mut3_backward, .gates = 3, W_XH(3, 0, 1, 2), .width = 3,
-                 .states = 1, .inner = 2, .carries = 1,
-                 .matrices = {W_HH(1, 0), W_INNER(1, 1, 1), W_INNER(0, 2, 2)}},
-    [RC_MGU] = {.forward = mgu_forward, .backward = mgu_backward, .gates = 2, W_XH(2, 0, 1), .width = 2, .states = 1,
-                .inner = 1, .carries = 1, .matrices = {W_HH(1, 0), W_INNER(0, 1, 1)}},
-};
 
 const rc_lanes LANES = {
     .level = LEVEL,
@@ -110,6 +72,7 @@ const rc_lanes LANES = {
     .sigmoid = sigmoid,
     .sigmoid_loss = sigmoid_loss,
     .cells = cells,
+    .cell_count = sizeof cells / sizeof *cells,
     .zoned_forward = zoned_forward,
     .zoned_backward = zoned_backward,
     .updates = &update_table,

@@ -40,7 +40,7 @@ enum { RC_FROM_ZERO, RC_FROM_BIAS, RC_FROM_C };
 #define RC_MAX_STATES 5
 #define RC_MAX_MATRICES 5
 #define RC_MAX_INNER 2
-#define RC_MAX_VECTORS 16
+#define RC_MAX_VECTORS 20
 
 /* One cell in one direction, bound to one batch. State arrays have one row per sequence in front, at negative row
  * numbers: the initial states. State 0 is the output. */
@@ -90,12 +90,6 @@ typedef struct {
 
 typedef void (*rc_cell_step)(const rc_unit *unit, const rc_block *block);
 
-enum {
-    RC_ELMAN, RC_LSTM, RC_GRU, RC_GRU_BEFORE,
-    RC_MUT1, RC_MUT1_DIRECT, RC_MUT2, RC_MUT2_DIRECT, RC_MUT3, RC_MGU, RC_ELMAN_BINARY,
-    RC_CELL_COUNT
-};
-
 /* A matrix of a cell: gates [gate, gate + gates) of its parameter, what it meets, and where the product belongs. */
 typedef struct {
     int gate, gates;
@@ -109,6 +103,7 @@ enum { RC_INNER = RC_MAX_STATES };
 
 /* A cell's kernels and the arrays they need. */
 typedef struct rc_cell {
+    const char *name;
     rc_cell_step forward, backward;
     int gates;                  /* blocks of b_h, and of a that x·W_xh + b_h goes to: the first ones */
     int input_gates;            /* gates of W_xh, */
@@ -182,6 +177,7 @@ typedef struct rc_lanes {
                          double *loss);
 
     const rc_cell *cells;
+    int cell_count;
     rc_cell_step zoned_forward, zoned_backward; /* of any cell, with zoneout */
     const UpdateTable *updates;
     const rc_replica *replica;

@@ -9,52 +9,140 @@
  *              di = dc⊙g⊙i(1-i)   df = dc⊙c_{t-1}⊙f(1-f)   dg = dc⊙i⊙(1-g²)
  *              dcarry = dc⊙f + p_i⊙di + p_f⊙df             (for step t-1)
  *
- * Variants, by flags: NIG i = 1, NFG f = 1, NOG o = 1, NIAF g = ag, NOAF h = o⊙c, CIFG f = 1 - i.
+ * Variants, by flags: NIG i = 1, NFG f = 1, NOG o = 1, NIAF g = ag, NOAF h = o⊙c, CIFG f = 1 - i, FGR see lstm_rows.h;
+ * 1997 f = 1, g = 4σ(ag) - 2 = 2·tanh(ag/2), h = o⊙(2σ(c) - 1) = o⊙tanh(c/2): three gates, in the order i, g, o.
  */
+#ifndef RNNCORE_LSTM_H
+#define RNNCORE_LSTM_H
 #include "../activation.h"
 #include "../product.h"
 
-enum { LSTM_NIG = 1, LSTM_NFG = 2, LSTM_NOG = 4, LSTM_NIAF = 8, LSTM_NOAF = 16, LSTM_CIFG = 32 };
+enum { LSTM_NIG = 1, LSTM_NFG = 2, LSTM_NOG = 4, LSTM_NIAF = 8, LSTM_NOAF = 16, LSTM_CIFG = 32, LSTM_1997 = 64, LSTM_FGR = 128 };
+/* What the unit has otherwise: peepholes; a matrix between o⊙tanh(c), which is inner[0] then, and h. */
+enum { LSTM_PEEPHOLES = 256, LSTM_PROJECTED = 512 };
 
-INLINE void lstm_point(const int flags, const int peepholes, const rc_unit *u, const rc_block *b, long from, long to) {
-    const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
-    real *a0 = (real *)u->a + b->row * u->lda, *c0 = (real *)u->state[1] + b->row * ld, *h0 = (real *)u->state[0] + b->row * ld;
-    real *tc0 = (real *)u->extra + b->row * ld, *carried = (real *)u->carried + b->row * ld;
+static inline int lstm_flags(const rc_unit *u) {
+    return u->flags | (u->vectors[0] ? LSTM_PEEPHOLES : 0) | (u->W[1].blocks ? LSTM_PROJECTED : 0);
+}
+
+/* One vector of units: gates and cell, or their gradients. */
+typedef struct {
+    vec i, f, g, o, c;
+} lstm_vectors;
+
+typedef struct {
+    const real *i, *f, *o;
+} lstm_peepholes;
+
+INLINE vec lstm_squash(const int flags, vec c) {
+    return flags & LSTM_NOAF ? c : vtanh(flags & LSTM_1997 ? (vec)(vset1(R(0.5)) * c) : c);
+}
+
+/* its derivative, from the value */
+INLINE vec lstm_squash_slope(const int flags, vec t) {
+    const vec one = vset1(1);
+    if (flags & LSTM_NOAF) return one;
+    return flags & LSTM_1997 ? (vec)(vset1(R(0.5)) * (one - t * t)) : (vec)(one - t * t);
+}
+
+/* Gates and c_t from their sums and c_{t-1}. j: the units' place among the peepholes. */
+INLINE lstm_vectors lstm_gates(const int flags, lstm_peepholes p, long j, lstm_vectors s) {
+    const vec one = vset1(1), half = vset1(R(0.5));
+    lstm_vectors v;
+    if (flags & LSTM_PEEPHOLES) {
+        s.i += vload(p.i + j) * s.c;
+        if (!(flags & LSTM_1997)) s.f += vload(p.f + j) * s.c;
+    }
+    v.i = flags & LSTM_NIG ? one : vsigmoid(s.i);
+    v.f = flags & LSTM_NFG ? one : flags & LSTM_CIFG ? (vec)(one - v.i) : vsigmoid(s.f);
+    v.g = flags & LSTM_NIAF ? s.g : flags & LSTM_1997 ? (vec)(vset1(2) * vtanh(half * s.g)) : vtanh(s.g);
+    v.c = v.f * s.c + v.i * v.g;
+    if (flags & LSTM_PEEPHOLES) s.o += vload(p.o + j) * v.c;
+    v.o = flags & LSTM_NOG ? one : vsigmoid(s.o);
+    return v;
+}
+
+/* Gradients of the gates' sums and of c_{t-1} from those of the outputs: d.o of o, d.c of c but for o's peephole, and
+ * under full gate recurrence d.i and d.f: what the next step's gates add. v: the gates, and c_{t-1}. */
+INLINE lstm_vectors lstm_slopes(const int flags, lstm_peepholes p, long j, lstm_vectors v, lstm_vectors d) {
+    const vec one = vset1(1), zero = vset1(0);
+    lstm_vectors s;
+    s.o = flags & LSTM_NOG ? zero : (vec)(d.o * v.o * (one - v.o));
+    if (flags & LSTM_PEEPHOLES) d.c += vload(p.o + j) * s.o;
+    vec di = d.c * (flags & LSTM_CIFG ? (vec)(v.g - v.c) : v.g), df = d.c * v.c;
+    if (flags & LSTM_FGR) {
+        di += d.i;
+        df += d.f;
+    }
+    s.i = flags & LSTM_NIG ? zero : (vec)(di * v.i * (one - v.i));
+    s.f = flags & (LSTM_NFG | LSTM_CIFG) ? zero : (vec)(df * v.f * (one - v.f));
+    s.g = d.c * v.i;
+    if (flags & LSTM_1997)
+        s.g *= one - vset1(R(0.25)) * v.g * v.g;
+    else if (!(flags & LSTM_NIAF))
+        s.g *= one - v.g * v.g;
+    s.c = d.c * v.f;
+    if (flags & LSTM_PEEPHOLES) {
+        s.c += vload(p.i + j) * s.i;
+        if (!(flags & LSTM_1997)) s.c += vload(p.f + j) * s.f;
+    }
+    return s;
+}
+
+INLINE lstm_peepholes lstm_peepholes_of(const rc_unit *u) {
+    return (lstm_peepholes){u->vectors[0], u->vectors[1], u->vectors[2]};
+}
+
+/* the peepholes' gradients; at: the units' place in the sequence's row */
+INLINE void lstm_peephole_sums(const int flags, const rc_unit *u, long at, lstm_vectors s, vec c_prev, vec c) {
+    real *di = (real *)u->dvectors[0] + at, *dout = (real *)u->dvectors[2] + at;
+    vstore(di, vload(di) + s.i * c_prev);
+    vstore(dout, vload(dout) + s.o * c);
+    if (flags & LSTM_1997) return;
+    real *df = (real *)u->dvectors[1] + at;
+    vstore(df, vload(df) + s.f * c_prev);
+}
+
+INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b, long from, long to) {
+    const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda, row = b->row * ld;
+    const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
+    real *a0 = (real *)u->a + b->row * u->lda, *c0 = (real *)u->state[1] + row, *tc0 = (real *)u->extra + row;
+    real *h0 = (real *)(flags & LSTM_PROJECTED ? u->inner[0] : u->state[0]) + row;
+    real *carried = flags & LSTM_PROJECTED || !u->mask ? 0 : (real *)u->carried + row;
     const real *cp = (const real *)u->before[1] + b->linked * ld;
     const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
-    const real *pi = u->vectors[0], *pf = u->vectors[1], *po = u->vectors[2];
-    const vec one = vset1(1);
+    const lstm_peepholes p = lstm_peepholes_of(u);
     EACH_VECTOR_BETWEEN(b->count, from, to,
         real *a = a0 + i * step_a + j;
         long q = i * step + j;
-        vec c = b->has_link ? vload(cp + q) : vset1(0), ai = vload(a), af = vload(a + ld), ao = vload(a + 3 * ld);
-        if (peepholes) {
-            ai += vload(pi + j) * c;
-            af += vload(pf + j) * c;
-        }
-        vec in = flags & LSTM_NIG ? one : vsigmoid(ai);
-        vec f = flags & LSTM_NFG ? one : flags & LSTM_CIFG ? (vec)(one - in) : vsigmoid(af);
-        vec g = flags & LSTM_NIAF ? vload(a + 2 * ld) : vtanh(vload(a + 2 * ld));
-        c = f * c + in * g;
-        if (peepholes) ao += vload(po + j) * c;
-        vec o = flags & LSTM_NOG ? one : vsigmoid(ao);
-        vec tc = flags & LSTM_NOAF ? c : vtanh(c);
-        vec h = o * tc;
-        vstore(a, in);
-        vstore(a + ld, f);
-        vstore(a + 2 * ld, g);
-        vstore(a + 3 * ld, o);
-        vstore(c0 + q, c);
+        lstm_vectors v;
+        v.i = vload(a), v.f = vload(a + ld), v.g = vload(a + g_at), v.o = vload(a + o_at);
+        v.c = b->has_link ? vload(cp + q) : vset1(0);
+        v = lstm_gates(flags, p, j, v);
+        vec tc = lstm_squash(flags, v.c), h = v.o * tc;
+        vstore(a, v.i);
+        if (!(flags & LSTM_1997)) vstore(a + ld, v.f);
+        vstore(a + g_at, v.g);
+        vstore(a + o_at, v.o);
+        vstore(c0 + q, v.c);
         vstore(tc0 + q, tc);
         vstore(h0 + q, h);
-        if (m) vstore(carried + q, vload(m + q) * h);)
+        if (flags & LSTM_FGR) {
+            vstore((real *)u->state[2] + row + q, v.i);
+            vstore((real *)u->state[3] + row + q, v.f);
+            vstore((real *)u->state[4] + row + q, v.o);
+        }
+        if (carried) vstore(carried + q, vload(m + q) * h);)
 }
 
 static void lstm_points(const rc_unit *u, const rc_block *b, long from, long to) {
-    if (u->flags == 0 && !u->vectors[0])
-        lstm_point(0, 0, u, b, from, to);
+    const int flags = lstm_flags(u);
+    if (!flags)
+        lstm_point(0, u, b, from, to);
+    else if (flags == LSTM_PROJECTED)
+        lstm_point(LSTM_PROJECTED, u, b, from, to);
     else
-        lstm_point(u->flags, u->vectors[0] != 0, u, b, from, to);
+        lstm_point(flags, u, b, from, to);
 }
 
 static void lstm_forward(const rc_unit *u, const rc_block *b) {
@@ -64,60 +152,72 @@ static void lstm_forward(const rc_unit *u, const rc_block *b) {
         return;
     }
     for (long p = 0; p < W->panel_count; p++) { /* a += (m⊙h_prev)·W_hh: all gates of some units, then those units */
-        for (int gate = 0; gate < 4; gate++)
+        for (int gate = 0; gate < W->blocks; gate++)
             product_panel(W, gate, p, b->count, (const real *)u->carried + b->linked * u->ld, b->stride * u->ld,
                           RC_FROM_C, (real *)u->a + b->row * u->lda, b->stride * u->lda);
         lstm_points(u, b, panel_begin(W, p), panel_end(W, p));
     }
 }
 
-INLINE void lstm_derive(const int flags, const int peepholes, const rc_unit *u, const rc_block *b, long from, long to) {
-    const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
-    const real *a0 = (const real *)u->a + b->row * u->lda, *dh0 = (const real *)u->dh + b->row * ld;
+/* what the next step's gates (or the caller) say of state s, one of the gates, under full gate recurrence */
+INLINE const real *lstm_gate_gradient(const rc_unit *u, const rc_block *b, int s) {
+    if (b->has_link) return (const real *)u->work[s] + b->sequence * u->ld;
+    return b->ends && u->dend[s] ? (const real *)u->dend[s] + b->sequence * u->ld : 0;
+}
+
+INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b, long from, long to) {
+    const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda, row = b->row * ld, sequence = b->sequence * ld;
+    const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
+    const real *a0 = (const real *)u->a + b->row * u->lda;
     real *da0 = (real *)u->da + b->row * u->lda;
-    const real *c0 = (const real *)u->state[1] + b->row * ld, *tc0 = (const real *)u->extra + b->row * ld;
-    const real *cp = (const real *)u->before[1] + b->previous * ld, *work = (const real *)u->work[0] + b->sequence * ld;
+    const real *dh0 = flags & LSTM_PROJECTED ? (const real *)u->work[1] + sequence : (const real *)u->dh + row;
+    const real *back = flags & LSTM_PROJECTED || !b->has_link ? 0 : (const real *)u->work[0] + sequence;
+    const real *c0 = (const real *)u->state[1] + row, *tc0 = (const real *)u->extra + row;
+    const real *cp = (const real *)u->before[1] + b->previous * ld;
     const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
-    real *carry = (real *)u->dcarry[1] + (u->carry_per_row ? b->row : b->sequence) * ld;
-    const real *later = b->has_link ? (const real *)u->dcarry_later[1] + (u->carry_per_row ? b->linked : b->sequence) * ld
-                        : b->ends && u->dend[1] ? (const real *)u->dend[1] + b->sequence * ld
+    real *carry = (real *)u->dcarry[1] + (u->carry_per_row ? row : sequence);
+    const real *later = b->has_link ? (const real *)u->dcarry_later[1] + (u->carry_per_row ? b->linked * ld : sequence)
+                        : b->ends && u->dend[1] ? (const real *)u->dend[1] + sequence
                                                : 0;
-    const real *pi = u->vectors[0], *pf = u->vectors[1], *po = u->vectors[2];
-    real *dpi = (real *)u->dvectors[0] + b->sequence * ld, *dpf = (real *)u->dvectors[1] + b->sequence * ld;
-    real *dpo = (real *)u->dvectors[2] + b->sequence * ld;
-    const vec one = vset1(1), zero = vset1(0);
+    const real *di = flags & LSTM_FGR ? lstm_gate_gradient(u, b, 2) : 0;
+    const real *df = flags & LSTM_FGR ? lstm_gate_gradient(u, b, 3) : 0;
+    const real *dout = flags & LSTM_FGR ? lstm_gate_gradient(u, b, 4) : 0;
+    const lstm_peepholes p = lstm_peepholes_of(u);
+    const vec zero = vset1(0);
     EACH_VECTOR_BETWEEN(b->count, from, to,
         const real *a = a0 + i * step_a + j;
         real *da = da0 + i * step_a + j;
         long q = i * step + j;
-        vec in = vload(a), f = vload(a + ld), g = vload(a + 2 * ld), o = vload(a + 3 * ld), tc = vload(tc0 + q);
-        vec dh = vload(dh0 + q), c_prev = b->has_previous ? vload(cp + q) : zero;
-        if (b->has_link) dh += m ? (vec)(vload(m + q) * vload(work + q)) : vload(work + q);
-        vec d_o = flags & LSTM_NOG ? zero : (vec)(dh * tc * o * (one - o));
-        vec dc = flags & LSTM_NOAF ? (vec)(dh * o) : (vec)(dh * o * (one - tc * tc));
-        if (later) dc += vload(later + q);
-        if (peepholes) dc += vload(po + j) * d_o;
-        vec di = flags & LSTM_NIG ? zero : (vec)(dc * (flags & LSTM_CIFG ? (vec)(g - c_prev) : g) * in * (one - in));
-        vec df = flags & (LSTM_NFG | LSTM_CIFG) ? zero : (vec)(dc * c_prev * f * (one - f));
-        vec dcarry = dc * f;
-        if (peepholes) {
-            dcarry += vload(pi + j) * di + vload(pf + j) * df;
-            vstore(dpi + q, vload(dpi + q) + di * c_prev);
-            vstore(dpf + q, vload(dpf + q) + df * c_prev);
-            vstore(dpo + q, vload(dpo + q) + d_o * vload(c0 + q));
+        lstm_vectors v; lstm_vectors d;
+        v.i = vload(a), v.f = flags & LSTM_1997 ? vset1(1) : vload(a + ld), v.g = vload(a + g_at), v.o = vload(a + o_at);
+        v.c = b->has_previous ? vload(cp + q) : zero;
+        vec tc = vload(tc0 + q), dh = vload(dh0 + q);
+        if (back) dh += m ? (vec)(vload(m + q) * vload(back + q)) : vload(back + q);
+        d.o = dh * tc;
+        d.c = dh * v.o * lstm_squash_slope(flags, tc);
+        if (later) d.c += vload(later + q);
+        if (flags & LSTM_FGR) {
+            d.i = di ? vload(di + q) : zero;
+            d.f = df ? vload(df + q) : zero;
+            if (dout) d.o += vload(dout + q);
         }
-        vstore(da, di);
-        vstore(da + ld, df);
-        vstore(da + 2 * ld, flags & LSTM_NIAF ? (vec)(dc * in) : (vec)(dc * in * (one - g * g)));
-        vstore(da + 3 * ld, d_o);
-        vstore(carry + q, dcarry);)
+        d = lstm_slopes(flags, p, j, v, d);
+        if (flags & LSTM_PEEPHOLES) lstm_peephole_sums(flags, u, sequence + q, d, v.c, vload(c0 + q));
+        vstore(da, d.i);
+        if (!(flags & LSTM_1997)) vstore(da + ld, d.f);
+        vstore(da + g_at, d.g);
+        vstore(da + o_at, d.o);
+        vstore(carry + q, d.c);)
 }
 
 static void lstm_derivatives(const rc_unit *u, const rc_block *b, long from, long to) {
-    if (u->flags == 0 && !u->vectors[0])
-        lstm_derive(0, 0, u, b, from, to);
+    const int flags = lstm_flags(u);
+    if (!flags)
+        lstm_derive(0, u, b, from, to);
+    else if (flags == LSTM_PROJECTED)
+        lstm_derive(LSTM_PROJECTED, u, b, from, to);
     else
-        lstm_derive(u->flags, u->vectors[0] != 0, u, b, from, to);
+        lstm_derive(flags, u, b, from, to);
 }
 
 static void lstm_backward(const rc_unit *u, const rc_block *b) {
@@ -132,3 +232,4 @@ static void lstm_backward(const rc_unit *u, const rc_block *b) {
         lstm_derivatives(u, b, panel_begin(W, p), panel_end(W, p));
     }
 }
+#endif

@@ -99,6 +99,7 @@ cdef extern from "lanes.h" nogil:
         int bias
 
     ctypedef struct rc_cell:
+        const char *name
         rc_cell_step forward
         rc_cell_step backward
         int gates
@@ -207,6 +208,7 @@ cdef extern from "lanes.h" nogil:
         void (*sigmoid)(long, const rc_loss_options *, void *) noexcept nogil
         void (*sigmoid_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
         const rc_cell *cells
+        int cell_count
         rc_cell_step zoned_forward
         rc_cell_step zoned_backward
         const UpdateTable *updates

@@ -13,8 +13,8 @@ cdef struct Unit:
     long W_xh, b_h               # places in theta, in numbers
     long W[5]                    # of the cell's matrices, their first gate, or -1: not there
     long ldw[5]                  # and the columns of the parameter each of them is part of
-    long vectors[16]             # of the cell's own parameters (H), or -1
-    char *padded[16]             # copies of them, in whole vectors
+    long vectors[20]             # of the cell's own parameters (H), or -1
+    char *padded[20]             # copies of them, in whole vectors
     rc_packed input[2]           # W_xh, the rows that belong to each input segment
     rc_packed input_T[2]
     char *a_rows                 # a, written by the projection

@@ -4,7 +4,7 @@ This module knows arrays, not people: whoever calls has checked everything (rnnc
 """
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strcmp
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from rnncore._core.lanes cimport (
     RC_MAX_STATES,
     gemm_for,
     lanes_for,
+    rc_cell,
     rc_cell_matrix,
     rc_lanes,
     rc_packed,
@@ -77,6 +78,15 @@ cdef array_for(list kept, tuple shape, dtype, bint zeroed):
     return array
 
 
+cdef const rc_cell *kernel_named(const rc_lanes *lanes, str name) except NULL:
+    cdef bytes wanted = name.encode()
+    cdef int i
+    for i in range(lanes.cell_count):
+        if strcmp(lanes.cells[i].name, wanted) == 0:
+            return &lanes.cells[i]
+    raise ValueError(f"there is no kernel {name!r}")
+
+
 cdef class Stack:
     """Layers of one cell on flat parameters.
 
@@ -85,7 +95,7 @@ cdef class Stack:
     itemsize : int
         Bytes in a number, 4 or 8.
     layers : list of dicts
-        Per layer: cell (its number), hidden, output (width), activation (its number), parameter, factor, flags, widths
+        Per layer: cell (its kernel's name), hidden, output (width), activation (its number), parameter, factor, flags, widths
         (of its input segments), summed (directions are added, not concatenated), dropout (rate on its input),
         recurrent_dropout, mask_per_step, and units: per direction a dict of reverse, the places of W_xh, b_h and the
         vectors in theta, and for each further matrix its place and the columns of its parameter.
@@ -133,7 +143,7 @@ cdef class Stack:
             for d in range(layer.units):
                 places = spec["units"][d]
                 u = &layer.unit[d]
-                u.kernel = &c.team.lanes.cells[<int> spec["cell"]]
+                u.kernel = kernel_named(c.team.lanes, spec["cell"])
                 u.cell.cell = u.kernel
                 u.cell.zone_rate[0], u.cell.zone_rate[1] = spec["zoneout"]
                 u.reverse = places["reverse"]
