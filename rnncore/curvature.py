@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore._pointwise import SLOPES, VALUES
 from rnncore.heads import CRF, SigmoidCrossEntropy, Softmax, SquaredError
 
 __all__ = ["RECURSIONS", "diagonal_curvature"]
@@ -96,30 +97,12 @@ class Unit:
         return range(steps - 1, -1, -1) if self.backward else range(steps)
 
 
-_ACTIVATIONS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
-    "tanh": lambda a, p: np.tanh(a),
-    "sigmoid": lambda a, p: 0.5 + 0.5 * np.tanh(0.5 * a),
-    "relu": lambda a, p: np.maximum(a, 0),
-    "leaky_relu": lambda a, p: np.where(a < 0, p * a, a),
-    "clipped_relu": lambda a, p: np.clip(a, 0, p),
-    "identity": lambda a, p: a,
-}
-_SLOPES: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {  # f'(a) from y = f(a)
-    "tanh": lambda y, p: 1 - y * y,
-    "sigmoid": lambda y, p: y * (1 - y),
-    "relu": lambda y, p: (y > 0).astype(y.dtype),
-    "leaky_relu": lambda y, p: np.where(y > 0, 1, p).astype(y.dtype),
-    "clipped_relu": lambda y, p: ((y > 0) & (y < p)).astype(y.dtype),
-    "identity": lambda y, p: np.ones_like(y),
-}
-
-
 def _elman_forward(unit: Unit, projected: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Return h (T, B, H) from x·W_xh; zero where `valid` is."""
     h, before = np.empty_like(projected), unit.initial
     for t in unit.order(len(projected)):
         a = projected[t] + unit.params["b_h"] + before @ unit.params["W_hh"]
-        before = h[t] = _ACTIVATIONS[unit.activation](a, unit.parameter) * valid[t]
+        before = h[t] = VALUES[unit.activation](a, unit.parameter) * valid[t]
     return h
 
 
@@ -128,7 +111,7 @@ def _elman_backward(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return ε of the pre-activations (T, B, H), and κ of W_hh and b_h, from the outputs' ε."""
     W_hh = unit.params["W_hh"] ** power
-    slope = _SLOPES[unit.activation](unit.h, unit.parameter) ** power * valid
+    slope = SLOPES[unit.activation](unit.h, unit.parameter) ** power * valid
     steps = list(unit.order(len(outputs)))
     epsilon = np.empty_like(outputs)
     later = np.zeros_like(unit.initial)
@@ -248,8 +231,12 @@ class _Pass:
 
     def _head(self, outputs: np.ndarray) -> np.ndarray:
         """Return ε of the outputs (T, B, F), and note κ of the head's parameters."""
-        W, b = self.net.params["head.W_hy"], self.net.params["head.b_y"]
         read = self._read(outputs)
+        if not self.net.head.project:
+            given = np.zeros_like(read)
+            given[..., : self.net.head.outputs] = self._errors(read[..., : self.net.head.outputs])
+            return self._spread(outputs, given)
+        W, b = self.net.params["head.W_hy"], self.net.params["head.b_y"]
         error = self._errors(read @ W + b)
         flat, squared = read.reshape(-1, read.shape[-1]), error.reshape(-1, error.shape[-1])
         self.kappas["head.W_hy"][...] = (flat**self.power).T @ squared

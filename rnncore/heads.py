@@ -1,9 +1,9 @@
-"""Heads: a dense projection of the outputs and a loss, in one."""
+"""Heads: a dense projection of the outputs, if there is to be one, and a loss."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,18 +21,25 @@ class Head:
     ----------
     outputs : int
         K: classes, or numbers per output.
+    project : bool
+        False: there is no W_hy and no b_y, s is the first K numbers of z as they are: for layers some of whose units
+        are outputs (a fully recurrent network), or that project by themselves.
     """
 
     outputs: int
+    project: bool = field(default=True, kw_only=True)
     name: ClassVar[str] = ""
     kernel: ClassVar[int] = 0  # its number among the compiled losses
     starts_at_zero: ClassVar[tuple[str, ...]] = ()  # parameters that begin as zeros
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", _checks.whole(self.outputs, "outputs"))
+        object.__setattr__(self, "project", bool(self.project))
 
     def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
         """Return the parameters: name -> shape."""
+        if not self.project:
+            return {}
         return {"W_hy": (inputs, self.outputs), "b_y": (self.outputs,)}
 
     def check_targets(
@@ -121,9 +128,12 @@ class SquaredError(Head):
 
     Examples
     --------
+    A fully recurrent network of five units, the first two of which are its outputs:
+
     >>> import rnncore as rc
-    >>> rc.SquaredError(2).name
-    'squared'
+    >>> net = rc.Network(rc.Recurrent("elman", 3, 5, activation="sigmoid"), head=rc.SquaredError(2, project=False))
+    >>> sorted(net.params)
+    ['layers.0.fwd.W_hh', 'layers.0.fwd.W_xh', 'layers.0.fwd.b_h']
     """
 
     name: ClassVar[str] = "squared"

@@ -67,9 +67,9 @@ class Network(FlatArrays):
     Attributes
     ----------
     theta, grad : ndarray (P,)
-        All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on, ``head.W_hy``
-        (F, K), ``head.b_y`` (K,); a CRF's ``head.transitions`` (K, K), ``head.start`` and ``head.end`` (K,);
-        ``head.W_skip`` (N, K), zeros at first.
+        All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on; of a head that
+        projects, ``head.W_hy`` (F, K) and ``head.b_y`` (K,); a CRF's ``head.transitions`` (K, K), ``head.start`` and
+        ``head.end`` (K,); ``head.W_skip`` (N, K), zeros at first.
     params, grads : mapping of str to ndarray
         Named views of them.
     state : tuple, or list of tuples for a list of layers
@@ -139,6 +139,11 @@ class Network(FlatArrays):
             if layer.input_size != width:
                 raise ValueError(f"layer {n} has input_size {layer.input_size}, but {width} numbers come to it")
             width = layer.output_size
+        if not self.head.project and self.head.outputs > width:
+            raise ValueError(
+                f"a head of {self.head.outputs} outputs with project=False needs a layer of at least as many: the last "
+                f"one gives {width}"
+            )
         first = self.layers[0]
         for layer in self.layers[1:]:
             if (layer.dtype, layer.truncate) != (first.dtype, first.truncate):
@@ -187,8 +192,8 @@ class Network(FlatArrays):
             READOUTS.index(self.readout),
             top.output_parts,
             self.head.outputs,
-            self.layout.starts["head.W_hy"],
-            self.layout.starts["head.b_y"],
+            self.layout.starts.get("head.W_hy", -1),
+            self.layout.starts.get("head.b_y", -1),
             self.head.weights(self.dtype),
             self.head.smoothing,
             self._chain(),

@@ -417,21 +417,24 @@ def read_out(net: Stack, readout: str, y, final, lengths, output_mask=None) -> n
 
 @dataclass(frozen=True)
 class Head:
-    """A projection to K numbers and a loss, with the options that the head has: class_weight, constraints, ..."""
+    """A projection to K numbers (or the first K outputs) and a loss, with the options that the head has."""
 
     kind: str  # "softmax", "squared", "sigmoid", "crf"
     K: int
-    options: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)  # class_weight, label_smoothing, constraints
+    project: bool = True
 
     def make(self, rc):
         name = {"softmax": "Softmax", "squared": "SquaredError", "sigmoid": "SigmoidCrossEntropy", "crf": "CRF"}[
             self.kind
         ]
-        return getattr(rc, name)(self.K, **self.options)
+        return getattr(rc, name)(self.K, **self.options, project=self.project)
 
     def random_params(self, rng: np.random.Generator, inputs: int, scale: float = 0.5) -> Arrays:
-        weight = scale * rng.standard_normal((inputs, self.K))
-        params = {"head.W_hy": weight, "head.b_y": scale * rng.standard_normal(self.K)}
+        params = {}
+        if self.project:
+            params["head.W_hy"] = scale * rng.standard_normal((inputs, self.K))
+            params["head.b_y"] = scale * rng.standard_normal(self.K)
         if self.kind == "crf":
             shapes = {"transitions": (self.K, self.K), "start": self.K, "end": self.K}
             params |= {f"head.{name}": scale * rng.standard_normal(shape) for name, shape in shapes.items()}
@@ -541,16 +544,20 @@ def scores(net: Stack, readout: str, params: Mapping, x, lengths=None, state=Non
         x = embed(x, params["embedding.E"])
     y, final = forward(net, params, x, state, lengths, masks)
     seen = read_out(net, readout, y, final, lengths, (masks or {}).get("output"))
-    z = seen @ params["head.W_hy"] + params["head.b_y"]
+    z = seen @ params["head.W_hy"] + params["head.b_y"] if "head.W_hy" in params else seen
     if sparse:
-        rows = np.concatenate([params["head.W_skip"], np.zeros((1, z.shape[-1]))])[sparse[0]]  # -1: the last row
-        z = z + (rows if len(sparse) == 1 else rows * np.asarray(sparse[1])[..., None]).sum(axis=2)
+        table = params["head.W_skip"]
+        rows = np.concatenate([table, np.zeros((1, table.shape[1]))])[sparse[0]]  # -1: the last row
+        z = z[..., : table.shape[1]] + (rows if len(sparse) == 1 else rows * np.asarray(sparse[1])[..., None]).sum(
+            axis=2
+        )
     return z, final
 
 
 def loss(net: Stack, head: Head, readout: str, params: Mapping, x, targets, lengths=None, state=None, masks=None):
     """The network's loss, a number (complex where an input is)."""
     z, _ = scores(net, readout, params, x, lengths, state, masks)
+    z = z[..., : head.K]
     if readout == "every":  # only what lies within a sequence counts
         T, B = z.shape[:2]
         lengths = [T] * B if lengths is None else lengths

@@ -47,6 +47,12 @@ CASES = {
     "weights": {"head": rc.Softmax(K, class_weight=[1, 0.5, 3], label_smoothing=0.2)},
     "squared": {"head": rc.SquaredError(K)},
     "yes or no": {"head": rc.SigmoidCrossEntropy(K), "readout": "last"},
+    "no projection": {"head": rc.SquaredError(K, project=False)},
+    "no projection, last": {
+        "head": rc.Softmax(K, project=False),
+        "readout": "last",
+        "layers": [{"bidirectional": True}],
+    },
     "symbols": {"symbols": True},
     "bags": {"symbols": True, "bags": True},
     "table": {"symbols": True, "embedding": 4},

@@ -12,6 +12,7 @@ cdef struct Core:
     int loss                  # softmax, squared error, sigmoid, CRF
     int readout               # every, last, mean, max
     int parts
+    bint direct               # no projection: the first outputs are the scores
     long W_hy, b_y            # places in theta
     rc_packed weight[2]
     rc_packed weight_T[2]

@@ -2,6 +2,7 @@
 
     s = z·W_hy + b_y        z: the outputs at every step, or the last, mean or largest one of each sequence
     backward                dW_hy = zᵀ·ds, db_y = Σ ds, dz = ds·W_hyᵀ       (ds from lanes/heads.h)
+    without a projection    s = the first K numbers of z, dz = (ds, 0)
 
 Losses are means over counted targets; their sum runs over rows in order, in double, whatever the threads.
 A CRF's loss looks at whole sequences (crf.pyx); sparse features may add to the scores directly (skip.pyx).
@@ -182,6 +183,13 @@ cdef void project(Core *c, bint add) noexcept nogil:
                      RC_FROM_C if s or add else RC_FROM_BIAS, c.scores, c.options.ld)
 
 
+cdef char *gradient_place(Core *c, const Layer *top, int part) noexcept nogil:
+    """Where the gradient of what was projected goes."""
+    if c.readout == EVERY:
+        return top.unit[part].dh
+    return c.pooled_gradient + part * c.rows * c.input[part].ld * c.team.lanes.itemsize
+
+
 cdef void project_back(Core *c, const StackCore *stack, bint accumulate) noexcept nogil:
     cdef const Layer *top = &stack.layer[stack.layer_count - 1]
     cdef rc_packed *weights[2]
@@ -195,11 +203,42 @@ cdef void project_back(Core *c, const StackCore *stack, bint accumulate) noexcep
     for s in range(c.parts):
         team_outer(&c.team, c.input[s].width, K, c.rows, c.input[s].data, c.input[s].ld, NULL, c.scores, c.options.ld,
                    NULL, accumulate, c.grad + (c.W_hy + row * K) * size, K)
-        team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO,
-                     top.unit[s].dh if c.readout == EVERY
-                     else c.pooled_gradient + s * c.rows * c.input[s].ld * size, c.input[s].ld)
+        team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO, gradient_place(c, top, s),
+                     c.input[s].ld)
         row += c.input[s].width
     team_column_sums(&c.team, c.rows, K, c.scores, c.options.ld, accumulate, c.grad + c.b_y * size)
+
+
+# ---------------------------------------------------------------- no projection
+
+cdef void take_outputs(Core *c, bint add) noexcept nogil:
+    """scores (+)= the first K numbers of z."""
+    cdef long at = 0, count, size = c.team.lanes.itemsize
+    cdef int s
+    for s in range(c.parts):
+        count = min(c.input[s].width, c.options.outputs - at)
+        if count <= 0:
+            return
+        if add:
+            c.team.lanes.add(c.rows, count, c.input[s].data, c.input[s].ld, c.scores + at * size, c.options.ld)
+        else:
+            c.team.lanes.copy(c.rows, count, c.input[s].data, c.input[s].ld, c.scores + at * size, c.options.ld)
+        at += count
+
+
+cdef void give_back(Core *c, const StackCore *stack) noexcept nogil:
+    """dz = (ds, 0)."""
+    cdef const Layer *top = &stack.layer[stack.layer_count - 1]
+    cdef long at = 0, count, size = c.team.lanes.itemsize
+    cdef char *dz
+    cdef int s
+    for s in range(c.parts):
+        dz = gradient_place(c, top, s)
+        memset(dz, 0, c.rows * c.input[s].ld * size)
+        count = min(c.input[s].width, c.options.outputs - at)
+        if count > 0:
+            c.team.lanes.copy(c.rows, count, c.scores + at * size, c.options.ld, dz, c.input[s].ld)
+            at += count
 
 
 # ---------------------------------------------------------------- the class
@@ -217,7 +256,7 @@ cdef class Head:
     outputs : int
         K.
     W_hy, b_y : int
-        Places in theta.
+        Places in theta; -1 without a projection.
     class_weight : array (K,) of the net's precision, or None
     label_smoothing : float
     chain : tuple of (transitions, start, end, allowed) or None
@@ -236,6 +275,7 @@ cdef class Head:
         c.loss = loss
         c.readout = readout
         c.parts = len(widths)
+        c.direct = W_hy < 0
         c.W_hy = W_hy
         c.b_y = b_y
         c.options.outputs = outputs
@@ -253,9 +293,11 @@ cdef class Head:
         for s in range(c.parts):
             c.input[s].width = widths[s]
             c.input[s].ld = padded(c.team.lanes, widths[s])
+            if c.direct:
+                continue
             bind_packed(&c.team, &c.weight[s], widths[s], outputs, outputs, False)
             bind_packed(&c.team, &c.weight_T[s], outputs, widths[s], outputs, True)
-        while True:
+        while not c.direct:
             self.weights.start()
             c.weight[0].bias = self.weights.take(c.options.ld * itemsize)
             for s in range(c.parts if c.team.gemm == NULL else 0):
@@ -273,7 +315,7 @@ cdef class Head:
         self.grad = grad
         c.theta = <char *> cnp.PyArray_DATA(theta)
         c.grad = <char *> cnp.PyArray_DATA(grad)
-        for s in range(c.parts):
+        for s in range(0 if c.direct else c.parts):
             c.weight[s].W = c.weight_T[s].W = c.theta + (c.W_hy + row * c.options.outputs) * c.team.lanes.itemsize
             row += c.input[s].width
 
@@ -309,12 +351,17 @@ cdef class Head:
             self.skip.load(&self.c.team, &stack.c.view, skip_ids, skip_values)
 
     cdef void scores(self) noexcept nogil:
-        """s = z·W_hy + b_y, and what sparse features add."""
+        """s = z·W_hy + b_y, or the outputs themselves, and what sparse features add."""
         cdef Core *c = &self.c
+        cdef bint add = self.skip is not None
+        if add:
+            self.skip.add(&c.team, c.theta, NULL if c.direct else c.theta + c.b_y * c.team.lanes.itemsize, c.scores,
+                          c.options.ld)
+        if c.direct:
+            take_outputs(c, add)
+            return
         pack_weights(c)
-        if self.skip is not None:
-            self.skip.add(&c.team, c.theta, c.theta + c.b_y * c.team.lanes.itemsize, c.scores, c.options.ld)
-        project(c, self.skip is not None)
+        project(c, add)
 
     def loss(self, Stack stack, targets, bint accumulate, skip_ids=None, skip_values=None):
         """Loss of the stack's latest outputs; their gradient is left in the stack.
@@ -360,7 +407,10 @@ cdef class Head:
                     total += c.losses[b]
             if self.skip is not None:
                 self.skip.back(&c.team, c.scores, c.options.ld, c.grad)
-            project_back(c, &stack.c, accumulate)
+            if c.direct:
+                give_back(c, &stack.c)
+            else:
+                project_back(c, &stack.c, accumulate)
             if c.readout != EVERY:
                 spread(c, &stack.c)
         return total * c.scale
