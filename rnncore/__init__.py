@@ -31,6 +31,7 @@ _HOME = {
     "Adam": "optimizers",
     "AdamW": "optimizers",
     "SDLM": "optimizers",
+    "RTRL": "rtrl",
     "gradcheck": "diagnostics",
     "state_jacobian_norms": "diagnostics",
     "set_num_threads": "_threads",
@@ -91,3 +92,4 @@ if TYPE_CHECKING:
     from rnncore.optimizers import Nesterov as Nesterov
     from rnncore.optimizers import RMSprop as RMSprop
     from rnncore.recurrent import Recurrent as Recurrent
+    from rnncore.rtrl import RTRL as RTRL
