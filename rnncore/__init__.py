@@ -31,6 +31,7 @@ _HOME = {
     "Adam": "optimizers",
     "AdamW": "optimizers",
     "SDLM": "optimizers",
+    "EKF": "kalman",
     "RTRL": "rtrl",
     "gradcheck": "diagnostics",
     "state_jacobian_norms": "diagnostics",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from rnncore.heads import SigmoidCrossEntropy as SigmoidCrossEntropy
     from rnncore.heads import Softmax as Softmax
     from rnncore.heads import SquaredError as SquaredError
+    from rnncore.kalman import EKF as EKF
     from rnncore.network import Embedding as Embedding
     from rnncore.network import Network as Network
     from rnncore.optimizers import OPTIMIZERS as OPTIMIZERS
