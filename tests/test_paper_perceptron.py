@@ -6,7 +6,7 @@ remembers besides, it has to remember itself.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -89,12 +89,12 @@ def test_what_there_is_to_win():
     assert np.sqrt(((x[:, 1:] - targets) ** 2).mean()) > WANTED
 
 
-def falling(least: float):
+def falling(most: float, least: float) -> Callable[[int], float]:
     """Measurement noise as in the paper: much at first, while the derivatives are those of a net that knows nothing."""
-    return lambda update: max(least, (300 if least == 30 else 100) * 0.998**update)
+    return lambda update: max(least, most * 0.998**update)
 
 
-FILTERS = {"global": falling(1.0), "layer": falling(3.0), "node": falling(30.0)}
+FILTERS = {"global": falling(100, 1), "layer": falling(100, 3), "node": falling(300, 30)}
 
 
 @pytest.mark.parametrize("coupling", FILTERS)
