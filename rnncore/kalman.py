@@ -98,8 +98,13 @@ class EKF:
         self.window = _checks.whole(window, "window")
         self.coupling = _checks.one_of(coupling, COUPLINGS, "coupling")
         check_number("covariance", covariance, "(0, inf)", 100.0)
-        self.process_noise = _noise(process_noise, "process_noise", "[0, inf)")
-        self.measurement_noise = _noise(measurement_noise, "measurement_noise", "(0, inf)")
+        for name, value, interval in (
+            ("process_noise", process_noise, "[0, inf)"),
+            ("measurement_noise", measurement_noise, "(0, inf)"),
+        ):
+            if not callable(value):
+                check_number(name, value, interval, 0.01)
+        self.process_noise, self.measurement_noise = process_noise, measurement_noise
         self.updates = 0
         self.groups = _groups(net, coupling)
         self.P = [covariance * np.eye(len(group)) for group in self.groups]
@@ -112,7 +117,7 @@ class EKF:
         given = [None] * len(self.net.layers) if state is None else [state] if self.net.single else list(state)
         if len(given) != len(self.net.layers):
             raise ValueError(f"state must be a list of {len(self.net.layers)} tuples, one per layer; got {len(given)}")
-        self._state: list[Any] = given
+        self._state: list[Any] = [own and tuple(np.array(part) for part in own) for own in given]
 
     def step(self, x_t: Any, target_t: Any = None) -> np.ndarray:
         """Go on by one step, and learn from it if it has a target.
@@ -140,7 +145,7 @@ class EKF:
         if x.ndim not in (1, 2) or x.shape[-1] != D or not x.size:
             raise ValueError(f"x_t must have shape ({D},), or (B, {D}) for B streams; got {x.shape}")
         targets = None if target_t is None else _checks.values(target_t, (*x.shape[:-1], K), np.dtype(np.float64))
-        rows = x.reshape(-1, D)
+        rows = x.reshape(-1, D).copy()  # the window outlives the caller's array
         if self._inputs and rows.shape != self._inputs[-1].shape:
             raise ValueError(
                 f"x_t of {len(rows)} streams follows {len(self._inputs[-1])}: call reset() to begin new streams"
@@ -196,8 +201,15 @@ class EKF:
     def jacobian(self) -> np.ndarray:
         """Return H (P, B, K): the derivatives of the latest outputs by all weights, through the window.
 
-        It is made in ``net.grad``, whose last column stays there.
+        It is made in ``net.grad``, where the last column stays.
+
+        Raises
+        ------
+        RuntimeError
+            Before the first step.
         """
+        if not self._inputs:
+            raise RuntimeError("there are no outputs yet: call step or run first")
         x = np.stack(self._inputs)
         columns = []
         for b in range(x.shape[1]):
@@ -231,7 +243,7 @@ class EKF:
         own = [H[group] for group in self.groups]
         A = [P @ part for P, part in zip(self.P, own, strict=True)]
         S = sum(part.T @ a for part, a in zip(own, A, strict=True))
-        S = S + self.measurement_noise(self.updates) * np.eye(H.shape[1])
+        S = S + _at(self.measurement_noise, self.updates) * np.eye(H.shape[1])
         try:
             root = np.linalg.cholesky(S)
             if not np.isfinite(root).all():
@@ -241,7 +253,7 @@ class EKF:
                 f"the filter has diverged at update {self.updates}: take more measurement_noise or less covariance"
             ) from None
         error = np.linalg.solve(root, (targets - y)[known])
-        Q = self.process_noise(self.updates)
+        Q = _at(self.process_noise, self.updates)
         for group, P, a in zip(self.groups, self.P, A, strict=True):
             V = np.ascontiguousarray(np.linalg.solve(root, a.T).T)  # A·S⁻¹·Aᵀ = V·Vᵀ, symmetric to the bit
             self.net.theta[group] += V @ error
@@ -264,11 +276,8 @@ def _check(net: Network) -> None:
             raise ValueError("EKF has a window of its own and knows no dropout: leave truncate and dropout rates alone")
 
 
-def _noise(value: Noise, name: str, interval: str) -> Callable[[int], float]:
-    if callable(value):
-        return value
-    check_number(name, value, interval, 0.01)
-    return lambda updates: float(value)
+def _at(noise: Noise, updates: int) -> float:
+    return noise(updates) if callable(noise) else noise
 
 
 def _groups(net: Network, coupling: str) -> list[np.ndarray]:

@@ -84,6 +84,16 @@ class RTRL:
         start = None if state is None else self.net.layers[0].split_state(state, 1)[0][0]
         self._stream = _Stream(self.net, start)
 
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in self.__dict__.items() if name != "_stream"}
+        return {**kept, "h": self._stream.h.copy(), "P": self._stream.places[0].copy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        h, P = state.pop("h"), state.pop("P")
+        self.__dict__.update(state)
+        self._stream = _Stream(self.net, h)  # it looks at this network's weights
+        self._stream.places[0][...] = P
+
     @property
     def state(self) -> State:
         """The units' values as the next step will see them."""

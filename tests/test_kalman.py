@@ -1,5 +1,8 @@
 """`rc.EKF`: its derivatives against differences, its update against the formulas."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import reference as ref
@@ -175,6 +178,28 @@ def test_single_precision(rng):
     assert ref.relative_error(thetas[1], thetas[0]) < 1e-3
 
 
+def test_the_caller_s_array_may_be_used_again(rng):
+    x, targets = rng.standard_normal((T, D)), rng.standard_normal((T, K))
+    one, two, row = network(), network(), np.empty(D)
+    wanted, ekf, found = rc.EKF(one).run(x, targets), rc.EKF(two), []
+    for now, target in zip(x, targets, strict=True):
+        row[...] = now
+        found.append(ekf.step(row, target))
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda ekf: pickle.loads(pickle.dumps(ekf))], ids=["copy", "pickle"])
+def test_a_copy_goes_on_by_itself(rng, twin):
+    x, targets = rng.standard_normal((2 * T, D)), rng.standard_normal((2 * T, K))
+    ekf = rc.EKF(network())
+    ekf.run(x[:T], targets[:T])
+    before, other = ekf.net.theta.copy(), twin(ekf)
+    theirs = other.run(x[T:], targets[T:])
+    np.testing.assert_array_equal(ekf.net.theta, before)
+    np.testing.assert_array_equal(ekf.run(x[T:], targets[T:]), theirs)
+    np.testing.assert_array_equal(ekf.net.theta, other.net.theta)
+
+
 @pytest.mark.parametrize("coupling", ["global", "layer", "node"])
 def test_it_learns_in_one_pass(rng, coupling):
     """A nonlinear system with a memory, y = tanh(x_t + x_{t-1}·x_{t-2}): no linear one explains three quarters."""
@@ -242,6 +267,8 @@ def test_arrays_of_wrong_shape_are_refused():
             ekf.step(x, target)
     with pytest.raises(ValueError, match="must have shape"):
         ekf.run(np.zeros((T, D)), np.zeros((T - 1, K)))
+    with pytest.raises(RuntimeError, match="first"):
+        ekf.jacobian()
     ekf.step(np.zeros((2, D)))
     with pytest.raises(ValueError, match="reset"):
         ekf.step(np.zeros((3, D)))

@@ -1,5 +1,8 @@
 """`rc.RTRL`: the same gradient as by going back in time, had on the way forward; and what a stream adds to that."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import reference as ref
@@ -183,6 +186,19 @@ def test_an_update_is_the_optimizer_s(rng):
     _, grad = rc.RTRL(net).gradient(x[None, None], target[None, None])
     rc.RTRL(net, rc.SGD(learning_rate=0.3)).step(x, target)
     np.testing.assert_allclose(net.theta, before - 0.3 * grad, rtol=1e-13)
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda rtrl: pickle.loads(pickle.dumps(rtrl))], ids=["copy", "pickle"])
+def test_a_copy_goes_on_by_itself(rng, twin):
+    x, targets = rng.standard_normal((2 * T, D)), rng.random((2 * T, 2))
+    rtrl = rc.RTRL(fully_recurrent(), rc.Momentum(0.1))
+    rtrl.run(x[:T], targets[:T])
+    before, other = rtrl.net.theta.copy(), twin(rtrl)
+    theirs = other.run(x[T:], targets[T:])
+    np.testing.assert_array_equal(rtrl.net.theta, before)
+    np.testing.assert_array_equal(rtrl.run(x[T:], targets[T:]), theirs)
+    np.testing.assert_array_equal(rtrl.net.theta, other.net.theta)
+    np.testing.assert_array_equal(rtrl.sensitivities, other.sensitivities)
 
 
 def test_networks_of_another_kind_are_refused():
