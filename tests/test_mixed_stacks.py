@@ -27,6 +27,7 @@ STACKS = {
         ("elman", 3, 1, "fwd", "relu"),
         ("gru", 2, 1, "fwd", "tanh"),
     ],
+    "mgu over mut1": [("mut1", 3, 1, "fwd", "tanh"), ("mgu", 2, 1, "fwd", "tanh")],
     "both below": [("lstm", 3, 1, "concat", "tanh"), ("elman", 4, 1, "fwd", "tanh")],
     "both above": [("elman", 4, 1, "fwd", "identity"), ("gru", 3, 2, "concat", "tanh")],
     "sum below": [("gru", 3, 1, "sum", "tanh"), ("lstm", 4, 1, "reverse", "tanh"), ("elman", 2, 1, "concat", "tanh")],
@@ -156,7 +157,6 @@ def test_loss_gradient_and_states(case):
 
     dense = ref.embed(x, params["embedding.E"]) if embedded else ref.as_dense(x, inputs)
     _, finals = run(stacks, params, dense, lengths, states)
-    assert [len(state) for state in net.state] == [ref.CELLS[stack.cell].num_states for stack in stacks]
     for ours, theirs in zip(net.state, finals, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(one, np.real(other), rtol=1e-12, atol=1e-14)
