@@ -17,7 +17,8 @@
 #include "../activation.h"
 #include "../product.h"
 
-enum { LSTM_NIG = 1, LSTM_NFG = 2, LSTM_NOG = 4, LSTM_NIAF = 8, LSTM_NOAF = 16, LSTM_CIFG = 32, LSTM_1997 = 64, LSTM_FGR = 128 };
+enum { LSTM_NIG = 1, LSTM_NFG = 2, LSTM_NOG = 4, LSTM_NIAF = 8, LSTM_NOAF = 16, LSTM_CIFG = 32 };
+enum { LSTM_1997 = 64, LSTM_FGR = 128 }; /* the former with LSTM_NFG */
 /* What the unit has otherwise: peepholes; a matrix between o⊙tanh(c), which is inner[0] then, and h. */
 enum { LSTM_PEEPHOLES = 256, LSTM_PROJECTED = 512 };
 
@@ -159,14 +160,18 @@ static void lstm_forward(const rc_unit *u, const rc_block *b) {
     }
 }
 
-/* what the next step's gates (or the caller) say of state s, one of the gates, under full gate recurrence */
-INLINE const real *lstm_gate_gradient(const rc_unit *u, const rc_block *b, int s) {
-    if (b->has_link) return (const real *)u->work[s] + b->sequence * u->ld;
-    return b->ends && u->dend[s] ? (const real *)u->dend[s] + b->sequence * u->ld : 0;
+/* What the following step says of state s beside the product with W_hh (of a gate, under full gate recurrence: the
+ * product with its own matrix); where nothing follows, what the caller says; or NULL. */
+INLINE const real *lstm_state_gradient(const rc_unit *u, const rc_block *b, int s) {
+    const long ld = u->ld, sequence = b->sequence * ld;
+    if (b->has_link && s > 1) return (const real *)u->work[s] + sequence;
+    if (b->has_link) return (const real *)u->dcarry_later[s] + (u->carry_per_row ? b->linked * ld : sequence);
+    return b->ends && u->dend[s] ? (const real *)u->dend[s] + sequence : 0;
 }
 
 INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b, long from, long to) {
-    const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda, row = b->row * ld, sequence = b->sequence * ld;
+    const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
+    const long row = b->row * ld, sequence = b->sequence * ld;
     const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
     const real *a0 = (const real *)u->a + b->row * u->lda;
     real *da0 = (real *)u->da + b->row * u->lda;
@@ -176,12 +181,10 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b, lo
     const real *cp = (const real *)u->before[1] + b->previous * ld;
     const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
     real *carry = (real *)u->dcarry[1] + (u->carry_per_row ? row : sequence);
-    const real *later = b->has_link ? (const real *)u->dcarry_later[1] + (u->carry_per_row ? b->linked * ld : sequence)
-                        : b->ends && u->dend[1] ? (const real *)u->dend[1] + sequence
-                                               : 0;
-    const real *di = flags & LSTM_FGR ? lstm_gate_gradient(u, b, 2) : 0;
-    const real *df = flags & LSTM_FGR ? lstm_gate_gradient(u, b, 3) : 0;
-    const real *dout = flags & LSTM_FGR ? lstm_gate_gradient(u, b, 4) : 0;
+    const real *later = lstm_state_gradient(u, b, 1);
+    const real *di = flags & LSTM_FGR ? lstm_state_gradient(u, b, 2) : 0;
+    const real *df = flags & LSTM_FGR ? lstm_state_gradient(u, b, 3) : 0;
+    const real *dout = flags & LSTM_FGR ? lstm_state_gradient(u, b, 4) : 0;
     const lstm_peepholes p = lstm_peepholes_of(u);
     const vec zero = vset1(0);
     EACH_VECTOR_BETWEEN(b->count, from, to,
@@ -189,7 +192,8 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b, lo
         real *da = da0 + i * step_a + j;
         long q = i * step + j;
         lstm_vectors v; lstm_vectors d;
-        v.i = vload(a), v.f = flags & LSTM_1997 ? vset1(1) : vload(a + ld), v.g = vload(a + g_at), v.o = vload(a + o_at);
+        v.i = vload(a), v.g = vload(a + g_at), v.o = vload(a + o_at);
+        v.f = flags & LSTM_1997 ? vset1(1) : vload(a + ld);
         v.c = b->has_previous ? vload(cp + q) : zero;
         vec tc = vload(tc0 + q), dh = vload(dh0 + q);
         if (back) dh += m ? (vec)(vload(m + q) * vload(back + q)) : vload(back + q);

@@ -62,10 +62,26 @@ INLINE real normalise(const int blocks, const rc_unit *u, real *x) {
     return scale;
 }
 
-INLINE void norm_row(const int flags, const rc_unit *u, const real *c_prev, real *a, real *c, real *extra, real *h) {
+/* row i of a block, as a block */
+INLINE rc_block row_of(const rc_block *b, long i) {
+    const long at = i * b->stride;
+    rc_block r = *b;
+    r.row += at, r.linked += at, r.previous += at, r.sequence += at;
+    r.count = 1;
+    return r;
+}
+
+INLINE real *norm_extra(const rc_unit *u, const rc_block *r) { return (real *)u->extra + r->row * NORM_EXTRA * u->ld; }
+
+INLINE void norm_row(const int flags, const rc_unit *u, const rc_block *r) {
     const long ld = u->ld;
     const real *const *w = (const real *const *)u->vectors;
+    const real *c_prev = r->has_link ? before_row(u, 1, r->linked) : 0;
+    real *a = row_of_a(u, r), *gates = a + NORM_GATES * ld, *c = own_row(u, r, 1);
+    real *h = flags & LSTM_PROJECTED ? inner_row(u, r, 0) : own_row(u, r, 0);
+    real *extra = norm_extra(u, r), *n = extra + NORM_C * ld, *t = extra + NORM_TANH * ld;
     const lstm_peepholes p = lstm_peepholes_of(u);
+    if (!r->has_link) memset(a + NORM_H * ld, 0, 4 * ld * sizeof(real));
     extra[NORM_SCALE_X * ld] = normalise(4, u, a);
     extra[NORM_SCALE_H * ld] = normalise(4, u, a + NORM_H * ld);
     for (long j = 0; j < ld; j += VL) {
@@ -75,85 +91,84 @@ INLINE void norm_row(const int flags, const rc_unit *u, const real *c_prev, real
                      vload(w[NORM_GAIN_H + k] + j) * vload(a + (NORM_H + k) * ld + j);
         lstm_vectors v = {sum[0], sum[1], sum[2], sum[3], c_prev ? vload(c_prev + j) : vset1(0)};
         v = lstm_gates(flags, p, j, v);
-        real *gates = a + NORM_GATES * ld + j;
-        vstore(gates, v.i);
-        vstore(gates + ld, v.f);
-        vstore(gates + 2 * ld, v.g);
-        vstore(gates + 3 * ld, v.o);
+        vstore(gates + j, v.i);
+        vstore(gates + ld + j, v.f);
+        vstore(gates + 2 * ld + j, v.g);
+        vstore(gates + 3 * ld + j, v.o);
         vstore(c + j, v.c);
-        vstore(extra + NORM_C * ld + j, v.c);
+        vstore(n + j, v.c);
     }
-    extra[NORM_SCALE_C * ld] = normalise(1, u, extra + NORM_C * ld);
+    extra[NORM_SCALE_C * ld] = normalise(1, u, n);
     for (long j = 0; j < ld; j += VL) {
-        vec z = vload(w[NORM_GAIN_C] + j) * vload(extra + NORM_C * ld + j) + vload(w[NORM_SHIFT_C] + j);
-        vec t = lstm_squash(flags, z);
-        vstore(extra + NORM_TANH * ld + j, t);
-        vstore(h + j, vload(a + (NORM_GATES + 3) * ld + j) * t);
+        vec tc = lstm_squash(flags, vload(w[NORM_GAIN_C] + j) * vload(n + j) + vload(w[NORM_SHIFT_C] + j));
+        vstore(t + j, tc);
+        vstore(h + j, vload(gates + 3 * ld + j) * tc);
     }
 }
 
 static void lstm_norm_forward(const rc_unit *u, const rc_block *b) {
-    const int flags = lstm_flags(u), projected = flags & LSTM_PROJECTED;
-    const long ld = u->ld, step_a = b->stride * u->lda;
-    real *a = row_of_a(u, b), *h = projected ? inner_row(u, b, 0) : own_row(u, b, 0);
+    const int flags = lstm_flags(u);
+    const long step = b->stride * u->ldo;
     if (b->has_link)
-        multiply_from(u, b, 0, RC_FROM_ZERO, (const real *)u->carried + b->linked * u->ldo, b->stride * u->ldo, a, step_a);
-    for (long i = 0, row = b->row; i < b->count; i++, row += b->stride) {
-        real *mine = a + i * step_a, *c = (real *)u->state[1] + row * ld, *extra = (real *)u->extra + row * NORM_EXTRA * ld;
-        const real *c_prev = b->has_link ? before_row(u, 1, b->linked + i * b->stride) : 0;
-        if (!b->has_link) memset(mine + NORM_H * ld, 0, 4 * ld * sizeof(real));
+        multiply_from(u, b, 0, RC_FROM_ZERO, (const real *)u->carried + b->linked * u->ldo, step, row_of_a(u, b),
+                      b->stride * u->lda);
+    for (long i = 0; i < b->count; i++) {
+        const rc_block r = row_of(b, i);
         if (flags)
-            norm_row(flags, u, c_prev, mine, c, extra, h + i * b->stride * ld);
+            norm_row(flags, u, &r);
         else
-            norm_row(0, u, c_prev, mine, c, extra, h + i * b->stride * ld);
+            norm_row(0, u, &r);
     }
-    if (projected) {
+    const real *m = lstm_mask(u, b), *h = own_row(u, b, 0);
+    real *carried = (real *)u->carried + b->row * u->ldo;
+    if (flags & LSTM_PROJECTED)
         lstm_project(u, b);
-    } else if (u->mask) {
-        const real *m = lstm_mask(u, b);
-        real *carried = (real *)u->carried + b->row * ld;
-        EACH_VECTOR(b->count, ld, long q = i * b->stride * ld + j; vstore(carried + q, vload(m + q) * vload(h + q));)
-    }
+    else if (m)
+        EACH_VECTOR(b->count, u->ldo, long q = i * step + j; vstore(carried + q, vload(m + q) * vload(h + q));)
 }
 
-/* d = N'(gain⊙ds) for four gates, x = N(v): their gradients' sums over the row are known. d may be x. */
-INLINE void norm_slopes(const rc_unit *u, int gain, real scale, real mean, real mean_x, const real *ds, const real *x, real *d) {
+INLINE void add_to(void *sum, long at, vec x) {
+    real *s = (real *)sum + at;
+    vstore(s, vload(s) + x);
+}
+
+/* d = N'(γ⊙ds) for the four gates, from n = N(v) and the means of γ⊙ds and γ⊙ds⊙n. d may be n. */
+INLINE void norm_slopes(const rc_unit *u, int gain, real scale, real mean, real mean_n, const real *ds, const real *n,
+                        real *d) {
     const long ld = u->ld;
     for (long j = 0; j < ld; j += VL)
         UNROLL for (int k = 0; k < 4; k++) {
             vec y = vload((const real *)u->vectors[gain + k] + j) * vload(ds + k * ld + j);
-            vstore(d + k * ld + j, vset1(scale) * (y - vset1(mean) - vset1(mean_x) * vload(x + k * ld + j)));
+            vstore(d + k * ld + j, vset1(scale) * (y - vset1(mean) - vset1(mean_n) * vload(n + k * ld + j)));
         }
 }
 
-INLINE void add_to(real *sum, vec x) { vstore(sum, vload(sum) + x); }
-
-/* One row backward. dh: gradient of o⊙tanh, `back` (under mask m) to be added, or NULL; dv: the row of da. */
-INLINE void norm_row_back(const int flags, const rc_unit *u, long sequence, const real *a, const real *c, const real *c_prev,
-                          const real *extra, const real *dh0, const real *back, const real *m, const real *later,
-                          real *da, real *carry) {
-    const long ld = u->ld, H = u->hidden, at = sequence * ld;
+INLINE void norm_row_back(const int flags, const rc_unit *u, const rc_block *r) {
+    const long ld = u->ld, H = u->hidden, at = r->sequence * ld;
     const real *const *w = (const real *const *)u->vectors;
-    const real *o = a + (NORM_GATES + 3) * ld, *n = extra + NORM_C * ld, *t = extra + NORM_TANH * ld;
+    const real *a = row_of_a(u, r), *gates = a + NORM_GATES * ld, *c = own_row(u, r, 1);
+    const real *c_prev = r->has_previous ? before_row(u, 1, r->previous) : 0, *later = lstm_state_gradient(u, r, 1);
+    const real *extra = norm_extra(u, r), *n = extra + NORM_C * ld, *t = extra + NORM_TANH * ld;
+    const real *dh0 = flags & LSTM_PROJECTED ? work_row(u, r, LSTM_W_HR) : dh_row(u, r);
+    const real *back = flags & LSTM_PROJECTED || !r->has_link ? 0 : work_row(u, r, 0), *m = lstm_mask(u, r);
+    real *da = row_of_da(u, r), *ds = da + NORM_GATES * ld, *carry = carry_row(u, r, 1);
     const lstm_peepholes p = lstm_peepholes_of(u);
-    vec sums[4] = {vset1(0), vset1(0), vset1(0), vset1(0)}; /* of y = γ⊙ds and y⊙N, for v and w; at first for c */
 #define DH(j) (back ? (vec)(vload(dh0 + j) + (m ? (vec)(vload(m + j) * vload(back + j)) : vload(back + j))) : vload(dh0 + j))
+    vec sums[4] = {vset1(0), vset1(0), vset1(0), vset1(0)}; /* of y = γ⊙dz and y⊙N(c) */
     for (long j = 0; j < ld; j += VL) {
-        vec dz = DH(j) * vload(o + j) * lstm_squash_slope(flags, vload(t + j));
+        vec dz = DH(j) * vload(gates + 3 * ld + j) * lstm_squash_slope(flags, vload(t + j));
         vec y = first_of(vload(w[NORM_GAIN_C] + j) * dz, H - j);
         sums[0] += y;
         sums[1] += y * vload(n + j);
-        add_to((real *)u->dvectors[NORM_GAIN_C] + at + j, dz * vload(n + j));
-        add_to((real *)u->dvectors[NORM_SHIFT_C] + at + j, dz);
+        add_to(u->dvectors[NORM_GAIN_C], at + j, dz * vload(n + j));
+        add_to(u->dvectors[NORM_SHIFT_C], at + j, dz);
     }
-    const vec scale = vset1(extra[NORM_SCALE_C * ld]), mean = vset1(mean_of(1, sums, H));
-    const vec mean_n = vset1(mean_of(1, sums + 1, H));
-    sums[0] = sums[1] = vset1(0);
+    const vec scale = vset1(extra[NORM_SCALE_C * ld]);
+    const vec mean = vset1(mean_of(1, sums, H)), mean_n = vset1(mean_of(1, sums + 1, H));
+    sums[0] = sums[1] = vset1(0); /* now of y = γ⊙ds and y⊙N, for v and w */
     for (long j = 0; j < ld; j += VL) {
-        const real *gates = a + NORM_GATES * ld + j;
-        real *ds = da + NORM_GATES * ld + j;
-        lstm_vectors v = {vload(gates), vload(gates + ld), vload(gates + 2 * ld), vload(gates + 3 * ld),
-                          c_prev ? vload(c_prev + j) : vset1(0)}, d;
+        lstm_vectors d, v = {vload(gates + j), vload(gates + ld + j), vload(gates + 2 * ld + j),
+                             vload(gates + 3 * ld + j), c_prev ? vload(c_prev + j) : vset1(0)};
         vec tc = vload(t + j), dh = DH(j), y = vload(w[NORM_GAIN_C] + j) * (dh * v.o * lstm_squash_slope(flags, tc));
         d.o = dh * tc;
         d.c = scale * (y - mean - mean_n * vload(n + j));
@@ -163,55 +178,35 @@ INLINE void norm_row_back(const int flags, const rc_unit *u, long sequence, cons
         vstore(carry + j, d.c);
         vec each[4] = {d.i, d.f, d.g, d.o};
         UNROLL for (int k = 0; k < 4; k++) {
-            vec x = vload(a + k * ld + j), h = vload(a + (NORM_H + k) * ld + j);
+            vec n_x = vload(a + k * ld + j), n_h = vload(a + (NORM_H + k) * ld + j);
             vec y_x = first_of(vload(w[NORM_GAIN_X + k] + j) * each[k], H - j);
             vec y_h = first_of(vload(w[NORM_GAIN_H + k] + j) * each[k], H - j);
             sums[0] += y_x;
-            sums[1] += y_x * x;
+            sums[1] += y_x * n_x;
             sums[2] += y_h;
-            sums[3] += y_h * h;
-            add_to((real *)u->dvectors[NORM_BIAS + k] + at + j, each[k]);
-            add_to((real *)u->dvectors[NORM_GAIN_X + k] + at + j, each[k] * x);
-            add_to((real *)u->dvectors[NORM_GAIN_H + k] + at + j, each[k] * h);
-            vstore(ds + k * ld, each[k]);
+            sums[3] += y_h * n_h;
+            add_to(u->dvectors[NORM_BIAS + k], at + j, each[k]);
+            add_to(u->dvectors[NORM_GAIN_X + k], at + j, each[k] * n_x);
+            add_to(u->dvectors[NORM_GAIN_H + k], at + j, each[k] * n_h);
+            vstore(ds + k * ld + j, each[k]);
         }
     }
 #undef DH
-    const long all = 4 * H;
-    norm_slopes(u, NORM_GAIN_X, extra[NORM_SCALE_X * ld], mean_of(1, sums, all), mean_of(1, sums + 1, all),
-                da + NORM_GATES * ld, a, da);
-    norm_slopes(u, NORM_GAIN_H, extra[NORM_SCALE_H * ld], mean_of(1, sums + 2, all), mean_of(1, sums + 3, all),
-                da + NORM_GATES * ld, a + NORM_H * ld, da + NORM_H * ld);
+    norm_slopes(u, NORM_GAIN_X, extra[NORM_SCALE_X * ld], mean_of(1, sums, 4 * H), mean_of(1, sums + 1, 4 * H), ds, a, da);
+    norm_slopes(u, NORM_GAIN_H, extra[NORM_SCALE_H * ld], mean_of(1, sums + 2, 4 * H), mean_of(1, sums + 3, 4 * H), ds,
+                a + NORM_H * ld, da + NORM_H * ld);
 }
 
 static void lstm_norm_backward(const rc_unit *u, const rc_block *b) {
-    const int flags = lstm_flags(u), projected = flags & LSTM_PROJECTED;
-    const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
-    const real *back = multiply_back(u, b, 0), *m = lstm_mask(u, b), *dh = dh_row(u, b), *later = 0;
-    if (projected) {
-        lstm_project_back(u, b);
-        dh = work_row(u, b, LSTM_W_HR);
-    }
-    if (projected || !b->has_link) back = 0;
-    if (b->has_link)
-        later = later_row(u, b, 1);
-    else if (b->ends && u->dend[1])
-        later = (const real *)u->dend[1] + b->sequence * ld;
-    const real *a = row_of_a(u, b);
-    real *da = row_of_da(u, b), *carry = carry_row(u, b, 1);
+    const int flags = lstm_flags(u);
+    multiply_back(u, b, 0);
+    if (flags & LSTM_PROJECTED) lstm_project_back(u, b);
     for (long i = 0; i < b->count; i++) {
-        const long row = b->row + i * b->stride, sequence = b->sequence + i * b->stride;
-        const real *c = (const real *)u->state[1] + row * ld, *extra = (const real *)u->extra + row * NORM_EXTRA * ld;
-        const real *c_prev = b->has_previous ? before_row(u, 1, b->previous + i * b->stride) : 0;
-        const real *own_back = back ? back + i * step : 0, *own_m = m ? m + i * step : 0, *own_later = later ? later + i * step : 0;
-#define ROW(flags)                                                                                                     \
-    norm_row_back(flags, u, sequence, a + i * step_a, c, c_prev, extra, dh + i * step, own_back, own_m, own_later,       \
-                  da + i * step_a, carry + i * step)
+        const rc_block r = row_of(b, i);
         if (flags)
-            ROW(flags);
+            norm_row_back(flags, u, &r);
         else
-            ROW(0);
-#undef ROW
+            norm_row_back(0, u, &r);
     }
 }
 #endif
