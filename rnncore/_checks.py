@@ -114,6 +114,21 @@ def lengths(value: Any, steps: int, sequences: int) -> np.ndarray | None:
     return np.ascontiguousarray(found, dtype=np.int64)
 
 
+def sample_weight(value: Any, sequences: int) -> np.ndarray | None:
+    """Return weights of sequences (B,) as float64, or None."""
+    if value is None:
+        return None
+    found = array(value, "sample_weight")
+    if found.shape != (sequences,) or found.dtype.kind not in "fiub":
+        raise ValueError(
+            f"sample_weight must be {sequences} numbers, one per sequence; got shape {found.shape}, {found.dtype}"
+        )
+    found = np.ascontiguousarray(found, dtype=np.float64)
+    if not (np.isfinite(found).all() and found.min() >= 0):
+        raise ValueError("sample_weight must be finite numbers of at least 0")
+    return found
+
+
 def counted(found: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
     """Return what lies within the sequences of an array (T, B, ...), as one row per step of a sequence."""
     if lengths is None or found.ndim < 2 or found.shape[1] != len(lengths):

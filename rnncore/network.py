@@ -323,7 +323,13 @@ class Network(FlatArrays):
         return stack, sizes, (ids, values)
 
     def loss_and_grad(
-        self, x: Any, targets: Any, lengths: Any = None, state: Any = None, accumulate: bool = False
+        self,
+        x: Any,
+        targets: Any,
+        lengths: Any = None,
+        state: Any = None,
+        accumulate: bool = False,
+        sample_weight: Any = None,
     ) -> float:
         """Return the mean loss of a batch, and leave its gradient in ``grad``.
 
@@ -340,6 +346,9 @@ class Network(FlatArrays):
             Initial states, as left in ``state`` by the batch before.
         accumulate : bool
             Add to ``grad`` instead of overwriting it.
+        sample_weight : array (B,) of numbers of at least 0, optional
+            Factor of each sequence's loss. The divisor stays what it is without: weights with a mean other than 1
+            change the size of the loss.
 
         Returns
         -------
@@ -358,18 +367,27 @@ class Network(FlatArrays):
             batch = stack.batch
             shape = (batch.steps, batch.sequences) if self.readout == "every" else (batch.sequences,)
             targets = self.head.check_targets(targets, shape, sizes, self.dtype)
-            loss: float = self._head.loss(stack, targets, accumulate, *sparse)
+            weights = _checks.sample_weight(sample_weight, batch.sequences)
+            loss: float = self._head.loss(stack, targets, accumulate, *sparse, weights)
             stack.backward(None, accumulate)
             self.dropout_step += 1
             self._trained_on = (x, targets, lengths, state)
             return loss
 
-    def train_step(self, x: Any, targets: Any, optimizer: Any, lengths: Any = None, state: Any = None) -> float:
+    def train_step(
+        self,
+        x: Any,
+        targets: Any,
+        optimizer: Any,
+        lengths: Any = None,
+        state: Any = None,
+        sample_weight: Any = None,
+    ) -> float:
         """Forward, loss, backward, clipping and update; returns the loss before the update.
 
         The arguments are those of ``loss_and_grad``, and an optimizer such as ``rnncore.Adam()``.
         """
-        loss = self.loss_and_grad(x, targets, lengths, state)
+        loss = self.loss_and_grad(x, targets, lengths, state, sample_weight=sample_weight)
         optimizer.step(self)
         return loss
 

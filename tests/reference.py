@@ -514,13 +514,19 @@ def log_sum(z):
         return top + np.log(np.exp(z - top).sum(axis=0))
 
 
-def crf_loss(s, targets, lengths, params, constraints=None):
-    """-log P(known targets) per known target; s (T, B, K), targets (T, B) with -1 for unknown ones."""
-    chain, total, count = Chain.of(params, constraints), 0.0, 0
+def crf_loss(s, targets, lengths, params, constraints=None, class_weight=None, sample_weight=None):
+    """-log P(known targets) per known target; s (T, B, K), targets (T, B) with -1 for unknown ones.
+
+    Each sequence counts by the mean weight of its known targets, and by its own.
+    """
+    chain, total, count = Chain.of(params, constraints), 0.0, 0.0
+    of_class = np.ones(s.shape[2]) if class_weight is None else np.asarray(class_weight)
     for b, n in enumerate(lengths):
         known = targets[:n, b]
-        total = total + chain.log_total(s[:n, b]) - chain.log_total(s[:n, b], known)
-        count += int((known != -1).sum())
+        weights = of_class[known[known != -1]]
+        share = (weights.mean() if len(weights) else 1) * (1 if sample_weight is None else sample_weight[b])
+        total = total + share * (chain.log_total(s[:n, b]) - chain.log_total(s[:n, b], known))
+        count += weights.sum()
     return total / count
 
 

@@ -200,6 +200,75 @@ def test_gradients_add_up_where_asked():
     np.testing.assert_allclose(net.grad, 2 * once, rtol=1e-14)
 
 
+# ------------------------------------------------------------------------------------------------------------ weights
+
+
+@kernels
+@pytest.mark.parametrize("T, K", SIZES)
+def test_weights_against_all_label_sequences(T, K):
+    """A sequence counts by the mean weight of its labels, times its own."""
+    _, s, lengths, targets, chain, params, _ = case(K, T, 4)
+    rng = np.random.default_rng(3)
+    of_class, own = rng.random(K) + 0.1, np.array([0.0, 0.5, 1.0, 3.0])[: len(lengths)]
+    net = scores_only(K, ref.Head("crf", K, {"class_weight": of_class}), s, params)
+    loss = net.loss_and_grad(s, targets, lengths, sample_weight=own)
+    expected, counted, gradient = 0.0, 0.0, np.zeros((K, K))
+    for b, n in enumerate(lengths):
+        paths, log_p = brute_force(chain, s[:n, b])
+        right = targets[:n, b]
+        share = own[b] * of_class[right].mean()
+        expected -= share * log_p[(paths == right).all(axis=1)][0]
+        counted += of_class[right].sum()
+        for t in range(1, n):
+            np.add.at(gradient, (paths[:, t - 1], paths[:, t]), share * np.exp(log_p))
+            gradient[right[t - 1], right[t]] -= share
+    assert loss == pytest.approx(expected / counted, rel=1e-12)
+    np.testing.assert_allclose(net.grads["head.transitions"], gradient / counted, atol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_gradients_of_weighted_sequences(dtype, unknown, scale):
+    """Also of sequences that take a slower way: with scores far apart, or labels that are not known."""
+    T, B, K = 6, 5, 4
+    rng = np.random.default_rng(int(scale))
+    head = ref.Head("crf", K, {"class_weight": rng.random(K) + 0.1})
+    params = head.random_params(rng, K, scale)
+    s = scale * rng.standard_normal((T, B, K)).astype(dtype).astype(float)
+    net = scores_only(K, head, s, params, dtype)
+    params = {name: np.asarray(net.params[name], dtype=float) for name in net.params}
+    lengths, targets, own = twins.random_lengths(rng, T, B), rng.integers(0, K, (T, B)), 2 * rng.random(B)
+    if unknown:
+        targets[0, :2] = targets[1, 0] = -1
+    tolerance = {"float64": 1e-11, "float32": 2e-5}[dtype]
+
+    def wanted(arrays):
+        moved = s + arrays["head.b_y"] - params["head.b_y"]
+        return ref.crf_loss(moved, targets, lengths, arrays, **head.options, sample_weight=own)
+
+    loss = net.loss_and_grad(s.astype(dtype), targets, lengths, sample_weight=own)
+    assert loss == pytest.approx(wanted(params), rel=tolerance)
+    slopes = ref.derivative(wanted, params)
+    for name in (*chain_params(params), "head.b_y"):
+        assert ref.relative_error(net.grads[name], slopes[name]) < tolerance, name
+
+
+def test_weights_of_one_change_nothing():
+    net, s, lengths, targets, _, params, _ = case(4, 5, 3)
+    weighted = scores_only(4, ref.Head("crf", 4, {"class_weight": [1.0] * 4}), s, params)
+    assert weighted.loss_and_grad(s, targets, lengths, sample_weight=np.ones(3)) == net.loss_and_grad(
+        s, targets, lengths
+    )
+    assert weighted.grad.tobytes() == net.grad.tobytes()
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0, 1.0], [1.0, np.nan, 1.0], "abc"])
+def test_bad_class_weights(weights):
+    with pytest.raises(ValueError, match="class_weight"):
+        rc.CRF(3, class_weight=weights)
+
+
 # ----------------------------------------------------------------------------------------------------- awkward numbers
 
 

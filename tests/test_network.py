@@ -59,6 +59,34 @@ def test_loss_gradient_and_prediction(rng, head, readout, ragged):
     np.testing.assert_allclose(made.state[0], final, rtol=1e-13, atol=1e-14)
 
 
+@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("head", HEADS)
+def test_sample_weights(rng, head, readout):
+    """Loss and gradient are the weighted sums of those of the sequences one by one."""
+    head, net = HEADS[head], ref.Stack(4, 2, direction="concat")
+    made = twins.network(net, head, readout, twins.random_params(net, head, rng))
+    x, targets = rng.standard_normal((T, B, 4)), head.random_targets(rng, target_shape(readout))
+    lengths, weights = twins.random_lengths(rng, T, B), np.array([0.0, 2.5, 0.5])
+    loss, grad = 0.0, 0.0
+    of_class = np.asarray(head.options.get("class_weight", np.ones(K)))
+    counts = np.zeros(B)
+    for b, n in enumerate(lengths):
+        own = targets[:n, b : b + 1] if readout == "every" else targets[b : b + 1]
+        counts[b] = of_class[own].sum() if head.kind == "softmax" else own.size / K
+        loss += weights[b] * counts[b] * made.loss_and_grad(x[:n, b : b + 1], own)
+        grad = grad + weights[b] * counts[b] * made.grad
+    got = made.loss_and_grad(x, targets, lengths, sample_weight=weights)
+    assert got == pytest.approx(loss / counts.sum(), rel=1e-12)
+    assert ref.relative_error(made.grad, grad / counts.sum()) < 1e-12
+
+
+@pytest.mark.parametrize("weights", [[1, 2], [1, 2, -1], [1, 2, np.inf], [[1, 2, 3]], "abc"])
+def test_bad_sample_weights(rng, weights):
+    made = twins.network(ref.Stack(4, 2), HEADS["softmax"])
+    with pytest.raises(ValueError, match="sample_weight"):
+        made.loss_and_grad(rng.standard_normal((T, B, 4)), np.zeros((T, B), int), sample_weight=weights)
+
+
 @pytest.mark.parametrize("readout", ["every", "last"])
 @pytest.mark.parametrize("head", ["softmax", "both"])
 def test_ignored_targets(rng, head, readout):

@@ -25,6 +25,7 @@ class Head:
         accumulate: bool,
         skip_ids: np.ndarray | None = None,
         skip_values: np.ndarray | None = None,
+        sample_weight: np.ndarray | None = None,
     ) -> float: ...
     def predict(
         self, stack: Stack, skip_ids: np.ndarray | None = None, skip_values: np.ndarray | None = None

@@ -35,6 +35,7 @@
 
 #define EACH_VECTOR_OF(c) for (long k = 0; k < (c)->ld; k += VL)
 
+INLINE double crf_weight(const rc_crf *c, long b) { return c->weight ? c->weight[b] : 1; }
 INLINE real *crf_row(const rc_crf *c, const void *base, long row) { return (real *)base + row * c->ld; }
 static inline long crf_count(const rc_crf *c, long t, long shard, long shards) { /* rows of a step in a shard */
     return t < c->steps && c->active[t] > shard ? (c->active[t] - shard + shards - 1) / shards : 0;
@@ -256,6 +257,9 @@ static void crf_backward(const rc_crf *c, long shard, long shards) {
             memset(crf_row(c, c->alpha, c->offsets[t] + b), 0, c->ld * sizeof(real));
             memset(crf_row(c, c->gamma, c->offsets[t] + b), 0, c->ld * sizeof(real));
         }
+    for (long b = shard; b < c->sequences && c->weight; b += shards) /* of the expected transitions */
+        for (long t = 1; t < c->length[b]; t++)
+            crf_scale(c, (real)c->weight[b], crf_row(c, c->gamma, c->offsets[t] + b));
 }
 
 /* ---------------------------------------------------------------- slow and safe */
@@ -274,6 +278,7 @@ static double crf_exact(const rc_crf *c, long b, const int64_t *targets, int mar
     const real *A = c->transitions, *start = c->start, *end = c->end, *s;
     real *counts = counts_;
     double *la = c->work, *lb = la + T * K, total, top, sum; /* log α, log β */
+    const double share = sign * crf_weight(c, b);
     long t, i, j, from, to, next_from, next_to;
 /* into = log Σ exp(term) over the labels `label` of a range */
 #define LOG_SUM(into, label, begin, stop, term)                                                                        \
@@ -309,8 +314,8 @@ static double crf_exact(const rc_crf *c, long b, const int64_t *targets, int mar
         for (i = next_from; i < next_to; i++) {
             LOG_SUM(lb[(t - 1) * K + i], j, from, to, A[i * c->ld + j] + (s[j] + lb[t * K + j]));
             for (j = from; j < to && counts; j++)
-                counts[i * K + j] -= (real)(sign * exp(la[(t - 1) * K + i] + A[i * c->ld + j] +
-                                                       (s[j] + lb[t * K + j] - total)));
+                counts[i * K + j] -= (real)(share * exp(la[(t - 1) * K + i] + A[i * c->ld + j] +
+                                                        (s[j] + lb[t * K + j] - total)));
         }
     }
     return total;
@@ -319,11 +324,12 @@ static double crf_exact(const rc_crf *c, long b, const int64_t *targets, int mar
 
 static double crf_path_score(const rc_crf *c, long b, const int64_t *labels, void *counts) {
     double score = ((const real *)c->start)[labels[b]];
+    const real share = (real)crf_weight(c, b);
     for (long t = 0, before = -1; t < c->length[b]; t++) {
         const long row = c->offsets[t] + b, label = labels[row];
         score += crf_row(c, c->scores, row)[label];
         if (t) score += crf_row(c, c->transitions, before)[label];
-        if (t && counts) ((real *)counts)[before * c->labels + label] += 1;
+        if (t && counts) ((real *)counts)[before * c->labels + label] += share;
         before = label;
     }
     return score + ((const real *)c->end)[labels[c->last[b]]];
@@ -341,8 +347,9 @@ static void crf_finish(const rc_crf *c, const int64_t *targets, double scale, lo
                 memcpy(s, p, c->ld * sizeof(real));
                 continue;
             }
-            EACH_VECTOR_OF(c) vstore(s + k, vload(p + k) * vset1((real)scale));
-            if (!(c->flags[b] & RC_CRF_PARTIAL)) s[targets[row]] = (real)((p[targets[row]] - 1.0) * scale);
+            const double share = scale * crf_weight(c, b);
+            EACH_VECTOR_OF(c) vstore(s + k, vload(p + k) * vset1((real)share));
+            if (!(c->flags[b] & RC_CRF_PARTIAL)) s[targets[row]] = (real)((p[targets[row]] - 1.0) * share);
         }
 }
 

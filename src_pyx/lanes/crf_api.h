@@ -28,6 +28,7 @@ typedef struct {
     double *log_total;         /* (sequences) log Z */
     double *lost;              /* (sequences) bound of what has been rounded to zero */
     int *flags;                /* (sequences) */
+    const double *weight;      /* (sequences) how much each one's loss counts, or NULL: all as much */
     double *work;              /* 2·steps·K numbers for exact() */
 } rc_crf;
 
@@ -36,15 +37,15 @@ typedef struct {
     void (*prepare)(rc_crf *c, const void *transitions, const void *start, const void *end, const char *allowed);
     /* log_total, and flags (PARTIAL is kept, EXACT set where exact() must do it again) */
     void (*forward)(const rc_crf *c, long shard, long shards);
-    /* after forward: marginals in beta; expected transitions are E∘Σ alpha_{t-1}ᵀ·gamma_t over all rows */
+    /* after forward: marginals in beta; expected transitions, weighted, are E∘Σ alpha_{t-1}ᵀ·gamma_t over all rows */
     void (*backward)(const rc_crf *c, long shard, long shards);
     /* log Z of one sequence by slow and safe ways, of the label sequences that agree with `targets` (negative: any) if
-     * given. With marginals: sign·(marginals) go to beta (+: overwrite, -: add), -sign·(expected transitions) are
-     * added to counts (K, K). */
+     * given. With marginals: sign·(marginals) go to beta (+: overwrite, -: add), -sign·weight·(expected transitions)
+     * are added to counts (K, K). */
     double (*exact)(const rc_crf *c, long b, const int64_t *targets, int marginals, double sign, void *counts);
-    /* score of one sequence's labels; adds its transitions to counts (K, K) if given */
+    /* score of one sequence's labels; adds its transitions, each as `weight`, to counts (K, K) if given */
     double (*path_score)(const rc_crf *c, long b, const int64_t *labels, void *counts);
-    /* scores = scale·(beta - onehot(targets)), or beta without targets */
+    /* scores = scale·weight·(beta - onehot(targets)), or beta without targets */
     void (*finish)(const rc_crf *c, const int64_t *targets, double scale, long shard, long shards);
     /* d = or += scale·(E∘expected - counts), all (K, K) */
     void (*transition_gradient)(const rc_crf *c, double scale, const void *expected, const void *counts,

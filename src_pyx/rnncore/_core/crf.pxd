@@ -23,6 +23,6 @@ cdef class Chain:
                                    bint accumulate) noexcept nogil
     cdef carve(self, const Team *team, const View *v, char *scores)
     cdef double loss(self, const Team *team, const View *v, char *scores, const int64_t *targets, double scale,
-                     const char *theta, char *grad, bint accumulate) except? -1
+                     const double *weight, const char *theta, char *grad, bint accumulate) except? -1
     cdef marginals(self, const Team *team, const View *v, char *scores, const char *theta)
     cdef decode(self, const Team *team, const View *v, char *scores, const char *theta, long top)

@@ -1,6 +1,6 @@
 """A linear-chain CRF on a head's scores: what crf.h does for one shard of a batch, spread over threads.
 
-    loss = (Σ over sequences of log Z - score of the targets) / counted targets
+    loss = (Σ over sequences of weight·(log Z - score of the targets)) / counted targets
 
 Sequences are dealt to threads and share nothing; what is summed over rows is summed in a fixed order. Those whose
 scores lie too far apart (lanes/crf_api.h: EXACT) are done again: from single precision in double, where there is room
@@ -151,6 +151,7 @@ cdef class Chain:
         c.length = v.length
         c.last = v.last
         c.scores = scores
+        c.weight = NULL
         while True:
             self.arena.start()
             c.alpha = self.arena.take(wide)
@@ -212,8 +213,9 @@ cdef class Chain:
         for k in range(K):
             wide_theta[K * K + k] = narrow[self.start + k]
             wide_theta[K * K + K + k] = narrow[self.end + k]
-        cdef double[::1] scores = np.zeros(batch.rows * ld)
+        cdef double[::1] scores = np.zeros(batch.rows * ld), weight = np.ones(n)
         for i in range(n):
+            weight[i] = c.weight[marked[i]] if c.weight != NULL else 1
             for t in range(part.length[i]):
                 narrow = <const float *> c.scores + (v.offsets[t] + marked[i]) * c.ld
                 row = (part.offsets[t] + i) * ld
@@ -221,6 +223,7 @@ cdef class Chain:
                     scores[row + k] = narrow[k]
         self.wide.carve(&self.wide_team, &part, <char *> &scores[0])
         w = &self.wide.c
+        w.weight = &weight[0]
         start_job(&job, &self.wide_team, w, batch.rows)
         memset(w.flags, 0, n * sizeof(int))
         memset(self.wide.counts, 0, K * K * sizeof(double))
@@ -253,16 +256,18 @@ cdef class Chain:
         team.lanes.crf.transition_gradient(c, scale, self.expected, self.counts, accumulate, out)
 
     cdef double loss(self, const Team *team, const View *v, char *scores, const int64_t *targets, double scale,
-                     const char *theta, char *grad, bint accumulate) except? -1:
+                     const double *weight, const char *theta, char *grad, bint accumulate) except? -1:
         """Sum of the sequences' losses; scores become scale·(their gradient), and grad gets scale·(the rest).
 
         targets : per packed row, negative where the label is not known.
+        weight : how much the loss of each packed sequence counts, or NULL.
         """
         cdef rc_crf *c = &self.c
         cdef ChainJob job
         cdef long b, t, row, K = c.labels, size = team.lanes.itemsize
         cdef double total = 0
         self.carve(team, v, scores)
+        c.weight = weight
         start_job(&job, team, c, v.rows)
         job.targets = targets
         job.scale = scale
@@ -278,9 +283,9 @@ cdef class Chain:
         self.redo(team, v, theta, True)
         with nogil:
             for b in range(v.sequences):
-                total += c.log_total[b] - (
+                total += (1 if weight == NULL else weight[b]) * (c.log_total[b] - (
                     team.lanes.crf.exact(c, b, targets, True, -1, self.counts) if c.flags[b] & RC_CRF_PARTIAL
-                    else team.lanes.crf.path_score(c, b, targets, self.counts))
+                    else team.lanes.crf.path_score(c, b, targets, self.counts)))
             spread(&job, FINISH)
             self.expected_transitions(team, v, scale, grad + self.transitions * size, accumulate)
             team_column_sums(team, v.sequences, K, scores, c.ld, accumulate, grad + self.start * size)

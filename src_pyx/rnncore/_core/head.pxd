@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t
 from rnncore._core.crf cimport Chain
 from rnncore._core.jobs cimport Arena, Segment, Team
 from rnncore._core.lanes cimport rc_loss_options, rc_packed
+from rnncore._core.layers cimport View
 from rnncore._core.skip cimport Skip
 from rnncore._core.stack cimport Stack
 
@@ -20,6 +21,7 @@ cdef struct Core:
     long rows
     char *scores
     double *losses
+    double *importance        # how much each sequence's loss counts, or NULL
     char *targets
     char *pooled_gradient
     int64_t *where            # max readout: the row each number came from
@@ -33,7 +35,8 @@ cdef class Head:
     cdef object theta, grad, class_weight
     cdef Chain chain          # of a CRF, or None
     cdef Skip skip            # sparse features beside the outputs, or None
-    cdef carve(self, Stack stack, bint training)
+    cdef carve(self, Stack stack, bint training, bint weighted=*)
     cdef load(self, Stack stack, skip_ids, skip_values)
     cdef void scores(self) noexcept nogil
+    cdef weigh(self, const View *v, sample_weight)
     cdef double weight_of(self, int64_t y) noexcept

@@ -83,6 +83,18 @@ cdef void loss_task(void *arg, int index) noexcept nogil:
         c.team.lanes.sigmoid_loss(rows, &c.options, c.scale, targets, scores, c.losses + first)
 
 
+cdef void weigh_rows(Core *c, const View *v) noexcept nogil:
+    """Losses and gradients of each sequence's rows, as much as the sequence counts."""
+    cdef long t, b, row, size = c.team.lanes.itemsize
+    cdef char *score
+    for t in range(v.steps if c.readout == EVERY else 1):
+        for b in range(v.active[t]):
+            row = v.offsets[t] + b
+            score = c.scores + row * c.options.ld * size
+            c.losses[row] *= c.importance[b]
+            c.team.lanes.scale(c.options.outputs, c.importance[b], score, score)
+
+
 cdef void finish_scores(Core *c, bint training) noexcept nogil:
     cdef LossJob job
     cdef int tasks = (c.rows + ROWS_PER_TASK - 1) // ROWS_PER_TASK
@@ -319,7 +331,7 @@ cdef class Head:
             c.weight[s].W = c.weight_T[s].W = c.theta + (c.W_hy + row * c.options.outputs) * c.team.lanes.itemsize
             row += c.input[s].width
 
-    cdef carve(self, Stack stack, bint training):
+    cdef carve(self, Stack stack, bint training, bint weighted=False):
         cdef Core *c = &self.c
         cdef Segment outputs[2]
         cdef long size = c.team.lanes.itemsize, B = stack.c.view.sequences
@@ -339,6 +351,7 @@ cdef class Head:
             if training:
                 c.team.scratch = self.arena.take(c.team.scratch_size * c.team.threads)
                 c.losses = <double *> self.arena.take(c.rows * sizeof(double))
+                c.importance = <double *> self.arena.take(B * sizeof(double)) if weighted else NULL
                 c.targets = self.arena.take(c.rows * (sizeof(int64_t) if c.loss in (SOFTMAX, CHAIN) else
                                                       c.options.outputs * size))
             if not self.arena.settle():
@@ -363,20 +376,22 @@ cdef class Head:
         pack_weights(c)
         project(c, add)
 
-    def loss(self, Stack stack, targets, bint accumulate, skip_ids=None, skip_values=None):
+    def loss(self, Stack stack, targets, bint accumulate, skip_ids=None, skip_values=None, sample_weight=None):
         """Loss of the stack's latest outputs; their gradient is left in the stack.
 
         targets : int64 (T, B) or (B,), or numbers (T, B, K) or (B, K) of the net's precision; checked, C-contiguous.
         skip_ids : int64 (T, B, F), negative for none; skip_values: numbers of that shape, or None for ones.
+        sample_weight : float64 (B,), how much each sequence's loss counts, or None.
         """
         cdef Core *c = &self.c
         cdef View *v = &stack.c.view
         cdef bint classes = c.loss == SOFTMAX or c.loss == CHAIN
+        cdef bint weighted = sample_weight is not None or (c.loss == CHAIN and c.options.class_weight != NULL)
         cdef long t, b, width = sizeof(int64_t) if classes else c.options.outputs * c.team.lanes.itemsize
         cdef char *source = <char *> cnp.PyArray_DATA(targets)
         cdef double total = 0, weight = 0
         cdef int64_t y
-        self.carve(stack, True)
+        self.carve(stack, True, weighted)
         self.load(stack, skip_ids, skip_values)
         if c.readout == EVERY:
             for t in range(v.steps):
@@ -394,15 +409,20 @@ cdef class Head:
                 if y >= 0:
                     weight += self.weight_of(y)
         c.scale = 1 / weight if weight > 0 else 0
+        if weighted:
+            self.weigh(v, sample_weight)
         if self.skip is not None:
             self.skip.clear_rows(&c.team, c.grad, accumulate)
         with nogil:
             self.scores()
         if self.chain is not None:
-            total = self.chain.loss(&c.team, v, c.scores, <int64_t *> c.targets, c.scale, c.theta, c.grad, accumulate)
+            total = self.chain.loss(&c.team, v, c.scores, <int64_t *> c.targets, c.scale, c.importance, c.theta, c.grad,
+                                    accumulate)
         with nogil:
             if c.loss != CHAIN:
                 finish_scores(c, True)
+                if weighted:
+                    weigh_rows(c, v)
                 for b in range(c.rows):
                     total += c.losses[b]
             if self.skip is not None:
@@ -414,6 +434,26 @@ cdef class Head:
             if c.readout != EVERY:
                 spread(c, &stack.c)
         return total * c.scale
+
+    cdef weigh(self, const View *v, sample_weight):
+        """How much each sequence's loss counts: the weight given, times a CRF's mean weight of its known labels."""
+        cdef Core *c = &self.c
+        cdef const double[::1] given = sample_weight
+        cdef int64_t y
+        cdef double total
+        cdef long b, t, known
+        for b in range(v.sequences):
+            c.importance[b] = 1 if sample_weight is None else given[v.order[b]]
+            if c.loss != CHAIN or c.options.class_weight == NULL:
+                continue
+            total = 0
+            known = 0
+            for t in range(v.length[b]):
+                y = (<int64_t *> c.targets)[v.offsets[t] + b]
+                if y >= 0:
+                    total += self.weight_of(y)
+                    known += 1
+            c.importance[b] *= total / known if known else 1
 
     cdef double weight_of(self, int64_t y) noexcept:
         if self.c.options.class_weight == NULL:

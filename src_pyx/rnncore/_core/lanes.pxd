@@ -159,6 +159,7 @@ cdef extern from "lanes.h" nogil:
         double *log_total
         double *lost
         int *flags
+        const double *weight
         double *work
 
     ctypedef struct rc_crf_table:
