@@ -13,13 +13,29 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-__all__ = ["DataError", "iter_rows", "iter_tagged", "opened", "read_tagged", "read_words"]
+import numpy as np
+
+__all__ = [
+    "DataError",
+    "TokenLists",
+    "iter_rows",
+    "iter_tagged",
+    "no_sentences",
+    "opened",
+    "read_packed",
+    "read_tagged",
+    "read_words",
+    "select",
+]
 
 Row = list[str]
+_LINES_KEPT = 1_000_000
+_NEW = (-1, -1)
 _BLANKS = " \t\r\n\v\f"
 
 
@@ -64,7 +80,7 @@ def read_tagged(
         sentences.append([once.setdefault(word, word) for word in words])
         tags.append([once.setdefault(label, label) for label in labels])
     if not sentences:
-        raise DataError(f"{_name(path)} holds no sentences: expected lines of 'word TAB label'")
+        raise DataError(no_sentences(path))
     return sentences, tags
 
 
@@ -107,33 +123,146 @@ def iter_rows(
     DataError
         As `read_tagged`, with the line's number.
     """
-    name = _name(path)
-    least = max((column + 1 if column >= 0 else -column for column in columns or ()), default=1)
+    form = _Form(_name(path), n_fields, columns)
     sentence: list[Row] = []
-    number = 0
+    for number, line in _lines(path):
+        fields = form.read(line, number)
+        if fields:
+            sentence.append(fields)
+        elif fields is not None and sentence:
+            yield sentence
+            sentence = []
+    if sentence:
+        yield sentence
+
+
+def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = None) -> tuple[TokenLists, TokenLists]:
+    """Read sentences and their tags as `read_tagged`, in a tenth of the memory and of the time.
+
+    Raises
+    ------
+    DataError
+        As `read_tagged`.
+    """
+    word, label = columns or (0, 1)
+    form = _Form(_name(path), 2 if columns is None else None, columns)
+    words: dict[str, int] = {}
+    labels: dict[str, int] = {}
+    seen: dict[bytes, tuple[int, int] | None] = {}  # lines come again and again: each is taken apart once; None: blank
+    word_ids, label_ids, ends = array("i"), array("i"), array("q", [0])
+    for number, line in _lines(path):
+        pair = seen.get(line, _NEW)
+        if pair is _NEW:
+            fields = form.read(line, number)
+            if fields is None:
+                continue
+            pair = None
+            if fields:
+                pair = words.setdefault(fields[word], len(words)), labels.setdefault(fields[label], len(labels))
+            if number > 1 and len(seen) < _LINES_KEPT:  # the first may bear a mark of its own
+                seen[line] = pair
+        if pair:
+            word_ids.append(pair[0])
+            label_ids.append(pair[1])
+        elif len(word_ids) > ends[-1]:
+            ends.append(len(word_ids))
+    if len(word_ids) > ends[-1]:
+        ends.append(len(word_ids))
+    if not word_ids:
+        raise DataError(no_sentences(path))
+    lengths = np.diff(np.frombuffer(ends, dtype=np.int64))
+    return (
+        TokenLists(list(words), np.frombuffer(word_ids, dtype=np.intc).astype(np.int32, copy=False), lengths),
+        TokenLists(list(labels), np.frombuffer(label_ids, dtype=np.intc).astype(np.int32, copy=False), lengths),
+    )
+
+
+class TokenLists(Sequence[list[Any]]):
+    """A sequence of lists of tokens, held as arrays: each distinct token once, and four bytes for every use of it.
+
+    Parameters
+    ----------
+    tokens : list
+        The distinct tokens, in the order of their first use.
+    ids : (N,) int32
+        For all places of all lists the token's number.
+    lengths : (S,) int64
+
+    Examples
+    --------
+    >>> TokenLists(["top", "news"], np.array([0, 1, 1], dtype=np.int32), np.array([2, 1]))[0]
+    ['top', 'news']
+    """
+
+    def __init__(self, tokens: list[Any], ids: np.ndarray, lengths: np.ndarray) -> None:
+        self.tokens = tokens
+        self.ids = ids
+        self.lengths = lengths
+        self._ends = np.cumsum(lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.select(np.arange(len(self))[index])
+        end, length = self._ends[index], self.lengths[index]
+        return [*map(self.tokens.__getitem__, self.ids[end - length : end].tolist())]
+
+    def select(self, rows: Any) -> TokenLists:
+        """Copy the lists `rows`, and of the tokens those that they use."""
+        rows = np.asarray(rows, dtype=np.int64)
+        lengths = self.lengths[rows]
+        places = np.repeat(self._ends[rows] - np.cumsum(lengths), lengths) + np.arange(lengths.sum())
+        used, first, ids = np.unique(self.ids[places], return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        number = np.empty(len(order), dtype=np.int32)
+        number[order] = np.arange(len(order))
+        return TokenLists([self.tokens[i] for i in used[order].tolist()], number[ids], lengths)
+
+
+def select(lists: Sequence[Any], rows: Sequence[int] | np.ndarray) -> Sequence[Any]:
+    """Return some of the sequences of a data set, in the form it has."""
+    return lists.select(rows) if isinstance(lists, TokenLists) else [lists[i] for i in rows]
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    """Yield number and line, counted from 1, and complain in one line where the file cannot be read on."""
+    name, number = _name(path), 0
     with opened(path) as stream:
         try:
-            for number, line in enumerate(stream, start=1):
-                fields = _fields(line, number, name)
-                if not fields:
-                    if sentence:
-                        yield sentence
-                        sentence = []
-                    continue
-                if columns and _is_comment(fields):
-                    continue
-                if len(fields) != (n_fields or len(fields)) or "" in fields:
-                    raise DataError(_wrong_fields(fields, name, number, n_fields))
-                if len(fields) < least:
-                    wanted = ", ".join(str(column + 1 if column >= 0 else column) for column in columns or ())
-                    raise DataError(f"{name}, line {number}: there is no column {wanted}; {_shown(fields)}")
-                sentence.append(fields)
+            for line in stream:
+                number += 1
+                yield number, line
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{name}, after line {number}: the gzip data are damaged or cut off ({error})") from None
         except OSError as error:
             raise DataError(f"{name}, after line {number}: cannot be read ({error.strerror or error})") from None
-    if sentence:
-        yield sentence
+
+
+class _Form:
+    """What the lines of a file must be."""
+
+    def __init__(self, name: str, n_fields: int | None, columns: tuple[int, ...] | None) -> None:
+        self.name = name
+        self.n_fields = n_fields
+        self.columns = columns
+        self.least = max((column + 1 if column >= 0 else -column for column in columns or ()), default=1)
+
+    def read(self, line: bytes, number: int) -> Row | None:
+        """Return the fields of a line, none for a blank one; None for a comment."""
+        name = self.name
+        fields = _fields(line, number, name)
+        if not fields:
+            return fields
+        if self.columns and _is_comment(fields):
+            return None
+        if len(fields) != (self.n_fields or len(fields)) or "" in fields:
+            raise DataError(_wrong_fields(fields, name, number, self.n_fields))
+        if len(fields) < self.least:
+            wanted = ", ".join(str(column + 1 if column >= 0 else column) for column in self.columns or ())
+            raise DataError(f"{name}, line {number}: there is no column {wanted}; {_shown(fields)}")
+        return fields
 
 
 def _fields(line: bytes, number: int, name: str) -> Row:
@@ -151,6 +280,11 @@ def _fields(line: bytes, number: int, name: str) -> Row:
     if "\t" in text:
         return [field.strip(_BLANKS) for field in text.split("\t")]
     return [field for field in text.split(" ") if field]
+
+
+def no_sentences(path: str | os.PathLike[str]) -> str:
+    """Say that a file has nothing in it."""
+    return f"{_name(path)} holds no sentences: expected lines of 'word TAB label'"
 
 
 def _wrong_fields(fields: Row, name: str, number: int, n_fields: int | None) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.data import DataError
+from rnncore.data import DataError, TokenLists
 
 __all__ = [
     "FeatureEncoder",
@@ -24,7 +24,9 @@ __all__ = [
     "Sequences",
     "Vocabulary",
     "is_token",
+    "look_up",
     "sequence_lengths",
+    "token_counts",
 ]
 
 _DIGITS = re.compile("[0-9]+")
@@ -39,11 +41,14 @@ class Sequences:
     x : (N,) int32 ids or (N, D) float array
     y : (N,) int32 targets or None
     lengths : (S,) int64, all >= 1, with the sum N
+    values : (N, C) float array or None
+        Factors of the ids `x`.
     """
 
     x: np.ndarray
     y: np.ndarray | None
     lengths: np.ndarray
+    values: np.ndarray | None = None
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -66,7 +71,8 @@ class Sequences:
         """Copy the sequences `rows` into an object of their own."""
         lengths = self.lengths[rows]
         flat = np.repeat(self.starts[rows] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
-        return Sequences(self.x[flat], None if self.y is None else self.y[flat], lengths)
+        y, values = (None if part is None else part[flat] for part in (self.y, self.values))
+        return Sequences(self.x[flat], y, lengths, values)
 
 
 class Vocabulary:
@@ -108,7 +114,7 @@ class Vocabulary:
         """
         counts: Counter[Any] = Counter()
         try:
-            found = Counter(chain.from_iterable(sequences))
+            found = token_counts(sequences)
             if not all(map(is_token, found)):
                 raise TypeError
         except TypeError:
@@ -131,11 +137,11 @@ class Vocabulary:
     def encode(self, sequences: Sequence[Sequence[Hashable]]) -> np.ndarray:
         """Return the ids of all tokens of all sequences, (N,) int32."""
         try:
-            return np.array([*map(self._ids.__getitem__, chain.from_iterable(sequences))], dtype=np.int32)
+            return look_up(sequences, self._ids.__getitem__)
         except TypeError:
             raise DataError(f"tokens must be strings or integers{_first_bad(sequences)}") from None
 
-    def known(self, sequences: Sequence[Sequence[Hashable]]) -> np.ndarray:
+    def knows(self, sequences: Sequence[Sequence[Hashable]]) -> np.ndarray:
         """Tell of all tokens of all sequences whether they are known, (N,) bool."""
         return self.encode(sequences) != 0
 
@@ -214,6 +220,10 @@ class FeatureEncoder:
             parts.append(part)
         return np.concatenate(parts) if parts else np.empty((0, self.n_features))
 
+    def knows(self, sequences: Sequence[Any]) -> None:
+        """Return None: numbers are neither known nor unknown."""
+        return None
+
     def to_json(self) -> dict[str, Any]:
         """Describe the encoder for a model file."""
         return {"kind": self.kind, "n_features": self.n_features}
@@ -246,7 +256,7 @@ class LabelEncoder:
         DataError
             If labels are neither strings nor integers, or both.
         """
-        labels = {_plain(label) for label in set(chain.from_iterable(sequences))}
+        labels = {_plain(label) for label in token_counts(sequences)}
         kinds = {type(label) for label in labels}
         if len(kinds) > 1 or not kinds <= {str, int, bool}:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
@@ -264,9 +274,9 @@ class LabelEncoder:
         """
         ids = self._ids
         if unknown is not None:
-            return np.array([ids.get(label, unknown) for label in chain.from_iterable(sequences)], dtype=np.int32)
+            return look_up(sequences, lambda label: ids.get(label, unknown))
         try:
-            return np.array([*map(ids.__getitem__, chain.from_iterable(sequences))], dtype=np.int32)
+            return look_up(sequences, ids.__getitem__)
         except KeyError as error:
             shown = ", ".join(map(str, self.classes[:12])) + (", …" if len(self.classes) > 12 else "")
             raise DataError(f"label {error.args[0]!r} was not in the training data; known labels: {shown}") from None
@@ -284,6 +294,8 @@ def sequence_lengths(sequences: Any, name: str = "sentences") -> np.ndarray:
     DataError
         If it is a string or no list, or a sequence is a string, has no length or is empty.
     """
+    if isinstance(sequences, TokenLists):
+        return sequences.lengths
     if isinstance(sequences, str | bytes) or not hasattr(sequences, "__len__"):
         raise DataError(f"{name} must be a list of sequences, got {type(sequences).__name__}")
     if len(sequences) and isinstance(sequences[0], str | bytes):
@@ -296,6 +308,21 @@ def sequence_lengths(sequences: Any, name: str = "sentences") -> np.ndarray:
     if len(lengths) and not lengths.all():
         raise DataError(f"{name}[{int(np.argmin(lengths))}] is empty; leave empty sequences out")
     return lengths
+
+
+def token_counts(sequences: Iterable[Iterable[Any]]) -> Counter[Any]:
+    """Count the tokens of all sequences, in the order of their first use."""
+    if isinstance(sequences, TokenLists):
+        counts = np.bincount(sequences.ids, minlength=len(sequences.tokens)).tolist()
+        return Counter(dict(zip(sequences.tokens, counts, strict=True)))
+    return Counter(chain.from_iterable(sequences))
+
+
+def look_up(sequences: Iterable[Iterable[Any]], ids_of: Callable[[Any], Any]) -> np.ndarray:
+    """Return what `ids_of` returns, for all tokens of all sequences: (N,) or (N, C) int32."""
+    if isinstance(sequences, TokenLists):
+        return np.array([*map(ids_of, sequences.tokens)], dtype=np.int32)[sequences.ids]
+    return np.array([*map(ids_of, chain.from_iterable(sequences))], dtype=np.int32)
 
 
 def is_token(token: Any) -> bool:

@@ -7,6 +7,7 @@ replaced in part by that of the unknown value it stands for (`unknown_of`), whic
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from rnncore.data import DataError
-from rnncore.encoders import FeatureEncoder, Vocabulary, is_token, sequence_lengths
+from rnncore.encoders import FeatureEncoder, Vocabulary, is_token, look_up, sequence_lengths, token_counts
 
 __all__ = ["DictFeatures", "WordFeatures", "encoder_for", "encoder_from_json", "word_shape"]
 
 Encoder = Any  # Vocabulary, WordFeatures, DictFeatures or FeatureEncoder
 
+_LEAST_SIZE, _LARGEST = 1e-8, 1e30  # of numbers: their ratio is a number in single precision
+_NUMBERS = (bool, np.bool_, int, np.integer, float, np.floating)
 _RUNS = (("[A-Z]+", "X"), ("[a-z]+", "x"), ("[0-9]+", "0"))
 _OTHER_LETTERS = re.compile(r"[^\W\d_A-Za-z]+")
 
@@ -77,7 +80,7 @@ class WordFeatures:
             self.pairs = np.unique(self._pair_keys(words, edges))
             self.pairs = self.pairs[self.pairs >= 0]
         if self.affixes or self.shapes:
-            found = Counter(chain.from_iterable(sequences))
+            found = token_counts(sequences)
             if not all(isinstance(word, str) for word in found):
                 raise DataError("affixes and shapes need words as strings; turn them off for integers")
             self.spellings = list(dict.fromkeys(chain.from_iterable(filter(None, self._spell(word)) for word in found)))
@@ -114,15 +117,14 @@ class WordFeatures:
                 columns.append(np.where(ids >= 0, ids + start, -1))
         if self.affixes or self.shapes:
             try:
-                rows = [*map(self._spelled.__getitem__, chain.from_iterable(sequences))]
+                columns += [*look_up(sequences, self._spelled.__getitem__).reshape(len(words), -1).T]
             except (TypeError, AttributeError):
                 raise DataError("affixes and shapes need words as strings") from None
-            columns += [*np.array(rows, dtype=np.int32).reshape(len(words), -1).T]
         return np.column_stack(columns).astype(np.int32, copy=False)
 
-    def known(self, sequences: Sequence[Sequence[Any]]) -> np.ndarray:
+    def knows(self, sequences: Sequence[Sequence[Any]]) -> np.ndarray:
         """Tell of all words of all sequences whether they are known, (N,) bool."""
-        return self.vocabulary.known(sequences)
+        return self.vocabulary.knows(sequences)
 
     def _pair_keys(self, words: np.ndarray, edges: Callable[[int], np.ndarray]) -> np.ndarray:
         """Return for each word a number for it and the one before, -1 at a start or if one is unknown."""
@@ -177,14 +179,18 @@ class WordFeatures:
 class DictFeatures:
     """Tokens as dicts of name to value, as sklearn-crfsuite takes them.
 
-    A string (or integer) as value is the feature ``name=value``; True and 1.0 are the feature ``name``, False, None and
-    0.0 are nothing; a list, set or dict holds further names under this one. Other numbers have no place in a bag.
+    A string as value is the feature ``name=value``. True and 1 are the feature ``name``; False, None and 0 are nothing.
+    A list, set or dict holds further names under this one, an array of numbers as many numbers. A name that has a
+    number other than 0 and 1 in the training data is a number: it counts as much as the value says, relative to the
+    root mean square of its values in the training data. Of other names a number says no more than that they are there.
 
     Examples
     --------
-    >>> encoder = DictFeatures().fit([[{"word": "news", "title": True}, {"word": "now"}]])
-    >>> encoder.encode([[{"word": "never", "title": True}]]).tolist()  # an unknown word, and a title
-    [[0, 2]]
+    >>> encoder = DictFeatures().fit([[{"word": "news", "title": True}, {"word": "now", "length": 3}]])
+    >>> encoder.encode([[{"word": "never", "title": True, "length": 6}]]).tolist()  # an unknown word, a title, a number
+    [[0, 2, 4]]
+    >>> encoder.encode_with_values([[{"word": "never", "title": True, "length": 6}]])[1].tolist()
+    [[1.0, 1.0, 2.0]]
     """
 
     kind = "dicts"
@@ -193,6 +199,8 @@ class DictFeatures:
         self.min_count = min_count
         self.names: list[str] = []
         self.features: list[str] = []
+        self.numbers: list[str] = []
+        self.sizes: list[float] = []  # of the numbers: root mean squares
         self._lay_out()
 
     def fit(self, sequences: Sequence[Sequence[Any]]) -> DictFeatures:
@@ -201,52 +209,88 @@ class DictFeatures:
         Raises
         ------
         DataError
-            If a token is no dict, or a value is a number.
+            If a token is no dict, or a value is none of those above.
         """
         names: dict[str, None] = {}
         counts: Counter[str] = Counter()
+        squares: dict[str, float] = {}
+        numbers: dict[str, None] = {}
         for token in chain.from_iterable(sequences):
             for name, value in _items(token):
-                if value is not None:
-                    names.setdefault(name)
                 counts[_feature(name, value)] += 1
+                if isinstance(value, str):
+                    names.setdefault(name)
+                    continue
+                squares[name] = squares.get(name, 0.0) + value * value
+                if value != 1:
+                    numbers.setdefault(name)
+        kept = {feature: count for feature, count in counts.most_common() if count >= self.min_count}
         self.names = list(names)
-        self.features = [feature for feature, count in counts.most_common() if count >= self.min_count]
+        self.features = [feature for feature in kept if feature not in numbers]
+        self.numbers = [name for name in numbers if name in kept]
+        self.sizes = [max(math.sqrt(squares[name] / counts[name]), _LEAST_SIZE) for name in self.numbers]
         self._lay_out()
         return self
 
     def _lay_out(self) -> None:
+        """Give all ids their numbers: unknown values, features, numbers."""
         self._unknown = {name: i for i, name in enumerate(self.names)}
         self._ids = {feature: i for i, feature in enumerate(self.features, start=len(self.names))}
         self.n_symbols = len(self.names) + len(self.features)
-        self.unknown_of = np.full(self.n_symbols, -1, dtype=np.int32)
+        self._numbers = {
+            name: (i, 1 / size)
+            for i, (name, size) in enumerate(zip(self.numbers, self.sizes, strict=True), start=self.n_symbols)
+        }
+        self.n_numbers = len(self.numbers)
+        self.unknown_of = np.full(self.n_symbols + self.n_numbers, -1, dtype=np.int32)
         self.unknown_of[: len(self.names)] = np.arange(len(self.names))
+        self.unknown_of[self.n_symbols :] = np.arange(self.n_symbols, len(self.unknown_of))
         for feature, i in self._ids.items():
             name, equals, _ = feature.partition("=")
             self.unknown_of[i] = self._unknown.get(name, -1) if equals else -1
 
     def encode(self, sequences: Sequence[Sequence[Any]]) -> np.ndarray:
-        """Return the features of all tokens of all sequences, (N, C) int32, C that of the largest token."""
-        rows = []
+        """Return the features of all tokens of all sequences, (N, C) int32, C that of the largest token.
+
+        The ids of numbers come after the `n_symbols` others.
+        """
+        return self.encode_with_values(sequences)[0]
+
+    def encode_with_values(self, sequences: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return ids as `encode` does, and for each its factor, (N, C) float32, or None where there are no numbers."""
+        rows, factors = [], []
         for token in chain.from_iterable(sequences):
-            row = []
+            row, its_factors = [], []
             for name, value in _items(token):
-                i = self._ids.get(_feature(name, value))
-                if i is None and value is not None:
+                i, factor = self._numbers.get(name, (None, 1.0))
+                if i is not None and not isinstance(value, str):
+                    factor *= value
+                else:
+                    i, factor = self._ids.get(_feature(name, value)), 1.0
+                if i is None and isinstance(value, str):
                     i = self._unknown.get(name)
                 if i is not None:
                     row.append(i)
+                    its_factors.append(factor)
             rows.append(row)
-        width = max(map(len, rows), default=0) or 1
-        return np.array([row + [-1] * (width - len(row)) for row in rows], dtype=np.int32).reshape(-1, width)
+            factors.append(its_factors)
+        ids = _padded(rows, -1, np.int32)
+        return ids, _padded(factors, 0.0, np.float32) if self.numbers else None
 
-    def known(self, sequences: Sequence[Sequence[Any]]) -> None:
+    def knows(self, sequences: Sequence[Sequence[Any]]) -> None:
         """Return None: which of the features is the word, only their maker knows."""
         return None
 
     def to_json(self) -> dict[str, Any]:
         """Describe the encoder for a model file."""
-        return {"kind": self.kind, "min_count": self.min_count, "names": self.names, "features": self.features}
+        return {
+            "kind": self.kind,
+            "min_count": self.min_count,
+            "names": self.names,
+            "features": self.features,
+            "numbers": self.numbers,
+            "sizes": self.sizes,
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DictFeatures:
@@ -254,6 +298,10 @@ class DictFeatures:
         encoder = cls(int(data["min_count"]))
         encoder.names = [str(name) for name in data["names"]]
         encoder.features = [str(feature) for feature in data["features"]]
+        encoder.numbers = [str(name) for name in data["numbers"]]
+        encoder.sizes = [float(size) for size in data["sizes"]]
+        if not all(_LEAST_SIZE <= size < math.inf for size in encoder.sizes):
+            raise ValueError("the sizes of numbers must be numbers above 0")
         encoder._lay_out()
         return encoder
 
@@ -347,36 +395,39 @@ def _shifted(ids: np.ndarray, offset: int) -> np.ndarray:
     return np.roll(ids, -offset)
 
 
-def _feature(name: str, value: str | None) -> str:
-    return name if value is None else f"{name}={value}"
+def _feature(name: str, value: str | float) -> str:
+    return f"{name}={value}" if isinstance(value, str) else name
 
 
-def _items(token: Any, above: str = "") -> Iterator[tuple[str, str | None]]:
-    """Yield (name, value) of a token's features; the value is None for those that are just there."""
+def _padded(rows: list[list[Any]], filler: Any, dtype: Any) -> np.ndarray:
+    """Return rows of different lengths as one array, at least one column wide."""
+    width = max(map(len, rows), default=0) or 1
+    return np.array([row + [filler] * (width - len(row)) for row in rows], dtype=dtype).reshape(-1, width)
+
+
+def _items(token: Any, above: str = "") -> Iterator[tuple[str, str | float]]:
+    """Yield (name, value) of a token's features; those that are just there have the value 1."""
     if not isinstance(token, Mapping):
         raise DataError(f"expected every token as a dict of features, like the first one, got {type(token).__name__}")
     for key, value in token.items():
         name = f"{above}{key}".replace("=", ":")  # the first = divides name and value
         if isinstance(value, str):
             yield name, value
-        elif value is None or value is False:
+        elif value is None:
             continue
-        elif value is True or isinstance(value, np.bool_):
-            if value:
-                yield name, None
-        elif isinstance(value, int | np.integer):
-            yield name, str(int(value))
-        elif isinstance(value, float | np.floating):
-            if value not in (0.0, 1.0):
+        elif isinstance(value, _NUMBERS):
+            number: Any = value
+            if not abs(number) <= _LARGEST:
                 raise DataError(
-                    f"feature {name!r} is the number {value}: features in dicts are strings or true and false; put it "
-                    f"in bins (such as 'low', 'high'), or give arrays of numbers instead of dicts"
+                    f"feature {name!r} is {value!s:.20}: replace what is not finite, scale what is so large"
                 )
-            if value:
-                yield name, None
+            if number:
+                yield name, float(number)
         elif isinstance(value, Mapping):
             yield from _items(value, f"{name}:")
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            yield from _items(dict(enumerate(value.ravel().tolist())), f"{name}:")
         elif isinstance(value, Iterable):
             yield from _items(dict.fromkeys(map(str, value), True), f"{name}:")
         else:
-            raise DataError(f"feature {name!r}: expected a string, true or false, got {type(value).__name__}")
+            raise DataError(f"feature {name!r}: expected a string, a number, true or false, got {type(value).__name__}")

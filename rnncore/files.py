@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import zlib
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -161,9 +162,21 @@ def _checksum(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> int:
     return crc
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file whole or not at all: to a temporary neighbour, flushed to the disk, renamed."""
-    path = os.path.realpath(os.fspath(path))  # through a link, to the file it names
+def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
+    """Write a file whole or not at all: to a temporary neighbour, flushed to the disk, renamed.
+
+    Parameters
+    ----------
+    path : str or path
+        Through a link, the file it names.
+    data : bytes, or an iterable of pieces
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; an existing one is then as it was.
+    """
+    path = os.path.realpath(os.fspath(path))
     folder = os.path.dirname(path)
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder; expected the name of a file")
@@ -171,7 +184,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileNotFoundError):

@@ -67,9 +67,7 @@ def _class_weight(value: Any, classes: int) -> tuple[float, ...] | None:
         return None
     weights = _checks.array(value, "class_weight").astype(float)
     if weights.shape != (classes,) or not np.isfinite(weights).all() or weights.min() < 0:
-        raise ValueError(
-            f"class_weight must be {classes} finite numbers of at least 0, one per class; got {value!r}"
-        )
+        raise ValueError(f"class_weight must be {classes} finite numbers of at least 0, one per class; got {value!r}")
     return tuple(weights.tolist())
 
 

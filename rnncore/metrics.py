@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Entity", "are_chunks", "confusions", "entities", "entity_scores", "evaluation", "label_scores"]
+__all__ = ["Entity", "Tally", "are_chunks", "confusions", "entities", "entity_scores", "evaluation", "label_scores"]
 
 Labels = Sequence[Sequence[Any]]
 Scores = dict[str, dict[str, float | int]]
@@ -61,7 +61,11 @@ def are_chunks(labels: Iterable[Any]) -> bool:
     (True, False)
     """
     seen = [label for label in labels if label != "O"]
-    return bool(seen) and all(isinstance(label, str) and label[:2] in ("B-", "I-", "E-", "S-") for label in seen)
+    return bool(seen) and all(map(_is_chunk, seen))
+
+
+def _is_chunk(label: Any) -> bool:
+    return isinstance(label, str) and (label == "O" or label[:2] in ("B-", "I-", "E-", "S-"))
 
 
 def entity_scores(true: Labels, predicted: Labels) -> Scores:
@@ -81,15 +85,9 @@ def entity_scores(true: Labels, predicted: Labels) -> Scores:
     >>> entity_scores([["B-PER", "I-PER", "O"]], [["B-PER", "I-PER", "B-LOC"]])["all"]["precision"]
     0.5
     """
-    there: Counter[str] = Counter()
-    found: Counter[str] = Counter()
-    right: Counter[str] = Counter()
-    for own, other in zip(true, predicted, strict=True):
-        expected, got = entities(own), entities(other)
-        there.update(entity.kind for entity in expected)
-        found.update(entity.kind for entity in got)
-        right.update(entity.kind for entity in set(expected).intersection(got))
-    return _scores(there, found, right)
+    counts = _Counts()
+    counts.add_entities(true, predicted)
+    return counts.scores()
 
 
 def label_scores(true: Labels, predicted: Labels) -> Scores:
@@ -100,16 +98,7 @@ def label_scores(true: Labels, predicted: Labels) -> Scores:
     >>> label_scores([["N", "V"]], [["N", "N"]])["N"]["precision"]
     0.5
     """
-    pairs = Counter(zip(chain.from_iterable(true), chain.from_iterable(predicted), strict=True))
-    there: Counter[str] = Counter()
-    found: Counter[str] = Counter()
-    right: Counter[str] = Counter()
-    for (own, other), count in pairs.items():
-        there[str(own)] += count
-        found[str(other)] += count
-        if own == other:
-            right[str(own)] += count
-    return _scores(there, found, right)
+    return _label_scores(_pairs(true, predicted))
 
 
 def confusions(true: Labels, predicted: Labels) -> list[tuple[str, str, int]]:
@@ -120,7 +109,92 @@ def confusions(true: Labels, predicted: Labels) -> list[tuple[str, str, int]]:
     >>> confusions([["N", "V", "V"]], [["N", "N", "N"]])
     [('V', 'N', 2)]
     """
-    pairs = Counter(zip(chain.from_iterable(true), chain.from_iterable(predicted), strict=True))
+    return _wrong(_pairs(true, predicted))
+
+
+class Tally:
+    """Measures everything, however much there is: predictions are added piece by piece.
+
+    Examples
+    --------
+    >>> tally = Tally()
+    >>> tally.add([["N", "V"]], [["N", "N"]])
+    >>> tally.add([["V"]], [["V"]])
+    >>> tally.result()["correct"], tally.result()["total"]
+    (2, 3)
+    """
+
+    def __init__(self) -> None:
+        self._pairs: Counter[tuple[Any, Any]] = Counter()
+        self._known: dict[bool, list[int]] = {}  # right ones, and all
+        self._entities: _Counts | None = _Counts()  # None: the labels are not those of chunks
+
+    def add(self, true: Labels, predicted: Labels, known: np.ndarray | None = None) -> None:
+        """Count more sentences; the arguments are those of `evaluation`."""
+        pairs = _pairs(true, predicted)
+        self._pairs += pairs
+        if known is not None:
+            own, other = chain.from_iterable(true), chain.from_iterable(predicted)
+            right = np.fromiter((a == b for a, b in zip(own, other, strict=True)), dtype=bool, count=len(known))
+            for flag in (True, False):
+                counts = self._known.setdefault(flag, [0, 0])
+                counts[0] += int(right[known == flag].sum())
+                counts[1] += int((known == flag).sum())
+        if self._entities is not None and all(_is_chunk(label) for pair in pairs for label in pair):
+            self._entities.add_entities(true, predicted)
+        else:
+            self._entities = None
+
+    def result(self) -> dict[str, Any]:
+        """Return what `evaluation` returns."""
+        correct = sum(count for (own, other), count in self._pairs.items() if own == other)
+        result: dict[str, Any] = _share(correct, self._pairs.total())
+        if self._known:
+            result |= {"known": _share(*self._known[True]), "unknown": _share(*self._known[False])}
+        chunks = self._entities is not None and are_chunks({label for pair in self._pairs for label in pair})
+        result["labels"] = _label_scores(self._pairs)
+        result["entities"] = self._entities.scores() if chunks and self._entities else None
+        result["confusions"] = [list(item) for item in _wrong(self._pairs)]
+        return result
+
+
+class _Counts:
+    """How much of each kind there was, was found, and was found rightly."""
+
+    def __init__(self) -> None:
+        self.there: Counter[str] = Counter()
+        self.found: Counter[str] = Counter()
+        self.right: Counter[str] = Counter()
+
+    def add_entities(self, true: Labels, predicted: Labels) -> None:
+        for own, other in zip(true, predicted, strict=True):
+            expected, got = entities(own), entities(other)
+            self.there.update(entity.kind for entity in expected)
+            self.found.update(entity.kind for entity in got)
+            self.right.update(entity.kind for entity in set(expected).intersection(got))
+
+    def scores(self) -> Scores:
+        names = sorted({*self.there, *self.found})
+        rows = {name: (self.there[name], self.found[name], self.right[name]) for name in names}
+        rows["all"] = (self.there.total(), self.found.total(), self.right.total())
+        return {name: _row(*row) for name, row in rows.items()}
+
+
+def _pairs(true: Labels, predicted: Labels) -> Counter[tuple[Any, Any]]:
+    return Counter(zip(chain.from_iterable(true), chain.from_iterable(predicted), strict=True))
+
+
+def _label_scores(pairs: Counter[tuple[Any, Any]]) -> Scores:
+    counts = _Counts()
+    for (own, other), count in pairs.items():
+        counts.there[str(own)] += count
+        counts.found[str(other)] += count
+        if own == other:
+            counts.right[str(own)] += count
+    return counts.scores()
+
+
+def _wrong(pairs: Counter[tuple[Any, Any]]) -> list[tuple[str, str, int]]:
     wrong = [(str(own), str(other), count) for (own, other), count in pairs.items() if own != other]
     return sorted(wrong, key=lambda item: (-item[2], item[:2]))
 
@@ -146,28 +220,13 @@ def evaluation(true: Labels, predicted: Labels, known: np.ndarray | None = None)
     >>> evaluation([["N", "V"]], [["N", "N"]])["accuracy"]
     0.5
     """
-    right = np.fromiter(
-        (a == b for a, b in zip(chain.from_iterable(true), chain.from_iterable(predicted), strict=True)), dtype=bool
-    )
-    result: dict[str, Any] = _share(right)
-    if known is not None:
-        result |= {"known": _share(right[known]), "unknown": _share(right[~known])}
-    labels = {*chain.from_iterable(true), *chain.from_iterable(predicted)}
-    result["labels"] = label_scores(true, predicted)
-    result["entities"] = entity_scores(true, predicted) if are_chunks(labels) else None
-    result["confusions"] = [list(item) for item in confusions(true, predicted)]
-    return result
+    tally = Tally()
+    tally.add(true, predicted, known)
+    return tally.result()
 
 
-def _share(right: np.ndarray) -> dict[str, Any]:
-    correct, total = int(right.sum()), len(right)
+def _share(correct: int, total: int) -> dict[str, Any]:
     return {"accuracy": correct / total if total else None, "correct": correct, "total": total}
-
-
-def _scores(there: Counter[str], found: Counter[str], right: Counter[str]) -> Scores:
-    rows = {name: (there[name], found[name], right[name]) for name in sorted({*there, *found})}
-    rows["all"] = (there.total(), found.total(), right.total())
-    return {name: _row(*row) for name, row in rows.items()}
 
 
 def _row(there: int, found: int, right: int) -> dict[str, float | int]:

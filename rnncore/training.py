@@ -43,9 +43,7 @@ def generator(random_state: Any) -> np.random.Generator:
     return np.random.default_rng(random_state)
 
 
-def minibatches(
-    lengths: np.ndarray, batch_size: int, rng: np.random.Generator, weights: np.ndarray | None = None
-) -> Iterator[np.ndarray]:
+def minibatches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield index arrays that visit every sequence once: shuffled, sequences of similar length together.
 
     Everything is drawn before the first array comes, so whoever knows how many came knows where the epoch stands.
@@ -56,19 +54,13 @@ def minibatches(
     batch_size : int
         Sequences in a batch; one may be smaller.
     rng : numpy.random.Generator
-    weights : (S,) array, optional
-        How often to visit each sequence: the whole part certainly, the rest by chance.
 
     Examples
     --------
     >>> [sorted(rows.tolist()) for rows in minibatches(np.array([3, 3, 3]), 3, np.random.default_rng(0))]
     [[0, 1, 2]]
     """
-    if weights is None:
-        order = rng.permutation(len(lengths))
-    else:
-        visits = np.floor(weights + rng.random(len(weights))).astype(np.int64)
-        order = rng.permutation(np.repeat(np.arange(len(lengths)), visits))
+    order = rng.permutation(len(lengths))
     pool = np.arange(len(order)) // (batch_size * _POOL)
     order = order[np.lexsort((-lengths[order], pool))]
     for start in rng.permutation(np.arange(0, len(order), batch_size)).tolist():
@@ -112,9 +104,9 @@ class Trainer:
     unit : str
         What a time step is called in the bar.
     weights : (S,) array, optional
-        How often an epoch visits each sequence, see `minibatches`.
+        Factor of each sequence's loss.
     arrange : callable, optional
-        Turns the (T, B, ...) inputs of a batch into what the network takes.
+        Turns the (T, B, ...) inputs of a batch, and their values if the data have any, into what the network takes.
     checkpoint : callable, optional
         ``checkpoint(header, arrays)`` keeps what `state` returns: called `checkpoint_every` seconds after the last time
         or the start, between two minibatches, and after Ctrl-C.
@@ -146,7 +138,7 @@ class Trainer:
         progress: bool = False,
         unit: str = "word",
         weights: np.ndarray | None = None,
-        arrange: Callable[[np.ndarray], Any] | None = None,
+        arrange: Callable[..., Any] | None = None,
         checkpoint: Callable[[dict[str, Any], dict[str, np.ndarray]], None] | None = None,
         checkpoint_every: float = 60.0,
     ) -> None:
@@ -163,7 +155,7 @@ class Trainer:
         self.progress = progress
         self.unit = unit
         self.weights = weights
-        self.arrange = arrange or _as_it_is
+        self.arrange = arrange
         self.checkpoint = checkpoint
         self.checkpoint_every = checkpoint_every
         self.history: list[dict[str, Any]] = []
@@ -204,15 +196,16 @@ class Trainer:
         network, optimizer, at = self.network, self.optimizer, self._at
         started = time.perf_counter() - at.seconds
         inputs = data.x if self.corrupt is None else self.corrupt(data.x, self.rng)
-        batches = minibatches(lengths, self.batch_size, self.rng, self.weights)
+        batches = minibatches(lengths, self.batch_size, self.rng)
         batch = at.batch - 1
         for batch, rows in enumerate(islice(batches, at.batch, None), start=at.batch):
             places = data.positions(rows)
             batch_lengths = lengths.take(rows)
             before = network.theta.copy() if batch % _STEPS_BETWEEN_COPIES == 0 else None
             try:
-                x = self.arrange(inputs.take(places, axis=0))
-                loss = network.train_step(x, targets.take(places), optimizer, lengths=batch_lengths)
+                x = _arranged(data, inputs, places, self.arrange)
+                weights = {} if self.weights is None else {"sample_weight": self.weights[rows]}
+                loss = network.train_step(x, targets.take(places), optimizer, lengths=batch_lengths, **weights)
             except FloatingPointError:  # a gradient that cannot be clipped
                 loss = math.nan
             if not math.isfinite(loss):
@@ -309,9 +302,7 @@ class Trainer:
             self.stopped = "early"
 
 
-def predict(
-    network: Any, data: Sequences, n_outputs: int, arrange: Callable[[np.ndarray], Any] | None = None
-) -> np.ndarray:
+def predict(network: Any, data: Sequences, n_outputs: int, arrange: Callable[..., Any] | None = None) -> np.ndarray:
     """Run the network over all sequences; return its outputs, (N, n_outputs), in the order of `data`."""
     outputs = np.empty((len(data.x), n_outputs), dtype=network.theta.dtype)
     for batch, at, lengths, real in batches_to_predict(data, arrange):
@@ -319,7 +310,7 @@ def predict(
     return outputs
 
 
-def decode(network: Any, data: Sequences, arrange: Callable[[np.ndarray], Any] | None = None) -> np.ndarray:
+def decode(network: Any, data: Sequences, arrange: Callable[..., Any] | None = None) -> np.ndarray:
     """Return the most probable label of every step, (N,), in the order of `data`: a CRF's fit one another."""
     labels = np.empty(len(data.x), dtype=np.int64)
     for batch, at, lengths, real in batches_to_predict(data, arrange):
@@ -328,7 +319,7 @@ def decode(network: Any, data: Sequences, arrange: Callable[[np.ndarray], Any] |
 
 
 def batches_to_predict(
-    data: Sequences, arrange: Callable[[np.ndarray], Any] | None = None
+    data: Sequences, arrange: Callable[..., Any] | None = None
 ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield sequences of similar lengths: what the network takes, their places in `data`, lengths, which are real."""
     order = np.argsort(-data.lengths, kind="stable")
@@ -340,12 +331,15 @@ def batches_to_predict(
         at = data.positions(rows)
         lengths = data.lengths[rows]
         real = np.arange(longest)[:, None] < lengths
-        x = data.x.take(at, axis=0)
-        yield x if arrange is None else arrange(x), at, lengths, real
+        yield _arranged(data, data.x, at, arrange), at, lengths, real
 
 
-def _as_it_is(x: np.ndarray) -> np.ndarray:
-    return x
+def _arranged(data: Sequences, x: np.ndarray, places: np.ndarray, arrange: Callable[..., Any] | None) -> Any:
+    """Gather a batch of `x` and bring it, with the data's values, into the form that the network takes."""
+    x = x.take(places, axis=0)
+    if arrange is None:
+        return x
+    return arrange(x) if data.values is None else arrange(x, data.values.take(places, axis=0))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnncore.data import DataError, iter_rows, read_tagged, read_words
+from rnncore.data import DataError, TokenLists, iter_rows, read_packed, read_tagged, read_words, select
 from rnncore.encoders import (
     FeatureEncoder,
     LabelEncoder,
@@ -18,7 +18,7 @@ from rnncore.encoders import (
     Vocabulary,
     sequence_lengths,
 )
-from rnncore.features import encoder_for, encoder_from_json
+from rnncore.features import WordFeatures, encoder_for, encoder_from_json
 from rnncore.training import minibatches
 
 TWO = ([["top", "news"], ["café"]], [["B-N", "I-N"], ["O"]])
@@ -43,7 +43,9 @@ def written(tmp_path, content):
     ids=["tabs", "blanks", "crlf", "bom", "gzip", "gzip-bom-crlf"],
 )
 def test_reads_every_form(tmp_path, content):
-    assert read_tagged(written(tmp_path, content)) == TWO
+    path = written(tmp_path, content)
+    assert read_tagged(path) == TWO
+    assert tuple(map(list, read_packed(path))) == TWO
 
 
 def test_a_tab_keeps_blanks_within_a_word(tmp_path):
@@ -74,9 +76,10 @@ def test_only_ascii_blanks_divide(tmp_path):
 )
 def test_complaints_name_the_line(tmp_path, content, message):
     path = written(tmp_path, content)
-    with pytest.raises(DataError, match=message) as caught:
-        read_tagged(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    for read in (read_tagged, read_packed):
+        with pytest.raises(DataError, match=message) as caught:
+            read(path)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_complaints_about_paths(tmp_path):
@@ -194,6 +197,50 @@ def test_sequences_lie_end_to_end():
     assert data.x[at][:, 1].tolist() == [2, 3, 4] and data.x[at][:2, 0].tolist() == [5, 6]
     part = data.select(np.array([2, 0]))
     assert (part.x.tolist(), part.y.tolist(), part.lengths.tolist()) == ([5, 6, 1], [0, 1, 0], [2, 1])
+
+
+@given(
+    lists=st.lists(st.lists(st.sampled_from(["a", "A", "b", "c7", "c8", "é"]), min_size=1), min_size=1), data=st.data()
+)
+def test_packed_lists_are_lists(lists, data):
+    """Every encoder makes the same of them, to the order of its vocabulary."""
+    packed = packed_lists(lists)
+    assert list(packed) == lists and len(packed) == len(lists) and packed[-1] == lists[-1]
+    rows = data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1))
+    assert list(packed.select(rows)) == select(lists, rows) and list(packed[1:]) == lists[1:]
+    own, other = select(lists, rows), select(packed, rows)
+    assert other.tokens == list(dict.fromkeys(token for row in own for token in row))
+    for make in (
+        Vocabulary,
+        lambda: WordFeatures(Vocabulary(2), window=1, word_pairs=True, affixes=2, shapes=True),
+        LabelEncoder,
+    ):
+        encoder = make().fit(own)
+        again = make().fit(other)
+        assert vars(encoder).get("classes") == vars(again).get("classes")
+        assert np.array_equal(encoder.encode(own), again.encode(other))
+        if make is not LabelEncoder:
+            assert encoder.to_json() == again.to_json()
+            assert np.array_equal(encoder.encode(lists), encoder.encode(packed))
+        else:
+            assert np.array_equal(encoder.encode(lists, unknown=-1), encoder.encode(packed, unknown=-1))
+
+
+def packed_lists(lists):
+    ids: dict[str, int] = {}
+    flat = [ids.setdefault(token, len(ids)) for row in lists for token in row]
+    return TokenLists(list(ids), np.array(flat, dtype=np.int32), np.array([len(row) for row in lists]))
+
+
+def test_reading_packed_takes_a_line_apart_once(tmp_path, monkeypatch):
+    path = written(tmp_path, "# sent_id = 1\na X O\n\n" * 50 + "b Y O\n")
+    taken = []
+    monkeypatch.setattr("rnncore.data._fields", lambda line, *rest: taken.append(line) or line.decode().split())
+    sentences, tags = read_packed(path, (0, 1))
+    assert (len(sentences), sentences[50], tags[50], tags[0]) == (51, ["b"], ["Y"], ["X"])
+    assert taken.count(b"a X O\n") == 1
+    monkeypatch.setattr("rnncore.data._LINES_KEPT", 0)
+    assert [list(part) for part in read_packed(path, (0, 1))] == [list(sentences), list(tags)]
 
 
 @given(

@@ -61,7 +61,7 @@ def test_neighbours_pairs_and_spelling():
         ["?", "-2:a", "-1:bc", "+1:edge", "+2:edge", "c$", "~x"],
         ["d0", "-2:edge", "-1:edge", "+1:edge", "+2:edge", "^d", "0$", "^d0", "d0$", "~X0"],
     ]
-    assert encoder.known([["a", "zc"]]).tolist() == [True, False]
+    assert encoder.knows([["a", "zc"]]).tolist() == [True, False]
 
 
 def test_the_same_alone_and_among_others():
@@ -90,12 +90,12 @@ def test_dicts():
     encoder = DictFeatures().fit(
         [[{"w": "a", "n": 3, "up": True, "low": False, "bias": 1.0, "none": None}], [{"w": "b"}]]
     )
-    names = [*encoder.names, *encoder.features]
+    names = [*encoder.names, *encoder.features, *encoder.numbers]
 
     def read(*tokens):
         return [[names[i] for i in row if i >= 0] for row in encoder.encode([tokens])]
 
-    assert read({"w": "a", "up": True}, {"w": "c", "n": 3}, {"other": "x"}, {}) == [["w=a", "up"], ["w", "n=3"], [], []]
+    assert read({"w": "a", "up": True}, {"w": "c", "n": 3}, {"other": "x"}, {}) == [["w=a", "up"], ["w", "n"], [], []]
     assert read({"up": np.bool_(True), "low": True, "bias": 0.0}) == [["up"]]
     nested = DictFeatures().fit([[{"k": {"a": "x", "b": True}, "l": ["p", "q"], "e=f": "g"}]])
     assert sorted(nested.features) == ["e:f=g", "k:a=x", "k:b", "l:p", "l:q"]
@@ -104,11 +104,34 @@ def test_dicts():
 
 @pytest.mark.parametrize(
     ("token", "message"),
-    [({"x": 0.5}, "'x' is the number 0.5"), ("word", "a dict of features"), ({"x": object()}, "expected a string")],
+    [
+        ({"x": float("nan")}, "'x' is nan"),
+        ({"x": np.float64("inf")}, "'x' is inf"),
+        ({"x": 10**400}, "'x' is 1000.*scale what is so large"),
+        ("word", "a dict of features"),
+        ({"x": object()}, "expected a string"),
+    ],
 )
 def test_bad_dicts(token, message):
-    with pytest.raises(DataError, match=message):
-        DictFeatures().fit([[{"w": "a"}, token]])
+    fitted = DictFeatures().fit([[{"w": "a", "x": 2}]])
+    for use in (DictFeatures().fit, fitted.encode):
+        with pytest.raises(DataError, match=message):
+            use([[{"w": "a"}, token]])
+
+
+def test_numbers_in_dicts():
+    encoder = DictFeatures().fit(
+        [[{"w": "a", "n": 3, "one": 1.0}, {"n": -4.0, "one": True, "v": np.array([0.0, 2.0])}]]
+    )
+    assert encoder.features == ["one", "w=a"] and encoder.numbers == ["n", "v:1"]
+    ids, values = encoder.encode_with_values(
+        [[{"n": 7, "one": 5.0, "new": 2.5, "w": "z"}], [{"v": np.array([9.0, 1.0]), "n": "text"}, {"n": 0, "one": 0}]]
+    )
+    names = ["w=?", *encoder.features, *encoder.numbers]
+    assert [[names[i] for i in row if i >= 0] for row in ids] == [["n", "one", "w=?"], ["v:1"], []]
+    root = np.sqrt((9 + 16) / 2)
+    np.testing.assert_allclose(values, [[7 / root, 1, 1], [0.5, 0, 0], [0, 0, 0]], rtol=1e-6)
+    assert DictFeatures(min_count=2).fit([[{"n": 3}, {"m": 2}, {"m": 1}]]).numbers == ["m"]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +139,7 @@ def test_bad_dicts(token, message):
     [
         WordFeatures(Vocabulary(2, False, False), 2, True, 3, True).fit(news_requests(20)[0]),
         DictFeatures(2).fit([[{"w": "é", "b": True}]]),
+        DictFeatures().fit([[{"w": "é", "b": 2.5}]]),
     ],
 )
 def test_encoders_come_back(encoder):
@@ -213,9 +237,34 @@ def test_bad_settings(settings, message):
         SequenceTagger(**settings).fit([["a", "b"]], [["O", "O"]])
 
 
-def test_arrays_have_no_direct_weights():
-    with pytest.raises(ValueError, match="skip needs words"):
-        SequenceTagger(skip=True).fit([np.zeros((2, 3))], [["O", "O"]])
+@pytest.mark.parametrize("settings", [{}, {"skip": True, "embedding_size": 4}, {"head": "softmax", "dtype": "float64"}])
+def test_numbers_reach_the_scores(settings, tmp_path):
+    """The label is the sign of a number that nothing else tells of."""
+    rng = np.random.default_rng(0)
+    numbers = 100 * rng.standard_normal((80, 4))
+    sentences = [[{"w": "word", "value": number, "bias": 1.0} for number in row] for row in numbers.tolist()]
+    tags = [["+" if number > 0 else "-" for number in row] for row in numbers]
+    tagger = SequenceTagger(hidden_size=3, max_epochs=30, bidirectional=False, **settings).fit(sentences, tags)
+    assert tagger.score(sentences, tags) > 0.97
+    tagger.save(tmp_path / "model")
+    for again in (load(tmp_path / "model"), pickle.loads(pickle.dumps(tagger))):
+        assert same(again.predict_proba(sentences), tagger.predict_proba(sentences))
+        again.partial_fit(sentences, tags)
+    if tagger.head == "softmax":
+        label_of = tagger.stream()
+        assert [label_of(token) for token in sentences[0]] == tagger.predict(sentences[:1])[0]
+
+
+def test_arrays_may_have_direct_weights(tmp_path):
+    rng = np.random.default_rng(0)
+    x = [rng.standard_normal((n, 5)) for n in (3, 1, 4)]
+    tags = [[int(row[3] > 0) for row in part] for part in x]
+    tagger = SequenceTagger(skip=True, hidden_size=2, max_epochs=1, dtype="float64", learning_rate=0.0).fit(x, tags)
+    before = tagger.predict_proba(x)
+    tagger.network_.params["head.W_skip"][3] = [-50.0, 50.0]
+    assert tagger.score(x, tags) == 1.0 and not same(before, tagger.predict_proba(x))
+    tagger.save(tmp_path / "model")
+    assert same(load(tmp_path / "model").predict_proba(x), tagger.predict_proba(x))
 
 
 # -- pretrained vectors ---------------------------------------------------------------------------------------------
@@ -261,7 +310,7 @@ def test_training_starts_from_pretrained_vectors(sample, tmp_path):
     assert table.shape[1] == 7
     for word, row in (("NEWS", 0), ("never", 2), ("7", 3), ("kenya", 4)):
         assert np.array_equal(table[still.encoder_.encode([[word]])[0]], vectors[row])
-    assert still.encoder_.known([["never", "nowhere"]]).tolist() == [True, False]
+    assert still.encoder_.knows([["never", "nowhere"]]).tolist() == [True, False]
     tagger = SequenceTagger(**settings, window=1, skip="only").fit(*sample)
     tagger.save(tmp_path / "model")
     (tmp_path / "v").unlink()

@@ -185,9 +185,10 @@ def test_settings(sample, settings, tmp_path):
     assert repr(again.get_params()) == repr(tagger.get_params())
 
 
-def test_class_weights_shift_the_balance(sample):
+@pytest.mark.parametrize("head", ["softmax", "crf"])
+def test_class_weights_shift_the_balance(sample, head):
     plain = SequenceTagger(hidden_size=8, max_epochs=4).fit(*sample)
-    weighted = SequenceTagger(hidden_size=8, max_epochs=4, class_weight={"O": 0.01}).fit(*sample)
+    weighted = SequenceTagger(hidden_size=8, max_epochs=4, head=head, class_weight={"O": 0.01}).fit(*sample)
     share = [
         np.mean([tag == "O" for tags in tagger.predict(sample[0]) for tag in tags]) for tagger in (plain, weighted)
     ]
@@ -363,8 +364,8 @@ def test_bad_data(sentences, tags, message):
     ("settings", "message"),
     [
         ({"head": "hmm"}, "head: expected 'softmax' or 'crf', got 'hmm'"),
-        ({"head": "crf", "class_weight": "balanced"}, "class_weight does not go with head='crf'"),
-        ({"constraints": "bio", "head": "softmax"}, "constraints does not go with head='softmax'"),
+        ({"constraints": "bio", "head": "softmax"}, "constraints do not go with head='softmax'"),
+        ({"head": "crf", "class_weight": {"O": -1.0}}, "class_weight must be"),
         ({"hidden_size": 0}, "hidden_size: expected at least 1"),
         ({"hidden_size": "big"}, "hidden_size: expected a whole number"),
         ({"batch_size": 0}, "batch_size"),
@@ -404,6 +405,46 @@ def test_a_sentence_without_weight_is_not_learned():
     for weights, label in (([1, 0, 1], "X"), ([0, 1, 1], "Y")):
         tagger = SequenceTagger(hidden_size=4, max_epochs=40, word_dropout=0.0, batch_size=1)
         assert tagger.fit(x, y, sample_weight=weights).predict([["a"]]) == [[label]]
+
+
+def full_batch(head, class_weight, **settings):
+    """A tagger that trains on all sentences in one batch, with nothing left to chance."""
+    settings |= {"hidden_size": 6, "max_epochs": 5, "batch_size": 999, "optimizer": "sgd", "learning_rate": 0.5}
+    settings |= {"dropout": 0.0, "recurrent_dropout": 0.0, "word_dropout": 0.0, "clip_norm": None, "dtype": "float64"}
+    return SequenceTagger(head=head, class_weight=class_weight, **settings)
+
+
+@pytest.mark.parametrize("class_weight", [None, {"O": 0.3}])
+@pytest.mark.parametrize("head", ["crf", "softmax"])
+def test_a_weight_of_two_is_a_sentence_twice(sample, head, class_weight):
+    some = [part[:23] for part in sample]
+    repeats = [2, *[1] * 20, 3, 2]
+
+    def fit(sentences, tags, weights=None):  # the same vocabulary and first weights for all
+        tagger = full_batch(head, class_weight, warm_start=True).fit(*some)
+        return tagger.fit(sentences, tags, sample_weight=weights).network_.theta
+
+    twice = fit(*([item for item, n in zip(part, repeats, strict=True) for _ in range(n)] for part in some))
+    weighted = fit(*some, np.array(repeats) / 10)
+    np.testing.assert_allclose(weighted, twice, rtol=1e-10, atol=1e-13)
+    assert not np.allclose(fit(*some), twice, rtol=1e-3)
+
+
+@pytest.mark.parametrize("head", ["crf", "softmax"])
+def test_a_sentence_without_weight_is_as_if_it_were_not_there(sample, head):
+    without = full_batch(head, {"O": 2.0}).fit(*(part[:20] for part in sample))
+    weightless = full_batch(head, {"O": 2.0}).fit(*(part[:23] for part in sample), sample_weight=[4] * 20 + [0] * 3)
+    assert weightless.network_.theta.tobytes() == without.network_.theta.tobytes()
+    assert weightless.encoder_.tokens == without.encoder_.tokens
+
+
+def test_weights_in_a_score(fitted, sample):
+    first, second = (fitted.score(sample[0][i : i + 1], sample[1][i : i + 1]) for i in (0, 1))
+    lengths = [len(sample[0][i]) for i in (0, 1)]
+    two = [part[:2] for part in sample]
+    wanted = (3 * first * lengths[0] + second * lengths[1]) / (3 * lengths[0] + lengths[1])
+    assert fitted.score(*two, sample_weight=[3, 1]) == pytest.approx(wanted)
+    assert fitted.score(*two, sample_weight=[0, 2]) == second
 
 
 def test_sample_weights_go_with_early_stopping(sample):

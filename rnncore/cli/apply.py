@@ -13,8 +13,9 @@ from typing import Any
 
 from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
 from rnncore.cli.tables import show_evaluation, tell
-from rnncore.data import iter_rows, read_tagged
+from rnncore.data import DataError, iter_rows, iter_tagged, no_sentences
 from rnncore.files import load, write_atomically
+from rnncore.metrics import Tally
 
 __all__ = ["add_commands"]
 
@@ -65,16 +66,24 @@ def run_evaluate(options: argparse.Namespace) -> None:
     if options.report:
         check_target(options.report, force=True)
     tagger = load(options.model)
-    sentences, tags = read_tagged(options.data, options.column)
-    started = time.perf_counter()
-    result = tagger.evaluate(sentences, tags)
-    seconds = time.perf_counter() - started
+    tally, n_sentences, seconds = Tally(), 0, 0.0
+    pairs = iter_tagged(options.data, options.column)
+    while chunk := list(islice(pairs, _SENTENCES_AT_ONCE)):
+        sentences, tags = ([*part] for part in zip(*chunk, strict=True))
+        started = time.perf_counter()
+        predicted = tagger.predict(sentences)
+        seconds += time.perf_counter() - started
+        tally.add(tags, predicted, tagger.knows(sentences))
+        n_sentences += len(chunk)
+    if not n_sentences:
+        raise DataError(no_sentences(options.data))
+    result = tally.result()
     if not options.quiet:
         show_evaluation(tell, result)
         tell("", "")
         tell("speed", f"{result['total'] / seconds:,.0f} words/s")
     if options.report:
-        report = {"task": "tag", "model": options.model, "data": options.data, "n_test": len(sentences)}
+        report = {"task": "tag", "model": options.model, "data": options.data, "n_test": n_sentences}
         report |= {f"test_{name}": result.pop(name) for name in ("accuracy", "correct", "total")}
         report |= {"evaluation": result, "seconds": seconds}
         write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
@@ -87,7 +96,7 @@ def run_predict(options: argparse.Namespace) -> None:
     tagger = load(options.model)
     pieces = _tagged(tagger, options.data, options.column)
     if options.out:
-        write_atomically(options.out, "".join(pieces).encode())
+        write_atomically(options.out, (piece.encode() for piece in pieces))
         return
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8")

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rnncore.checkpoints import Checkpoints, forget, read_checkpoint
@@ -16,13 +17,13 @@ from rnncore.cli.config import merge_config, read_settings
 from rnncore.cli.presets import PRESETS
 from rnncore.cli.status import BAD_INPUT, INTERRUPTED
 from rnncore.cli.tables import count, show_evaluation, tell
-from rnncore.data import DataError, read_tagged
+from rnncore.data import DataError, read_packed, select
 from rnncore.datasets import news_requests, random_split
 from rnncore.files import ModelFileError, write_atomically
 
 __all__ = ["add_commands"]
 
-Tagged = tuple[list[list[str]], list[list[str]]]
+Tagged = tuple[Sequence[list[str]], Sequence[list[str]]]
 
 # options that decide what is trained: a checkpoint keeps them, so that --resume needs nothing else
 _KEPT = ("data", "task", "test", "test_fraction", "column", "seed", "out", "report", "plot")
@@ -206,16 +207,17 @@ def _epoch(kept: tuple[dict[str, Any], Any]) -> Any:
 
 def _data(options: argparse.Namespace) -> tuple[Tagged, Tagged, str]:
     """Return training data, test data and what to call them."""
-    sentences, tags = read_tagged(options.data, options.column) if options.data else news_requests()
+    data: Tagged = read_packed(options.data, options.column) if options.data else news_requests()
     source = options.data or "a sample of news requests"
     if options.test:
-        return (sentences, tags), read_tagged(options.test, options.column), source
+        return data, read_packed(options.test, options.column), source
     fraction = 0.2 if options.test_fraction is None else options.test_fraction
-    if fraction and len(sentences) < 2:
+    if fraction and len(data[0]) < 2:
         raise DataError(f"{source} holds one sentence; to split off a test part takes two (or --test-fraction 0)")
-    train, test = random_split(len(sentences), fraction, options.seed)
-    parts = [([sentences[i] for i in part], [tags[i] for i in part]) for part in (train.tolist(), test.tolist())]
-    return parts[0], parts[1], source
+    train, test = (
+        (select(data[0], rows), select(data[1], rows)) for rows in random_split(len(data[0]), fraction, options.seed)
+    )
+    return train, test, source
 
 
 def _report(options: argparse.Namespace, tagger: Any, train: Tagged, test: Tagged, seconds: float) -> dict[str, Any]:
@@ -237,7 +239,7 @@ def _report(options: argparse.Namespace, tagger: Any, train: Tagged, test: Tagge
     }
     correct, total = tagger.count_correct(*train)
     report |= {"train_accuracy": correct / total, "train_correct": correct, "train_total": total}
-    tested = tagger.evaluate(*test) if test[0] else {"accuracy": None, "correct": 0, "total": 0}
+    tested = tagger.evaluate(*test) if len(test[0]) else {"accuracy": None, "correct": 0, "total": 0}
     report |= {f"test_{name}": tested.pop(name) for name in ("accuracy", "correct", "total")}
     report["evaluation"] = tested or None
     return report

@@ -121,7 +121,7 @@ class SequenceEstimator(BaseEstimator):
         settings = {name: setting_to_json(value) for name, value in self.get_params(deep=False).items()}
         checkpoints.settings = {name: value for name, value in settings.items() if name not in _NOT_OF_THE_RESULT}
         checkpoints.estimator = type(self).__name__
-        checkpoints.data = fingerprint([data.x, data.y, data.lengths, trainer.weights])
+        checkpoints.data = fingerprint([data.x, data.y, data.lengths, data.values, trainer.weights])
         checkpoints.restore(trainer)
         trainer.checkpoint, trainer.checkpoint_every = checkpoints.write, checkpoints.every
 

@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 
 from rnncore.checkpoints import Checkpoints, open_checkpoints
-from rnncore.data import DataError
+from rnncore.data import DataError, TokenLists, select
 from rnncore.encoders import FeatureEncoder, LabelEncoder, Sequences, Vocabulary, sequence_lengths
 from rnncore.estimators.base import SequenceEstimator, check_flag
-from rnncore.features import WordFeatures, encoder_for, encoder_from_json
+from rnncore.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json
 from rnncore.heads import CRF, Head, Softmax, bio_constraints
-from rnncore.metrics import evaluation
+from rnncore.metrics import Tally
 from rnncore.network import Embedding, Network
 from rnncore.optimizers import Optimizer
 from rnncore.recurrent import Recurrent
 from rnncore.schedules import Schedule, check_count, check_number
-from rnncore.training import decode, generator, predict
+from rnncore.training import batches_to_predict, decode, generator, predict
 from rnncore.vectors import read_vectors
 
 __all__ = ["SequenceTagger"]
 
+_SENTENCES_AT_ONCE = 4096  # in an evaluation
 _WORTH_SHARING = 64 * 256 * 256  # multiply-adds of one step's recurrent product
 
 
@@ -42,7 +43,8 @@ class SequenceTagger(SequenceEstimator):
     head : None, "crf" or "softmax"
         "crf": all labels of a sentence as one, with scores for one label following another; `predict` then gives the
         most probable sequence, `predict_proba` each label's marginal probability. "softmax": each step's label for
-        itself given the network's state. None: "crf", but "softmax" with a `class_weight`.
+        itself given the network's state. None: "crf", but "softmax" with a `class_weight`, which then holds for each
+        word by itself.
     constraints : None, "auto", "bio" or "iobes"
         Chunk labels that a "crf" never gives: see `rnncore.heads.bio_constraints`. The training data must keep to them.
     embedding_size : int or None
@@ -61,8 +63,9 @@ class SequenceTagger(SequenceEstimator):
     shapes : bool
         A word's form (capitals, digits, other signs) as a feature.
     skip : False, True or "only"
-        Direct weights from the word and these features to the scores of the labels, past the recurrent layers, as a
-        maximum-entropy model has them. True: beside the way through the layers; "only": the layers read words alone.
+        Direct weights from the word and these features (or the features in dicts or arrays) to the scores of the
+        labels, past the recurrent layers, as a maximum-entropy model has them. True: beside the way through the layers;
+        "only": the layers read words alone. Numbers in dicts have such weights always, and no other ones.
     optimizer : str or Optimizer
         A name in ``rnncore.OPTIMIZERS``, made with the four parameters below, or an object, taken with its own.
     learning_rate, clip_norm, weight_decay
@@ -87,7 +90,8 @@ class SequenceTagger(SequenceEstimator):
     lowercase, fold_digits : bool
         Whether case and digits of words make no difference.
     class_weight : None, "balanced" or dict
-        Weight of each label in the loss (1 where a dict has none); "balanced" is inverse to its frequency.
+        Weight of each label in the loss (1 where a dict has none); "balanced" is inverse to its frequency. With
+        head="crf", a sentence counts as a whole, by the mean weight of its labels (see `rnncore.CRF`).
     early_stopping : bool
         Set a `validation_fraction` of the sentences aside, stop after `n_iter_no_change` epochs without a better
         accuracy on them, and keep the best epoch's weights.
@@ -235,8 +239,8 @@ class SequenceTagger(SequenceEstimator):
         tags : list of lists of str or int
             A label for every step.
         sample_weight : (S,) array, optional
-            How much each sentence counts beside the others: an epoch visits it as often as its weight says relative to
-            the mean weight, fractions by chance.
+            Factor of each sentence's loss, relative to the mean over all words: a sentence of weight 2 counts as much
+            as if it were there twice, one of weight 0 as if it were not there.
         validation_data : (sentences, tags), optional
             Watched instead of a part of `sentences`, and switches early stopping on.
         checkpoint : path, optional
@@ -259,7 +263,7 @@ class SequenceTagger(SequenceEstimator):
         """
         self._check_settings()
         sentences, tags = _checked(sentences, tags)
-        weights = _visits(sample_weight, len(sentences))
+        sentences, tags, weights = _weighted(sentences, tags, sample_weight)
         rng = generator(self.random_state)
         checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
         if checkpoints is not None:
@@ -268,8 +272,8 @@ class SequenceTagger(SequenceEstimator):
             validation_data = _checked(*validation_data)
         elif self.early_stopping:
             rest, apart = self._set_aside(len(sentences), rng)
-            validation_data = ([sentences[i] for i in apart], [tags[i] for i in apart])
-            sentences, tags = [sentences[i] for i in rest], [tags[i] for i in rest]
+            validation_data = (select(sentences, apart), select(tags, apart))
+            sentences, tags = select(sentences, rest), select(tags, rest)
             weights = None if weights is None else weights[rest]
         max_epochs = self.max_epochs or min(20, max(5, round(20 * (1000 / len(sentences)) ** 0.5)))
         n_steps = max_epochs * -(-len(sentences) // self._batch_size(len(sentences)))
@@ -343,30 +347,46 @@ class SequenceTagger(SequenceEstimator):
 
         def label_of(token: Any) -> Any:
             nonlocal state
-            x = self._encoded([[token]]).x[:, None]
-            probabilities = self.network_.predict(self._arrange(x), state=state)
+            ((x, _, _, _),) = batches_to_predict(self._encoded([[token]]), self._arrange)
+            probabilities = self.network_.predict(x, state=state)
             state = self.network_.state
             return self._labels.classes[int(probabilities.argmax())]
 
         return label_of
 
-    def score(self, sentences: Any, tags: Any, sample_weight: None = None) -> float:
-        """Return the share of steps tagged right."""
-        correct, total = self.count_correct(sentences, tags)
-        return correct / total
+    def score(self, sentences: Any, tags: Any, sample_weight: Any = None) -> float:
+        """Return the share of steps tagged right, each as much as its sentence's weight."""
+        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight)
+        right, lengths = self._right(sentences, tags)
+        return float(np.average(right, weights=None if weights is None else np.repeat(weights, lengths)))
 
     def count_correct(self, sentences: Any, tags: Any) -> tuple[int, int]:
         """Return how many steps are tagged right, and how many there are; labels never seen count as wrong."""
-        sentences, tags = _checked(sentences, tags)
+        right, _ = self._right(*_checked(sentences, tags))
+        return int(right.sum()), len(right)
+
+    def _right(self, sentences: Any, tags: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Tell of all steps whether they are tagged right; also return the lengths."""
         self._check_fitted()
         data = self._encoded(sentences, tags, unknown=-1)
-        return int((decode(self.network_, data, self._arrange) == data.y).sum()), len(data.x)
+        return decode(self.network_, data, self._arrange) == data.y, data.lengths
 
     def evaluate(self, sentences: Any, tags: Any) -> dict[str, Any]:
         """Measure the predictions against `tags`; see `rnncore.metrics.evaluation` for what comes back."""
         sentences, tags = _checked(sentences, tags)
-        known = None if isinstance(self.encoder_, FeatureEncoder) else self.encoder_.known(sentences)
-        return evaluation([list(labels) for labels in tags], self.predict(sentences), known)
+        tally = Tally()
+        for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
+            some = slice(start, start + _SENTENCES_AT_ONCE)
+            tally.add(
+                [list(labels) for labels in tags[some]], self.predict(sentences[some]), self.knows(sentences[some])
+            )
+        return tally.result()
+
+    def knows(self, sentences: Any) -> np.ndarray | None:
+        """Tell of all words of all sentences whether the training data had them; None where tokens are no words."""
+        self._check_fitted()
+        known: np.ndarray | None = self.encoder_.knows(sentences)
+        return known
 
     # -- the parts of fit -------------------------------------------------------------------------------------------
 
@@ -376,9 +396,8 @@ class SequenceTagger(SequenceEstimator):
             raise ValueError(f"head: expected 'softmax' or 'crf', got {self.head!r}")
         if self.constraints not in (None, "auto", "bio", "iobes"):
             raise ValueError(f"constraints: expected None, 'auto', 'bio' or 'iobes', got {self.constraints!r}")
-        for name in ("class_weight",) if self._head == "crf" else ("constraints",):
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name} does not go with head={self._head!r}: leave it out, or take the other head")
+        if self._head == "softmax" and self.constraints is not None:
+            raise ValueError("constraints do not go with head='softmax': leave them out, or set head='crf'")
         if self.embedding_size is not None:
             check_count("embedding_size", self.embedding_size, 1)
         check_number("word_dropout", self.word_dropout, "[0, 1]", 0.3)
@@ -449,10 +468,9 @@ class SequenceTagger(SequenceEstimator):
         encoder = self.encoder_
         embedding = None
         if isinstance(encoder, FeatureEncoder):
-            input_size = encoder.n_features
-            if self.skip:
-                raise ValueError("skip needs words or dicts of features, not arrays; set skip=False")
+            input_size = n_features = encoder.n_features
         else:
+            n_features = encoder.n_symbols + self._n_numbers
             words_alone = isinstance(encoder, WordFeatures) and self.skip == "only"
             input_size = encoder.vocabulary.n_symbols if words_alone else encoder.n_symbols
             if self._embedding_size is not None:
@@ -473,7 +491,8 @@ class SequenceTagger(SequenceEstimator):
             random_state=self._seed,
             n_threads=self._threads(),
         )
-        return Network(layer, head=self._make_head(), embedding=embedding, skip=encoder.n_symbols if self.skip else 0)
+        skip = n_features if self.skip else self._n_numbers
+        return Network(layer, head=self._make_head(), embedding=embedding, skip=skip)
 
     @property
     def _head(self) -> str:
@@ -483,7 +502,8 @@ class SequenceTagger(SequenceEstimator):
         labels = self._labels.classes
         if self._head == "softmax":
             return Softmax(len(labels), class_weight=self._weights)
-        return CRF(len(labels), None if self.constraints is None else bio_constraints(labels, self.constraints))
+        constraints = None if self.constraints is None else bio_constraints(labels, self.constraints)
+        return CRF(len(labels), constraints, self._weights)
 
     @property
     def _embedding_size(self) -> int | None:
@@ -510,13 +530,24 @@ class SequenceTagger(SequenceEstimator):
         _, first = np.unique(ids, return_index=True)  # of words alike but for case and digits, the first
         self.network_.params["embedding.E"][ids[first]] = vectors[first]
 
-    def _arrange(self, x: np.ndarray) -> Any:
+    @property
+    def _n_numbers(self) -> int:
+        """How many features in dicts are numbers."""
+        return self.encoder_.n_numbers if isinstance(self.encoder_, DictFeatures) else 0
+
+    def _arrange(self, x: np.ndarray, values: np.ndarray | None = None) -> Any:
         """Turn a batch of what the encoder made into what the network takes."""
+        encoder = self.encoder_
+        if values is not None:
+            read = np.where(x < encoder.n_symbols, x, -1)  # the layers read bags, in which there are no numbers
+            return (read, x, values) if self.skip else (read, np.maximum(x - encoder.n_symbols, -1), values)
         if not self.skip:
             return x
+        if isinstance(encoder, FeatureEncoder):
+            return x, np.broadcast_to(np.arange(encoder.n_features), x.shape), x
         if x.ndim == 2:
             return x, x[:, :, None]
-        return (x[:, :, 0] if self.skip == "only" and isinstance(self.encoder_, WordFeatures) else x), x
+        return (x[:, :, 0] if self.skip == "only" and isinstance(encoder, WordFeatures) else x), x
 
     def _threads(self) -> int | None:
         """Return the setting, or one thread where a time step is too small to be worth sharing (the bits are equal)."""
@@ -535,6 +566,8 @@ class SequenceTagger(SequenceEstimator):
         checkpoints: Checkpoints | None = None,
     ) -> None:
         data = self._encoded(sentences, tags)
+        if weights is not None:
+            weights = weights / self._mean_weight(weights, data)
         self._train(
             data,
             optimizer,
@@ -549,14 +582,25 @@ class SequenceTagger(SequenceEstimator):
 
     def _encoded(self, sentences: Any, tags: Any = None, unknown: int | None = None) -> Sequences:
         lengths = sequence_lengths(sentences)
-        x = self.encoder_.encode(sentences)
+        if self._n_numbers:
+            x, values = self.encoder_.encode_with_values(sentences)
+        else:
+            x, values = self.encoder_.encode(sentences), None
         y = None if tags is None else self._labels.encode(tags, unknown)
         if x.dtype.kind != "i":
             with np.errstate(over="ignore"):
                 x = x.astype(self.dtype, copy=False)
             if not np.isfinite(x).all():
                 raise DataError(f"features are too large for {self.dtype}: scale them, or set dtype='float64'")
-        return Sequences(x, y, lengths)
+        return Sequences(x, y, lengths, values)
+
+    def _mean_weight(self, weights: np.ndarray, data: Sequences) -> float:
+        """Return the mean over all words of their sentences' weights, as much as their labels count."""
+        counts = data.lengths
+        if self._weights is not None and data.y is not None:
+            counts = np.add.reduceat(np.array(self._weights)[data.y], data.starts)
+        total = float(counts.sum())
+        return float((weights * counts).sum()) / total if total else 1.0
 
     def _word_dropout(self, ids: np.ndarray) -> Callable[[np.ndarray, np.random.Generator], np.ndarray] | None:
         """Return what reads some words as unknown ones: `word_dropout` of those that occur once, less of others.
@@ -565,7 +609,7 @@ class SequenceTagger(SequenceEstimator):
         """
         if isinstance(self.encoder_, FeatureEncoder) or not self.word_dropout:
             return None
-        counts = np.maximum(np.bincount(ids[ids >= 0], minlength=self.encoder_.n_symbols), 1)
+        counts = np.maximum(np.bincount(ids[ids >= 0], minlength=len(self.encoder_.unknown_of)), 1)
         p = self.word_dropout
         rate = (p / (p + (1.0 - p) * counts)).astype(np.float32)[ids]  # of -1, that of the last: -1 stays what it is
         unknown = np.where(ids < 0, ids, self.encoder_.unknown_of[ids])
@@ -614,22 +658,27 @@ class SequenceTagger(SequenceEstimator):
         self._vector_size = header.get("vector_size")
 
 
-def _visits(sample_weight: Any, n: int) -> np.ndarray | None:
-    """Return how often an epoch is to visit each sentence; None for once."""
+def _weighted(sentences: Any, tags: Any, sample_weight: Any) -> tuple[Any, Any, np.ndarray | None]:
+    """Check the weights and leave out sentences that have none; None where all count alike."""
     if sample_weight is None:
-        return None
+        return sentences, tags, None
+    n = len(sentences)
     weights = np.asarray(sample_weight, dtype=np.float64)
     if weights.shape != (n,):
         raise ValueError(f"sample_weight: expected {n} numbers, one for each sentence, got shape {weights.shape}")
     if not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
         raise ValueError("sample_weight: expected finite numbers of at least 0, not all of them 0")
-    return None if (weights == weights[0]).all() else weights / weights.mean()
+    counted = np.flatnonzero(weights)
+    if len(counted) < n:
+        sentences, tags, weights = select(sentences, counted), select(tags, counted), weights[counted]
+    return sentences, tags, None if (weights == weights[0]).all() else weights
 
 
 def _checked(sentences: Any, tags: Any) -> tuple[Any, Any]:
     """Check that there are as many tags as words."""
     sentences, tags = (
-        list(part) if hasattr(part, "__len__") and not isinstance(part, str) else part for part in (sentences, tags)
+        list(part) if hasattr(part, "__len__") and not isinstance(part, str | TokenLists) else part
+        for part in (sentences, tags)
     )
     lengths, tag_lengths = sequence_lengths(sentences), sequence_lengths(tags, "tags")
     if not len(lengths):

@@ -81,9 +81,12 @@ class WindowTagger:
 
     def evaluate(self, sentences: Sentences, tags: Sentences) -> dict[str, Any]:
         """Measure the predictions against `tags`; see `rnncore.metrics.evaluation` for what comes back."""
+        return evaluation([list(labels) for labels in tags], self.predict(sentences), self.knows(sentences))
+
+    def knows(self, sentences: Sentences) -> np.ndarray:
+        """Tell of all words of all sentences whether the training data had them."""
         words = self.alphabet.word_ids()
-        known = np.array([word in words for sentence in sentences for word in sentence], dtype=bool)
-        return evaluation([list(labels) for labels in tags], self.predict(sentences), known)
+        return np.array([word in words for sentence in sentences for word in sentence], dtype=bool)
 
     def count_correct(self, sentences: Sentences, tags: Sentences) -> tuple[int, int]:
         """Return how many words are tagged right, and how many there are."""
