@@ -8,11 +8,13 @@ ends in one `ModelFileError` that says what is wrong.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
+import stat
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +24,7 @@ __all__ = [
     "FORMAT_VERSION",
     "KINDS",
     "ModelFileError",
+    "is_device",
     "load",
     "read_header",
     "read_model",
@@ -165,6 +168,8 @@ def _checksum(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> int:
 def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]) -> None:
     """Write a file whole or not at all: to a temporary neighbour, flushed to the disk, renamed.
 
+    What is no ordinary file, such as a pipe or /dev/stdout, is written to directly.
+
     Parameters
     ----------
     path : str or path
@@ -176,27 +181,53 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]
     OSError
         If the file cannot be written; an existing one is then as it was.
     """
+    pieces = [data] if isinstance(data, bytes) else data
+    if is_device(path):
+        with _named(path), open(path, "wb") as file:
+            file.writelines(pieces)
+        return
     path = os.path.realpath(os.fspath(path))
     folder = os.path.dirname(path)
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder; expected the name of a file")
+    if os.path.exists(path) and not os.access(path, os.W_OK):  # renaming would not mind
+        raise PermissionError(errno.EACCES, "the file is read-only", path)
     temporary = os.path.join(folder, f".{os.path.basename(path)[:100]}.{secrets.token_hex(4)}.tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(temporary, os.stat(path).st_mode & 0o7777)
-        os.replace(temporary, path)
-    except BaseException as problem:
+        with _named(path):
+            with os.fdopen(handle, "wb") as file:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileNotFoundError):
+                os.chmod(temporary, os.stat(path).st_mode & 0o7777)
+            os.replace(temporary, path)
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(problem, OSError):  # a full disk names no file by itself
-            problem.filename = path
         raise
     _sync_folder(folder)
+
+
+@contextlib.contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors name the file: a full disk does not by itself, and a temporary file's name helps nobody."""
+    try:
+        yield
+    except OSError as problem:
+        problem.filename = os.fspath(path)
+        raise
+
+
+def is_device(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path names something that there is and that a new file must not take the place of."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    handed_over = os.fspath(path).startswith(("/dev/", "/proc/"))  # /dev/stdout may be an ordinary file
+    return not stat.S_ISDIR(mode) and (handed_over or not stat.S_ISREG(mode))
 
 
 def _sync_folder(folder: str) -> None:

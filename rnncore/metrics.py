@@ -168,7 +168,8 @@ class _Counts:
 
     def add_entities(self, true: Labels, predicted: Labels) -> None:
         for own, other in zip(true, predicted, strict=True):
-            expected, got = entities(own), entities(other)
+            expected = entities(own)
+            got = expected if own == other else entities(other)
             self.there.update(entity.kind for entity in expected)
             self.found.update(entity.kind for entity in got)
             self.right.update(entity.kind for entity in set(expected).intersection(got))

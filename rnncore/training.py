@@ -23,7 +23,16 @@ import numpy as np
 from rnncore.checkpoints import plain
 from rnncore.encoders import Sequences
 
-__all__ = ["DivergenceWarning", "Trainer", "batches_to_predict", "decode", "generator", "minibatches", "predict"]
+__all__ = [
+    "CheckpointWarning",
+    "DivergenceWarning",
+    "Trainer",
+    "batches_to_predict",
+    "decode",
+    "generator",
+    "minibatches",
+    "predict",
+]
 
 # How many minibatches are sorted by length together: more makes a batch's lengths more equal (fewer and fuller time
 # steps), fewer leaves the batches more random.
@@ -34,6 +43,10 @@ _TOKENS_IN_A_PREDICTION = 8192
 
 class DivergenceWarning(RuntimeWarning):
     """Training met a loss that is not finite and stopped; the last sound weights were kept."""
+
+
+class CheckpointWarning(RuntimeWarning):
+    """A checkpoint could not be written; training goes on, and the last one is as it was."""
 
 
 def generator(random_state: Any) -> np.random.Generator:
@@ -109,7 +122,8 @@ class Trainer:
         Turns the (T, B, ...) inputs of a batch, and their values if the data have any, into what the network takes.
     checkpoint : callable, optional
         ``checkpoint(header, arrays)`` keeps what `state` returns: called `checkpoint_every` seconds after the last time
-        or the start, between two minibatches, and after Ctrl-C.
+        or the start, between two minibatches, and after Ctrl-C. Where it cannot be written, training goes on with a
+        `CheckpointWarning`.
     checkpoint_every : float
 
     Attributes
@@ -164,6 +178,7 @@ class Trainer:
         self._best: tuple[tuple[float, float], int, np.ndarray] | None = None
         self._at = _Position(1, rng.bit_generator.state)
         self._next_checkpoint = math.inf
+        self._warned = False
 
     def run(self) -> Trainer:
         """Train until done, stopped or interrupted."""
@@ -238,7 +253,17 @@ class Trainer:
         if self.checkpoint is None or not (interrupted or time.perf_counter() >= self._next_checkpoint):
             return
         if np.isfinite(self.network.theta).all():
-            self.checkpoint(*self.state())
+            try:
+                self.checkpoint(*self.state())
+                self._warned = False
+            except OSError as problem:  # the work done is worth more than the file
+                if not self._warned:
+                    warnings.warn(
+                        f"{problem.filename}: {problem.strerror or problem}; training goes on without a new checkpoint",
+                        CheckpointWarning,
+                        stacklevel=4,
+                    )
+                self._warned = True
         self._next_checkpoint = time.perf_counter() + self.checkpoint_every
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

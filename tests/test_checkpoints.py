@@ -1,5 +1,7 @@
 """A training that is cut off and goes on ends with the same bits as one that never stopped."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from rnncore.estimators.tagger import SequenceTagger
 from rnncore.files import ModelFileError, write_model
 from rnncore.optimizers import Adam
 from rnncore.schedules import HalveOnPlateau
+from rnncore.training import CheckpointWarning
 
 
 class CutOffError(Exception):
@@ -125,6 +128,24 @@ def test_after_an_interrupt(sample, tmp_path):
 def test_no_checkpoint_before_its_time(sample, tmp_path):
     SequenceTagger(hidden_size=4, max_epochs=1).fit(*sample, checkpoint=tmp_path / "c")
     assert not (tmp_path / "c").exists()
+
+
+def test_training_survives_a_full_disk(sample, tmp_path, monkeypatch):
+    """The checkpoint that was there stays, one warning says so, and the model has the same bits."""
+    make = lambda: SequenceTagger(hidden_size=6, max_epochs=2)  # noqa: E731
+    cut_off(make, sample, tmp_path / "c", 5)
+    before = (tmp_path / "c").read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.warns(CheckpointWarning, match="c: No space left on device; training goes on") as caught:
+            tagger = make().fit(*sample, checkpoint=tmp_path / "c", checkpoint_every=0.0)
+    assert len(caught) == 1 and (tmp_path / "c").read_bytes() == before and os.listdir(tmp_path) == ["c"]
+    again = make().fit(*sample, resume=tmp_path / "c")
+    assert again.network_.theta.tobytes() == tagger.network_.theta.tobytes()
 
 
 def test_only_the_same_training_goes_on(sample, tmp_path):

@@ -212,6 +212,51 @@ def test_killed_at_any_moment(here, monkeypatch):
     assert sorted(os.listdir()) == ["cut", "data.txt", "r.json", "whole"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_a_disk_that_fills_up(here):
+    """Files that cannot grow: first the checkpoints, then the model; with room again, the training goes on."""
+    assert main(["train", *TRAIN, "--out", "whole"]) == 0
+    process = start(*TRAIN, "--out", "cut", *OFTEN)
+    wait_for("cut.checkpoint", process)
+    process.kill()
+    process.communicate(timeout=60)
+    limited = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+        "from rnncore.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "train", "--resume", "cut.checkpoint", "--quiet", *OFTEN],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 2
+    warning, error = done.stderr.splitlines()
+    assert "cut.checkpoint: File too large; training goes on without a new checkpoint" in warning
+    assert error == "rnncore train: cut: File too large; when that is mended, go on with --resume cut.checkpoint"
+    assert sorted(os.listdir()) == ["cut.checkpoint", "data.txt", "whole"]
+    assert main(["train", "--resume", "cut.checkpoint", "--quiet"]) == 0
+    (_, cut), (_, whole) = read_model("cut"), read_model("whole")
+    assert all(np.array_equal(cut[name], whole[name]) for name in whole)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_full_and_read_only_targets(here, capsys, monkeypatch):
+    assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
+    refused(capsys, ["predict", "tag.safetensors", "data.txt", "--out", "/dev/full"], "/dev/full: No space left")
+    refused(capsys, ["evaluate", "tag.safetensors", "data.txt", "--quiet", "--report", "/dev/full"], "No space left")
+    assert main(["predict", "tag.safetensors", "data.txt", "--out", "/dev/null"]) == 0
+    assert not os.path.isfile("/dev/null")
+    before, asked = (here / "tag.safetensors").read_bytes(), os.access
+    monkeypatch.setattr(os, "access", lambda name, mode: mode != os.W_OK and asked(name, mode))
+    refused(capsys, ["train", "data.txt", "--force", *QUICK], "no permission to write in")
+    monkeypatch.setattr(os, "access", lambda name, mode: asked(name, mode) and not os.path.isfile(name))
+    refused(capsys, ["train", "data.txt", "--force", *QUICK], "tag.safetensors: the file is read-only")
+    assert (here / "tag.safetensors").read_bytes() == before
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
 def test_interrupted_and_resumed(here, capsys):
     process = start(*TRAIN, *OFTEN)

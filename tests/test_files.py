@@ -3,6 +3,7 @@
 import builtins
 import json
 import os
+import stat
 import struct
 import sys
 
@@ -169,12 +170,45 @@ def test_writing_through_a_link(tmp_path):
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_odd_targets(tmp_path):
     with pytest.raises(OSError, match="folder"):
         write_atomically(tmp_path, b"x")
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "missing" / "file", b"x")
+
+
+def test_read_only_files_stay(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(0o444)
+    asked = os.access
+    monkeypatch.setattr(os, "access", lambda name, mode: mode != os.W_OK and asked(name, mode))  # may write everywhere
+    with pytest.raises(PermissionError, match="read-only"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_devices_are_written_to_and_not_replaced(tmp_path):
+    with pytest.raises(OSError, match="No space") as caught:
+        write_atomically("/dev/full", b"x" * 100)
+    assert caught.value.filename == "/dev/full" and stat.S_ISCHR(os.stat("/dev/full").st_mode)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(tmp_path / "pipe", (piece for piece in (b"a", b"bc")))
+    assert os.read(reader, 9) == b"abc" and os.listdir(tmp_path) == ["pipe"]
+    os.close(reader)
+
+
+def test_pieces_that_fail_leave_nothing(tmp_path):
+    def pieces():
+        yield b"x"
+        raise ValueError("line 7 is no good")
+
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(ValueError, match="line 7"):
+        write_atomically(tmp_path / "file", pieces())
+    assert (tmp_path / "file").read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
 
 
 def test_nothing_in_a_file_is_executed(model, monkeypatch):

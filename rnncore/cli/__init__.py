@@ -33,13 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said its line, or printed its help
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
-    from rnncore.training import DivergenceWarning
+    from rnncore.training import CheckpointWarning, DivergenceWarning
 
     command = f"rnncore {options.command}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of others would only confuse
-            warnings.simplefilter("always", DivergenceWarning)
+            for ours in (DivergenceWarning, CheckpointWarning):
+                warnings.simplefilter("always", ours)
             warnings.showwarning = lambda message, *rest, **more: _say(command, f"warning: {message}")
             return options.run(options) or 0
     except KeyboardInterrupt:
@@ -71,7 +72,11 @@ def _describe(error: Exception) -> str:
 
 
 def _say(command: str, message: str) -> None:
-    print(f"{command}: {' '.join(message.split())}", file=sys.stderr)
+    line = f"{command}: {' '.join(message.split())}"
+    if "tqdm" in sys.modules:  # a progress bar may be under way on this line
+        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+    else:
+        print(line, file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rnncore.data import DataError
+from rnncore.files import is_device
 
 __all__ = ["add_column", "add_quiet", "check_target", "column_pair", "number"]
 
@@ -64,6 +65,8 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 
 def check_target(path: str, force: bool) -> None:
     """Find out before the work, not after it, that a file cannot be written."""
+    if is_device(path):
+        return
     folder = os.path.dirname(os.path.realpath(path))
     if os.path.isdir(path):
         raise DataError(f"{path} is a folder; expected the name of a file to write")
@@ -73,3 +76,5 @@ def check_target(path: str, force: bool) -> None:
         raise DataError(f"{path}: there is no folder {folder}")
     if not os.access(folder, os.W_OK):
         raise DataError(f"{path}: no permission to write in {folder}")
+    if os.path.exists(path) and not os.access(path, os.W_OK):
+        raise DataError(f"{path}: the file is read-only")

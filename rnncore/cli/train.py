@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         chosen["n_threads"] = options.threads
     tagger = SequenceTagger(**chosen)
     checkpoints = Checkpoints(options.checkpoint, options.checkpoint_every, kept, _command(options, settings))
-    say("data", f"{source}: {count(len(train[0]), 'sentence')} to train on, {len(test[0])} to test on")
+    say("data", f"{source}: {count(len(train[0]), 'sentence')} to train on, {len(test[0]):,} to test on")
     if kept:
         say("resumed", f"{options.resume}, from epoch {_epoch(kept)} on")
     started = time.perf_counter()
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return _interrupted(tagger, options)
     seconds = time.perf_counter() - started
-    tagger.save(options.out)
+    _save(tagger, options)
     report = _report(options, tagger, train, test, seconds)
     _show(say, tagger, report)
     if options.report:
@@ -263,10 +263,22 @@ def _show(say: Any, tagger: Any, report: dict[str, Any]) -> None:
         show_evaluation(say, whole | report["evaluation"])
 
 
+def _save(tagger: Any, options: argparse.Namespace) -> None:
+    try:
+        tagger.save(options.out)
+    except OSError as problem:
+        if os.path.exists(options.checkpoint):
+            raise DataError(
+                f"{options.out}: {problem.strerror or problem}; when that is mended, go on with --resume "
+                f"{options.checkpoint}"
+            ) from problem
+        raise
+
+
 def _interrupted(tagger: Any, options: argparse.Namespace) -> int:
     if not hasattr(tagger, "network_"):
         raise KeyboardInterrupt
-    tagger.save(options.out)
+    _save(tagger, options)
     goes_on = f"; go on with --resume {options.checkpoint}" if os.path.exists(options.checkpoint) else ""
     print(
         f"rnncore train: interrupted after {count(tagger.n_epochs_, 'epoch')}; saved what was learned in {options.out}"
