@@ -14,11 +14,12 @@ import struct
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from rnncore.cli import main
 from rnncore.cli.config import _OPTIONS, merge_config, read_settings
-from rnncore.data import DataError, read_tagged, read_words
+from rnncore.data import DataError, read_packed, read_tagged, read_words
 from rnncore.datasets import news_requests
 from rnncore.estimators.tagger import SequenceTagger
 from rnncore.files import ModelFileError, load, write_model
@@ -96,11 +97,15 @@ def test_data_files(tmp_path):
     for draw in rounds(300):
         path.write_bytes(mutated(draw, draw.choice(FILES)))
         column = draw.choice([None, (1, -1), (0, 3), (-2, 5)])
-        for read, *rest in ((read_tagged, column), (read_words,), (read_vectors,)):
+        found = []
+        for read, *rest in ((read_tagged, column), (read_packed, column), (read_words,), (read_vectors,)):
             try:
-                read(path, *rest)
+                result = read(path, *rest)
             except DataError as error:
                 one_line(error)
+                result = str(error)
+            found.append(result if isinstance(result, str) else tuple(map(list, result)))
+        assert found[0] == found[1]  # what comes out of them is the same
 
 
 CONFIG = b"""
@@ -147,6 +152,23 @@ def test_model_files(model, tmp_path):
             with pytest.raises((ModelFileError, OSError)) as caught:
                 load(path)
             one_line(caught.value)
+
+
+DICTS = [{"w": "news", "n": 2.5, "t": True}, {"w": "top", "v": np.array([1.0, -2.0]), "k": {"a": "b"}, "l": ["p"]}]
+
+
+def test_dicts_of_features():
+    """Any value at any place: it is a feature, or refused by its name; what is learned from it predicts."""
+    values = [*ODD, 1e31, -1e300, 10**400, np.float32(3), np.array([0.0, 7.0]), np.array(["a"]), b"x", object(), 1j]
+    for draw in rounds(20):
+        sentences = [[dict(draw.choice(DICTS)) for _ in range(draw.randrange(1, 4))] for _ in range(3)]
+        draw.choice(sentences[0])[draw.choice(["w", "n", "v", "k", "zz", 3, ""])] = draw.choice(values)
+        try:
+            tagger = SequenceTagger(hidden_size=2, max_epochs=1, skip=draw.choice([False, True]))
+            tagger.fit(sentences, [["O"] * len(sentence) for sentence in sentences])
+            tagger.predict([[{"n": draw.choice(values), "w": draw.choice(values)}]])
+        except DataError as error:
+            one_line(error)
 
 
 def parts_of(value, at=()):
