@@ -73,6 +73,7 @@ def _draw_curve(axes: Any, history: list[dict[str, Any]]) -> None:
         twin.plot(epochs, [record.get("val_score") for record in history], color="tab:green", marker=".")
         twin.set_ylabel("accuracy, validation", color="tab:green")
     axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats per word")
     axes.grid(alpha=0.3)

@@ -26,8 +26,12 @@ def run_info(options: argparse.Namespace) -> None:
     arrays: dict[str, list[int]] = header["arrays"]
     print(f"{header['kind']}, written by rnncore {header.get('version')} (format {header['format']})")
     encoder = header.get("encoder", {})
-    if "tokens" in encoder:
-        print(f"known words: {len(encoder['tokens']):,}")
+    tokens = encoder.get("vocabulary", encoder).get("tokens")
+    if tokens is not None:
+        print(f"known words: {len(tokens):,}")
+    for name in ("pairs", "spellings", "features", "numbers"):
+        if encoder.get(name):
+            print(f"{name}: {len(encoder[name]):,}")
     if "classes" in header:
         print(f"labels ({len(header['classes'])}): {' '.join(map(str, header['classes']))}")
     if header.get("history"):

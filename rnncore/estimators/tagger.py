@@ -235,7 +235,8 @@ class SequenceTagger(SequenceEstimator):
         Parameters
         ----------
         sentences : list of lists of str, int or dict, or list of (T, D) arrays
-            Dicts hold features as sklearn-crfsuite takes them, see `rnncore.features.DictFeatures`.
+            Dicts hold features as sklearn-crfsuite takes them, numbers and arrays of numbers among them, see
+            `rnncore.features.DictFeatures`. What `rnncore.data.read_packed` reads from a file takes least memory.
         tags : list of lists of str or int
             A label for every step.
         sample_weight : (S,) array, optional
