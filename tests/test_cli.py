@@ -269,6 +269,18 @@ def test_interrupt_saves_what_was_learned(tagged):
     assert main(["evaluate", "tag.safetensors", "data.txt"]) == 0
 
 
+def test_predict_does_not_wait_for_the_end(tagged, model):
+    """Nor does it hold what came before: what goes in without an end comes out."""
+    arguments = [sys.executable, "-m", "rnncore", "predict", model]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as predicting:
+        predicting.stdin.write("top\nnews\n\n" * 1100)
+        predicting.stdin.flush()
+        first = [predicting.stdout.readline() for _ in range(1000)]
+        predicting.stdin.close()
+        rest = predicting.stdout.read()
+    assert first[0].startswith("top\t") and rest.count("\n") == 2300
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes differ there")
 def test_a_reader_that_leaves_early(tagged, model):
     command = f"{sys.executable} -m rnncore predict {model} data.txt | head -1"

@@ -4,6 +4,7 @@ import gzip
 import io
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -230,6 +231,20 @@ def packed_lists(lists):
     ids: dict[str, int] = {}
     flat = [ids.setdefault(token, len(ids)) for row in lists for token in row]
     return TokenLists(list(ids), np.array(flat, dtype=np.int32), np.array([len(row) for row in lists]))
+
+
+def test_reading_packed_takes_little_memory(tmp_path):
+    """Eight bytes for a word and its label, and what growing arrays hold beside; lists of strings take 24 and more."""
+    path = written(tmp_path, "top\tB-N\nnews\tI-N\nfrom\tO\nkenya\tO\n\n" * 20_000)
+    tracemalloc.start()
+    try:
+        sentences, tags = read_packed(path)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    n = 80_000
+    assert len(sentences) == len(tags) == 20_000
+    assert kept < 16 * n and peak < 32 * n
 
 
 def test_reading_packed_takes_a_line_apart_once(tmp_path, monkeypatch):

@@ -447,6 +447,16 @@ def test_weights_in_a_score(fitted, sample):
     assert fitted.score(*two, sample_weight=[0, 2]) == second
 
 
+def test_sample_weights_of_a_part(sample):
+    def go_on(*some, **options):
+        tagger = full_batch("crf", None).fit(*(part[:20] for part in sample))
+        return tagger.partial_fit(*some, **options).network_.theta
+
+    some = [part[:3] for part in sample]
+    thrice = [[*part, part[0], part[0]] for part in some]
+    np.testing.assert_allclose(go_on(*some, sample_weight=[3, 1, 1]), go_on(*thrice), rtol=1e-10, atol=1e-13)
+
+
 def test_sample_weights_go_with_early_stopping(sample):
     tagger = SequenceTagger(hidden_size=4, max_epochs=2, early_stopping=True)
     assert tagger.fit(*sample, sample_weight=np.arange(len(sample[0]))).n_epochs_ == 2

@@ -263,8 +263,7 @@ class SequenceTagger(SequenceEstimator):
             After Ctrl-C; the tagger is then fitted with what was learned until then.
         """
         self._check_settings()
-        sentences, tags = _checked(sentences, tags)
-        sentences, tags, weights = _weighted(sentences, tags, sample_weight)
+        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight)
         rng = generator(self.random_state)
         checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
         if checkpoints is not None:
@@ -284,11 +283,11 @@ class SequenceTagger(SequenceEstimator):
         self._learn(sentences, tags, rng, optimizer, max_epochs, validation_data, weights, checkpoints)
         return self
 
-    def partial_fit(self, sentences: Any, tags: Any, classes: Any = None) -> SequenceTagger:
+    def partial_fit(self, sentences: Any, tags: Any, classes: Any = None, sample_weight: Any = None) -> SequenceTagger:
         """Learn one epoch more, with a constant learning rate.
 
         The first call without a `fit` before it takes vocabulary and labels from its data (`classes`: all labels there
-        will be); words that come later are unknown.
+        will be); words that come later are unknown. Weights are relative to the mean of one call.
 
         Raises
         ------
@@ -296,14 +295,14 @@ class SequenceTagger(SequenceEstimator):
             For data or settings that cannot be used.
         """
         self._check_settings()
-        sentences, tags = _checked(sentences, tags)
+        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight)
         rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
         if not hasattr(self, "network_"):
             self._prepare(sentences, [*tags, list(classes)] if classes is not None else tags, rng)
         if not hasattr(self, "_partial_optimizer"):
             self._partial_optimizer = self._make_optimizer(1, None)
         self._partial_rng = rng
-        self._learn(sentences, tags, rng, self._partial_optimizer, 1, None)
+        self._learn(sentences, tags, rng, self._partial_optimizer, 1, None, weights)
         return self
 
     def predict(self, sentences: Any) -> list[list[Any]]:
