@@ -14,15 +14,16 @@ import os
 import sys
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
+from rnncore.tokens import TokenLists
+
 __all__ = [
     "DataError",
-    "TokenLists",
     "iter_rows",
     "iter_tagged",
     "no_sentences",
@@ -30,7 +31,6 @@ __all__ = [
     "read_packed",
     "read_tagged",
     "read_words",
-    "select",
 ]
 
 Row = list[str]
@@ -137,7 +137,7 @@ def iter_rows(
 
 
 def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = None) -> tuple[TokenLists, TokenLists]:
-    """Read sentences and their tags as `read_tagged`, in a tenth of the memory and of the time.
+    """Read sentences and their tags as `read_tagged`, in a third of the memory and a quarter of the time.
 
     Raises
     ------
@@ -175,55 +175,6 @@ def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = 
         TokenLists(list(words), np.frombuffer(word_ids, dtype=np.intc).astype(np.int32, copy=False), lengths),
         TokenLists(list(labels), np.frombuffer(label_ids, dtype=np.intc).astype(np.int32, copy=False), lengths),
     )
-
-
-class TokenLists(Sequence[list[Any]]):
-    """A sequence of lists of tokens, held as arrays: each distinct token once, and four bytes for every use of it.
-
-    Parameters
-    ----------
-    tokens : list
-        The distinct tokens, in the order of their first use.
-    ids : (N,) int32
-        For all places of all lists the token's number.
-    lengths : (S,) int64
-
-    Examples
-    --------
-    >>> TokenLists(["top", "news"], np.array([0, 1, 1], dtype=np.int32), np.array([2, 1]))[0]
-    ['top', 'news']
-    """
-
-    def __init__(self, tokens: list[Any], ids: np.ndarray, lengths: np.ndarray) -> None:
-        self.tokens = tokens
-        self.ids = ids
-        self.lengths = lengths
-        self._ends = np.cumsum(lengths)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return self.select(np.arange(len(self))[index])
-        end, length = self._ends[index], self.lengths[index]
-        return [*map(self.tokens.__getitem__, self.ids[end - length : end].tolist())]
-
-    def select(self, rows: Any) -> TokenLists:
-        """Copy the lists `rows`, and of the tokens those that they use."""
-        rows = np.asarray(rows, dtype=np.int64)
-        lengths = self.lengths[rows]
-        places = np.repeat(self._ends[rows] - np.cumsum(lengths), lengths) + np.arange(lengths.sum())
-        used, first, ids = np.unique(self.ids[places], return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        number = np.empty(len(order), dtype=np.int32)
-        number[order] = np.arange(len(order))
-        return TokenLists([self.tokens[i] for i in used[order].tolist()], number[ids], lengths)
-
-
-def select(lists: Sequence[Any], rows: Sequence[int] | np.ndarray) -> Sequence[Any]:
-    """Return some of the sequences of a data set, in the form it has."""
-    return lists.select(rows) if isinstance(lists, TokenLists) else [lists[i] for i in rows]
 
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:

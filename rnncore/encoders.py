@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from rnncore.data import DataError, TokenLists
+from rnncore.data import DataError
+from rnncore.tokens import TokenLists, look_up, token_counts
 
 __all__ = [
     "FeatureEncoder",
@@ -24,9 +24,7 @@ __all__ = [
     "Sequences",
     "Vocabulary",
     "is_token",
-    "look_up",
     "sequence_lengths",
-    "token_counts",
 ]
 
 _DIGITS = re.compile("[0-9]+")
@@ -308,21 +306,6 @@ def sequence_lengths(sequences: Any, name: str = "sentences") -> np.ndarray:
     if len(lengths) and not lengths.all():
         raise DataError(f"{name}[{int(np.argmin(lengths))}] is empty; leave empty sequences out")
     return lengths
-
-
-def token_counts(sequences: Iterable[Iterable[Any]]) -> Counter[Any]:
-    """Count the tokens of all sequences, in the order of their first use."""
-    if isinstance(sequences, TokenLists):
-        counts = np.bincount(sequences.ids, minlength=len(sequences.tokens)).tolist()
-        return Counter(dict(zip(sequences.tokens, counts, strict=True)))
-    return Counter(chain.from_iterable(sequences))
-
-
-def look_up(sequences: Iterable[Iterable[Any]], ids_of: Callable[[Any], Any]) -> np.ndarray:
-    """Return what `ids_of` returns, for all tokens of all sequences: (N,) or (N, C) int32."""
-    if isinstance(sequences, TokenLists):
-        return np.array([*map(ids_of, sequences.tokens)], dtype=np.int32)[sequences.ids]
-    return np.array([*map(ids_of, chain.from_iterable(sequences))], dtype=np.int32)
 
 
 def is_token(token: Any) -> bool:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from rnncore.data import DataError
-from rnncore.encoders import FeatureEncoder, Vocabulary, is_token, look_up, sequence_lengths, token_counts
+from rnncore.encoders import FeatureEncoder, Vocabulary, is_token, sequence_lengths
+from rnncore.tokens import look_up, token_counts
 
 __all__ = ["DictFeatures", "WordFeatures", "encoder_for", "encoder_from_json", "word_shape"]
 

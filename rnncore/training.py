@@ -219,8 +219,8 @@ class Trainer:
             before = network.theta.copy() if batch % _STEPS_BETWEEN_COPIES == 0 else None
             try:
                 x = _arranged(data, inputs, places, self.arrange)
-                weights = {} if self.weights is None else {"sample_weight": self.weights[rows]}
-                loss = network.train_step(x, targets.take(places), optimizer, lengths=batch_lengths, **weights)
+                weights = None if self.weights is None else self.weights[rows]
+                loss = network.train_step(x, targets.take(places), optimizer, batch_lengths, sample_weight=weights)
             except FloatingPointError:  # a gradient that cannot be clipped
                 loss = math.nan
             if not math.isfinite(loss):

@@ -269,6 +269,21 @@ def test_interrupt_saves_what_was_learned(tagged):
     assert main(["evaluate", "tag.safetensors", "data.txt"]) == 0
 
 
+def test_sentences_typed_in(tagged, model, capsys, monkeypatch):
+    class Typed(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Typed("top  news\nhello\n\nmore\n"))
+    assert main(["predict", model]) == 0
+    out, err = capsys.readouterr()
+    lines = out.split("\n")
+    assert [line.split("\t")[0] for line in lines] == ["top", "news", "", "hello", "", ""]
+    assert "one on a line" in err
+    monkeypatch.setattr(sys, "stdin", Typed("top news\n"))
+    assert main(["predict", model, "--column", "1"]) == 0
+
+
 def test_predict_does_not_wait_for_the_end(tagged, model):
     """Nor does it hold what came before: what goes in without an end comes out."""
     arguments = [sys.executable, "-m", "rnncore", "predict", model]

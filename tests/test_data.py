@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnncore.data import DataError, TokenLists, iter_rows, read_packed, read_tagged, read_words, select
+from rnncore.data import DataError, iter_rows, read_packed, read_tagged, read_words
 from rnncore.encoders import (
     FeatureEncoder,
     LabelEncoder,
@@ -20,6 +20,7 @@ from rnncore.encoders import (
     sequence_lengths,
 )
 from rnncore.features import WordFeatures, encoder_for, encoder_from_json
+from rnncore.tokens import TokenLists, select
 from rnncore.training import minibatches
 
 TWO = ([["top", "news"], ["café"]], [["B-N", "I-N"], ["O"]])

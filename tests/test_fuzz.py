@@ -239,6 +239,7 @@ def test_model_headers_with_a_right_checksum(kind, token, request, tmp_path):
             one_line(error)
         else:
             assert tagger.predict([[token, token]])
+        assert main(["info", str(tmp_path / "m")]) in (0, 2)
 
 
 WORDS = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -49,7 +48,7 @@ def add_commands(commands: Any) -> None:
         nargs="?",
         default="-",
         metavar="DATA",
-        help="one word per line, blank line between sentences (default: standard input)",
+        help="one word per line, blank line between sentences (default: standard input; sentences, if it is typed in)",
     )
     predict.add_argument(
         "--column",
@@ -108,8 +107,9 @@ def run_predict(options: argparse.Namespace) -> None:
 def _tagged(tagger: Any, path: str, columns: tuple[int, int] | None) -> Iterator[str]:
     """Yield the tagged text, some sentences at a time; one by one where a person types them."""
     word = columns[0] if columns else 0
-    sentences = iter_rows(path, columns=columns and (word,))
-    n = 1 if os.fspath(path) == "-" and sys.stdin.isatty() else _SENTENCES_AT_ONCE
+    typed = path == "-" and sys.stdin.isatty()
+    sentences = _typed() if typed else iter_rows(path, columns=columns and (word,))
+    n = 1 if typed else _SENTENCES_AT_ONCE
     while chunk := list(islice(sentences, n)):
         labels = tagger.predict([[row[word] for row in rows] for rows in chunk])
         lines = []
@@ -117,3 +117,13 @@ def _tagged(tagger: Any, path: str, columns: tuple[int, int] | None) -> Iterator
             lines += ["\t".join((*row, str(label))) for row, label in zip(rows, predicted, strict=True)]
             lines.append("")
         yield "\n".join([*lines, ""])
+
+
+def _typed() -> Iterator[list[list[str]]]:
+    """Yield what a person types: a sentence on every line."""
+    print("type sentences, one on a line; an empty line or Ctrl-D ends", file=sys.stderr)
+    for line in sys.stdin:
+        words = line.split()
+        if not words:
+            return
+        yield [[word] for word in words]

@@ -6,7 +6,7 @@ import argparse
 import math
 from typing import Any
 
-from rnncore.files import read_header
+from rnncore.files import ModelFileError, read_header
 
 __all__ = ["add_commands"]
 
@@ -23,6 +23,13 @@ def add_commands(commands: Any) -> None:
 def run_info(options: argparse.Namespace) -> None:
     """Print kind, version, vocabulary, labels, settings and weights of a model file."""
     header = read_header(options.model)
+    try:
+        _show_header(header)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        raise ModelFileError(f"{options.model}: its parts do not fit together") from None
+
+
+def _show_header(header: dict[str, Any]) -> None:
     arrays: dict[str, list[int]] = header["arrays"]
     print(f"{header['kind']}, written by rnncore {header.get('version')} (format {header['format']})")
     encoder = header.get("encoder", {})

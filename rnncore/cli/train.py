@@ -17,9 +17,10 @@ from rnncore.cli.config import merge_config, read_settings
 from rnncore.cli.presets import PRESETS
 from rnncore.cli.status import BAD_INPUT, INTERRUPTED
 from rnncore.cli.tables import count, show_evaluation, tell
-from rnncore.data import DataError, read_packed, select
+from rnncore.data import DataError, read_packed
 from rnncore.datasets import news_requests, random_split
 from rnncore.files import ModelFileError, write_atomically
+from rnncore.tokens import select
 
 __all__ = ["add_commands"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rnncore.checkpoints import Checkpoints, open_checkpoints
-from rnncore.data import DataError, TokenLists, select
+from rnncore.data import DataError
 from rnncore.encoders import FeatureEncoder, LabelEncoder, Sequences, Vocabulary, sequence_lengths
 from rnncore.estimators.base import SequenceEstimator, check_flag
 from rnncore.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json
@@ -19,6 +19,7 @@ from rnncore.network import Embedding, Network
 from rnncore.optimizers import Optimizer
 from rnncore.recurrent import Recurrent
 from rnncore.schedules import Schedule, check_count, check_number
+from rnncore.tokens import TokenLists, select
 from rnncore.training import batches_to_predict, decode, generator, predict
 from rnncore.vectors import read_vectors
 
