@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnncore.metrics import are_chunks, confusions, entities, entity_scores, evaluation, label_scores
+from rnncore.metrics import Tally, are_chunks, confusions, entities, entity_scores, evaluation, label_scores
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,19 @@ def test_entities_cover_all_but_o(labels):
     assert inside == [step for step, label in enumerate(labels) if label != "O"]
     assert all(labels[step][2:] == entity.kind for entity in found for step in range(entity.start, entity.end))
     assert entity_scores([labels], [labels])["all"]["right"] == len(found)
+
+
+@pytest.mark.parametrize("labels", [["O", "B-X", "I-X", "B-Y"], ["O", "B-X", "other"], ["O"], [1, 2, 3]])
+def test_piece_by_piece_is_all_at_once(labels):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 9, 30)
+    true, predicted = ([rng.choice(np.array(labels, dtype=object), n).tolist() for n in lengths] for _ in range(2))
+    known = rng.random(lengths.sum()) < 0.5
+    ends = np.cumsum(lengths)
+    tally = Tally()
+    for start in range(0, 30, 7):
+        stop = min(start + 7, 30)
+        some = slice(ends[start] - lengths[start], ends[stop - 1])
+        tally.add(true[start:stop], predicted[start:stop], known[some])
+    assert tally.result() == evaluation(true, predicted, known)
+    assert "known" not in Tally().result() and Tally().result()["accuracy"] is None

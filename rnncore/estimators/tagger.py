@@ -26,6 +26,7 @@ from rnncore.vectors import read_vectors
 __all__ = ["SequenceTagger"]
 
 _SENTENCES_AT_ONCE = 4096  # in an evaluation
+_WORDS_AT_ONCE = 65536  # in word dropout
 _WORTH_SHARING = 64 * 256 * 256  # multiply-adds of one step's recurrent product
 
 
@@ -612,11 +613,16 @@ class SequenceTagger(SequenceEstimator):
             return None
         counts = np.maximum(np.bincount(ids[ids >= 0], minlength=len(self.encoder_.unknown_of)), 1)
         p = self.word_dropout
-        rate = (p / (p + (1.0 - p) * counts)).astype(np.float32)[ids]  # of -1, that of the last: -1 stays what it is
-        unknown = np.where(ids < 0, ids, self.encoder_.unknown_of[ids])
+        rate = np.append(p / (p + (1.0 - p) * counts), 0.0).astype(np.float32)  # the last is that of -1
+        unknown_of = self.encoder_.unknown_of
 
         def corrupt(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-            return np.where(rng.random(x.shape, dtype=np.float32) < rate, unknown, x)
+            changed = x.copy()
+            for start in range(0, len(x), _WORDS_AT_ONCE):  # little memory beside the data's
+                part = changed[start : start + _WORDS_AT_ONCE]
+                hit = rng.random(part.shape, dtype=np.float32) < rate[part]
+                part[hit] = unknown_of[part[hit]]
+            return changed
 
         return corrupt
 
