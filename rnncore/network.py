@@ -480,7 +480,7 @@ class Network(FlatArrays):
     def curvature(self) -> np.ndarray:
         """Return the diagonal curvature of the latest ``loss_and_grad``, flat like ``theta``: what "sdlm" divides by.
 
-        The batch's arrays are read again: leave them unchanged until then.
+        The batch's arrays are read again: leave them unchanged until then. All sequences count alike, weighted or not.
 
         Raises
         ------

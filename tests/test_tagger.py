@@ -170,6 +170,7 @@ def test_an_array_of_equally_long_sequences():
         {"schedule": "halve_on_plateau"},
         {"class_weight": "balanced"},
         {"class_weight": {"O": 0.5}},
+        {"class_weight": "balanced", "head": "crf", "constraints": "auto"},
         {"batch_size": 1000},
         {"min_count": 2, "lowercase": False, "fold_digits": False},
     ],
@@ -187,7 +188,7 @@ def test_settings(sample, settings, tmp_path):
 
 @pytest.mark.parametrize("head", ["softmax", "crf"])
 def test_class_weights_shift_the_balance(sample, head):
-    plain = SequenceTagger(hidden_size=8, max_epochs=4).fit(*sample)
+    plain = SequenceTagger(hidden_size=8, max_epochs=4, head=head).fit(*sample)
     weighted = SequenceTagger(hidden_size=8, max_epochs=4, head=head, class_weight={"O": 0.01}).fit(*sample)
     share = [
         np.mean([tag == "O" for tags in tagger.predict(sample[0]) for tag in tags]) for tagger in (plain, weighted)
