@@ -513,8 +513,9 @@ def bits(n_threads: int, dtype: str, K: int):
     net.params["head.W_hy"][...] *= 10
     targets = rng.integers(0, K, (T, B))
     targets[0, 5] = -1
-    loss = net.loss_and_grad(x, targets, lengths)
-    return [loss, net.grad.copy(), net.predict(x, lengths), *net.decode(x, lengths), *net.decode(x, lengths, top=3)]
+    trained = [net.loss_and_grad(x, targets, lengths), net.grad.copy()]
+    trained += [net.loss_and_grad(x, targets, lengths, sample_weight=rng.random(B)), net.grad.copy()]
+    return [*trained, net.predict(x, lengths), *net.decode(x, lengths), *net.decode(x, lengths, top=3)]
 
 
 @kernels
