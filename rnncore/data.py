@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Row = list[str]
-_LINES_KEPT = 1_000_000
+_LINES_KEPT = 200_000
 _NEW = (-1, -1)
 _BLANKS = " \t\r\n\v\f"
 
