@@ -55,6 +55,11 @@ cdef void to_packed(Core *c, Unit *u, int state, const char *source, char *targe
         memcpy(target + b * u.cell.lds[state] * size, source + c.view.order[b] * width * size, width * size)
 
 
+cdef inline long row_of(const View *v, bint packed, long t, long b) noexcept nogil:
+    """Where the caller's arrays have row b of step t: in packed order, too, or in (T, B)."""
+    return v.offsets[t] + b if packed else t * v.sequences + v.order[b]
+
+
 cdef array_for(list kept, tuple shape, dtype, bint zeroed):
     """A new array for the caller, or one handed out before that nobody but `kept` holds any more.
 
@@ -483,12 +488,16 @@ cdef class Stack:
     def forward(self, Batch batch, x, state, bint training, bint want_dx, int threads, seed, drop_step):
         """Run all layers.
 
-        x : (T, B, D) of the layers' precision, or int64 ids (T, B) or (T, B, F); C-contiguous and checked.
+        x : (T, B, D) of the layers' precision, or int64 ids (T, B) or (T, B, F); C-contiguous and checked. Dense rows
+            (rows, D) are taken as packed already, and read where they lie; outputs, their gradient and dx are then
+            (rows, ...), too.
         state : list of arrays (B, H), the states of each unit in turn, or None.
         """
         cdef Core *c = &self.c
         cdef View *v = &c.view
-        cdef bint dense_copy = c.kind == DENSE and not batch.full
+        cdef bint dense_copy
+        self.packed = c.kind == DENSE and x.ndim == 2
+        dense_copy = c.kind == DENSE and not (batch.full or self.packed)
         self.tape = False
         self.batch = batch
         self.want_dx = want_dx
@@ -522,7 +531,7 @@ cdef class Stack:
         """Back-propagate what `set_output_gradient` or a head left in the top units' dh.
 
         dstate : list of arrays (B, H), the states of each unit in turn, or None.
-        Returns (dx (T, B, D) or None, list of the initial states' gradients (B, H) or None).
+        Returns (dx as x or None, list of the initial states' gradients (B, H) or None).
         """
         cdef Core *c = &self.c
         cdef Unit *u
@@ -550,8 +559,14 @@ cdef class Stack:
 
     # ------------------------------------------------------------ in and out
 
+    cdef tuple shape(self, long width):
+        """Shape of an array of the caller's with one row of `width` numbers for each of the batch."""
+        if self.packed:
+            return self.c.view.rows, width
+        return self.c.view.steps, self.c.view.sequences, width
+
     def outputs(self):
-        """Return the outputs (T, B, F), zero after a sequence's end."""
+        """Return the outputs (T, B, F), zero after a sequence's end; packed, (rows, F), where x was."""
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef Segment parts[2]
@@ -559,32 +574,32 @@ cdef class Stack:
         cdef long t, b, width = 0, at = 0, size = c.team.lanes.itemsize
         for s in range(count):
             width += parts[s].width
-        y = array_for(self.old_outputs, (v.steps, v.sequences, width), self.theta.dtype, not v.full)
+        y = array_for(self.old_outputs, self.shape(width), self.theta.dtype, not (v.full or self.packed))
         cdef char *target = <char *> cnp.PyArray_DATA(y)
         for s in range(count):
             for t in range(v.steps):
                 for b in range(v.active[t]):
-                    memcpy(target + ((t * v.sequences + v.order[b]) * width + at) * size,
+                    memcpy(target + (row_of(v, self.packed, t, b) * width + at) * size,
                            parts[s].data + (v.offsets[t] + b) * parts[s].ld * size, parts[s].width * size)
             at += parts[s].width
         return y
 
     def set_output_gradient(self, dy, bint final):
-        """Take dy (T, B, F), of the layers' precision and C-contiguous, as the outputs' gradient.
+        """Take dy, shaped as the outputs, of the layers' precision and C-contiguous, as the outputs' gradient.
 
         Where it has the core's own layout, and is `final` (nothing is added to it), it is read where it lies.
         """
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef Layer *layer = &c.layer[c.layer_count - 1]
-        cdef long t, b, at = 0, width = dy.shape[2], size = c.team.lanes.itemsize
+        cdef long t, b, at = 0, width = dy.shape[dy.ndim - 1], size = c.team.lanes.itemsize
         cdef const char *source = <const char *> cnp.PyArray_DATA(dy)
         cdef Unit *u
         cdef int s
         if not self.tape:
             return  # backward() says what is wrong
         u = &layer.unit[0]
-        if final and v.full and layer.units == 1 and u.cell.ldo == width and c.output_dropout == 0:
+        if final and (v.full or self.packed) and layer.units == 1 and u.cell.ldo == width and c.output_dropout == 0:
             self.dy = dy  # must outlive the backward pass
             u.cell.dh = <void *> source
             return
@@ -593,7 +608,7 @@ cdef class Stack:
             for t in range(v.steps):
                 for b in range(v.active[t]):
                     memcpy(u.dh + (v.offsets[t] + b) * u.cell.ldo * size,
-                           source + ((t * v.sequences + v.order[b]) * width + at) * size, u.cell.output * size)
+                           source + (row_of(v, self.packed, t, b) * width + at) * size, u.cell.output * size)
             at += u.cell.output
 
     def final_states(self):
@@ -625,11 +640,11 @@ cdef class Stack:
         cdef View *v = &c.view
         cdef long t, b, width = c.layer[0].input[0].width, size = c.team.lanes.itemsize
         cdef long ld = padded(c.team.lanes, width)
-        dx = array_for(self.old_gradients, (v.steps, v.sequences, width), self.theta.dtype, not v.full)
+        dx = array_for(self.old_gradients, self.shape(width), self.theta.dtype, not (v.full or self.packed))
         cdef char *target = <char *> cnp.PyArray_DATA(dx)
         for t in range(v.steps):
             for b in range(v.active[t]):
-                memcpy(target + (t * v.sequences + v.order[b]) * width * size,
+                memcpy(target + row_of(v, self.packed, t, b) * width * size,
                        c.dx + (v.offsets[t] + b) * ld * size, width * size)
         return dx
 
