@@ -1,0 +1,262 @@
+"""Sub-classes of torch.nn's recurrent modules whose passes run on rnncore's kernels."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
+
+from rnncore._core.batch import Batch
+from rnncore._core.lanes import MAX_THREADS
+from rnncore.torch.autograd import run
+from rnncore.torch.notices import notice
+from rnncore.torch.workspaces import Net, Pass
+
+MODES = {
+    "RNN_TANH": ("elman", "tanh", 1),
+    "RNN_RELU": ("elman", "relu", 1),
+    "LSTM": ("lstm", "tanh", 4),
+    "GRU": ("gru", "tanh", 3),
+}
+PLAIN = (Tensor, torch.nn.Parameter)
+DTYPES = (torch.float32, torch.float64)
+
+
+class _OnRnncore(torch.nn.RNNBase):
+    """What the three classes have in common: deciding who computes, and the shapes around it."""
+
+    _plain: type[torch.nn.RNNBase]
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # type: ignore[override]
+        """Run the layers, as torch.nn's module of the same name does."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # what is recorded are PyTorch's own operators
+            return super().forward(input, hx)
+        packed = isinstance(input, PackedSequence)
+        data = input.data if packed else input
+        states = self._states(hx)
+        weights: list[Any] = [getattr(self, name, None) for name in self._flat_weights_names]
+        if states is None or not self._understood(input, data, states, weights):
+            return super().forward(input, hx)  # which says what is wrong
+        if self._steps(input) == 1:  # in a loop over steps, arranging the weights would take longer than the products
+            return super().forward(input, hx)
+        obstacle = self._obstacle(data, states, weights)
+        if obstacle:
+            notice(obstacle)
+            return super().forward(input, hx)
+        y, *final = self._packed(input, states, weights) if packed else self._padded(data, states, weights)
+        return y, tuple(final) if len(final) == 2 else final[0]
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        """Return torch.nn's own module with the same parameters: the one that TorchScript compiles."""
+        twin = self._plain.__new__(self._plain)
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    # ------------------------------------------------------------ who computes
+
+    def _states(self, hx: Any) -> tuple[Any, ...] | None:
+        """Return the initial states as a tuple, or None where they are not what they should be."""
+        if hx is None:
+            return ()
+        if self.mode != "LSTM":
+            return (hx,)
+        return tuple(hx) if isinstance(hx, (tuple, list)) and len(hx) == 2 else None
+
+    def _understood(self, input: Any, data: Any, states: tuple[Any, ...], weights: list[Any]) -> bool:
+        """Whether shapes and kinds are as they should be; PyTorch knows best what to say where not."""
+        if not all(isinstance(tensor, Tensor) for tensor in (data, *states, *weights)) or data.numel() == 0:
+            return False
+        if any(tensor.dtype != data.dtype or tensor.device != data.device for tensor in (*states, *weights)):
+            return False
+        state = [self.num_layers * (2 if self.bidirectional else 1), self.hidden_size]
+        if isinstance(input, PackedSequence):
+            if data.dim() != 2 or not _proper(input):
+                return False
+            state.insert(1, int(input.batch_sizes[0]))
+        elif data.dim() == 3:
+            state.insert(1, data.shape[0 if self.batch_first else 1])
+        elif data.dim() != 2:
+            return False
+        if data.shape[-1] != self.input_size or any(list(part.shape) != state for part in states):
+            return self.proj_size > 0  # whose h is smaller: PyTorch's business anyway
+        if self.proj_size:
+            return True
+        shapes = _shapes(self.mode, self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.bias)
+        return len(weights) == len(shapes) and all(w.shape == s for w, s in zip(weights, shapes, strict=True))
+
+    def _steps(self, input: Any) -> int:
+        """Return the number of time steps."""
+        if isinstance(input, PackedSequence):
+            return len(input.batch_sizes)
+        return input.shape[1 if self.batch_first and input.dim() == 3 else 0]
+
+    def _obstacle(self, data: Tensor, states: tuple[Tensor, ...], weights: list[Tensor]) -> str:
+        """Return what stands in the way of computing here, or nothing."""
+        tensors = (data, *states, *weights)
+        if data.device.type != "cpu":
+            return f"tensors on {data.device.type}"
+        if data.dtype not in DTYPES:
+            return f"{data.dtype} tensors"
+        if torch.is_autocast_enabled("cpu"):
+            return "autocast"
+        if self.proj_size:
+            return "proj_size"
+        if self.dropout == 1 and self.training and self.num_layers > 1:
+            return "dropout=1"
+        if torch._C._are_functorch_transforms_active():
+            return "torch.func's transforms"
+        if forward_ad._current_level >= 0:
+            return "forward-mode differentiation"
+        if torch._C._len_torch_dispatch_stack() > 0:
+            return "dispatch modes"
+        if any(type(tensor) not in PLAIN or tensor.layout != torch.strided for tensor in tensors):
+            return "sub-classes and layouts of tensors"
+        return ""
+
+    # ------------------------------------------------------------ shapes
+
+    def _pass(self, batch: Batch, batch_sizes: Tensor | None, dtype: torch.dtype, has_state: bool) -> Pass:
+        cell, activation, _ = MODES[self.mode]
+        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
+        net = Net(
+            cell,
+            activation,
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            bool(self.bidirectional),
+            self.bias,
+            dropout,
+            dtype,
+        )
+        seed = int(torch.randint(2**62, (), device="cpu")) if dropout else 0  # torch.manual_seed decides the masks
+        return Pass(net, batch, batch_sizes, has_state, min(torch.get_num_threads(), MAX_THREADS), seed)
+
+    def _padded(self, data: Tensor, states: tuple[Tensor, ...], weights: list[Tensor]) -> tuple[Tensor, ...]:
+        """Run over (T, B, D), (B, T, D) or (T, D)."""
+        alone = data.dim() == 2
+        turned = self.batch_first and not alone
+        if alone:
+            data = data.unsqueeze(1)
+            states = tuple(part.unsqueeze(1) for part in states)
+        elif turned:
+            data = data.transpose(0, 1)
+        what = self._pass(Batch(data.shape[0], data.shape[1]), None, data.dtype, bool(states))
+        y, *final = run(what, data, states, weights)
+        if alone:
+            return y.squeeze(1), *(part.squeeze(1) for part in final)
+        return y.transpose(0, 1) if turned else y, *final
+
+    def _packed(self, input: PackedSequence, states: tuple[Tensor, ...], weights: list[Tensor]) -> tuple[Any, ...]:
+        """Run over a PackedSequence, whose rows are in the engine's own order."""
+        if input.sorted_indices is not None:
+            states = tuple(part.index_select(1, input.sorted_indices) for part in states)
+        lengths = lengths_of(input.batch_sizes.numpy())
+        batch = Batch(len(input.batch_sizes), len(lengths), lengths)
+        what = self._pass(batch, input.batch_sizes, input.data.dtype, bool(states))
+        y, *final = run(what, input.data, states, weights)
+        if input.unsorted_indices is not None:
+            final = [part.index_select(1, input.unsorted_indices) for part in final]
+        return PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices), *final
+
+
+def lengths_of(batch_sizes: np.ndarray) -> np.ndarray:
+    """Return the lengths, longest first, of the sequences of which `batch_sizes[t]` reach step t."""
+    ending = batch_sizes - np.append(batch_sizes[1:], 0)
+    return np.repeat(np.arange(len(batch_sizes), 0, -1, dtype=np.int64), ending[::-1])
+
+
+def _proper(packed: PackedSequence) -> bool:
+    """Whether the numbers of a PackedSequence fit one another."""
+    sizes = packed.batch_sizes
+    if sizes.device.type != "cpu" or sizes.dtype != torch.int64 or sizes.dim() != 1 or len(sizes) == 0:
+        return False
+    counts = sizes.numpy()
+    return bool(counts[-1] >= 1 and (counts[1:] <= counts[:-1]).all() and counts.sum() == len(packed.data))
+
+
+@lru_cache(maxsize=256)
+def _shapes(mode: str, inputs: int, hidden: int, layers: int, both: bool, bias: bool) -> list[torch.Size]:
+    """Shapes of all parameters, in torch's order."""
+    rows, directions = MODES[mode][2] * hidden, 2 if both else 1
+    shapes = []
+    for layer in range(layers):
+        width = directions * hidden if layer else inputs
+        own = [torch.Size((rows, width)), torch.Size((rows, hidden))] + [torch.Size((rows,))] * (2 * bias)
+        shapes += own * directions
+    return shapes
+
+
+class RNN(_OnRnncore, torch.nn.RNN):
+    """``torch.nn.RNN`` on rnncore's kernels: tanh or relu, the same arguments, parameters and results, faster on CPUs.
+
+    See Also
+    --------
+    GRU : says what is computed here and what is left to PyTorch.
+
+    Examples
+    --------
+    >>> import torch, rnncore.torch as rt
+    >>> rnn = rt.RNN(3, 5, nonlinearity="relu")
+    >>> y, h = rnn(torch.zeros(4, 2, 3))
+    >>> y.shape, h.shape
+    (torch.Size([4, 2, 5]), torch.Size([1, 2, 5]))
+    """
+
+    _plain = torch.nn.RNN
+
+
+class LSTM(_OnRnncore, torch.nn.LSTM):
+    """``torch.nn.LSTM`` on rnncore's kernels: the same arguments, parameters and results, faster on CPUs.
+
+    ``proj_size`` is left to PyTorch.
+
+    See Also
+    --------
+    GRU : says what is computed here and what is left to PyTorch.
+
+    Examples
+    --------
+    >>> import torch, rnncore.torch as rt
+    >>> lstm = rt.LSTM(3, 5, num_layers=2, bidirectional=True, batch_first=True)
+    >>> y, (h, c) = lstm(torch.zeros(2, 4, 3))
+    >>> y.shape, c.shape
+    (torch.Size([2, 4, 10]), torch.Size([4, 2, 5]))
+    """
+
+    _plain = torch.nn.LSTM
+
+
+class GRU(_OnRnncore, torch.nn.GRU):
+    """``torch.nn.GRU`` on rnncore's kernels: the same arguments, parameters and results, faster on CPUs.
+
+    float32 and float64 tensors on the CPU are computed here, with ``torch.get_num_threads()`` threads, padded or as a
+    PackedSequence, and so are their gradients. What else there is (other devices and dtypes, autocast, torch.func's
+    transforms, forward-mode differentiation, gradients of gradients) is left to PyTorch's own code; the first time a
+    warning says so. Compiling, tracing and scripting see PyTorch's module. Calls of a single step are left to PyTorch,
+    too: a loop over steps in Python is no faster here; give whole sequences.
+
+    Notes
+    -----
+    Results agree with torch.nn's to rounding. With ``dropout`` between layers the masks differ from torch.nn's;
+    ``torch.manual_seed`` decides them, too. The number of threads does not change the bits.
+
+    Memory of a pass is kept for the next one, up to about a gigabyte.
+
+    Examples
+    --------
+    >>> import torch, rnncore.torch as rt
+    >>> from torch.nn.utils.rnn import pack_sequence
+    >>> gru = rt.GRU(3, 5)
+    >>> y, h = gru(pack_sequence([torch.ones(4, 3), torch.ones(2, 3)]))
+    >>> h.sum().backward()
+    >>> y.data.shape, gru.weight_ih_l0.grad.shape
+    (torch.Size([6, 5]), torch.Size([15, 3]))
+    """
+
+    _plain = torch.nn.GRU

@@ -1,0 +1,719 @@
+"""rnncore.torch's modules do what torch.nn's do: values, gradients, shapes, errors, and everything around a module."""
+
+import copy
+import gc
+import io
+import itertools
+import pickle
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn.utils import parametrizations  # noqa: E402
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence  # noqa: E402
+
+import rnncore.torch as rt  # noqa: E402
+from rnncore.torch import autograd, modules, notices, workspaces  # noqa: E402
+
+NAMES = ("RNN", "LSTM", "GRU")
+D, H, B, T = 3, 5, 4, 6
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    before = torch.get_default_dtype(), torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before[0])
+    torch.set_num_threads(before[1])
+
+
+@pytest.fixture
+def notice(monkeypatch):
+    """Forget the warnings that earlier tests caused."""
+    monkeypatch.setattr(notices, "_given", set())
+
+
+def pair(name, *args, **options):
+    """PyTorch's module and ours with the same parameters."""
+    theirs = getattr(nn, name)(*(args or (D, H)), **options)
+    ours = getattr(rt, name)(*(args or (D, H)), **options)
+    ours.load_state_dict(theirs.state_dict())
+    return theirs, ours
+
+
+def state_of(module, sequences=B, dims=3):
+    units = module.num_layers * (2 if module.bidirectional else 1)
+    shape = (units, sequences, module.hidden_size) if dims == 3 else (units, module.hidden_size)
+    parts = [torch.randn(shape) for _ in range(2 if module.mode == "LSTM" else 1)]
+    return tuple(parts) if len(parts) == 2 else parts[0]
+
+
+def tensors_in(thing):
+    if isinstance(thing, PackedSequence):
+        return [thing.data]
+    return [thing] if isinstance(thing, torch.Tensor) else [t for part in thing for t in tensors_in(part)]
+
+
+def leaves(thing):
+    """A copy of an input or state whose tensors want gradients."""
+    if thing is None:
+        return None
+    if isinstance(thing, PackedSequence):
+        return thing._replace(data=thing.data.clone().requires_grad_())
+    if isinstance(thing, tuple):
+        return tuple(leaves(part) for part in thing)
+    return thing.clone().requires_grad_()
+
+
+def weighted(outputs):
+    """A loss to which every number of every output contributes differently."""
+    generator = torch.Generator().manual_seed(1)
+    parts = tensors_in(outputs)
+    return sum((part * torch.randn(part.shape, generator=generator, dtype=part.dtype)).sum() for part in parts)
+
+
+def results(module, x, hx=None):
+    """All values and all gradients."""
+    x, hx = leaves(x), leaves(hx)
+    outputs = module(x) if hx is None else module(x, hx)
+    inputs = tensors_in(x) + ([] if hx is None else tensors_in(hx)) + list(module.parameters())
+    return outputs, tensors_in(outputs), torch.autograd.grad(weighted(outputs), inputs)
+
+
+def assert_same(theirs, ours, x, hx=None, tolerance=1e-12):
+    outputs, values, gradients = results(theirs, x, hx)
+    our_outputs, our_values, our_gradients = results(ours, x, hx)
+    for a, b in zip([*values, *gradients], [*our_values, *our_gradients], strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance)
+    if isinstance(x, PackedSequence):
+        assert torch.equal(outputs[0].batch_sizes, our_outputs[0].batch_sizes)
+        for name in ("sorted_indices", "unsorted_indices"):
+            expected, found = getattr(outputs[0], name), getattr(our_outputs[0], name)
+            assert (expected is None and found is None) or torch.equal(expected, found)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Passes that ran here, not in PyTorch's own code."""
+    made = []
+
+    def run(*arguments):
+        made.append(arguments)
+        return autograd.run(*arguments)
+
+    monkeypatch.setattr(modules, "run", run)
+    return made
+
+
+# -------------------------------------------------------------- values and gradients
+
+OPTIONS = [
+    {"num_layers": layers, "bidirectional": both, "bias": bias, "batch_first": first}
+    for layers, both, bias, first in itertools.product((1, 3), (False, True), (True, False), (False, True))
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(str(int(v)) for v in o.values()))
+@pytest.mark.parametrize("name", NAMES)
+def test_same_numbers(name, options, passes):
+    theirs, ours = pair(name, **options)
+    x = torch.randn(B, T, D) if options["batch_first"] else torch.randn(T, B, D)
+    assert_same(theirs, ours, x)
+    assert_same(theirs, ours, x, state_of(ours))
+    assert len(passes) == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}])
+@pytest.mark.parametrize("name", NAMES)
+def test_packed_sequences(name, options, passes):
+    theirs, ours = pair(name, **options)
+    for lengths in ([6, 5, 5, 2, 1], [4, 4, 4, 4]):
+        x = pack_sequence([torch.randn(n, D) for n in lengths])
+        assert_same(theirs, ours, x)
+        assert_same(theirs, ours, x, state_of(ours, len(lengths)))
+    x = pack_sequence([torch.randn(n, D) for n in (2, 6, 1, 5)], enforce_sorted=False)
+    assert_same(theirs, ours, x)
+    assert_same(theirs, ours, x, state_of(ours, 4))
+    assert len(passes) == 6
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}])
+@pytest.mark.parametrize("name", NAMES)
+def test_small_cases_of_the_documentation(name, options):
+    theirs, ours = pair(name, **options)
+    one = torch.randn(1, T, D) if options else torch.randn(T, 1, D)
+    step = torch.randn(B, 1, D) if options else torch.randn(1, B, D)
+    assert_same(theirs, ours, one, state_of(ours, 1))  # a batch of one
+    assert_same(theirs, ours, step, state_of(ours))  # one step
+    assert_same(theirs, ours, torch.randn(T, D))  # no batch at all; batch_first does not count then
+    assert_same(theirs, ours, torch.randn(T, D), state_of(ours, dims=2))
+    assert_same(theirs, ours, torch.randn(1, D))
+    assert_same(theirs, ours, pack_sequence([torch.randn(1, D)]))
+
+
+def test_relu(passes):
+    theirs, ours = pair("RNN", D, H, 2, "relu")
+    assert ours.nonlinearity == "relu"
+    assert_same(theirs, ours, torch.randn(T, B, D), state_of(ours))
+    assert len(passes) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_single_precision(name, passes):
+    theirs, ours = pair(name, 37, 45, num_layers=2, dtype=torch.float32)
+    x = torch.randn(T, B, 37, dtype=torch.float32)
+    assert_same(theirs, ours, x, tolerance=2e-5)
+    assert ours(x)[0].dtype == torch.float32 and len(passes) == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_of_gradients(name, notice):
+    ours = getattr(rt, name)(2, 3, num_layers=2, bidirectional=True)
+    x, hx = torch.randn(3, 2, 2, requires_grad=True), leaves(state_of(ours, 2))
+    packed = pack_sequence([torch.randn(n, 2) for n in (1, 3)], enforce_sorted=False)
+    names, values = zip(*ours.named_parameters(), strict=True)
+
+    def padded_pass(x, *rest):
+        states, weights = rest[: len(tensors_in(hx))], dict(zip(names, rest[len(tensors_in(hx)) :], strict=True))
+        state = states if len(states) == 2 else states[0]
+        return tuple(tensors_in(torch.func.functional_call(ours, weights, (x, state))))
+
+    def packed_pass(data, *weights):
+        x = packed._replace(data=data)
+        return tuple(tensors_in(torch.func.functional_call(ours, dict(zip(names, weights, strict=True)), (x,))))
+
+    everything = (x, *tensors_in(hx), *values)
+    assert torch.autograd.gradcheck(padded_pass, everything)
+    assert torch.autograd.gradcheck(packed_pass, (packed.data.requires_grad_(), *values))
+    with pytest.warns(UserWarning, match="gradients of gradients"):
+        assert torch.autograd.gradgradcheck(padded_pass, everything, fast_mode=True)
+    assert torch.autograd.gradgradcheck(packed_pass, (packed.data, *values), fast_mode=True)
+
+
+@pytest.mark.filterwarnings("ignore:rnncore.torch leaves")
+def test_gradient_penalty_through_an_input_that_depends_on_the_weights():
+    """Paths from the input to a parameter are the graph's, not the module's: they count once."""
+    totals = []
+    for module in pair("GRU", 15, H):
+        x = module.weight_hh_l0.t()[:, None] * torch.ones(5, 2, 15)
+        loss = module(x)[0].pow(2).sum()
+        (slope,) = torch.autograd.grad(loss, module.weight_hh_l0, create_graph=True)
+        slope.pow(2).sum().backward()
+        totals.append([slope.detach(), module.weight_hh_l0.grad])
+    torch.testing.assert_close(totals[1], totals[0], rtol=1e-11, atol=1e-11)
+
+
+def test_losses_of_some_outputs_only():
+    for pick in (lambda y, h, c: y, lambda y, h, c: h, lambda y, h, c: c[1:], lambda y, h, c: y[-1, 0, 2]):
+        gradients = []
+        for module in pair("LSTM", num_layers=2):
+            y, (h, c) = module(torch.linspace(-1, 1, T * B * D).reshape(T, B, D))
+            gradients.append(torch.autograd.grad(pick(y, h, c).sum(), list(module.parameters()), allow_unused=True))
+        for expected, found in zip(*gradients, strict=True):  # where PyTorch has none, ours are zero
+            expected = torch.zeros_like(found) if expected is None else expected
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+# -------------------------------------------------------------- graphs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_passes_before_their_backward_passes(name):
+    """A module shared within a graph, as an encoder of two sentences is; the graphs are taken back in another order."""
+    xs = [torch.randn(T, n, D) for n in (1, 5, 3)]
+    found = []
+    for module in pair(name, num_layers=2):
+        outputs = [module(x)[0] for x in xs]
+        gradients = [torch.autograd.grad(weighted(outputs[n]), list(module.parameters())) for n in (1, 2, 0)]
+        chained = module(module(xs[0])[0][..., :D])[0]
+        gradients.append(torch.autograd.grad(weighted(chained), list(module.parameters())))
+        found.append(sum(gradients, ()))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_second_backward_pass(name):
+    x = torch.randn(T, B, D, requires_grad=True)
+    module = getattr(rt, name)(D, H, num_layers=2, dropout=0.4)
+    loss = weighted(module(x))
+    inputs = [x, *module.parameters()]
+    first = torch.autograd.grad(loss, inputs, retain_graph=True)
+    module(torch.randn(T, B, D))  # another pass in between takes the workspace
+    second = torch.autograd.grad(loss, inputs)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))  # with the same dropout masks
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(loss, inputs)
+
+
+def test_no_tape_is_kept_where_too_much_memory_is_lent(monkeypatch):
+    module = rt.GRU(D, H, num_layers=2, dropout=0.5)
+    x = torch.randn(T, B, D)
+    gradients = []
+    for allowed in (workspaces.LENT_BYTES, -1):
+        monkeypatch.setattr(workspaces, "LENT_BYTES", allowed)
+        torch.manual_seed(3)
+        gradients.append(torch.autograd.grad(weighted(module(x)), list(module.parameters())))
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_workspaces_are_used_again(monkeypatch):
+    pool = workspaces.Pool()
+    monkeypatch.setattr("rnncore.torch.autograd.POOL", pool)
+    module, x = rt.GRU(D, H), torch.randn(T, B, D)
+    for _ in range(3):
+        module(x)[0].sum().backward()
+        module(x)  # a graph that is dropped without a backward pass
+        with torch.no_grad():
+            module(x)
+    gc.collect()
+    assert len(pool._idle) == 1 and pool.lent_bytes == 0
+    kept = [module(x) for _ in range(3)]
+    assert len(pool._idle) == 0 and pool.lent_bytes == 3 * kept[0][0].grad_fn.lease.bytes > 0
+    monkeypatch.setattr(workspaces, "IDLE_BYTES", 0)
+    del kept
+    gc.collect()
+    assert len(pool._idle) == 1 and pool.lent_bytes == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_what_is_asked_for(name):
+    x, module = torch.randn(T, B, D), getattr(rt, name)(D, H)
+    with torch.no_grad():
+        expected = module(x)
+        assert not any(tensor.requires_grad for tensor in tensors_in(expected))
+    with torch.inference_mode():
+        assert torch.equal(module(x)[0], expected[0])
+    module.requires_grad_(False)
+    assert not module(x)[0].requires_grad
+    y, _ = module(x.requires_grad_())  # frozen weights
+    y.sum().backward()
+    assert x.grad is not None and all(p.grad is None for p in module.parameters())
+    module.weight_hh_l0.requires_grad_(True)
+    module(x.detach())[0].sum().backward()
+    assert module.weight_hh_l0.grad is not None and module.weight_ih_l0.grad is None
+
+
+def test_a_state_alone_may_want_a_gradient(passes):
+    x, h, found = torch.randn(T, B, D), torch.randn(1, B, H), []
+    for module in pair("LSTM"):
+        module.requires_grad_(False)
+        c = torch.ones(1, B, H, requires_grad=True)
+        weighted(module(x, (h, c))).backward()
+        found.append(c.grad)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+    assert len(passes) == 1
+
+
+def test_changed_weights_are_noticed():
+    module, x = rt.GRU(D, H), torch.randn(T, B, D)
+    y, _ = module(x)
+    with torch.no_grad():
+        module.weight_hh_l0.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+    module.weight_hh_l0.data.zero_()  # does not count as a change, but is one
+    module.weight_ih_l0.data.zero_()
+    module.bias_ih_l0.data.zero_()
+    module.bias_hh_l0.data.zero_()
+    assert not module(x)[0].any()
+
+
+def test_no_two_gradients_share_memory():
+    module = rt.LSTM(D, H, num_layers=2, bidirectional=True)
+    x = torch.randn(T, B, D, requires_grad=True)
+    module(x)[0].sum().backward()
+    places = [p.grad.untyped_storage().data_ptr() for p in (x, *module.parameters())]
+    assert len(set(places)) == len(places)
+    before = [p.grad.clone() for p in module.parameters()]
+    module(x)[0].sum().backward()  # gradients add up
+    for p, first in zip(module.parameters(), before, strict=True):
+        torch.testing.assert_close(p.grad, 2 * first)
+
+
+def test_checkpointing():
+    from torch.utils.checkpoint import checkpoint
+
+    x, module = torch.randn(T, B, D), rt.GRU(D, H, num_layers=2, dropout=0.3)
+    gradients = []
+    for call in (module, lambda x: checkpoint(module, x, use_reentrant=False)):
+        torch.manual_seed(1)
+        gradients.append(torch.autograd.grad(weighted(call(x)), list(module.parameters())))
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_odd_tensors():
+    """Expanded, sliced and transposed inputs and gradients have strides of their own."""
+    theirs, ours = pair("GRU")
+    wide = torch.randn(B, 2 * D, T)
+    inputs = [
+        torch.randn(1, 1, D).expand(T, B, D),
+        wide.permute(2, 0, 1)[..., ::2],
+        torch.imag(torch.randn(T, B, D) + 0j),
+    ]
+    inputs.append(torch.imag(torch.randn(T, B, D, dtype=torch.complex128).conj()))  # with its negative bit set
+    for x in inputs:
+        losses = [module(x)[0].sum() for module in (theirs, ours)]  # its gradient is one number, expanded
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-12, atol=1e-12)
+        (a,) = torch.autograd.grad(losses[0], theirs.weight_hh_l0)
+        (b,) = torch.autograd.grad(losses[1], ours.weight_hh_l0)
+        torch.testing.assert_close(b, a, rtol=1e-12, atol=1e-12)
+
+
+# -------------------------------------------------------------- errors
+
+BAD = {
+    "four dimensions": lambda m: m(torch.randn(2, T, B, D)),
+    "one dimension": lambda m: m(torch.randn(D)),
+    "other width": lambda m: m(torch.randn(T, B, D + 1)),
+    "no steps": lambda m: m(torch.randn(0, B, D)),
+    "no sequences": lambda m: m(torch.randn(T, 0, D)),
+    "other precision": lambda m: m(torch.randn(T, B, D, dtype=torch.float32)),
+    "integers": lambda m: m(torch.ones(T, B, D, dtype=torch.int64)),
+    "an array": lambda m: m([[1.0]]),
+    "state of another batch": lambda m: m(torch.randn(T, B, D), state_of(m, B + 1)),
+    "state of another dimension": lambda m: m(torch.randn(T, B, D), state_of(m, dims=2)),
+    "batched state": lambda m: m(torch.randn(T, D), state_of(m)),
+    "state of another precision": lambda m: m(torch.randn(T, B, D), narrow(state_of(m))),
+    "state of another kind": lambda m: m(torch.randn(T, B, D), (torch.zeros(1, B, H),) * 3),
+    "one state for two": lambda m: m(torch.randn(T, B, D), torch.zeros(1, B, H)),
+    "packed, other width": lambda m: m(pack_sequence([torch.randn(T, D + 1)])),
+    "packed, state of another batch": lambda m: m(pack_sequence([torch.randn(T, D)]), state_of(m, 2)),
+    "packed, growing": lambda m: m(PackedSequence(torch.randn(6, D), torch.tensor([1, 2, 3]))),
+    "packed, too many rows": lambda m: m(PackedSequence(torch.randn(9, D), torch.tensor([3, 2]))),
+    "packed, too few rows": lambda m: m(PackedSequence(torch.randn(3, D), torch.tensor([3, 2]))),
+}
+
+
+def narrow(state):
+    return tuple(part.float() for part in state) if isinstance(state, tuple) else state.float()
+
+
+def outcome(call, module):
+    try:
+        return [tuple(tensor.shape) for tensor in tensors_in(call(module))]
+    except Exception as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("name", NAMES)
+def test_same_errors(name, bad):
+    theirs, ours = pair(name)
+    expected, found = outcome(BAD[bad], theirs), outcome(BAD[bad], ours)
+    assert found == expected
+
+
+def test_constructors_are_the_same():
+    assert repr(rt.GRU(3, 5, num_layers=2, bias=False, batch_first=True, bidirectional=True)) == (
+        "GRU(3, 5, num_layers=2, bias=False, batch_first=True, bidirectional=True)"
+    )
+    for name in NAMES:
+        assert issubclass(getattr(rt, name), getattr(nn, name))
+        with pytest.raises(ValueError, match="hidden_size"):
+            getattr(rt, name)(3, 0)
+    with pytest.raises(ValueError, match="nonlinearity"):
+        rt.RNN(3, 5, nonlinearity="sine")
+    with pytest.raises(ValueError, match="proj_size"):
+        rt.GRU(3, 5, proj_size=2)
+
+
+# -------------------------------------------------------------- around a module
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_is_the_same(name, passes):
+    losses = []
+    for module in pair(name, num_layers=2, bidirectional=True, batch_first=True):
+        torch.manual_seed(2)
+        readout = nn.Linear(2 * H, 2)
+        parameters = [*module.parameters(), *readout.parameters()]
+        optimizer = torch.optim.Adam(parameters, lr=0.01)
+        x, lengths = torch.randn(B, T, D), torch.tensor([3, 6, 1, 4])
+        run = []
+        for _ in range(6):
+            optimizer.zero_grad()
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            loss = readout(module(packed)[0].data).pow(2).mean()
+            loss.backward()
+            run.append(loss.item())
+            run.append(float(nn.utils.clip_grad_norm_(parameters, 0.01)))
+            optimizer.step()
+        losses.append(run)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-10)
+    assert len(passes) == 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_number_of_threads_changes_no_bit(name):
+    module = getattr(rt, name)(60, 70, bidirectional=True, dtype=torch.float32)
+    x = torch.randn(40, 30, 60, dtype=torch.float32)
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        y, _ = module(x)
+        found.append([y, *torch.autograd.grad(y.sum(), list(module.parameters()))])
+    for others in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], others, strict=True))
+
+
+def test_threads_are_torch_s(passes):
+    module = rt.GRU(D, H)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        module(torch.randn(T, B, D))
+        assert passes[-1][0].threads == threads
+
+
+def test_python_threads_may_share_a_module():
+    module, xs = rt.LSTM(D, 40, num_layers=2), [torch.randn(20, n, D) for n in (1, 2, 3, 4)]
+
+    def job(n):
+        gradients = torch.autograd.grad(weighted(module(xs[n])), list(module.parameters()))
+        found[n].append(gradients)
+
+    found = {n: [] for n in range(4)}
+    for n in range(4):
+        job(n)
+    threads = [threading.Thread(target=job, args=(n,)) for n in range(4) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for several in found.values():
+        assert len(several) == 6
+        assert all(torch.equal(a, b) for others in several[1:] for a, b in zip(several[0], others, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_copies(name):
+    module, x = getattr(rt, name)(D, H, num_layers=2), torch.randn(T, B, D)
+    module(x)[0].sum().backward()
+    y = module(x)[0]
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), torch.load(file, weights_only=False)):
+        assert type(twin) is type(module) and torch.equal(twin(x)[0], y)
+        with torch.no_grad():
+            twin.weight_hh_l0.zero_()
+    assert torch.equal(module(x)[0], y)
+    theirs = getattr(nn, name)(D, H, num_layers=2)
+    theirs.load_state_dict(module.state_dict())
+    torch.testing.assert_close(theirs(x)[0], y, rtol=1e-12, atol=1e-12)
+
+
+def test_other_precision(passes):
+    module, x = rt.GRU(D, H, dtype=torch.float32), torch.randn(T, B, D)
+    y = module(x.float())[0]
+    module.double()
+    torch.testing.assert_close(module(x)[0].float(), y, rtol=1e-5, atol=1e-5)
+    assert [what.net.dtype for what, *_ in passes] == [torch.float32, torch.float64]
+
+
+def test_weights_that_are_computed(passes):
+    """Normalised, tied and replaced weights are read afresh for each pass."""
+    x = torch.randn(T, B, 15)
+    found = []
+    for module in pair("GRU", 15, H):
+        torch.manual_seed(1)
+        parametrizations.weight_norm(module, "weight_hh_l0")
+        module.weight_ih_l0 = nn.Parameter(torch.randn(15, 15))
+        module.bias_hh_l0 = module.bias_ih_l0
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        run = []
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = weighted(module(x))
+            loss.backward()
+            run += [loss, *(p.grad for p in module.parameters())]
+            optimizer.step()
+        found.append(run)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-11, atol=1e-11)
+    assert len(passes) == 3
+
+
+def test_functional_call(passes):
+    x, weights = torch.randn(T, B, D), {n: torch.zeros_like(p) for n, p in rt.GRU(D, H).named_parameters()}
+    module = rt.GRU(D, H)
+    y, _ = torch.func.functional_call(module, weights, (x,))
+    assert not y.any() and module(x)[0].any() and len(passes) == 2
+
+
+# -------------------------------------------------------------- dropout
+
+
+def test_dropout_is_drawn_from_torch_s_generator(passes):
+    module, x = rt.GRU(D, 50, num_layers=2, dropout=0.5), torch.randn(T, B, D)
+
+    def draw(seed):
+        torch.manual_seed(seed)
+        return module(x)[0]
+
+    assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
+    torch.manual_seed(1)
+    assert not torch.equal(module(x)[0], module(x)[0])
+    with torch.no_grad():
+        masked = draw(1)
+    assert torch.equal(masked, draw(1).detach())  # with a tape or without
+    module.eval()
+    assert torch.equal(draw(1), draw(2))
+    plain = nn.GRU(D, 50, num_layers=2)
+    plain.load_state_dict(module.state_dict())
+    torch.testing.assert_close(draw(1), plain(x)[0], rtol=1e-12, atol=1e-12)
+    assert len(passes) == 11
+
+
+def test_dropout_keeps_the_mean():
+    """The second layer sees numbers that are zero with probability p, and else 1/(1 - p) times as large."""
+    module = rt.RNN(D, 400, num_layers=2, nonlinearity="relu", dropout=0.3)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.zero_()
+        module.bias_ih_l0.fill_(1.0)  # the first layer's outputs are all one
+        module.weight_ih_l1.copy_(torch.eye(400))  # the second shows them
+        y, _ = module(torch.zeros(30, 20, D))
+    kept = y != 0
+    torch.testing.assert_close(y[kept], torch.full_like(y[kept], 1 / 0.7))
+    assert kept.double().mean().item() == pytest.approx(0.7, abs=0.005)  # 240 000 numbers: five standard deviations
+
+
+def test_dropout_gradient():
+    module, x = rt.LSTM(2, 3, num_layers=3, dropout=0.4), torch.randn(4, 2, 2, requires_grad=True)
+
+    def fixed(x, *weights):
+        torch.manual_seed(7)
+        return module(x)[0]
+
+    assert torch.autograd.gradcheck(fixed, (x, *module.parameters()))
+
+
+def test_gradients_of_gradients_do_not_go_through_dropout():
+    y, _ = rt.GRU(D, H, num_layers=2, dropout=0.5)(torch.randn(T, B, D, requires_grad=True))
+    with pytest.raises(RuntimeError, match="dropout=0"):
+        y.sum().backward(create_graph=True)
+
+
+# -------------------------------------------------------------- what is left to PyTorch
+
+
+def left_to_torch(module, call, match, passes):
+    """The call warns the first time, not the second, and PyTorch's own code does it."""
+    with pytest.warns(UserWarning, match=match):
+        result = call(module)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="rnncore.torch")
+        call(module)
+    assert not passes
+    return result
+
+
+def test_other_dtypes(notice, passes):
+    module = rt.GRU(D, H, dtype=torch.bfloat16)
+    x = torch.randn(T, B, D, dtype=torch.bfloat16)
+    y, _ = left_to_torch(module, lambda m: m(x), "bfloat16", passes)
+    assert y.dtype == torch.bfloat16
+
+
+def test_other_devices(notice, passes):
+    module = rt.LSTM(D, H, device="meta")
+    y, _ = left_to_torch(module, lambda m: m(torch.empty(T, B, D, device="meta")), "meta", passes)
+    assert y.shape == (T, B, H)
+
+
+def test_projection(notice, passes):
+    theirs, ours = pair("LSTM", proj_size=2)
+    x, state = torch.randn(T, B, D), (torch.randn(1, B, 2), torch.randn(1, B, H))
+    left_to_torch(ours, lambda m: m(x), "proj_size", passes)
+    assert_same(theirs, ours, x, state)
+
+
+def test_autocast(notice, passes):
+    def call(module):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return module(torch.randn(T, B, D, dtype=torch.float32))
+
+    left_to_torch(rt.LSTM(D, H, dtype=torch.float32), call, "autocast", passes)
+
+
+def test_all_dropped(notice, passes):
+    theirs, ours = pair("GRU", num_layers=2, dropout=1.0)
+    x = torch.randn(T, B, D)
+    y, _ = left_to_torch(ours, lambda m: m(x), "dropout=1", passes)
+    assert torch.equal(y, theirs(x)[0])
+
+
+def test_transforms(notice, passes):
+    theirs, ours = pair("RNN")
+    x = torch.randn(T, B, D)
+
+    def slopes(module):
+        return torch.func.grad(lambda x: module(x)[0].sum())(x)
+
+    torch.testing.assert_close(left_to_torch(ours, slopes, "torch.func", passes), slopes(theirs))
+
+
+def test_forward_mode(notice, passes):
+    from torch.autograd import forward_ad
+
+    theirs, ours = pair("RNN")
+    x, dx = torch.randn(T, B, D), torch.randn(T, B, D)
+
+    def tangent(module):
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(module(forward_ad.make_dual(x, dx))[0]).tangent
+
+    torch.testing.assert_close(left_to_torch(ours, tangent, "forward-mode", passes), tangent(theirs))
+
+
+def test_modes_and_sub_classes(notice, passes):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    class Own(torch.Tensor):
+        pass
+
+    def counted(module):
+        with FlopCounterMode(display=False) as counter:
+            module(torch.randn(T, B, D))
+        return counter.get_total_flops()
+
+    assert left_to_torch(rt.GRU(D, H), counted, "dispatch modes", passes) > 0
+    x = torch.randn(T, B, D).as_subclass(Own)
+    y, _ = left_to_torch(rt.GRU(D, H), lambda m: m(x), "sub-classes", passes)
+    assert type(y) is Own
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_recorders_see_torch_s_module(name, passes):
+    module, x = getattr(rt, name)(D, H), torch.randn(T, B, D)
+    y = module(x)[0]
+    traced = torch.jit.trace(module, (x,), check_trace=False)
+    scripted = torch.jit.script(nn.Sequential(copy.deepcopy(module)))
+    exported = torch.export.export(copy.deepcopy(module), (x,)).module()
+    for recorded in (traced, scripted, exported):
+        torch.testing.assert_close(recorded(x)[0], y, rtol=1e-12, atol=1e-12)
+    assert len(passes) == 1
+
+
+def test_compiling(passes):
+    module = nn.Sequential(rt.GRU(D, H))
+    compiled = torch.compile(module, backend="eager")
+    x = torch.randn(T, B, D)
+    torch.testing.assert_close(compiled(x)[0], module(x)[0], rtol=1e-12, atol=1e-12)
+    compiled(x)[0].sum().backward()
+    assert module[0].weight_hh_l0.grad is not None
+
+
+def test_importing_rnncore_leaves_torch_alone():
+    code = "import sys, rnncore as rc; rc.Recurrent('gru', 2, 3), rc.SequenceTagger; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True).stdout.strip() == "False"
