@@ -20,8 +20,8 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _layer(cell: str, shape: Shape, dtype: str, start: Arrays) -> Any:
-    module: Any = _MODULES[cell](shape.D, shape.H, dtype=getattr(torch, dtype))
+def _layer(cell: str, shape: Shape, dtype: str, start: Arrays, kind: Any = None) -> Any:
+    module: Any = (kind or _MODULES[cell])(shape.D, shape.H, dtype=getattr(torch, dtype))
     with torch.no_grad():
         module.weight_ih_l0.copy_(torch.from_numpy(start["W_xh"].T))
         module.weight_hh_l0.copy_(torch.from_numpy(start["W_hh"].T))
@@ -133,3 +133,31 @@ class AlreadyPacked(Layer):
     def results(self) -> Arrays:
         names = _named(self.cell, self.layer)
         return _arrays(self.cell, self.shape, dict(zip(names, self.grads[1:], strict=True)))
+
+
+class Script:
+    """A training step around the module alone, by torch.nn's or a module of another `kind`: full or already packed."""
+
+    def __init__(
+        self, name: str, kind: Any, cell: str, shape: Shape, dtype: str, lengths: np.ndarray | None, rate: float
+    ) -> None:
+        self.name, self.cell, self.shape = name, cell, shape
+        self.layer = _layer(cell, shape, dtype, weights.initial(cell, shape, dtype), kind)
+        self.optimizer = torch.optim.SGD(self.layer.parameters(), lr=rate)
+        self.x: Any = torch.from_numpy(weights.inputs(shape, dtype))
+        self.dy = torch.from_numpy(weights.output_gradient(shape, dtype))
+        if lengths is not None:
+            order = torch.from_numpy(np.argsort(-lengths, kind="stable"))
+            sizes = torch.from_numpy(lengths)[order]
+            self.x = pack_padded_sequence(self.x[:, order], sizes)
+            self.dy = pack_padded_sequence(self.dy[:, order], sizes).data
+
+    def call(self) -> None:
+        self.optimizer.zero_grad()
+        y, _ = self.layer(self.x)
+        y = y.data if isinstance(y, PackedSequence) else y
+        y.backward(self.dy)
+        self.optimizer.step()
+
+    def results(self) -> Arrays:
+        return _arrays(self.cell, self.shape, _named(self.cell, self.layer))
