@@ -40,6 +40,12 @@ _HOME = {
     "show_config": "_config",
     "SequenceTagger": "estimators",
     "load": "files",
+    "to_torch": "interchange",
+    "from_torch": "interchange",
+    "to_keras": "interchange",
+    "from_keras": "interchange",
+    "to_onnx": "interchange",
+    "from_onnx": "interchange",
 }
 _MODULES = ("datasets", "heads", "replica", "schedules")
 
@@ -81,6 +87,12 @@ if TYPE_CHECKING:
     from rnncore.heads import Softmax as Softmax
     from rnncore.heads import SquaredError as SquaredError
     from rnncore.kalman import EKF as EKF
+    from rnncore.interchange import from_keras as from_keras
+    from rnncore.interchange import from_onnx as from_onnx
+    from rnncore.interchange import from_torch as from_torch
+    from rnncore.interchange import to_keras as to_keras
+    from rnncore.interchange import to_onnx as to_onnx
+    from rnncore.interchange import to_torch as to_torch
     from rnncore.network import Embedding as Embedding
     from rnncore.network import Network as Network
     from rnncore.optimizers import OPTIMIZERS as OPTIMIZERS
