@@ -15,11 +15,9 @@ D, H, B, T = 3, 5, 4, 6
 ELMAN = [("elman", {}), ("elman", {"activation": "relu"})]
 GATED = [("lstm", {}), ("gru", {})]
 DEEP = [{}, {"num_layers": 2, "bidirectional": True}]
-KNOWS_BEFORE = "reset" in rc.CELLS["gru"].options
 KNOWS_PROJECTION = "proj_size" in rc.CELLS["lstm"].options
-needs_before = pytest.mark.skipif(not KNOWS_BEFORE, reason='rc.CELLS["gru"] has no option reset yet')
 needs_projection = pytest.mark.skipif(not KNOWS_PROJECTION, reason='rc.CELLS["lstm"] has no option proj_size yet')
-BEFORE = pytest.param("gru", {"reset": "before"}, marks=needs_before)
+BEFORE = ("gru", {"reset": "before"})
 PROJECTED = pytest.param("lstm", {"proj_size": 2}, marks=needs_projection)
 
 
@@ -179,9 +177,9 @@ def keras_outputs(layers, x):
     return y.detach().cpu().numpy().swapaxes(0, 1)
 
 
-def keras_tolerance(cell):
-    """A SimpleRNN multiplies by keras.ops.matmul, which on top of PyTorch rounds to float32."""
-    return 1e-5 if cell == "elman" else 1e-12
+def keras_tolerance(cell, options):
+    """Where a layer multiplies by keras.ops.matmul, that on top of PyTorch rounds to float32."""
+    return 1e-5 if cell == "elman" or options.get("reset") == "before" else 1e-12
 
 
 keras_cells = pytest.mark.parametrize("cell, options", [*ELMAN, *GATED, BEFORE])
@@ -194,7 +192,9 @@ def test_to_keras(keras, cell, options, deep):
     layers, ours, x = keras_layers(keras, cell, options, **deep), random_layer(cell, **options, **deep), random_input()
     for layer, arrays in zip(layers, rc.to_keras(ours), strict=True):
         layer.set_weights(arrays)
-    np.testing.assert_allclose(ours.forward(x)[0], keras_outputs(layers, x), rtol=0, atol=keras_tolerance(cell))
+    np.testing.assert_allclose(
+        ours.forward(x)[0], keras_outputs(layers, x), rtol=0, atol=keras_tolerance(cell, options)
+    )
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")
@@ -212,7 +212,7 @@ def test_from_keras(keras, cell, options, deep, bias):
     if options.get("reset") == "before" and not bias:
         known["reset_after"] = False
     y, _ = rc.from_keras(weights, **known).forward(x)
-    np.testing.assert_allclose(y, keras_outputs(layers, x), rtol=0, atol=keras_tolerance(cell))
+    np.testing.assert_allclose(y, keras_outputs(layers, x), rtol=0, atol=keras_tolerance(cell, options))
 
 
 @keras_cells
@@ -321,7 +321,7 @@ def test_through_onnx_and_back(cell, options, direction):
         ("RNN", {}),
         ("LSTM", {}),
         ("GRU", {"linear_before_reset": 1}),
-        pytest.param("GRU", {}, marks=needs_before),
+        ("GRU", {}),
     ],
 )
 def test_two_biases_from_onnx(op_type, attributes):
@@ -400,7 +400,7 @@ def test_bad_lists_of_operators():
         (rc.to_torch, "lstm", {"variant": "NIG"}, "variant='NIG'"),
         (rc.to_torch, "gru", {"bidirectional": True, "merge": "sum"}, 'merge="sum"'),
         (rc.to_torch, "gru", {"reverse": True}, "reverse=True"),
-        pytest.param(rc.to_torch, "gru", {"reset": "before"}, "reset='before'", marks=needs_before),
+        (rc.to_torch, "gru", {"reset": "before"}, "reset='before'"),
         (rc.to_keras, "elman", {"activation": "clipped_relu"}, "Keras has elman with"),
         (rc.to_keras, "lstm", {"peepholes": True}, "peepholes=True"),
         (rc.to_keras, "gru", {"reverse": True}, "reverse=True"),

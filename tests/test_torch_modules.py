@@ -19,6 +19,7 @@ from torch.nn.utils import parametrizations  # noqa: E402
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence  # noqa: E402
 
 import rnncore.torch as rt  # noqa: E402
+from rnncore.cells import CELLS  # noqa: E402
 from rnncore.torch import autograd, modules, notices, workspaces  # noqa: E402
 
 NAMES = ("RNN", "LSTM", "GRU")
@@ -159,6 +160,19 @@ def test_small_cases_of_the_documentation(name, options):
     assert_same(theirs, ours, torch.randn(T, D), state_of(ours, dims=2))
     assert_same(theirs, ours, torch.randn(1, D))
     assert_same(theirs, ours, pack_sequence([torch.randn(1, D)]))
+
+
+@pytest.mark.filterwarnings("ignore:rnncore.torch leaves proj_size")
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True, "bias": False}])
+def test_projection(options, passes):
+    theirs, ours = pair("LSTM", proj_size=2, **options)
+    units = len(ours.all_weights)
+    x = torch.randn(B, T, D) if options else torch.randn(T, B, D)
+    assert_same(theirs, ours, x)
+    assert_same(theirs, ours, x, (torch.randn(units, B, 2), torch.randn(units, B, H)))
+    packed = pack_sequence([torch.randn(n, D) for n in (3, 6)], enforce_sorted=False)
+    assert_same(theirs, ours, packed, (torch.randn(units, 2, 2), torch.randn(units, 2, H)))
+    assert len(passes) == (3 if "proj_size" in CELLS["lstm"].options else 0)
 
 
 def test_relu(passes):
@@ -628,13 +642,6 @@ def test_other_devices(notice, passes):
     module = rt.LSTM(D, H, device="meta")
     y, _ = left_to_torch(module, lambda m: m(torch.empty(T, B, D, device="meta")), "meta", passes)
     assert y.shape == (T, B, H)
-
-
-def test_projection(notice, passes):
-    theirs, ours = pair("LSTM", proj_size=2)
-    x, state = torch.randn(T, B, D), (torch.randn(1, B, 2), torch.randn(1, B, H))
-    left_to_torch(ours, lambda m: m(x), "proj_size", passes)
-    assert_same(theirs, ours, x, state)
 
 
 def test_autocast(notice, passes):

@@ -37,7 +37,7 @@ def _taped(what: Pass, tensors: Sequence[Tensor], want_dx: bool) -> tuple[Lease,
 
 def _split(what: Pass, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """States and weights of the tensors x, states, weights."""
-    first = 1 + (what.net.states if what.has_state else 0)
+    first = 1 + (len(what.net.states) if what.has_state else 0)
     return tensors[1:first], tensors[first:]
 
 
@@ -82,9 +82,9 @@ def _differentiable(
         own = [tensor.view_as(tensor) for tensor in tensors]  # paths from x or a state to a weight are not ours
         states, weights = _split(what, own)
         if not states:
-            shape = (net.units, what.batch.sequences, net.hidden_size)
-            states = [torch.zeros(shape, dtype=net.dtype, device="cpu") for _ in range(net.states)]
-        start = list(states) if net.states == 2 else states[0]
+            shape = (net.units, what.batch.sequences)
+            states = [torch.zeros(*shape, width, dtype=net.dtype, device="cpu") for width in net.states]
+        start = list(states) if len(states) == 2 else states[0]
         options = (list(weights), net.bias, net.num_layers, 0.0, False, net.bidirectional)
         function: Any = FUNCTIONS[net.cell, net.activation]
         if what.batch_sizes is None:

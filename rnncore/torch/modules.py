@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from rnncore._core.batch import Batch
 from rnncore._core.lanes import MAX_THREADS
+from rnncore.cells import CELLS
 from rnncore.torch.autograd import run
 from rnncore.torch.notices import notice
 from rnncore.torch.workspaces import Net, Pass
@@ -73,21 +74,27 @@ class _OnRnncore(torch.nn.RNNBase):
             return False
         if any(tensor.dtype != data.dtype or tensor.device != data.device for tensor in (*states, *weights)):
             return False
-        state = [self.num_layers * (2 if self.bidirectional else 1), self.hidden_size]
+        units = self.num_layers * (2 if self.bidirectional else 1)
         if isinstance(input, PackedSequence):
             if data.dim() != 2 or not _proper(input):
                 return False
-            state.insert(1, int(input.batch_sizes[0]))
+            shape = [units, int(input.batch_sizes[0])]
         elif data.dim() == 3:
-            state.insert(1, data.shape[0 if self.batch_first else 1])
-        elif data.dim() != 2:
+            shape = [units, data.shape[0 if self.batch_first else 1]]
+        elif data.dim() == 2:
+            shape = [units]
+        else:
             return False
-        if data.shape[-1] != self.input_size or any(list(part.shape) != state for part in states):
-            return self.proj_size > 0  # whose h is smaller: PyTorch's business anyway
-        if self.proj_size:
-            return True
-        shapes = _shapes(self.mode, self.input_size, self.hidden_size, self.num_layers, self.bidirectional, self.bias)
-        return len(weights) == len(shapes) and all(w.shape == s for w, s in zip(weights, shapes, strict=True))
+        widths = (self.proj_size or self.hidden_size, self.hidden_size)[: len(states)]
+        if data.shape[-1] != self.input_size or any(
+            list(part.shape) != [*shape, width] for part, width in zip(states, widths, strict=True)
+        ):
+            return False
+        wanted = _shapes(
+            *(self.mode, self.input_size, self.hidden_size, self.proj_size),
+            *(self.num_layers, bool(self.bidirectional), self.bias),
+        )
+        return len(weights) == len(wanted) and all(w.shape == s for w, s in zip(weights, wanted, strict=True))
 
     def _steps(self, input: Any) -> int:
         """Return the number of time steps."""
@@ -104,7 +111,7 @@ class _OnRnncore(torch.nn.RNNBase):
             return f"{data.dtype} tensors"
         if torch.is_autocast_enabled("cpu"):
             return "autocast"
-        if self.proj_size:
+        if self.proj_size and "proj_size" not in CELLS["lstm"].options:
             return "proj_size"
         if self.dropout == 1 and self.training and self.num_layers > 1:
             return "dropout=1"
@@ -128,6 +135,7 @@ class _OnRnncore(torch.nn.RNNBase):
             activation,
             self.input_size,
             self.hidden_size,
+            self.proj_size,
             self.num_layers,
             bool(self.bidirectional),
             self.bias,
@@ -181,15 +189,17 @@ def _proper(packed: PackedSequence) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _shapes(mode: str, inputs: int, hidden: int, layers: int, both: bool, bias: bool) -> list[torch.Size]:
+def _shapes(
+    mode: str, inputs: int, hidden: int, projected: int, layers: int, both: bool, bias: bool
+) -> list[torch.Size]:
     """Shapes of all parameters, in torch's order."""
-    rows, directions = MODES[mode][2] * hidden, 2 if both else 1
-    shapes = []
+    rows, output, directions = MODES[mode][2] * hidden, projected or hidden, 2 if both else 1
+    shapes: list[tuple[int, ...]] = []
     for layer in range(layers):
-        width = directions * hidden if layer else inputs
-        own = [torch.Size((rows, width)), torch.Size((rows, hidden))] + [torch.Size((rows,))] * (2 * bias)
-        shapes += own * directions
-    return shapes
+        width = directions * output if layer else inputs
+        unit: list[tuple[int, ...]] = [(rows, width), (rows, output)] + [(rows,)] * (2 * bias)
+        shapes += (unit + [(projected, hidden)] * bool(projected)) * directions
+    return [torch.Size(shape) for shape in shapes]
 
 
 class RNN(_OnRnncore, torch.nn.RNN):
@@ -213,8 +223,6 @@ class RNN(_OnRnncore, torch.nn.RNN):
 
 class LSTM(_OnRnncore, torch.nn.LSTM):
     """``torch.nn.LSTM`` on rnncore's kernels: the same arguments, parameters and results, faster on CPUs.
-
-    ``proj_size`` is left to PyTorch.
 
     See Also
     --------

@@ -7,8 +7,8 @@ backward passes in a graph, so each takes a workspace to itself, and hands it ba
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class Net(NamedTuple):
     activation: str
     input_size: int
     hidden_size: int
+    proj_size: int
     num_layers: int
     bidirectional: bool
     bias: bool
@@ -41,9 +42,14 @@ class Net(NamedTuple):
         return self.num_layers * (2 if self.bidirectional else 1)
 
     @property
-    def states(self) -> int:
-        """How many arrays make a state: h, or h and c."""
-        return 2 if self.cell == "lstm" else 1
+    def output(self) -> int:
+        """Numbers that one unit puts out at a step."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def states(self) -> tuple[int, ...]:
+        """Widths of the arrays that make a state: h, or h and c."""
+        return (self.output, self.hidden_size) if self.cell == "lstm" else (self.output,)
 
 
 class Pass(NamedTuple):
@@ -58,19 +64,23 @@ class Pass(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """Views of one direction of one layer, (D, G·H), (H, G·H), (G·H,), and of the GRU's own bias (H,)."""
+    """Views of the parameters of one direction of one layer, or of their gradients, under our names."""
 
     W_xh: Tensor
     W_hh: Tensor
     b_h: Tensor
-    b_hn: Tensor | None
+    b_hn: Tensor | None  # the GRU's
+    W_hr: Tensor | None  # the projected LSTM's
 
-    def load(self, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None) -> None:
-        """Take torch's parameters of the unit."""
+    def load(self, w_ih: Tensor, w_hh: Tensor, *others: Tensor) -> None:
+        """Take torch's parameters of the unit; biases and projection are there or not."""
         self.W_xh.copy_(w_ih.t())
         self.W_hh.copy_(w_hh.t())
-        if b_ih is None or b_hh is None:
+        if self.W_hr is not None:
+            self.W_hr.copy_(others[-1].t())
+        if len(others) < 2:
             return
+        b_ih, b_hh = others[:2]
         if self.b_hn is None:
             torch.add(b_ih, b_hh, out=self.b_h)
             return
@@ -87,6 +97,8 @@ class Unit(NamedTuple):
             if self.b_hn is not None:
                 hidden[-self.b_hn.shape[0] :] = self.b_hn
             arrays += [self.b_h.clone(), hidden]
+        if self.W_hr is not None:
+            arrays.append(self.W_hr.t().contiguous())
         return arrays
 
 
@@ -100,6 +112,7 @@ class Workspace:
 
     def __init__(self, net: Net) -> None:
         self.net = net
+        options: dict[str, Any] = {"proj_size": net.proj_size} if net.proj_size else {}
         layer = Recurrent(
             net.cell,
             net.input_size,
@@ -109,6 +122,7 @@ class Workspace:
             activation=net.activation,
             dropout=net.dropout,
             dtype="float64" if net.dtype == torch.float64 else "float32",
+            **options,
         )
         self.stack: Stack = layer._stack(DENSE)
         self.layer = layer
@@ -116,10 +130,10 @@ class Workspace:
         self.units = self._views(layer.params)
         self.gradients = self._views(layer.grads)
 
-    def _views(self, arrays: object) -> list[Unit]:
-        views = {name: torch.from_numpy(array) for name, array in arrays.items()}  # type: ignore[attr-defined]
+    def _views(self, arrays: Mapping[str, np.ndarray]) -> list[Unit]:
+        views = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return [
-            Unit(*(views.get(f"layers.{n}.{direction}.{name}") for name in ("W_xh", "W_hh", "b_h", "b_hn")))  # type: ignore[arg-type]
+            Unit(*(views.get(f"layers.{n}.{direction}.{name}") for name in Unit._fields))  # type: ignore[arg-type]
             for n in range(self.net.num_layers)
             for direction in self.layer.directions
         ]
@@ -142,7 +156,7 @@ class Workspace:
                 unit.load(*weights[n * per_unit : (n + 1) * per_unit])
         self.stack.forward(what.batch, array_of(x), _by_unit(states), tape, want_dx, what.threads, what.seed, 0)
         final = self.stack.final_states()
-        count = self.net.states
+        count = len(self.net.states)
         joined = [torch.from_numpy(np.stack(final[i::count])) for i in range(count)]
         return torch.from_numpy(self.stack.outputs()), *joined
 
@@ -153,17 +167,20 @@ class Workspace:
         net, batch = self.net, what.batch
         if dy is None:
             rows = (batch.steps, batch.sequences) if what.batch_sizes is None else (batch.rows,)
-            width = net.hidden_size * (2 if net.bidirectional else 1)
-            dy = torch.zeros(*rows, width, dtype=net.dtype, device="cpu")
+            dy = torch.zeros(*rows, net.output * (2 if net.bidirectional else 1), dtype=net.dtype, device="cpu")
         units = None
         if any(part is not None for part in dstates):
-            shape = (net.units, batch.sequences, net.hidden_size)
             units = _by_unit(
-                [torch.zeros(shape, dtype=net.dtype, device="cpu") if part is None else part for part in dstates]
+                [
+                    torch.zeros(net.units, batch.sequences, width, dtype=net.dtype, device="cpu")
+                    if part is None
+                    else part
+                    for part, width in zip(dstates, net.states, strict=True)
+                ]
             )
         self.stack.set_output_gradient(array_of(dy), units is None)
         dx, initial = self.stack.backward(units, False)
-        count = net.states
+        count = len(net.states)
         dinitial = [torch.from_numpy(np.stack(initial[i::count])) for i in range(count)] if initial else []
         dweights = [tensor for unit in self.gradients for tensor in unit.as_torch(net.bias)]
         return None if dx is None else torch.from_numpy(dx), dinitial, dweights
