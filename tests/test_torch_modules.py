@@ -238,6 +238,23 @@ def test_losses_of_some_outputs_only():
             torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_few_rows_are_left_to_torch_without_a_word(name, passes):
+    theirs, ours = pair(name, D, 64, batch_first=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for few, enough in (([3, 1], [2, 2]), ([1], [2])):  # one step; one row
+            assert_same(theirs, ours, torch.randn(*few, D))
+            assert not passes
+            assert_same(theirs, ours, torch.randn(*enough, D))
+            assert passes.pop()
+        with torch.no_grad():
+            for rows, here in ((3, 0), (4, 1)):
+                x = pack_sequence([torch.randn(rows - 1, D), torch.randn(1, D)])
+                torch.testing.assert_close(ours(x)[0].data, theirs(x)[0].data, rtol=1e-12, atol=1e-12)
+                assert len(passes) == here
+
+
 # -------------------------------------------------------------- graphs
 
 

@@ -19,10 +19,15 @@ FUNCTIONS = {
 }
 
 
+def in_graph(tensors: Sequence[Tensor]) -> bool:
+    """Whether what is computed from these tensors will want a backward pass."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
 def run(what: Pass, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return y and the final states, in the graph where anything needs a gradient."""
     tensors = (x, *states, *weights)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    if in_graph(tensors):
         return Recurrence.apply(what, *tensors)  # type: ignore[no-untyped-call]
     lease = POOL.lend(what.net)
     return lease.workspace.forward(what, x, states, weights, what.net.dropout > 0, False)

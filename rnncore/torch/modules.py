@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from rnncore._core.batch import Batch
 from rnncore._core.lanes import MAX_THREADS
 from rnncore.cells import CELLS
-from rnncore.torch.autograd import run
+from rnncore.torch.autograd import in_graph, run
 from rnncore.torch.notices import notice
 from rnncore.torch.workspaces import Net, Pass
 
@@ -24,6 +24,8 @@ MODES = {
     "LSTM": ("lstm", "tanh", 4),
     "GRU": ("gru", "tanh", 3),
 }
+# Measured: with H units and fewer than H/32 rows (H/16 without gradients) PyTorch's own code is faster.
+ROWS_OF_TRAINING, ROWS_OF_INFERENCE = 32, 16
 PLAIN = (Tensor, torch.nn.Parameter)
 DTYPES = (torch.float32, torch.float64)
 
@@ -43,8 +45,8 @@ class _OnRnncore(torch.nn.RNNBase):
         weights: list[Any] = [getattr(self, name, None) for name in self._flat_weights_names]
         if states is None or not self._understood(input, data, states, weights):
             return super().forward(input, hx)  # which says what is wrong
-        if self._steps(input) == 1:  # in a loop over steps, arranging the weights would take longer than the products
-            return super().forward(input, hx)
+        if self._too_little(input, data, states, weights):
+            return super().forward(input, hx)  # which is faster
         obstacle = self._obstacle(data, states, weights)
         if obstacle:
             notice(obstacle)
@@ -96,11 +98,15 @@ class _OnRnncore(torch.nn.RNNBase):
         )
         return len(weights) == len(wanted) and all(w.shape == s for w, s in zip(weights, wanted, strict=True))
 
-    def _steps(self, input: Any) -> int:
-        """Return the number of time steps."""
+    def _too_little(self, input: Any, data: Tensor, states: tuple[Tensor, ...], weights: list[Tensor]) -> bool:
+        """Whether bringing the weights into the engine's order would take longer than the products with them."""
         if isinstance(input, PackedSequence):
-            return len(input.batch_sizes)
-        return input.shape[1 if self.batch_first and input.dim() == 3 else 0]
+            steps = len(input.batch_sizes)
+        else:
+            steps = data.shape[1 if self.batch_first and data.dim() == 3 else 0]
+        rows = data.numel() // self.input_size
+        fewest = self.hidden_size // (ROWS_OF_TRAINING if in_graph((data, *states, *weights)) else ROWS_OF_INFERENCE)
+        return steps == 1 or rows < fewest
 
     def _obstacle(self, data: Tensor, states: tuple[Tensor, ...], weights: list[Tensor]) -> str:
         """Return what stands in the way of computing here, or nothing."""
@@ -246,8 +252,9 @@ class GRU(_OnRnncore, torch.nn.GRU):
     float32 and float64 tensors on the CPU are computed here, with ``torch.get_num_threads()`` threads, padded or as a
     PackedSequence, and so are their gradients. What else there is (other devices and dtypes, autocast, torch.func's
     transforms, forward-mode differentiation, gradients of gradients) is left to PyTorch's own code; the first time a
-    warning says so. Compiling, tracing and scripting see PyTorch's module. Calls of a single step are left to PyTorch,
-    too: a loop over steps in Python is no faster here; give whole sequences.
+    warning says so. Compiling, tracing and scripting see PyTorch's module. So do, without a word, calls of one step,
+    or of a few rows with large weights, where PyTorch is faster: a loop over steps in Python gains nothing, whole
+    sequences do.
 
     Notes
     -----
