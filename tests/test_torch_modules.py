@@ -365,10 +365,28 @@ def test_no_two_gradients_share_memory():
     module(x)[0].sum().backward()
     places = [p.grad.untyped_storage().data_ptr() for p in (x, *module.parameters())]
     assert len(set(places)) == len(places)
-    before = [p.grad.clone() for p in module.parameters()]
-    module(x)[0].sum().backward()  # gradients add up
-    for p, first in zip(module.parameters(), before, strict=True):
-        torch.testing.assert_close(p.grad, 2 * first)
+
+
+@pytest.mark.parametrize("sizes", [(D, H), (1, H), (D, 1), (1, 1)])
+def test_later_passes_leave_gradients_alone(sizes):
+    """Also where a matrix is one row, whose transpose looks the same."""
+    module, x = rt.RNN(*sizes), torch.randn(T, B, sizes[0])
+    first = torch.autograd.grad(module(x)[0].sum(), list(module.parameters()))
+    before = [gradient.clone() for gradient in first]
+    second = torch.autograd.grad(2 * module(x)[0].sum(), list(module.parameters()))
+    for a, b, c in zip(first, before, second, strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(c, 2 * a)
+
+
+def test_a_workspace_made_in_inference_mode_serves_training(monkeypatch):
+    monkeypatch.setattr("rnncore.torch.autograd.POOL", workspaces.Pool())
+    module, x = rt.LSTM(D, H), torch.randn(T, B, D)
+    with torch.inference_mode():
+        y = module(x)[0]
+    trained = module(x)[0]
+    trained.sum().backward()
+    assert torch.equal(trained, y)
 
 
 def test_checkpointing():

@@ -91,15 +91,20 @@ class Unit(NamedTuple):
 
     def as_torch(self, bias: bool) -> list[Tensor]:
         """Return new tensors in the shapes of torch's parameters; no two share memory."""
-        arrays = [self.W_xh.t().contiguous(), self.W_hh.t().contiguous()]
+        arrays = [_transposed(self.W_xh), _transposed(self.W_hh)]
         if bias:
             hidden = self.b_h.clone()
             if self.b_hn is not None:
                 hidden[-self.b_hn.shape[0] :] = self.b_hn
             arrays += [self.b_h.clone(), hidden]
         if self.W_hr is not None:
-            arrays.append(self.W_hr.t().contiguous())
+            arrays.append(_transposed(self.W_hr))
         return arrays
+
+
+def _transposed(matrix: Tensor) -> Tensor:
+    """Return a copy, row by row; contiguous() would not copy a matrix of one row."""
+    return matrix.t().clone(memory_format=torch.contiguous_format)
 
 
 def array_of(tensor: Tensor) -> np.ndarray:
@@ -127,8 +132,9 @@ class Workspace:
         self.stack: Stack = layer._stack(DENSE)
         self.layer = layer
         layer.theta[...] = 0
-        self.units = self._views(layer.params)
-        self.gradients = self._views(layer.grads)
+        with torch.inference_mode(False):  # tensors made in that mode could not be written to outside it
+            self.units = self._views(layer.params)
+            self.gradients = self._views(layer.grads)
 
     def _views(self, arrays: Mapping[str, np.ndarray]) -> list[Unit]:
         views = {name: torch.from_numpy(array) for name, array in arrays.items()}
