@@ -136,6 +136,8 @@ def require(
         allowed = options.get(option, ())
         if allowed is not None and value not in allowed:
             raise ValueError(f"{where} has no counterpart of {name} with {option}={value!r}")
+    if any(layer.zone_rates):
+        raise ValueError(f"{where} has no counterpart of zoneout={layer.zoneout}, which changes predictions, too")
     if layer.bidirectional and layer.merge == "sum" and not summed:
         raise ValueError(f'{where} has no counterpart of merge="sum"')
     if layer.reverse and not reverse:
