@@ -171,6 +171,16 @@ def zoneout(value: Any, cell: str, names: Sequence[str]) -> tuple[float, float]:
     return first, second
 
 
+def feedback(value: Any, shape: tuple[int, ...], precision: np.dtype) -> np.ndarray:
+    """Return what is given instead of the outputs, shaped like them."""
+    found = array(value, "feedback")
+    if found.shape != shape:
+        raise ValueError(
+            f"feedback stands in for the last layer's outputs and must have their shape, {shape}; got {found.shape}"
+        )
+    return np.ascontiguousarray(found, dtype=precision)
+
+
 def states(value: Any, widths: Mapping[str, int], shape: tuple[int, int], precision: np.dtype) -> list[np.ndarray]:
     """Return a state tuple's arrays (layers·directions, B, width), checked."""
     given = value if isinstance(value, (tuple, list)) else None

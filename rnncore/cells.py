@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ ACTIVATIONS: Mapping[str, tuple[int, str | None, float]] = {
     "identity": (5, None, 0.0),
     "binary": (6, None, 0.0),
 }
+
+
+DETERMINISTIC = tuple(name for name in ACTIVATIONS if name != "binary")
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Cell:
         What else can be chosen.
     source : str
         Where the equations come from.
+    feeds_back : bool
+        A step sees the outputs before it, which ``feedback=`` may give.
     """
 
     name: str
@@ -83,6 +89,7 @@ class Cell:
     zoned: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    feeds_back: bool = False
 
     def settle(self, given: Mapping[str, Any], activation: str) -> dict[str, Any]:
         """Return all options, those given over the defaults; unknown names are refused."""
@@ -143,10 +150,12 @@ def _vectors(hidden: int, plan: Plan) -> dict[str, tuple[int, ...]]:
     return {name: (plan.vectors.count(name) * hidden,) for name in plan.vectors if name}
 
 
-def _number(value: Any, name: str, least: float = 0.0) -> float:
-    if isinstance(value, bool) or not np.isscalar(value) or not np.isfinite(value) or value < least:  # type: ignore[operator,arg-type]
-        raise ValueError(f"{name} must be a finite number of at least {least:g}, got {value!r}")
-    return float(value)  # type: ignore[arg-type]
+def _number(value: Any, name: str, least: float = 0.0, most: float = np.inf) -> float:
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else np.nan
+    if not (np.isfinite(number) and least <= number <= most):
+        bounds = f"of at least {least:g}" if most == np.inf else f"from {least:g} to {most:g}"
+        raise ValueError(f"{name} must be a finite number {bounds}, got {value!r}")
+    return number
 
 
 def _choice(value: Any, choices: tuple[Any, ...], name: str) -> Any:
@@ -308,6 +317,61 @@ class MGU(Cell):
         return Plan(self.name, matrices=("W_hh", "W_hh"))
 
 
+class Jordan(Cell):
+    """Jordan network: a step sees the outputs before it, as a decaying sum of them.
+
+    s = μ·s_prev + y_prev, h = f(x·W_xh + s·W_yh + b_h), y = g(h·W_hy + b_y). The outputs y are those of the layer, K
+    numbers. States (y, s): the latest output, and the state units as the latest step saw them.
+
+    Options: ``outputs`` (K; hidden_size if left out), ``decay`` (μ, from 0 to 1; 0, so that s is the output before),
+    ``output_activation`` (g: identity, sigmoid, tanh or relu), ``through_outputs`` (False: no gradient passes through
+    s, which counts as given, as in Jordan's own training), and ``hidden_feedback`` (h also sees h_prev·W_hh, as in an
+    Elman network; h is then the third state). Recurrent dropout is for s as h sees it.
+    """
+
+    GIVEN = 8  # the flag for through_outputs=False; the lower bits are g
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        simple = super().plan(activation, options)
+        decay = _number(options["decay"], "decay", most=1.0)
+        outputs = tuple(name for name in DETERMINISTIC if ACTIVATIONS[name][1] is None)
+        flags = ACTIVATIONS[_choice(options["output_activation"], outputs, "output_activation")][0]
+        if not _choice(options["through_outputs"], (True, False), "through_outputs"):
+            flags |= self.GIVEN
+        hidden = _choice(options["hidden_feedback"], (False, True), "hidden_feedback")
+        return replace(
+            simple,
+            kernel="jordan_elman" if hidden else "jordan",
+            flags=flags,
+            factor=decay,
+            matrices=("W_yh", "W_hy", "W_hh") if hidden else ("W_yh", "W_hy"),
+            vectors=("b_y",),
+        )
+
+    def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
+        """Return how many numbers a step puts out."""
+        outputs = options["outputs"]
+        return hidden if outputs is None else _checks.whole(outputs, "outputs")
+
+    def state_widths(self, hidden: int, options: Mapping[str, Any]) -> dict[str, int]:
+        """Return what a step hands to the next: name -> how many numbers. The first is the output."""
+        widths = dict.fromkeys(self.states, self.output_width(hidden, options))
+        return widths | {"h": hidden} if options["hidden_feedback"] else widths
+
+    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
+        """Return the parameters of one layer in one direction: name -> shape."""
+        outputs = self.output_width(hidden, options)
+        return {
+            "W_xh": (inputs, hidden),
+            **({"W_hh": (hidden, hidden)} if options["hidden_feedback"] else {}),
+            "W_yh": (outputs, hidden),
+            "b_h": (hidden,),
+            "W_hy": (hidden, outputs),
+            "b_y": (outputs,),
+        }
+
+
 #: every cell by name
 CELLS: Mapping[str, Cell] = {
     cell.name: cell
@@ -340,5 +404,21 @@ CELLS: Mapping[str, Cell] = {
         MUT("mut2", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
         MUT("mut3", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
         MGU("mgu", gates=2, states=("h",), source="Zhou, Wu, Zhang and Zhou 2016"),
+        Jordan(
+            "jordan",
+            gates=1,
+            states=("y", "s"),
+            activations=DETERMINISTIC,
+            options={
+                "outputs": None,
+                "decay": 0.0,
+                "output_activation": "identity",
+                "through_outputs": True,
+                "hidden_feedback": False,
+            },
+            source="Jordan 1986, ICS report 8604",
+            zoned=0,
+            feeds_back=True,
+        ),
     )
 }

@@ -19,6 +19,7 @@ def gradcheck(
     step: float = 1e-5,
     samples: int | None = None,
     random_state: int = 0,
+    feedback: Any = None,
 ) -> dict[str, float]:
     """Compare a network's gradient with central differences, in float64.
 
@@ -34,6 +35,8 @@ def gradcheck(
         Check only this many randomly chosen numbers of each parameter.
     random_state : int
         Seed of the choice.
+    feedback
+        As for ``Network.loss_and_grad``.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def gradcheck(
 
     def loss() -> float:
         twin.dropout_step = start
-        return twin.loss_and_grad(x, targets, lengths, state)
+        return twin.loss_and_grad(x, targets, lengths, state, feedback=feedback)
 
     loss()
     analytic = twin.grad.copy()

@@ -307,7 +307,7 @@ class Network(FlatArrays):
         ]
 
     def _run(
-        self, x: Any, lengths: Any, state: Any, training: bool
+        self, x: Any, lengths: Any, state: Any, training: bool, feedback: Any = None
     ) -> tuple[Stack, np.ndarray | None, tuple[np.ndarray | None, np.ndarray | None]]:
         x, ids, values = _checks.skip_input(x, self.skip)
         kind, x, sizes = self._check_input(x, lengths)
@@ -316,9 +316,10 @@ class Network(FlatArrays):
         self.head.check_batch(x.shape[0], sizes)
         batch = self._batch(x.shape[0], x.shape[1], sizes)
         units = None if state is None else self._split_state(state, batch.sequences)
+        given = self.layers[-1].check_feedback(feedback, batch.steps, batch.sequences)
         stack = self._stacks.get(kind) or self._stack(kind)
         threads = _threads.resolve(self.n_threads)
-        stack.forward(batch, x, units, training, False, threads, self.dropout_seed, self.dropout_step)
+        stack.forward(batch, x, units, training, False, threads, self.dropout_seed, self.dropout_step, given)
         self._latest = stack
         return stack, sizes, (ids, values)
 
@@ -330,6 +331,7 @@ class Network(FlatArrays):
         state: Any = None,
         accumulate: bool = False,
         sample_weight: Any = None,
+        feedback: Any = None,
     ) -> float:
         """Return the mean loss of a batch, and leave its gradient in ``grad``.
 
@@ -349,6 +351,8 @@ class Network(FlatArrays):
         sample_weight : array (B,) of numbers of at least 0, optional
             Factor of each sequence's loss. The divisor stays what it is without: weights with a mean other than 1
             change the size of the loss.
+        feedback : array (T, B, F), optional
+            Teacher forcing, see ``Recurrent.forward``: what the last layer sees instead of its own outputs.
 
         Returns
         -------
@@ -363,7 +367,7 @@ class Network(FlatArrays):
             If another Python thread is using this network.
         """
         with OneUser(self._lock):
-            stack, sizes, sparse = self._run(x, lengths, state, True)
+            stack, sizes, sparse = self._run(x, lengths, state, True, feedback)
             batch = stack.batch
             shape = (batch.steps, batch.sequences) if self.readout == "every" else (batch.sequences,)
             targets = self.head.check_targets(targets, shape, sizes, self.dtype)
@@ -382,24 +386,27 @@ class Network(FlatArrays):
         lengths: Any = None,
         state: Any = None,
         sample_weight: Any = None,
+        feedback: Any = None,
     ) -> float:
         """Forward, loss, backward, clipping and update; returns the loss before the update.
 
         The arguments are those of ``loss_and_grad``, and an optimizer such as ``rnncore.Adam()``.
         """
-        loss = self.loss_and_grad(x, targets, lengths, state, sample_weight=sample_weight)
+        loss = self.loss_and_grad(x, targets, lengths, state, sample_weight=sample_weight, feedback=feedback)
         optimizer.step(self)
         return loss
 
-    def predict(self, x: Any, lengths: Any = None, state: Any = None) -> np.ndarray:
+    def predict(self, x: Any, lengths: Any = None, state: Any = None, feedback: Any = None) -> np.ndarray:
         """Return probabilities (or values, for squared error) without dropout.
+
+        Without ``feedback``, cells that see their own outputs run free.
 
         Returns
         -------
         array (T, B, K), zero past a sequence's end, for readout "every"; else (B, K)
         """
         with OneUser(self._lock):
-            stack, _, sparse = self._run(x, lengths, state, False)
+            stack, _, sparse = self._run(x, lengths, state, False, feedback)
             return self._head.predict(stack, *sparse)
 
     def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> tuple[np.ndarray, np.ndarray]:

@@ -303,8 +303,19 @@ class Recurrent(FlatArrays):
 
     # -------------------------------------------------------------- running
 
+    def check_feedback(self, feedback: Any, steps: int, sequences: int) -> np.ndarray | None:
+        """Return what is given instead of the last layer's outputs, checked; None where nothing is."""
+        if feedback is None:
+            return None
+        if not self.cell.feeds_back:
+            able = ", ".join(name for name, cell in CELLS.items() if cell.feeds_back)
+            raise ValueError(
+                f"feedback is for cells that see their own outputs ({able}), not for {self.cell.name}: leave it out"
+            )
+        return _checks.feedback(feedback, (steps, sequences, self.output_size), self.dtype)
+
     def forward(
-        self, x: Any, state: State | None = None, lengths: Any = None, training: bool = True
+        self, x: Any, state: State | None = None, lengths: Any = None, training: bool = True, feedback: Any = None
     ) -> tuple[np.ndarray, State]:
         """Run the layers over a batch.
 
@@ -318,6 +329,11 @@ class Recurrent(FlatArrays):
             Steps of each sequence, in 1..T; all T without.
         training : bool
             Keep what ``backward`` needs, and apply dropout.
+        feedback : array (T, B, F), optional
+            Teacher forcing of a cell that sees its own outputs (jordan): what each step of the last layer sees in place
+            of the outputs of the step before, mostly the targets. The first step sees the initial state's; the last
+            row is not looked at. No gradient passes through it. Each direction has its own part of F, or all of it
+            with merge="sum".
 
         Returns
         -------
@@ -342,6 +358,7 @@ class Recurrent(FlatArrays):
         else:
             array = _checks.dense(array, self.input_size, self.dtype)
         units = None if state is None else self.split_state(state, sequences)
+        given = self.check_feedback(feedback, steps, sequences)
         with OneUser(self._lock):
             stack = self._stack(kind)
             stack.forward(
@@ -353,6 +370,7 @@ class Recurrent(FlatArrays):
                 _threads.resolve(self.n_threads),
                 self.dropout_seed,
                 self.dropout_step,
+                given,
             )
             self.dropout_step += bool(training)
             self._latest = stack

@@ -124,6 +124,16 @@ def mgu(net, p, x, state, mask):
     U_f, U_n = np.split(p["W_hh"], 2, axis=1)
     f = sigmoid(f + (mask * h) @ U_f)
     return (f * np.tanh(n + (f * mask * h) @ U_n) + (1 - f) * h,)
+def jordan(net, p, x, state, mask):
+    """s' = μ*s + y, h' = f(x·W_xh + (mask*s')·W_yh + b_h), y' = g(h'·W_hy + b_y), and perhaps h·W_hh inside f"""
+    y, s, *h = state
+    s = net.option("decay", 0.0) * s + y
+    if not net.option("through_outputs", True):
+        s = np.real(s)
+    a = x @ p["W_xh"] + (mask * s) @ p["W_yh"] + p["b_h"]
+    new = net.f(a + h[0] @ p["W_hh"] if h else a)
+    y = ACTIVATIONS[net.option("output_activation", "identity")](new @ p["W_hy"] + p["b_y"])
+    return y, s, *([new] if h else [])
 
 
 Shapes = dict[str, tuple[int, ...]]
@@ -170,6 +180,15 @@ def mut_shapes(net: Stack, inputs: int) -> Shapes:
     if net.cell == "mut1":
         return shapes | {"b_h": ((3 - direct) * H,), "b_hn": (H,)}
     return shapes | {"b_h": (3 * H,)}
+def jordan_shapes(net: Stack, inputs: int) -> Shapes:
+    H, K = net.hidden_size, net.width
+    hidden = {"W_hh": (H, H)} if net.option("hidden_feedback") else {}
+    return {"W_xh": (inputs, H), **hidden, "W_yh": (K, H), "b_h": (H,), "W_hy": (H, K), "b_y": (K,)}
+
+
+def jordan_widths(net: Stack) -> tuple[int, ...]:
+    K = net.option("outputs", net.hidden_size)
+    return (K, K, net.hidden_size) if net.option("hidden_feedback") else (K, K)
 
 
 def alike(count: int) -> Callable[[Stack], tuple[int, ...]]:
@@ -193,6 +212,7 @@ CELLS = {
     "mut2": Cell(mut, mut_shapes, alike(1)),
     "mut3": Cell(mut, mut_shapes, alike(1)),
     "mgu": Cell(mgu, gated(2), alike(1)),
+    "jordan": Cell(jordan, jordan_shapes, jordan_widths, dropped=1),
 }
 
 #: every cell, and every option that changes its equations: what the tests go through
@@ -211,6 +231,10 @@ FAMILY: dict[str, tuple[str, dict]] = {
     "mut2": ("mut2", {}),
     "mut3": ("mut3", {}),
     "mgu": ("mgu", {}),
+    "jordan": ("jordan", {"outputs": 4}),
+    "jordan, decaying": ("jordan", {"outputs": 2, "decay": 0.7, "output_activation": "sigmoid"}),
+    "jordan, s as given": ("jordan", {"decay": 0.5, "output_activation": "tanh", "through_outputs": False}),
+    "jordan and elman": ("jordan", {"outputs": 5, "decay": 0.3, "hidden_feedback": True}),
 }
 
 
@@ -249,6 +273,11 @@ class Stack:
         """The activation; an option of its own is its second argument."""
         own = [value for name, value in self.cell_options if name in ("leaky_slope", "clip_at")]
         return ACTIVATIONS[self.activation](z, *own)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the gradient is that of the outputs: nothing that depends on parameters counts as given."""
+        return self.truncate is None and self.option("through_outputs", True)
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -310,10 +339,12 @@ def as_dense(x: np.ndarray, size: int) -> np.ndarray:
 
 
 def walk(net, p, xs, start, masks, earlier=None, zones=()):
+def walk(net, p, xs, start, masks, earlier=None, feedback=None):
     """The states of one sequence, the initial one first: a list of tuples.
 
     `zones`: for each of the first states, the share of the new one at each step; zoneout keeps the rest of the old one.
     `earlier`: states whose derivatives stand for those of the states handed from step to step (see `forward`).
+    `feedback`: what the next step sees instead of each output.
     """
     states = [start]
     for t, (x, mask) in enumerate(zip(xs, masks, strict=True)):
@@ -324,15 +355,20 @@ def walk(net, p, xs, start, masks, earlier=None, zones=()):
         for s, share in enumerate(zones):
             after[s] = before[s] + share[t] * (after[s] - before[s])
         states.append(tuple(after))
+        if feedback is not None and t > 0:
+            before = (feedback[t - 1], *before[1:])
+        states.append(CELLS[net.cell].step(net, p, x, before, mask))
     return states
 
 
-def forward(net: Stack, params: Mapping, x, state=None, lengths=None, masks: Mapping | None = None):
+def forward(net: Stack, params: Mapping, x, state=None, lengths=None, masks: Mapping | None = None, feedback=None):
     """Outputs (T, B, F), zero after a sequence's end, and final states, each (layers·directions, B, width).
 
     `masks`: what dropout multiplies with, any of "input" (T, B, D), "output" (T, B, F), ("between", layer) (T, B, F)
     and ("recurrent", layer·directions + direction) (T, B, width of the state), and the shares of new states that
     zoneout leaves, ("zone", layer·directions + direction): one (T, B, width) for each state it acts on.
+    and ("recurrent", layer·directions + direction) (T, B, width of the state). `feedback` (T, B, F): what the last
+    layer sees of the step before in place of its own outputs.
 
     With `truncate=h` the numbers are the same ones, but a derivative passes from one step to the next at most h - 1
     times on its way to an output. That takes h runs: in the first one the states handed on are constants, in each later
@@ -340,16 +376,16 @@ def forward(net: Stack, params: Mapping, x, state=None, lengths=None, masks: Map
     """
     dtype = np.result_type(np.asarray(x), *params.values(), *(state or ()), float)
     if net.truncate is None:
-        return one_run(net, params, x, state, lengths, masks, dtype, None)[:2]
+        return one_run(net, params, x, state, lengths, masks, dtype, None, feedback)[:2]
     earlier = None
     for _ in range(net.truncate):
-        y, final, earlier = one_run(net, params, x, state, lengths, masks, complex, earlier or {})
+        y, final, earlier = one_run(net, params, x, state, lengths, masks, complex, earlier or {}, feedback)
     if dtype.kind != "c":
         y, final = np.real(y), tuple(np.real(s) for s in final)
     return y, final
 
 
-def one_run(net: Stack, params: Mapping, x, state, lengths, masks, dtype, earlier):
+def one_run(net: Stack, params: Mapping, x, state, lengths, masks, dtype, earlier, feedback):
     masks = masks or {}
     x = as_dense(x, net.input_size) * masks.get("input", 1.0)
     T, B = x.shape[:2]
@@ -371,6 +407,11 @@ def one_run(net: Stack, params: Mapping, x, state, lengths, masks, dtype, earlie
                 ghosts = None if earlier is None else earlier.get((k, b), constant)
                 zones = [share[times, b] for share in masks.get(("zone", k), ())]
                 states = walk(net, p, x[times, b], begin, mask[times, b], ghosts, zones)
+                given = None
+                if feedback is not None and layer == net.num_layers - 1:
+                    first = net.directions.index(way) * net.width if net.direction == "concat" else 0
+                    given = feedback[times, b, first : first + net.width]
+                states = walk(net, p, x[times, b], begin, mask[times, b], ghosts, given)
                 history[k, b] = states
                 y[times, b] = [s[0] for s in states[1:]]
                 for whole, mine in zip(final, states[-1], strict=True):
@@ -538,7 +579,7 @@ def embed(x: np.ndarray, table: np.ndarray) -> np.ndarray:
     return as_dense(x, len(table)) @ table
 
 
-def scores(net: Stack, readout: str, params: Mapping, x, lengths=None, state=None, masks=None):
+def scores(net: Stack, readout: str, params: Mapping, x, lengths=None, state=None, masks=None, feedback=None):
     """The head's projection before its link function, and the final states.
 
     x is (x, ids) or (x, ids, values) where sparse features go straight to the scores.
@@ -548,7 +589,7 @@ def scores(net: Stack, readout: str, params: Mapping, x, lengths=None, state=Non
     lengths = [T] * B if lengths is None else lengths
     if "embedding.E" in params:
         x = embed(x, params["embedding.E"])
-    y, final = forward(net, params, x, state, lengths, masks)
+    y, final = forward(net, params, x, state, lengths, masks, feedback)
     seen = read_out(net, readout, y, final, lengths, (masks or {}).get("output"))
     z = seen @ params["head.W_hy"] + params["head.b_y"] if "head.W_hy" in params else seen
     if sparse:
@@ -560,10 +601,22 @@ def scores(net: Stack, readout: str, params: Mapping, x, lengths=None, state=Non
     return z, final
 
 
-def loss(net: Stack, head: Head, readout: str, params: Mapping, x, targets, lengths=None, state=None, masks=None):
+def loss(
+    net: Stack,
+    head: Head,
+    readout: str,
+    params: Mapping,
+    x,
+    targets,
+    lengths=None,
+    state=None,
+    masks=None,
+    feedback=None,
+):
     """The network's loss, a number (complex where an input is)."""
     z, _ = scores(net, readout, params, x, lengths, state, masks)
     z = z[..., : head.K]
+    z, _ = scores(net, readout, params, x, lengths, state, masks, feedback)
     if readout == "every":  # only what lies within a sequence counts
         T, B = z.shape[:2]
         lengths = [T] * B if lengths is None else lengths

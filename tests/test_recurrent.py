@@ -131,7 +131,8 @@ def test_writing_theta_is_seen_by_the_next_forward(rng, net):
     params, layer = make(rng, net)
     x = rng.standard_normal((T, B, 4))
     layer.forward(x)
-    for change in (lambda: layer.theta.__imul__(0.5), lambda: layer.params["layers.0.fwd.W_hh"].__iadd__(0.25)):
+    inner = [name for name in params if name.startswith("layers.0.fwd.W_")][1]  # W_hh, or what stands for it
+    for change in (lambda: layer.theta.__imul__(0.5), lambda: layer.params[inner].__iadd__(0.25)):
         change()
         params = {name: view.copy() for name, view in layer.params.items()}
         np.testing.assert_allclose(layer.forward(x)[0], ref.forward(net, params, x)[0], rtol=1e-13, atol=1e-14)
@@ -187,8 +188,8 @@ def test_backward_belongs_to_a_forward(rng, kind):
 def test_backward_uses_the_numbers_of_its_forward(rng, net):
     """What happens to the caller's arrays after forward must not change the gradient, but for x: it is not copied."""
     _, layer = make(rng, net)
-    x, dy = rng.standard_normal((T, B, 4)), rng.standard_normal((T, B, net.output_size))
-    begin = twins.random_state(rng, net, B)
+    x, begin = rng.standard_normal((T, B, 4)), twins.random_state(rng, net, B)
+    dy = rng.standard_normal((T, B, net.output_size))
 
     def gradient(spoil):
         layer.zero_grad()

@@ -67,12 +67,12 @@ def named_state(rng, net: ref.Stack, B: int) -> ref.Arrays:
     return {f"state {i}": s for i, s in enumerate(random_state(rng, net, B))}
 
 
-def weighted_sum(net: ref.Stack, x, dy, dfinal, lengths=None, masks=None):
+def weighted_sum(net: ref.Stack, x, dy, dfinal, lengths=None, masks=None, feedback=None):
     """What `backward(dy, dfinal)` is the gradient of, as a function of parameters, `named_state` and "x"."""
 
     def of(arrays):
         state = tuple(array for name, array in arrays.items() if name.startswith("state")) or None
-        y, final = ref.forward(net, arrays, arrays.get("x", x), state, lengths, masks)
+        y, final = ref.forward(net, arrays, arrays.get("x", x), state, lengths, masks, feedback)
         return (y * dy).sum() + sum((s * w).sum() for s, w in zip(final, dfinal, strict=True))
 
     return of

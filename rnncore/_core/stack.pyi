@@ -25,6 +25,7 @@ class Stack:
         threads: int,
         seed: int,
         drop_step: int,
+        feedback: np.ndarray | None = None,
     ) -> None: ...
     def backward(
         self, dstate: list[np.ndarray] | None, accumulate: bool

@@ -44,4 +44,22 @@ INLINE vec derivative(const int activation, vec p, vec y) {
     default: return one;
     }
 }
+
+/* d ⊙= f'(a), from y = f(a); rows `ld` apart in both, whole vectors of columns */
+static void times_slope(int activation, real parameter, long rows, long columns, const real *y, real *d, long ld) {
+    const vec p = vset1(parameter);
+#define TIMES(activation)                                                                                              \
+    case activation:                                                                                                   \
+        EACH_VECTOR(rows, columns, long q = i * ld + j;                                                                \
+                    vstore(d + q, vload(d + q) * derivative(activation, p, vload(y + q)));)                            \
+        break;
+    switch (activation) {
+        TIMES(RC_TANH)
+        TIMES(RC_SIGMOID)
+        TIMES(RC_RELU)
+        TIMES(RC_LEAKY_RELU)
+        TIMES(RC_CLIPPED_RELU)
+    }
+#undef TIMES
+}
 #endif

@@ -1,6 +1,7 @@
 /* Every kernel by name, and the arrays it needs: what rnncore/cells.py refers to. `rc_cell` in lanes.h explains. */
 #include "elman.h"
 #include "gru.h"
+#include "jordan.h"
 #include "lstm.h"
 #include "lstm_norm.h"
 #include "lstm_rows.h"
@@ -26,6 +27,10 @@
 #define MUT2                                                                                                           \
     KERNEL(mut2), .gates = 3, .width = 3, .states = 1, .inner = 1, .carries = 1,                                       \
     .matrices = {W_HH(2, 0, 1), W_INNER(0, 2, 2)}
+
+#define JORDAN                                                                                                         \
+    .gates = 1, W_XH(1, 0), .width = 1, .of_output = 3, .carries = 3, .dropped = 1, .vectors = 1
+#define W_YH {.gates = 1, .at = {0}, .source = 1}
 
 static const rc_cell cells[] = {
     {.name = "elman", ELMAN},
@@ -58,4 +63,9 @@ static const rc_cell cells[] = {
 
     {.name = "mgu", KERNEL(mgu), .gates = 2, W_XH(2, 0, 1), .width = 2, .states = 1, .inner = 1, .carries = 1,
      .matrices = {W_HH(1, 0), W_INNER(0, 1, 1)}},
+
+    {.name = "jordan", KERNEL(jordan), JORDAN, .states = 2, .inner = 1,
+     .matrices = {W_YH, {.gates = 1, .at = {0}, .source = RC_INNER, .to_output = 1, .bias = 1}}},
+    {.name = "jordan_elman", KERNEL(jordan_elman), JORDAN, .states = 3,
+     .matrices = {W_YH, {.gates = 1, .at = {0}, .source = 2, .to_output = 1, .bias = 1}, W_STATE(2, 1, 0)}},
 };

@@ -21,12 +21,13 @@ cdef class Stack:
     cdef bint packs_input(self, int n)
     cdef carve_weights(self)
     cdef void pack(self, bint backward) noexcept nogil
-    cdef carve(self, bint dense_copy)
+    cdef carve(self, bint dense_copy, bint fed)
     cdef carve_zoneout(self, Unit *u, int i)
     cdef carve_backward(self, const Layer *layer, Unit *u, bint masked)
     cdef tuple shape(self, long width)
     cdef load_rows(self, x, bint dense_copy)
     cdef load_states(self, state)
+    cdef load_feedback(self, feedback)
     cdef long top_segments(self, Segment *segments) noexcept
     cdef input_gradient_array(self)
     cdef state_gradients(self)

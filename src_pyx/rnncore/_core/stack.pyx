@@ -295,8 +295,8 @@ cdef class Stack:
                         count += 1
         team_pack(&c.team, weights, biases, count)
 
-    cdef carve(self, bint dense_copy):
-        """Places for the arrays of one batch."""
+    cdef carve(self, bint dense_copy, bint fed):
+        """Places for the arrays of one batch; `fed`: what the last layer is fed back is given."""
         cdef Core *c = &self.c
         cdef Layer *layer
         cdef Unit *u
@@ -351,6 +351,9 @@ cdef class Stack:
                             self.carve_zoneout(u, i)
                     u.rows = <char *> u.cell.before[0]
                     u.cell.carried = <void *> u.cell.before[u.kernel.dropped]
+                    u.cell.feedback = NULL
+                    if fed and n == c.layer_count - 1:
+                        u.cell.feedback = self.arena.take(all_rows * u.cell.ldo * size) + B * u.cell.ldo * size
                     u.cell.mask = NULL
                     if masked:
                         ld = u.cell.lds[u.kernel.dropped]
@@ -477,6 +480,31 @@ cdef class Stack:
                     to_packed(c, u, i, <char *> cnp.PyArray_DATA(state[u.number + i]),
                               <char *> u.cell.before[i] - v.sequences * u.cell.lds[i] * size)
 
+    cdef load_feedback(self, feedback):
+        """Bring what is given instead of the last layer's outputs (T, B, F) into rows like theirs.
+
+        Each direction has its own part, or all of it where outputs are summed. The initial states stay in front.
+        """
+        cdef Core *c = &self.c
+        cdef View *v = &c.view
+        cdef Layer *layer = &c.layer[c.layer_count - 1]
+        cdef long t, b, at = 0, width = feedback.shape[2], ld, size = c.team.lanes.itemsize
+        cdef const char *source = <const char *> cnp.PyArray_DATA(feedback)
+        cdef char *target
+        cdef Unit *u
+        cdef int d
+        for d in range(layer.units):
+            u = &layer.unit[d]
+            ld = u.cell.ldo * size
+            target = <char *> u.cell.feedback
+            if c.has_state:
+                memcpy(target - v.sequences * ld, <const char *> u.cell.before[0] - v.sequences * ld, v.sequences * ld)
+            for t in range(v.steps):
+                for b in range(v.active[t]):
+                    memcpy(target + (v.offsets[t] + b) * ld,
+                           source + ((t * v.sequences + v.order[b]) * width + at) * size, u.cell.output * size)
+            at += 0 if layer.summed else u.cell.output
+
     cdef long top_segments(self, Segment *segments) noexcept:
         """The outputs, as the head sees them; returns how many parts they have."""
         cdef Core *c = &self.c
@@ -485,13 +513,14 @@ cdef class Stack:
             segments[s] = c.finished[s]
         return c.layer[c.layer_count - 1].outputs
 
-    def forward(self, Batch batch, x, state, bint training, bint want_dx, int threads, seed, drop_step):
+    def forward(self, Batch batch, x, state, bint training, bint want_dx, int threads, seed, drop_step, feedback=None):
         """Run all layers.
 
         x : (T, B, D) of the layers' precision, or int64 ids (T, B) or (T, B, F); C-contiguous and checked. Dense rows
             (rows, D) are taken as packed already, and read where they lie; outputs, their gradient and dx are then
             (rows, ...), too.
         state : list of arrays (B, H), the states of each unit in turn, or None.
+        feedback : (T, B, F), what the last layer is fed back in place of its outputs, or None.
         """
         cdef Core *c = &self.c
         cdef View *v = &c.view
@@ -519,9 +548,11 @@ cdef class Stack:
         c.seed = seed
         c.drop_step = drop_step
         c.per_row = x.shape[2] if c.kind != DENSE and x.ndim == 3 else 1
-        self.carve(dense_copy)
+        self.carve(dense_copy, feedback is not None)
         self.load_rows(x, dense_copy)
         self.load_states(state)
+        if feedback is not None:
+            self.load_feedback(feedback)
         with nogil:
             self.pack(False)
             run_forward(c)
