@@ -217,7 +217,9 @@ def test_the_last_of_several_layers_is_taught(rng):
 
 
 def test_gradcheck(rng):
-    net = rc.Network(rc.Recurrent("jordan", D, H, outputs=2, decay=0.4, hidden_feedback=True), head=rc.SquaredError(2))
+    """The outputs are the cell's own: a head need not project them."""
+    layer = rc.Recurrent("jordan", D, H, outputs=2, decay=0.4, hidden_feedback=True)
+    net = rc.Network(layer, head=rc.SquaredError(2, project=False))
     x, targets, given = (rng.standard_normal((T, B, width)) for width in (D, 2, 2))
     for feedback in (None, given):
         assert max(rc.gradcheck(net, x, targets, feedback=feedback).values()) < 1e-6
