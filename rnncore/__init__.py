@@ -86,13 +86,13 @@ if TYPE_CHECKING:
     from rnncore.heads import SigmoidCrossEntropy as SigmoidCrossEntropy
     from rnncore.heads import Softmax as Softmax
     from rnncore.heads import SquaredError as SquaredError
-    from rnncore.kalman import EKF as EKF
     from rnncore.interchange import from_keras as from_keras
     from rnncore.interchange import from_onnx as from_onnx
     from rnncore.interchange import from_torch as from_torch
     from rnncore.interchange import to_keras as to_keras
     from rnncore.interchange import to_onnx as to_onnx
     from rnncore.interchange import to_torch as to_torch
+    from rnncore.kalman import EKF as EKF
     from rnncore.network import Embedding as Embedding
     from rnncore.network import Network as Network
     from rnncore.optimizers import OPTIMIZERS as OPTIMIZERS

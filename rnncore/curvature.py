@@ -74,6 +74,8 @@ def _check(net: Any) -> None:
                 raise ValueError(
                     f"there is no curvature recursion under dropout: set {name}=0, got {getattr(layer, name)}"
                 )
+        if any(layer.zone_rates) or layer.activation not in VALUES:
+            raise ValueError("there is no curvature recursion for zoneout or stochastic units: take another optimizer")
         if layer.truncate is not None:
             raise ValueError("there is no curvature recursion for truncated back-propagation: set truncate=None")
 

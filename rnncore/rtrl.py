@@ -296,6 +296,8 @@ def _check(net: Network, teacher_forcing: bool) -> None:
         raise ValueError("RTRL needs a layer forward in time, readout='every', no embedding and no sparse features")
     if layer.truncate or layer.recurrent_dropout or layer.input_dropout or layer.output_dropout:
         raise ValueError("RTRL knows neither truncation nor dropout: leave truncate and the dropout rates alone")
+    if any(layer.zone_rates) or layer.activation not in VALUES:
+        raise ValueError("RTRL knows neither zoneout nor stochastic units: train those by back-propagation")
     if not isinstance(head, (SquaredError, SigmoidCrossEntropy)):
         raise ValueError(f"RTRL needs a head SquaredError or SigmoidCrossEntropy, got {head.name}")
     if teacher_forcing and (head.project or not isinstance(head, SquaredError)):

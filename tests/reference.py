@@ -124,6 +124,8 @@ def mgu(net, p, x, state, mask):
     U_f, U_n = np.split(p["W_hh"], 2, axis=1)
     f = sigmoid(f + (mask * h) @ U_f)
     return (f * np.tanh(n + (f * mask * h) @ U_n) + (1 - f) * h,)
+
+
 def jordan(net, p, x, state, mask):
     """s' = μ*s + y, h' = f(x·W_xh + (mask*s')·W_yh + b_h), y' = g(h'·W_hy + b_y), and perhaps h·W_hh inside f"""
     y, s, *h = state
@@ -180,6 +182,8 @@ def mut_shapes(net: Stack, inputs: int) -> Shapes:
     if net.cell == "mut1":
         return shapes | {"b_h": ((3 - direct) * H,), "b_hn": (H,)}
     return shapes | {"b_h": (3 * H,)}
+
+
 def jordan_shapes(net: Stack, inputs: int) -> Shapes:
     H, K = net.hidden_size, net.width
     hidden = {"W_hh": (H, H)} if net.option("hidden_feedback") else {}
@@ -338,8 +342,7 @@ def as_dense(x: np.ndarray, size: int) -> np.ndarray:
     return rows[x] if x.ndim == 2 else rows[x].sum(axis=2)
 
 
-def walk(net, p, xs, start, masks, earlier=None, zones=()):
-def walk(net, p, xs, start, masks, earlier=None, feedback=None):
+def walk(net, p, xs, start, masks, earlier=None, zones=(), feedback=None):
     """The states of one sequence, the initial one first: a list of tuples.
 
     `zones`: for each of the first states, the share of the new one at each step; zoneout keeps the rest of the old one.
@@ -351,13 +354,12 @@ def walk(net, p, xs, start, masks, earlier=None, feedback=None):
         before = states[-1]
         if earlier is not None:
             before = tuple(np.real(s) + 1j * np.imag(e) for s, e in zip(before, earlier[t], strict=True))
+        if feedback is not None and t > 0:
+            before = (feedback[t - 1], *before[1:])
         after = list(CELLS[net.cell].step(net, p, x, before, mask))
         for s, share in enumerate(zones):
             after[s] = before[s] + share[t] * (after[s] - before[s])
         states.append(tuple(after))
-        if feedback is not None and t > 0:
-            before = (feedback[t - 1], *before[1:])
-        states.append(CELLS[net.cell].step(net, p, x, before, mask))
     return states
 
 
@@ -366,9 +368,8 @@ def forward(net: Stack, params: Mapping, x, state=None, lengths=None, masks: Map
 
     `masks`: what dropout multiplies with, any of "input" (T, B, D), "output" (T, B, F), ("between", layer) (T, B, F)
     and ("recurrent", layer·directions + direction) (T, B, width of the state), and the shares of new states that
-    zoneout leaves, ("zone", layer·directions + direction): one (T, B, width) for each state it acts on.
-    and ("recurrent", layer·directions + direction) (T, B, width of the state). `feedback` (T, B, F): what the last
-    layer sees of the step before in place of its own outputs.
+    zoneout leaves, ("zone", layer·directions + direction): one (T, B, width) for each state it acts on. `feedback`
+    (T, B, F): what the last layer sees of the step before in place of its own outputs.
 
     With `truncate=h` the numbers are the same ones, but a derivative passes from one step to the next at most h - 1
     times on its way to an output. That takes h runs: in the first one the states handed on are constants, in each later
@@ -385,7 +386,7 @@ def forward(net: Stack, params: Mapping, x, state=None, lengths=None, masks: Map
     return y, final
 
 
-def one_run(net: Stack, params: Mapping, x, state, lengths, masks, dtype, earlier, feedback):
+def one_run(net: Stack, params: Mapping, x, state, lengths, masks, dtype, earlier, feedback=None):
     masks = masks or {}
     x = as_dense(x, net.input_size) * masks.get("input", 1.0)
     T, B = x.shape[:2]
@@ -406,12 +407,11 @@ def one_run(net: Stack, params: Mapping, x, state, lengths, masks, dtype, earlie
                 constant = [tuple(np.zeros(len(part)) for part in begin)] * len(times)
                 ghosts = None if earlier is None else earlier.get((k, b), constant)
                 zones = [share[times, b] for share in masks.get(("zone", k), ())]
-                states = walk(net, p, x[times, b], begin, mask[times, b], ghosts, zones)
                 given = None
                 if feedback is not None and layer == net.num_layers - 1:
                     first = net.directions.index(way) * net.width if net.direction == "concat" else 0
                     given = feedback[times, b, first : first + net.width]
-                states = walk(net, p, x[times, b], begin, mask[times, b], ghosts, given)
+                states = walk(net, p, x[times, b], begin, mask[times, b], ghosts, zones, given)
                 history[k, b] = states
                 y[times, b] = [s[0] for s in states[1:]]
                 for whole, mine in zip(final, states[-1], strict=True):
@@ -614,9 +614,8 @@ def loss(
     feedback=None,
 ):
     """The network's loss, a number (complex where an input is)."""
-    z, _ = scores(net, readout, params, x, lengths, state, masks)
-    z = z[..., : head.K]
     z, _ = scores(net, readout, params, x, lengths, state, masks, feedback)
+    z = z[..., : head.K]
     if readout == "every":  # only what lies within a sequence counts
         T, B = z.shape[:2]
         lengths = [T] * B if lengths is None else lengths

@@ -100,8 +100,8 @@ cdef class Stack:
     itemsize : int
         Bytes in a number, 4 or 8.
     layers : list of dicts
-        Per layer: cell (its kernel's name), hidden, output (width), activation (its number), parameter, factor, flags, widths
-        (of its input segments), summed (directions are added, not concatenated), dropout (rate on its input),
+        Per layer: cell (its kernel's name), hidden, output (width), activation (its number), parameter, factor, flags,
+        widths (of its input segments), summed (directions are added, not concatenated), dropout (rate on its input),
         recurrent_dropout, mask_per_step, and units: per direction a dict of reverse, the places of W_xh, b_h and the
         vectors in theta, and for each further matrix its place and the columns of its parameter.
     kind : int
