@@ -756,6 +756,14 @@ def test_compiling(passes):
     assert module[0].weight_hh_l0.grad is not None
 
 
+def run_python(code):
+    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+
+
 def test_importing_rnncore_leaves_torch_alone():
     code = "import sys, rnncore as rc; rc.Recurrent('gru', 2, 3), rc.SequenceTagger; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    assert run_python(code).stdout.strip() == "False"
+
+
+def test_without_torch():
+    assert "pip install torch" in run_python("import sys; sys.modules['torch'] = None; import rnncore.torch").stderr
