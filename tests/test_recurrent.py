@@ -478,3 +478,24 @@ def test_documented_example():
     layer.forward(x, state)
     _, dstate = layer.backward(np.ones_like(y))
     assert dstate[0].shape == (1, 4, 8)
+
+
+@pytest.mark.parametrize("cell", rc.CELLS)
+def test_earlier_batches_leave_no_trace(cell):
+    """Memory is used again as it was left: nothing that was not written may be read."""
+    rng = np.random.default_rng(0)
+    layer = rc.Recurrent(cell, 3, 7, dtype="float64")
+    x, dy, lengths = rng.standard_normal((5, 5, 3)), rng.standard_normal((5, 5, layer.output_size)), [5, 4, 4, 2, 1]
+
+    def gradients():
+        layer.zero_grad()
+        layer.forward(x, lengths=lengths)
+        dx, _ = layer.backward(dy)
+        return np.append(dx, layer.grad)
+
+    first = gradients()
+    for steps, sequences in ((7, 5), (3, 11)):
+        large = 9 * rng.standard_normal((steps, sequences, 3))
+        y, _ = layer.forward(large)
+        layer.backward(9 * y)
+        np.testing.assert_array_equal(gradients(), first)

@@ -26,13 +26,11 @@ INLINE void reset_forward(const int flags, const rc_unit *u, const rc_block *b) 
     real *a0 = row_of_a(u, b), *h0 = own_row(u, b, 0), *carried = carried_row(u, b, b->row), *s0 = inner_row(u, b, 0);
     const real *hp = before_row(u, 0, b->linked), *seen = carried_row(u, b, b->linked), *m = mask_row(u, b);
     const vec zero = vset1(0);
-    if (b->has_link) {
-        multiply(u, b, 0, seen, step, a0, step_a);
-        if (flags & RESET_SQUASHES_H) {
-            real *t0 = inner_row(u, b, 1);
-            EACH_VECTOR(b->count, ld, long at = i * step + j; vstore(t0 + at, vtanh(vload(seen + at)));)
-            multiply(u, b, 1, t0, step, a0, step_a);
-        }
+    if (b->has_link) multiply(u, b, 0, seen, step, a0, step_a);
+    if (flags & RESET_SQUASHES_H) { /* U_z's gradient reads these rows, the first step's, too */
+        real *t0 = inner_row(u, b, 1);
+        EACH_VECTOR(b->count, ld, long at = i * step + j; vstore(t0 + at, b->has_link ? vtanh(vload(seen + at)) : zero);)
+        if (b->has_link) multiply(u, b, 1, t0, step, a0, step_a);
     }
     EACH_VECTOR(b->count, ld, real *a = a0 + i * step_a + j; long at = i * step + j; vec r = vsigmoid(vload(a));
                 vstore(a, r);
