@@ -14,10 +14,8 @@ D, H, B, T = 3, 5, 4, 6
 ELMAN = [("elman", {}), ("elman", {"activation": "relu"})]
 GATED = [("lstm", {}), ("gru", {})]
 DEEP = [{}, {"num_layers": 2, "bidirectional": True}]
-KNOWS_PROJECTION = "proj_size" in rc.CELLS["lstm"].options
-needs_projection = pytest.mark.skipif(not KNOWS_PROJECTION, reason='rc.CELLS["lstm"] has no option proj_size yet')
 BEFORE = ("gru", {"reset": "before"})
-PROJECTED = pytest.param("lstm", {"proj_size": 2}, marks=needs_projection)
+PROJECTED = ("lstm", {"proj_size": 2})
 
 
 def random_layer(cell, dtype="float64", **options):
@@ -405,7 +403,8 @@ def test_bad_lists_of_operators():
         (rc.to_keras, "gru", {"reverse": True}, "reverse=True"),
         (rc.to_onnx, "elman", {"activation": "clipped_relu"}, "ONNX has elman with"),
         (rc.to_onnx, "lstm", {"variant": "NOG"}, "variant='NOG'"),
-        pytest.param(rc.to_onnx, "lstm", {"proj_size": 2}, "proj_size=2", marks=needs_projection),
+        (rc.to_keras, "lstm", {"layer_norm": True}, "layer_norm=True"),
+        (rc.to_onnx, "lstm", {"proj_size": 2}, "proj_size=2"),
     ],
 )
 def test_settings_without_counterpart(write, cell, options, message):

@@ -19,7 +19,6 @@ from torch.nn.utils import parametrizations  # noqa: E402
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence  # noqa: E402
 
 import rnncore.torch as rt  # noqa: E402
-from rnncore.cells import CELLS  # noqa: E402
 from rnncore.torch import autograd, modules, notices, workspaces  # noqa: E402
 
 NAMES = ("RNN", "LSTM", "GRU")
@@ -162,7 +161,6 @@ def test_small_cases_of_the_documentation(name, options):
     assert_same(theirs, ours, pack_sequence([torch.randn(1, D)]))
 
 
-@pytest.mark.filterwarnings("ignore:rnncore.torch leaves proj_size")
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True, "bias": False}])
 def test_projection(options, passes):
     theirs, ours = pair("LSTM", proj_size=2, **options)
@@ -172,7 +170,7 @@ def test_projection(options, passes):
     assert_same(theirs, ours, x, (torch.randn(units, B, 2), torch.randn(units, B, H)))
     packed = pack_sequence([torch.randn(n, D) for n in (3, 6)], enforce_sorted=False)
     assert_same(theirs, ours, packed, (torch.randn(units, 2, 2), torch.randn(units, 2, H)))
-    assert len(passes) == (3 if "proj_size" in CELLS["lstm"].options else 0)
+    assert len(passes) == 3
 
 
 def test_relu(passes):

@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import PackedSequence
 
 from rnncore._core.batch import Batch
 from rnncore._core.lanes import MAX_THREADS
-from rnncore.cells import CELLS
 from rnncore.torch.autograd import in_graph, run
 from rnncore.torch.notices import notice
 from rnncore.torch.workspaces import Net, Pass
@@ -117,8 +116,6 @@ class _OnRnncore(torch.nn.RNNBase):
             return f"{data.dtype} tensors"
         if torch.is_autocast_enabled("cpu"):
             return "autocast"
-        if self.proj_size and "proj_size" not in CELLS["lstm"].options:
-            return "proj_size"
         if self.dropout == 1 and self.training and self.num_layers > 1:
             return "dropout=1"
         if torch._C._are_functorch_transforms_active():
