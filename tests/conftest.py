@@ -26,3 +26,16 @@ def data():
         pytest.skip(message)
 
     return find
+
+
+@pytest.fixture
+def tell(record_property):
+    """A function that prints a task's figures (`-s` shows them) and records them (in `--junit-xml`)."""
+
+    def tell(**figures: object) -> None:
+        print()
+        for name, figure in figures.items():
+            print(f"{name}: {figure}")
+            record_property(name, figure)
+
+    return tell

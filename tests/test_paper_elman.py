@@ -5,15 +5,11 @@ Each task runs for fixed seeds and must be solved by a stated number of them.
 
 import numpy as np
 import pytest
+from paper import for_each_seed, layer, solved_by
 
 import rnncore as rc
 
 pytestmark = pytest.mark.paper
-SEEDS = range(5)
-
-
-def solved_by(attempts: list[bool], wanted: int) -> None:
-    assert sum(attempts) >= wanted, f"solved with {sum(attempts)} of {len(attempts)} seeds, {wanted} were wanted"
 
 
 def train_on_stream(net, x, targets, passes: int, chunk: int, opt) -> None:
@@ -45,8 +41,7 @@ def errors_by_place(net, bits) -> np.ndarray:
 def temporal_xor(seed: int, passes: int, hidden_size: int, **options) -> np.ndarray:
     rng = np.random.default_rng(seed)
     bits, fresh = triples(rng, 1000), triples(rng, 1000)
-    layer = rc.Recurrent("elman", input_size=1, hidden_size=hidden_size, random_state=seed, n_threads=1, **options)
-    net = rc.Network(layer, head=rc.SigmoidCrossEntropy(1))
+    net = rc.Network(layer("elman", 1, hidden_size, seed, **options), head=rc.SigmoidCrossEntropy(1))
     x = bits[:-1, None, None].astype(np.float32)
     train_on_stream(
         net, x, bits[1:, None, None].astype(np.float32), passes, 30, rc.Adam(learning_rate=0.01, clip_norm=1)
@@ -55,17 +50,15 @@ def temporal_xor(seed: int, passes: int, hidden_size: int, **options) -> np.ndar
 
 
 @pytest.mark.parametrize(("hidden_size", "passes", "wanted"), [(4, 200, 4), (8, 100, 5)])
-def test_temporal_xor(hidden_size, passes, wanted):
+def test_temporal_xor(hidden_size, passes, wanted, tell):
     """On a stream never seen: below 0.05 on every third bit, about 0.25 on the two that are coin tosses."""
-    found = [temporal_xor(seed, passes, hidden_size) for seed in SEEDS]
-    print(*(np.round(errors, 4) for errors in found), sep="\n")
+    found = for_each_seed(tell, lambda seed: temporal_xor(seed, passes, hidden_size), hidden_size=hidden_size)
     solved_by([e[2] < 0.05 and abs(e[:2] - 0.25).max() < 0.05 for e in found], wanted)
 
 
-def test_temporal_xor_as_elman_trained_it():
+def test_temporal_xor_as_elman_trained_it(tell):
     """Two context units and no gradient through time: no solution, but the dip at every third bit that he reported."""
-    found = [temporal_xor(seed, 300, 2, truncate=1) for seed in SEEDS]
-    print(*(np.round(errors, 4) for errors in found), sep="\n")
+    found = for_each_seed(tell, lambda seed: temporal_xor(seed, 300, 2, truncate=1))
     solved_by([e[2] < e[:2].min() - 0.05 for e in found], 4)
 
 
@@ -86,29 +79,22 @@ def letters(rng, consonants: int) -> str:
     return "".join(c + VOWELS_AFTER[c] for c in rng.choice(list("bdg"), consonants))
 
 
+def ratio_of_errors(seed: int, truncate: int | None) -> float:
+    """Squared error of predicted vowels by that of predicted consonants, after training a 6-20-6 network."""
+    text = letters(np.random.default_rng(seed), 1000)
+    codes = np.array([CODES[letter] for letter in text], np.float32)[:, None]
+    recurrent = layer("elman", 6, 20, seed, truncate=truncate, activation="sigmoid")
+    net = rc.Network(recurrent, head=rc.SigmoidCrossEntropy(6))
+    train_on_stream(net, codes[:-1], codes[1:], 100, 30, rc.Adam(learning_rate=0.01, clip_norm=1))
+    error = ((net.predict(codes[:-1]) - codes[1:]) ** 2).mean(axis=(1, 2))
+    vowel = np.array([letter in "aiu" for letter in text[1:]])
+    return float(error[vowel].mean() / error[~vowel].mean())
+
+
 @pytest.mark.parametrize("truncate", [None, 1], ids=["back-propagation through time", "Elman's own training"])
-def test_letters(truncate):
+def test_letters(truncate, tell):
     """A 6-20-6 network knows which vowels follow and how many; the next consonant nobody knows."""
-    ratios = []
-    for seed in SEEDS:
-        rng = np.random.default_rng(seed)
-        text = letters(rng, 1000)
-        codes = np.array([CODES[letter] for letter in text], np.float32)[:, None]
-        layer = rc.Recurrent(
-            "elman",
-            input_size=6,
-            hidden_size=20,
-            truncate=truncate,
-            random_state=seed,
-            n_threads=1,
-            activation="sigmoid",
-        )
-        net = rc.Network(layer, head=rc.SigmoidCrossEntropy(6))
-        train_on_stream(net, codes[:-1], codes[1:], 100, 30, rc.Adam(learning_rate=0.01, clip_norm=1))
-        error = ((net.predict(codes[:-1]) - codes[1:]) ** 2).mean(axis=(1, 2))
-        vowel = np.array([letter in "aiu" for letter in text[1:]])
-        ratios.append(error[vowel].mean() / error[~vowel].mean())
-    print(np.round(ratios, 4))
+    ratios = for_each_seed(tell, lambda seed: ratio_of_errors(seed, truncate), truncate=truncate)
     solved_by([ratio < 0.1 for ratio in ratios], 5)
 
 
@@ -127,8 +113,7 @@ def delayed_xor(rng, T: int, B: int) -> tuple[np.ndarray, np.ndarray]:
 
 def accuracy(seed: int, steps: int, **options) -> float:
     rng = np.random.default_rng(seed)
-    layer = rc.Recurrent("elman", input_size=1, hidden_size=16, random_state=seed, n_threads=1, **options)
-    net = rc.Network(layer, head=rc.Softmax(2))
+    net = rc.Network(layer("elman", 1, 16, seed, **options), head=rc.Softmax(2))
     opt = rc.Adam(learning_rate=0.01, clip_norm=1)
     for _ in range(steps):
         net.train_step(*delayed_xor(rng, 20, 64), opt)
@@ -136,15 +121,14 @@ def accuracy(seed: int, steps: int, **options) -> float:
     return float((net.predict(x).argmax(axis=2) == targets)[DELAY:-DELAY].mean())
 
 
-def test_delayed_xor():
+def test_delayed_xor(tell):
     """At least 99 % with both directions, at most 55 % with one.
 
     Two layers: the sum of what each direction contributes to one layer's scores, a(past) + b(future), is never the
     exclusive-or of the two; a second layer can multiply them.
     """
-    both = [accuracy(seed, 600, num_layers=2, bidirectional=True) for seed in SEEDS]
-    one = [accuracy(seed, 600, num_layers=2) for seed in SEEDS]
-    print(both, one)
+    both = for_each_seed(tell, lambda seed: accuracy(seed, 600, num_layers=2, bidirectional=True), directions=2)
+    one = for_each_seed(tell, lambda seed: accuracy(seed, 600, num_layers=2), directions=1)
     solved_by([score >= 0.99 for score in both], 5)
     solved_by([score <= 0.55 for score in one], 5)
 

@@ -1,6 +1,8 @@
 """The made tasks: each has the properties that its source gives it."""
 
+import re
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -143,6 +145,23 @@ def test_anbn():
     assert all(string == "a" * (len(string) // 2) + "b" * (len(string) // 2) for string in ds.anbn(9, 50))
 
 
+@pytest.mark.parametrize(("digits", "distractors"), [(1, 0), (2, 0), (3, 2)])
+def test_arithmetic(digits, distractors):
+    problems = ds.arithmetic(500, digits, distractors)
+    seen = set()
+    for problem in problems:
+        question, answer = problem.split("=")
+        assert set(problem) <= set(ds.ARITHMETIC_SYMBOLS) and answer[-1] == "."
+        numbers = "".join(c for c in question if not c.isalpha()).split("+")
+        assert sum(map(int, numbers)) == int(answer[:-1])
+        assert all(number == str(int(number)) and len(number) <= digits for number in numbers)
+        noise = re.findall("[a-z]+", question)
+        assert max(map(len, noise), default=0) <= distractors and not problem[0].isalpha()
+        seen |= {(*map(len, numbers),)} | {len(part) for part in noise}
+    lengths = range(1, digits + 1)
+    assert seen == {*product(lengths, lengths), *range(1, distractors + 1)}
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -154,6 +173,8 @@ def test_anbn():
         ds.reber,
         ds.embedded_reber,
         ds.adding_problem,
+        ds.arithmetic,
+        ds.continual_reber,
         ds.sine,
         lambda random_state: ds.tomita(4, random_state=random_state),
         lambda random_state: ds.mackey_glass(100, random_state=random_state),
@@ -172,6 +193,8 @@ def test_the_seed_decides(make):
         (lambda: ds.delayed_xor(1, 4, 2), "length must be at least 5"),
         (lambda: ds.adding_problem(1, 9), "length must be at least 10"),
         (lambda: ds.adding_problem(1, form="new"), "form must be one of original, modern"),
+        (lambda: ds.arithmetic(1, 0), "digits must be at least 1"),
+        (lambda: ds.arithmetic(1, 2, -1), "distractors must be at least 0"),
         (lambda: ds.sine(10, period=0), "period must be above 0"),
         (lambda: ds.mackey_glass(tau=0), "tau must be at least 1"),
         (lambda: ds.tomita_accepts(8, ""), "numbers 1 to 7, got 8"),

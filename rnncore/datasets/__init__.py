@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rnncore.datasets.adding import adding_problem
+from rnncore.datasets.arithmetic import ARITHMETIC_SYMBOLS, arithmetic
 from rnncore.datasets.bits import copying, delayed_xor, parity, temporal_xor
 from rnncore.datasets.languages import anbn, tomita, tomita_accepts, tomita_strings
 from rnncore.datasets.letters import LETTER_CODES, letters
@@ -12,10 +13,12 @@ from rnncore.datasets.series import mackey_glass, sine
 from rnncore.datasets.splits import original_split, random_split
 
 __all__ = [
+    "ARITHMETIC_SYMBOLS",
     "LETTER_CODES",
     "REBER_SYMBOLS",
     "adding_problem",
     "anbn",
+    "arithmetic",
     "continual_reber",
     "copying",
     "delayed_xor",
