@@ -29,13 +29,13 @@ def data():
 
 
 @pytest.fixture
-def tell(record_property):
-    """A function that prints a task's figures (`-s` shows them) and records them (in `--junit-xml`)."""
+def tell(request):
+    """A function that prints a task's figures (`-s` shows them) and keeps them (for `--junit-xml`)."""
 
     def tell(**figures: object) -> None:
         print()
         for name, figure in figures.items():
             print(f"{name}: {figure}")
-            record_property(name, figure)
+            request.node.user_properties.append((name, figure))
 
     return tell

@@ -7,6 +7,7 @@ import pytest
 from paper import SEEDS, for_each_seed, layer, padded, solved_by
 
 import rnncore as rc
+from rnncore.cells import LSTM
 from rnncore.datasets import adding_problem
 
 pytestmark = pytest.mark.paper
@@ -39,7 +40,14 @@ def sequences_until_found(seed: int, **options) -> int | None:
     return None
 
 
-@pytest.mark.parametrize("options", [{"forget_bias": 5.0}, {"variant": "NFG"}], ids=["forget gate", "no forget gate"])
+KINDS = {
+    "forget gate": {"forget_bias": 5.0},
+    "no forget gate": {"variant": "NFG"},
+    **({"1997": {"variant": "1997"}} if "1997" in LSTM.FLAGS else {}),
+}
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 def test_adding_problem(options, tell):
     """Within the paper's 74,000 sequences."""
     found = for_each_seed(tell, lambda seed: sequences_until_found(seed, **options), **options)
