@@ -16,13 +16,18 @@ seeds = st.integers(0, 2**32 - 1)
 kinds = st.sampled_from(["dense", "ids", "bags"])
 
 
+def least_size(name: str) -> int:
+    """A normalised row of fewer numbers is nearly constant: cancellation leaves little of its gradient."""
+    return 4 if ref.FAMILY[name][1].get("layer_norm") else 1
+
+
 @st.composite
 def any_stack(draw, directions=("fwd", "reverse", "concat", "sum")):
     name = draw(st.sampled_from(list(ref.FAMILY)))
     return ref.member(
         name,
-        input_size=draw(st.integers(1, 19)),
-        hidden_size=draw(odd),
+        input_size=draw(st.integers(least_size(name), 19)),
+        hidden_size=draw(st.integers(least_size(name), 21)),
         num_layers=draw(st.integers(1, 2)),
         direction=draw(st.sampled_from(directions)),
         activation=draw(st.sampled_from(list(ref.ACTIVATIONS))) if name == "elman" else "tanh",
@@ -212,6 +217,7 @@ def test_gradients_are_linear_in_dy(net, T, B, seed):
 def test_single_precision_is_double_precision_rounded(name, D, H, T, direction, seed):
     """Within c·ceil(log2(T·(D + H)))·eps, for weights that neither forget at once nor explode."""
     rng = np.random.default_rng(seed)
+    D, H = max(D, least_size(name)), max(H, least_size(name))
     net, B = ref.member(name, D, H, direction=direction), 3
     params = {name: array / math.sqrt(H) for name, array in net.random_params(rng).items()}
     params = {name: array.astype(np.float32).astype(float) for name, array in params.items()}
