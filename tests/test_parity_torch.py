@@ -72,6 +72,36 @@ def test_layers(net, shape, ragged):
         assert ref.relative_error(layer.grads[name], wanted) < TOLERANCE, name
 
 
+def test_layer_normalisation():
+    """Ba, Kiros and Hinton's equations 20-22 in PyTorch's words."""
+    T, B, D, H = 9, 4, 5, 13
+    rng = np.random.default_rng(34)
+    net = ref.Stack(D, H, cell="lstm", cell_options=(("layer_norm", True),))
+    params, x, dy = net.random_params(rng), rng.standard_normal((T, B, D)), rng.standard_normal((T, B, H))
+    leaf = {name.split(".")[-1]: torch.tensor(array, requires_grad=True) for name, array in params.items()}
+    normal = torch.nn.functional.layer_norm
+    h = c = torch.zeros(B, H, dtype=torch.float64)
+    outputs = []
+    for x_t in torch.tensor(x):
+        from_x, from_h = (
+            normal(v @ leaf[f"W_{name}h"], (4 * H,), leaf[f"gain_{name}"]) for name, v in (("x", x_t), ("h", h))
+        )
+        i, f, g, o = (from_x + from_h + leaf["b_h"]).chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(normal(c, (H,), leaf["gain_c"], leaf["shift_c"]))
+        outputs.append(h)
+    wanted = torch.stack(outputs)
+    (wanted * torch.tensor(dy)).sum().backward()
+
+    layer = twins.layer(net, params)
+    layer.zero_grad()
+    y, _ = layer.forward(x)
+    layer.backward(dy)
+    close(y, wanted)
+    for name, tensor in leaf.items():
+        close(layer.grads[f"layers.0.fwd.{name}"], tensor.grad, name)
+
+
 HEAD_OPTIONS = [{}, {"class_weight": [0.3, 1.0, 2.0, 0.7, 1.5]}, {"label_smoothing": 0.1}]
 
 
