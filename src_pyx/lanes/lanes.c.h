@@ -6,6 +6,7 @@
 #include "vmath.h"
 
 #include "product.h"
+#include "outer.h"
 #include "rows.h"
 #include "heads.h"
 #include "crf.h"

@@ -146,7 +146,8 @@ typedef struct rc_lanes {
     void (*product)(const rc_packed *B, long M, const void *A, long lda, int from, void *C, long ldc);
     long (*outer_scratch)(long M);
     void (*outer)(long M, long N, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
-                  const int64_t *b_rows, int accumulate, void *C, long ldc, rc_gemm gemm, void *scratch);
+                  const int64_t *b_rows, int accumulate, void *C, long ldc, void *sums, rc_gemm gemm,
+                  void *scratch);
     void (*column_sums)(long rows, long from, long to, const void *A, long lda, int accumulate, void *sums);
 
     /* tables of rows: out[r] (+)= sum over f of table[ids[r, f]]; negative ids count nothing */

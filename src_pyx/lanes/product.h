@@ -1,4 +1,4 @@
-/* Packed products: C = A·B with B packed once and used many times, and C += AᵀB over the rows of a batch.
+/* Packed products: C = A·B with B packed once and used many times.
  *
  * C is computed in tiles of up to TILE_ROWS rows by TILE_VECTORS vectors that live in registers while k runs over
  * the whole inner dimension: one multiply-add chain per element. A row therefore has the same bits whatever tile,
@@ -11,7 +11,6 @@
 
 #define TILE_ROWS 6
 #define TILE_WIDTH (TILE_VECTORS * VL)
-#define OUTER_DEPTH 192 /* rows of a batch per pass of outer(): a packed panel of B fills the L1 cache */
 
 #if defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 8")
@@ -59,24 +58,22 @@ typedef void (*tile_function)(long K, const real *A, long lda, const real *B, co
                                           real *C, long ldc, const char *next, long next_step) {                       \
         tile(rows, nv, 1, K, A, lda, B, init, ldi, C, ldc, next, next_step);                                           \
     }
-#define TILES(nv) TILE(1, nv) TILE(2, nv) TILE(3, nv) TILE(4, nv) TILE(5, nv) TILE(6, nv)
+#define TILES_OF(tile, nv) tile(1, nv) tile(2, nv) tile(3, nv) tile(4, nv) tile(5, nv) tile(6, nv)
 #define TILE_NAMES(prefix, nv)                                                                                         \
-    {prefix##1_##nv, prefix##2_##nv, prefix##3_##nv, prefix##4_##nv, prefix##5_##nv, prefix##6_##nv}
+    prefix##_1_##nv, prefix##_2_##nv, prefix##_3_##nv, prefix##_4_##nv, prefix##_5_##nv, prefix##_6_##nv
 
-TILES(1)
-TILES(2)
+TILES_OF(TILE, 1)
+TILES_OF(TILE, 2)
 #if TILE_VECTORS == 4
-TILES(3)
-TILES(4)
-static const tile_function tiles[TILE_VECTORS][TILE_ROWS] = {TILE_NAMES(tile_, 1), TILE_NAMES(tile_, 2),
-                                                             TILE_NAMES(tile_, 3), TILE_NAMES(tile_, 4)};
-static const tile_function packed_tiles[TILE_VECTORS][TILE_ROWS] = {
-    TILE_NAMES(packed_tile_, 1), TILE_NAMES(packed_tile_, 2), TILE_NAMES(packed_tile_, 3), TILE_NAMES(packed_tile_, 4)};
+TILES_OF(TILE, 3)
+TILES_OF(TILE, 4)
+#define TILE_TABLE(prefix)                                                                                             \
+    {{TILE_NAMES(prefix, 1)}, {TILE_NAMES(prefix, 2)}, {TILE_NAMES(prefix, 3)}, {TILE_NAMES(prefix, 4)}}
 #else
-static const tile_function tiles[TILE_VECTORS][TILE_ROWS] = {TILE_NAMES(tile_, 1), TILE_NAMES(tile_, 2)};
-static const tile_function packed_tiles[TILE_VECTORS][TILE_ROWS] = {TILE_NAMES(packed_tile_, 1),
-                                                                    TILE_NAMES(packed_tile_, 2)};
+#define TILE_TABLE(prefix) {{TILE_NAMES(prefix, 1)}, {TILE_NAMES(prefix, 2)}}
 #endif
+static const tile_function tiles[TILE_VECTORS][TILE_ROWS] = TILE_TABLE(tile);
+static const tile_function packed_tiles[TILE_VECTORS][TILE_ROWS] = TILE_TABLE(packed_tile);
 
 /* Tile heights without a thin last one: 7 rows are 4 + 3, not 6 + 1. */
 static inline long tile_rows(long left) {
@@ -85,11 +82,13 @@ static inline long tile_rows(long left) {
 }
 
 /* Columns are dealt to panels evenly: 5 vectors are 3 + 2, not 4 + 1. */
-static inline long panel_count(long N) { return (vectors_in(N) + TILE_VECTORS - 1) / TILE_VECTORS; }
-static inline long panel_vector(long N, long panel) { /* first vector of a panel */
-    long vectors = vectors_in(N), panels = panel_count(N);
+static inline long panels_of(long N, long widest) { return (vectors_in(N) + widest - 1) / widest; }
+static inline long panel_start(long N, long widest, long panel) { /* its first vector */
+    long vectors = vectors_in(N), panels = panels_of(N, widest);
     return panel * (vectors / panels) + lmin(panel, vectors % panels);
 }
+static inline long panel_count(long N) { return panels_of(N, TILE_VECTORS); }
+static inline long panel_vector(long N, long panel) { return panel_start(N, TILE_VECTORS, panel); }
 static inline long panel_vectors(long N, long panel) { return panel_vector(N, panel + 1) - panel_vector(N, panel); }
 
 static long packed_size(const rc_packed *B) { return B->blocks * B->K * vectors_in(B->N) * VL; }
@@ -235,105 +234,6 @@ static void product(const rc_packed *B, long M, const void *A, long lda, int fro
             for (long p = 0; p < B->panel_count; p++)
                 product_panel(B, block, p, lmin(rows, M - m), (const real *)A + m * lda, lda, from,
                               (real *)C + m * ldc, ldc);
-}
-
-/* C = or += AᵀB over K rows, row k being a_rows[k] of A and b_rows[k] of B (or k itself).
- * Both sides are packed OUTER_DEPTH rows at a time. */
-static long outer_scratch(long M) { return OUTER_DEPTH * (M + TILE_ROWS + TILE_WIDTH) + 64; }
-
-static void pack_rows_of_A(long M, long K, const real *A, long lda, const int64_t *rows, long first, real *P) {
-    for (long k0 = 0; k0 < K; k0 += 16) { /* a few rows at a time: reads stay in cache, writes are whole lines */
-        long k1 = lmin(k0 + 16, K), m = 0;
-        real *q = P;
-        for (; m + TILE_ROWS <= M; m += TILE_ROWS, q += K * TILE_ROWS)
-            for (long k = k0; k < k1; k++)
-                memcpy(q + k * TILE_ROWS, A + (rows ? rows[first + k] : first + k) * lda + m, TILE_ROWS * sizeof(real));
-        for (long k = k0; k < k1; k++)
-            for (long i = 0; m + i < M; i++)
-                q[k * TILE_ROWS + i] = A[(rows ? rows[first + k] : first + k) * lda + m + i];
-    }
-}
-
-static void gemm_outer(long M, long N, long K, const real *A, long lda, const int64_t *a_rows, const real *B, long ldb,
-                       const int64_t *b_rows, int accumulate, real *C, long ldc, rc_gemm gemm) {
-    if (!a_rows && !b_rows) {
-        gemm(1, 0, M, N, K, A, lda, B, ldb, accumulate, C, ldc);
-        return;
-    }
-    for (long k0 = 0, k1; k0 < K || (k0 == 0 && !accumulate); k0 = k1) { /* runs of consecutive rows */
-        for (k1 = k0 + 1; k1 < K && (!a_rows || a_rows[k1] == a_rows[k0] + k1 - k0) &&
-                          (!b_rows || b_rows[k1] == b_rows[k0] + k1 - k0);
-             k1++) {}
-        k1 = lmin(k1, K);
-        gemm(1, 0, M, N, k1 - k0, A + (K ? (a_rows ? a_rows[k0] : k0) : 0) * lda, lda,
-             B + (K ? (b_rows ? b_rows[k0] : k0) : 0) * ldb, ldb, accumulate || k0, C, ldc);
-        if (K == 0) break;
-    }
-}
-
-static void outer(long M, long N, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
-                  const int64_t *b_rows, int accumulate, void *C_, long ldc, rc_gemm gemm, void *scratch) {
-    real *C = C_;
-    if (gemm) {
-        gemm_outer(M, N, K, A, lda, a_rows, B, ldb, b_rows, accumulate, C, ldc, gemm);
-        return;
-    }
-    if (K == 0 && !accumulate)
-        for (long m = 0; m < M; m++) memset(C + m * ldc, 0, N * sizeof(real));
-    real *PB = scratch, *PA = PB + OUTER_DEPTH * TILE_WIDTH;
-    for (long k0 = 0; k0 < K; k0 += OUTER_DEPTH) {
-        long depth = lmin(OUTER_DEPTH, K - k0);
-        int from_c = accumulate || k0 > 0;
-        pack_rows_of_A(M, depth, A, lda, a_rows, k0, PA);
-        for (long p = 0; p < panel_count(N); p++) {
-            long begin = panel_vector(N, p) * VL, nv = panel_vectors(N, p), width = nv * VL;
-            long columns = lmin(width, N - begin);
-            for (long k = 0; k < depth; k++) /* rows of B are padded, so whole vectors may be read */
-                for (long j = 0; j < nv; j++)
-                    vstore(PB + k * width + j * VL,
-                           vload((const real *)B + (b_rows ? b_rows[k0 + k] : k0 + k) * ldb + begin + j * VL));
-            /* Tiles fetch what is packed next, a column of cache lines each: first of B, then of A. */
-            int last = p + 1 == panel_count(N), more = k0 + 2 * depth <= K;
-            const real *soon_B = (const real *)B + (last ? k0 + depth : k0) * ldb + (last ? 0 : begin + width);
-            const real *soon_A = (const real *)A + (k0 + depth) * lda;
-            for (long m = 0; m < M; m += TILE_ROWS) {
-                long rows = lmin(TILE_ROWS, M - m), line = m / TILE_ROWS, step = 0;
-                tile_function f = packed_tiles[nv - 1][rows - 1];
-                const char *next = (const char *)PB;
-                if (line < nv && !b_rows && (!last || more)) {
-                    next = (const char *)(soon_B + line * VL);
-                    step = ldb * (long)sizeof(real);
-                } else if (last && more && !a_rows && line >= nv && (line - nv) * VL < M) {
-                    next = (const char *)(soon_A + (line - nv) * VL);
-                    step = lda * (long)sizeof(real);
-                }
-                const real *a = PA + m * depth;
-                real *c = C + m * ldc + begin;
-                if (from_c)
-                    for (long i = 0; i < lmin(TILE_ROWS, M - m - rows); i++) /* the next tile of C */
-                        for (long j = 0; j < nv; j++) PREFETCH(c + (rows + i) * ldc + j * VL);
-                if (columns == width) {
-                    f(depth, a, 0, PB, from_c ? c : zeros, from_c ? ldc : 0, c, ldc, next, step);
-                    continue;
-                }
-                real edge[TILE_ROWS * TILE_WIDTH] = {0}; /* the rows of C are not padded: finish them by hand */
-                if (from_c)
-                    for (long i = 0; i < rows; i++) memcpy(edge + i * width, c + i * ldc, columns * sizeof(real));
-                f(depth, a, 0, PB, edge, width, edge, width, next, step);
-                for (long i = 0; i < rows; i++) memcpy(c + i * ldc, edge + i * width, columns * sizeof(real));
-            }
-        }
-    }
-}
-
-/* sums[from:to] = or += column sums of A, one chain per column */
-static void column_sums(long rows, long from, long to, const void *A, long lda, int accumulate,
-                        void *sums) {
-    real *s = sums;
-    if (!accumulate)
-        for (long j = from; j < to; j++) s[j] = 0;
-    for (long r = 0; r < rows; r++)
-        for (long j = from; j < to; j++) s[j] += ((const real *)A)[r * lda + j];
 }
 
 #endif

@@ -158,9 +158,9 @@ static void sdlm_update(const rc_sdlm *rule, const rc_matrix *w, long row_from, 
     const rule_vectors r = vectors_of(rule);
     const long N = w->columns, M = row_to - row_from, packed = K * (M + TILE_ROWS);
     real *PA = scratch, *PA2 = PA + packed, *PB = PA2 + packed, *PB2 = PB + K * TILE_WIDTH;
-    pack_rows_of_A(M, K, (const real *)A + row_from, lda, 0, 0, PA);
+    pack_columns(TILE_ROWS, M, K, (const real *)A + row_from, lda, 0, 0, PA);
     if (A2)
-        pack_rows_of_A(M, K, (const real *)A2 + row_from, lda, 0, 0, PA2);
+        pack_columns(TILE_ROWS, M, K, (const real *)A2 + row_from, lda, 0, 0, PA2);
     else
         for (long i = 0; i < packed; i++) PA2[i] = PA[i] * PA[i];
     for (long p = 0; p < panel_count(N); p++) {

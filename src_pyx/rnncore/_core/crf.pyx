@@ -252,7 +252,7 @@ cdef class Chain:
         cdef rc_crf *c = &self.c
         team_outer(team, c.labels, c.labels, v.rows - v.sequences, <char *> c.alpha, c.ld, v.earlier,
                    <char *> c.gamma + v.sequences * c.ld * team.lanes.itemsize, c.ld, NULL, False, self.expected,
-                   c.labels)
+                   c.labels, NULL)
         team.lanes.crf.transition_gradient(c, scale, self.expected, self.counts, accumulate, out)
 
     cdef double loss(self, const Team *team, const View *v, char *scores, const int64_t *targets, double scale,

@@ -21,7 +21,6 @@ from rnncore._core.jobs cimport (
     Segment,
     bind_packed,
     padded,
-    team_column_sums,
     team_outer,
     team_pack,
     team_product,
@@ -214,11 +213,10 @@ cdef void project_back(Core *c, const StackCore *stack, bint accumulate) noexcep
     team_pack(&c.team, weights, biases, c.parts)
     for s in range(c.parts):
         team_outer(&c.team, c.input[s].width, K, c.rows, c.input[s].data, c.input[s].ld, NULL, c.scores, c.options.ld,
-                   NULL, accumulate, c.grad + (c.W_hy + row * K) * size, K)
+                   NULL, accumulate, c.grad + (c.W_hy + row * K) * size, K, NULL if s else c.grad + c.b_y * size)
         team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO, gradient_place(c, top, s),
                      c.input[s].ld)
         row += c.input[s].width
-    team_column_sums(&c.team, c.rows, K, c.scores, c.options.ld, accumulate, c.grad + c.b_y * size)
 
 
 # ---------------------------------------------------------------- no projection

@@ -21,7 +21,8 @@ cdef struct Team:
 cdef void team_product(const Team *team, const rc_packed *B, long M, const char *A, long lda, int start,
                        char *C, long ldc) noexcept nogil
 cdef void team_outer(const Team *team, long M, long N, long K, const char *A, long lda, const int64_t *a_rows,
-                     const char *B, long ldb, const int64_t *b_rows, bint accumulate, char *C, long ldc) noexcept nogil
+                     const char *B, long ldb, const int64_t *b_rows, bint accumulate, char *C, long ldc,
+                     char *sums) noexcept nogil
 cdef void team_pack(const Team *team, rc_packed **weights, const char **biases, int count) noexcept nogil
 cdef void team_column_sums(const Team *team, long rows, long columns, const char *A, long lda, bint accumulate,
                            char *sums) noexcept nogil

@@ -138,6 +138,7 @@ cdef struct OuterJob:
     const char *A
     const char *B
     char *C
+    char *sums
     bint accumulate
 
 cdef void outer_task(void *arg, int index) noexcept nogil:
@@ -146,12 +147,14 @@ cdef void outer_task(void *arg, int index) noexcept nogil:
     cdef long first = index * job.chunk, columns = min(job.chunk, job.M - first), size = team.lanes.itemsize
     if columns > 0:
         team.lanes.outer(columns, job.N, job.K, job.A + first * size, job.lda, job.a_rows, job.B, job.ldb, job.b_rows,
-                         job.accumulate, job.C + first * job.ldc * size, job.ldc, team.gemm,
+                         job.accumulate, job.C + first * job.ldc * size, job.ldc, NULL if index else job.sums, team.gemm,
                          team.scratch + index * team.scratch_size)
 
 cdef void team_outer(const Team *team, long M, long N, long K, const char *A, long lda, const int64_t *a_rows,
-                     const char *B, long ldb, const int64_t *b_rows, bint accumulate, char *C, long ldc) noexcept nogil:
-    """C (M, N) = or += AᵀB over K rows, rows of C dealt to threads in pieces."""
+                     const char *B, long ldb, const int64_t *b_rows, bint accumulate, char *C, long ldc,
+                     char *sums) noexcept nogil:
+    """C (M, N) = or += AᵀB over K rows, rows of C dealt to threads in pieces; sums (N) likewise the column sums of B,
+    or NULL."""
     cdef OuterJob job
     cdef int tasks = team.threads if M * N * K > SMALL else 1
     job.team = team
@@ -167,7 +170,8 @@ cdef void team_outer(const Team *team, long M, long N, long K, const char *A, lo
     job.accumulate = accumulate
     job.C = C
     job.ldc = ldc
-    job.chunk = chunk_for(M, tasks, 6)
+    job.sums = sums
+    job.chunk = chunk_for(M, tasks, 8)
     parallel(outer_task, &job, tasks, tasks)
 
 

@@ -188,7 +188,7 @@ cdef extern from "lanes.h" nogil:
         void (*product)(const rc_packed *, long, const void *, long, int, void *, long) noexcept nogil
         long (*outer_scratch)(long) noexcept nogil
         void (*outer)(long, long, long, const void *, long, const int64_t *, const void *, long, const int64_t *,
-                      int, void *, long, rc_gemm, void *) noexcept nogil
+                      int, void *, long, void *, rc_gemm, void *) noexcept nogil
         void (*column_sums)(long, long, long, const void *, long, int, void *) noexcept nogil
         void (*gather)(long, long, long, const int64_t *, const void *, const void *, long, const void *, void *,
                        long) noexcept nogil

@@ -215,8 +215,9 @@ cdef void begin_pass(Core *c, Unit *u) noexcept nogil:
 
 cdef void gate_outer(Core *c, long N, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *da,
                      long ldd, const int64_t *da_rows, int gates, const int *at, bint accumulate, long place,
-                     long ldw) noexcept nogil:
-    """grad[place:] (M, gates·N) = or += Aᵀ·(the gates' blocks of da), neighbouring gates at once."""
+                     long ldw, long sums) noexcept nogil:
+    """grad[place:] (M, gates·N) = or += Aᵀ·(the gates' blocks of da), neighbouring gates at once; grad[sums:] likewise
+    the column sums of da, unless sums < 0."""
     cdef long ld = padded(c.team.lanes, N), size = c.team.lanes.itemsize
     cdef int g = 0, count
     while g < gates:
@@ -224,7 +225,7 @@ cdef void gate_outer(Core *c, long N, long M, long K, const char *A, long lda, c
         while ld == N and g + count < gates and at[g + count] == at[g] + count:
             count += 1
         team_outer(&c.team, M, count * N, K, A, lda, a_rows, da + at[g] * ld * size, ldd, da_rows, accumulate,
-                   c.grad + (place + g * N) * size, ldw)
+                   c.grad + (place + g * N) * size, ldw, NULL if sums < 0 else c.grad + (sums + g * N) * size)
         g += count
 
 
@@ -249,16 +250,16 @@ cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nog
     if matrix.to_output:
         da, lda, N = <const char *> u.cell.doutput, u.cell.ldo, u.cell.output
     if not matrix.linked:
-        gate_outer(c, N, M, v.rows, source, ld, NULL, da, lda, NULL, gates, at, accumulate, W, ldw)
+        gate_outer(c, N, M, v.rows, source, ld, NULL, da, lda, NULL, gates, at, accumulate, W, ldw, -1)
     elif u.reverse:  # rows B, B+1, ... are the states that the rows `earlier` of them started from
         gate_outer(c, N, M, v.rows - B, source + B * ld * size, ld, NULL, da, lda, v.earlier, gates, at, accumulate, W,
-                   ldw)
+                   ldw, -1)
     else:
         gate_outer(c, N, M, v.rows - B, source, ld, v.earlier, da + B * lda * size, lda, NULL, gates, at, accumulate,
-                   W, ldw)
+                   W, ldw, -1)
     if matrix.linked and c.has_state:
         gate_outer(c, N, M, B, source - B * ld * size, ld, NULL, da, lda, v.last if u.reverse else NULL, gates, at,
-                   True, W, ldw)
+                   True, W, ldw, -1)
     if matrix.bias:
         team_column_sums(&c.team, v.rows, N, da + at[gates - 1] * padded(c.team.lanes, N) * size, lda, accumulate,
                          c.grad + u.vectors[matrix.bias - 1] * size)
@@ -266,7 +267,7 @@ cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nog
 
 cdef void weight_gradients(Core *c, Layer *layer, Unit *u, bint symbols, bint accumulate) noexcept nogil:
     cdef long size = c.team.lanes.itemsize, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, row = 0, g
-    cdef long columns = u.kernel.input_gates * H
+    cdef long columns = u.kernel.input_gates * H, first = u.kernel.input_at[0]
     cdef char *da = <char *> u.cell.da
     cdef int s, i
     for g in range(u.kernel.input_gates if symbols else 0):
@@ -274,13 +275,16 @@ cdef void weight_gradients(Core *c, Layer *layer, Unit *u, bint symbols, bint ac
                      c.grad + (u.W_xh + g * H) * size, columns)
     for s in range(0 if symbols else layer.inputs):
         gate_outer(c, H, layer.dropped[s].width, c.view.rows, layer.dropped[s].data, layer.dropped[s].ld, NULL, da,
-                   lda, NULL, u.kernel.input_gates, u.kernel.input_at, accumulate, u.W_xh + row * columns, columns)
+                   lda, NULL, u.kernel.input_gates, u.kernel.input_at, accumulate, u.W_xh + row * columns, columns,
+                   -1 if s or u.kernel.own_bias else u.b_h + first * H)
         row += layer.dropped[s].width
     for i in range(RC_MAX_MATRICES):
         if u.W[i] >= 0:
             matrix_gradient(c, u, i, accumulate)
     for g in range(0 if u.kernel.own_bias else u.kernel.gates):
-        team_column_sums(&c.team, c.view.rows, H, da + g * ld * size, lda, accumulate, c.grad + (u.b_h + g * H) * size)
+        if symbols or not first <= g < first + u.kernel.input_gates:  # not yet summed with W_xh's gradient
+            team_column_sums(&c.team, c.view.rows, H, da + g * ld * size, lda, accumulate,
+                             c.grad + (u.b_h + g * H) * size)
     for i in range(u.kernel.vectors):
         if u.cell.dvectors[i] != NULL:
             team_column_sums(&c.team, c.view.sequences, H, <char *> u.cell.dvectors[i], ld, accumulate,
