@@ -371,6 +371,7 @@ class Recurrent(FlatArrays):
                 self.dropout_seed,
                 self.dropout_step,
                 given,
+                want_y=True,
             )
             self.dropout_step += bool(training)
             self._latest = stack

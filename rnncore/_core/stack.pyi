@@ -26,6 +26,7 @@ class Stack:
         seed: int,
         drop_step: int,
         feedback: np.ndarray | None = None,
+        want_y: bool = False,
     ) -> None: ...
     def backward(
         self, dstate: list[np.ndarray] | None, accumulate: bool

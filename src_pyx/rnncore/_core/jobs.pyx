@@ -147,8 +147,8 @@ cdef void outer_task(void *arg, int index) noexcept nogil:
     cdef long first = index * job.chunk, columns = min(job.chunk, job.M - first), size = team.lanes.itemsize
     if columns > 0:
         team.lanes.outer(columns, job.N, job.K, job.A + first * size, job.lda, job.a_rows, job.B, job.ldb, job.b_rows,
-                         job.accumulate, job.C + first * job.ldc * size, job.ldc, NULL if index else job.sums, team.gemm,
-                         team.scratch + index * team.scratch_size)
+                         job.accumulate, job.C + first * job.ldc * size, job.ldc, NULL if index else job.sums,
+                         team.gemm, team.scratch + index * team.scratch_size)
 
 cdef void team_outer(const Team *team, long M, long N, long K, const char *A, long lda, const int64_t *a_rows,
                      const char *B, long ldb, const int64_t *b_rows, bint accumulate, char *C, long ldc,

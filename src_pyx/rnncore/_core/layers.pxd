@@ -41,6 +41,7 @@ cdef struct View:
     # A Batch in plain C.
     long steps, sequences, rows
     bint full
+    bint packed                  # the caller's arrays have their rows in packed order, too
     const long *offsets
     const long *active
     const int64_t *order
@@ -67,6 +68,8 @@ cdef struct Core:
     char *id_scale               # dropout's factors for ids, or NULL
     const char *identity         # (H, H), for cells that take x itself, of symbols; or NULL
     char *dx                     # gradient of the dense (or embedded) input
+    char *y                      # the caller's (T, B, y_width) outputs, filled step by step, or NULL
+    long y_width
     double output_dropout
     Segment finished[2]          # outputs after dropout
     long truncate                # 0: back to the beginning
@@ -75,6 +78,11 @@ cdef struct Core:
     uint64_t seed, drop_step
     char *theta
     char *grad
+
+
+cdef inline long row_of(const View *v, long t, long b) noexcept nogil:
+    """Where the caller's arrays have row b of step t: in packed order, too, or in (T, B)."""
+    return v.offsets[t] + b if v.packed else t * v.sequences + v.order[b]
 
 
 cdef inline bint has_zoneout(const Layer *layer) noexcept nogil:

@@ -6,7 +6,7 @@ from rnncore._core.layers cimport Core, Layer, Unit
 
 cdef class Stack:
     cdef Core c
-    cdef object theta, grad, x, dy, identity
+    cdef object theta, grad, x, dy, y, identity
     cdef readonly Batch batch
     cdef Arena arena, weights
     cdef list old_outputs         # arrays handed out before, to be used again once nobody holds them
@@ -29,6 +29,8 @@ cdef class Stack:
     cdef load_states(self, state)
     cdef load_feedback(self, feedback)
     cdef long top_segments(self, Segment *segments) noexcept
-    cdef input_gradient_array(self)
+    cdef bint dx_in_place(self)
+    cdef output_array(self)
+    cdef void copy_input_gradient(self, char *target) noexcept nogil
     cdef state_gradients(self)
     cdef clear_rows(self, bint accumulate)

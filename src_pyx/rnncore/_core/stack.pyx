@@ -33,6 +33,7 @@ from rnncore._core.layers cimport (
     View,
     has_zoneout,
     is_bias,
+    row_of,
     source_width,
     state_width,
     vector_width,
@@ -53,11 +54,6 @@ cdef void to_packed(Core *c, Unit *u, int state, const char *source, char *targe
     cdef long b, width = state_width(u, state), size = c.team.lanes.itemsize
     for b in range(c.view.sequences):
         memcpy(target + b * u.cell.lds[state] * size, source + c.view.order[b] * width * size, width * size)
-
-
-cdef inline long row_of(const View *v, bint packed, long t, long b) noexcept nogil:
-    """Where the caller's arrays have row b of step t: in packed order, too, or in (T, B)."""
-    return v.offsets[t] + b if packed else t * v.sequences + v.order[b]
 
 
 cdef array_for(list kept, tuple shape, dtype, bint zeroed):
@@ -295,6 +291,11 @@ cdef class Stack:
                         count += 1
         team_pack(&c.team, weights, biases, count)
 
+    cdef bint dx_in_place(self):
+        """Whether dx can be computed in the caller's array: it has the core's own layout."""
+        cdef long width = self.c.layer[0].input[0].width
+        return (self.c.view.full or self.packed) and self.c.kind == DENSE and width == padded(self.c.team.lanes, width)
+
     cdef carve(self, bint dense_copy, bint fed):
         """Places for the arrays of one batch; `fed`: what the last layer is fed back is given."""
         cdef Core *c = &self.c
@@ -375,8 +376,8 @@ cdef class Stack:
             c.dx = NULL
             if c.training:
                 layer = &c.layer[0]
-                c.dx = self.arena.take(rows * padded(c.team.lanes, layer.input[0].width) * size) \
-                    if self.want_dx or c.kind == EMBEDDED else NULL
+                if c.kind == EMBEDDED or self.want_dx and not self.dx_in_place():
+                    c.dx = self.arena.take(rows * padded(c.team.lanes, layer.input[0].width) * size)
             if not self.arena.settle():
                 return
 
@@ -513,8 +514,9 @@ cdef class Stack:
             segments[s] = c.finished[s]
         return c.layer[c.layer_count - 1].outputs
 
-    def forward(self, Batch batch, x, state, bint training, bint want_dx, int threads, seed, drop_step, feedback=None):
-        """Run all layers.
+    def forward(self, Batch batch, x, state, bint training, bint want_dx, int threads, seed, drop_step, feedback=None,
+                bint want_y=False):
+        """Run all layers; `outputs` comes cheaper where it is known beforehand that it will be called, `want_y`.
 
         x : (T, B, D) of the layers' precision, or int64 ids (T, B) or (T, B, F); C-contiguous and checked. Dense rows
             (rows, D) are taken as packed already, and read where they lie; outputs, their gradient and dx are then
@@ -525,7 +527,7 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef bint dense_copy
-        self.packed = c.kind == DENSE and x.ndim == 2
+        self.packed = v.packed = c.kind == DENSE and x.ndim == 2
         dense_copy = c.kind == DENSE and not (batch.full or self.packed)
         self.tape = False
         self.batch = batch
@@ -553,6 +555,11 @@ cdef class Stack:
         self.load_states(state)
         if feedback is not None:
             self.load_feedback(feedback)
+        self.y = None
+        c.y = NULL
+        if want_y and not c.layer[c.layer_count - 1].summed and not (training and c.output_dropout > 0):
+            self.y = self.output_array()
+            c.y = <char *> cnp.PyArray_DATA(self.y)
         with nogil:
             self.pack(False)
             run_forward(c)
@@ -582,10 +589,17 @@ cdef class Stack:
                         u.cell.dend[i] = u.dend[i]
         if c.kind != DENSE:
             self.clear_rows(accumulate)
+        dx = None
+        if self.want_dx and c.kind == DENSE:
+            dx = array_for(self.old_gradients, self.shape(c.layer[0].input[0].width), self.theta.dtype,
+                           not (c.view.full or self.packed))
+            if self.dx_in_place():
+                c.dx = <char *> cnp.PyArray_DATA(dx)
         with nogil:
             self.pack(True)
             run_backward(c, accumulate, self.want_dx)
-        dx = self.input_gradient_array() if self.want_dx and c.kind == DENSE else None
+        if dx is not None and not self.dx_in_place():
+            self.copy_input_gradient(<char *> cnp.PyArray_DATA(dx))
         return dx, self.state_gradients() if c.has_state else None
 
     # ------------------------------------------------------------ in and out
@@ -596,21 +610,34 @@ cdef class Stack:
             return self.c.view.rows, width
         return self.c.view.steps, self.c.view.sequences, width
 
+    cdef output_array(self):
+        """An array (T, B, F) for the outputs, zero where nothing will be written."""
+        cdef Core *c = &self.c
+        cdef Segment parts[2]
+        cdef int s, count = self.top_segments(parts)
+        c.y_width = 0
+        for s in range(count):
+            c.y_width += parts[s].width
+        return array_for(self.old_outputs, self.shape(c.y_width), self.theta.dtype,
+                         not (c.view.full or self.packed))
+
     def outputs(self):
         """Return the outputs (T, B, F), zero after a sequence's end; packed, (rows, F), where x was."""
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef Segment parts[2]
         cdef int s, count = self.top_segments(parts)
-        cdef long t, b, width = 0, at = 0, size = c.team.lanes.itemsize
-        for s in range(count):
-            width += parts[s].width
-        y = array_for(self.old_outputs, self.shape(width), self.theta.dtype, not (v.full or self.packed))
+        cdef long t, b, width, at = 0, size = c.team.lanes.itemsize
+        y, self.y = self.y, None
+        if y is not None:
+            return y
+        y = self.output_array()
+        width = c.y_width
         cdef char *target = <char *> cnp.PyArray_DATA(y)
         for s in range(count):
             for t in range(v.steps):
                 for b in range(v.active[t]):
-                    memcpy(target + (row_of(v, self.packed, t, b) * width + at) * size,
+                    memcpy(target + (row_of(v, t, b) * width + at) * size,
                            parts[s].data + (v.offsets[t] + b) * parts[s].ld * size, parts[s].width * size)
             at += parts[s].width
         return y
@@ -639,7 +666,7 @@ cdef class Stack:
             for t in range(v.steps):
                 for b in range(v.active[t]):
                     memcpy(u.dh + (v.offsets[t] + b) * u.cell.ldo * size,
-                           source + (row_of(v, self.packed, t, b) * width + at) * size, u.cell.output * size)
+                           source + (row_of(v, t, b) * width + at) * size, u.cell.output * size)
             at += u.cell.output
 
     def final_states(self):
@@ -666,18 +693,16 @@ cdef class Stack:
                     states.append(out)
         return states
 
-    cdef input_gradient_array(self):
+    cdef void copy_input_gradient(self, char *target) noexcept nogil:
+        """Bring dx from packed rows into the caller's order (T, B, D)."""
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef long t, b, width = c.layer[0].input[0].width, size = c.team.lanes.itemsize
         cdef long ld = padded(c.team.lanes, width)
-        dx = array_for(self.old_gradients, self.shape(width), self.theta.dtype, not (v.full or self.packed))
-        cdef char *target = <char *> cnp.PyArray_DATA(dx)
         for t in range(v.steps):
             for b in range(v.active[t]):
-                memcpy(target + row_of(v, self.packed, t, b) * width * size,
+                memcpy(target + row_of(v, t, b) * width * size,
                        c.dx + (v.offsets[t] + b) * ld * size, width * size)
-        return dx
 
     cdef state_gradients(self):
         cdef Core *c = &self.c

@@ -1,7 +1,9 @@
 """Through time: one layer, all its directions, step by step, over the packed rows of a batch."""
+from libc.string cimport memcpy
+
 from rnncore._core.jobs cimport Segment
 from rnncore._core.lanes cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_block, rc_cell_step, rc_lanes
-from rnncore._core.layers cimport Core, Layer, Unit, View, has_zoneout
+from rnncore._core.layers cimport Core, Layer, Unit, View, has_zoneout, row_of
 
 
 cdef struct Walk:
@@ -10,7 +12,7 @@ cdef struct Walk:
     const View *view
     Unit **units
     int shards
-    bint backward, linked, has_state, projects
+    bint backward, linked, has_state, projects, emits
 
 
 cdef void step_block(const Walk *walk, const Unit *u, rc_cell_step step, int shard, long t, long first, long end,
@@ -43,6 +45,19 @@ cdef void step_block(const Walk *walk, const Unit *u, rc_cell_step step, int sha
         if walk.projects:
             project_block(walk, u, &block)
     step(&u.cell, &block)
+    if walk.emits:
+        emit_block(walk, u, t, &block)
+
+
+cdef void emit_block(const Walk *walk, const Unit *u, long t, const rc_block *block) noexcept nogil:
+    """Copy the rows of one step to the caller's outputs while they are in cache."""
+    cdef const Core *c = walk.core
+    cdef long size = c.team.lanes.itemsize, width = u.cell.output, i, row
+    cdef long column = width if u == &walk.layer.unit[1] else 0
+    for i in range(block.count):
+        row = row_of(walk.view, t, block.sequence + i * block.stride)
+        memcpy(c.y + (row * c.y_width + column) * size, u.rows + (block.row + i * block.stride) * u.cell.ldo * size,
+               width * size)
 
 
 cdef void project_block(const Walk *walk, const Unit *u, const rc_block *block) noexcept nogil:
@@ -86,6 +101,7 @@ cdef void walk_layer(Core *c, Layer *layer, bint backward, bint linked, bint pro
     walk.core = c
     walk.layer = layer
     walk.projects = projects
+    walk.emits = not backward and c.y != NULL and layer == &c.layer[c.layer_count - 1]
     cdef Unit *units[2]
     cdef long hidden = layer.unit[0].cell.hidden
     walk.view = &c.view
