@@ -11,6 +11,8 @@
 
 #define TILE_ROWS 6
 #define TILE_WIDTH (TILE_VECTORS * VL)
+#define PANEL_DEPTH 1024   /* so much of a panel stays in the L2 cache while all rows pass */
+#define WORTH_FETCHING 256 /* shorter tiles are done before what they ask for arrives */
 
 #if defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 8")
@@ -197,7 +199,8 @@ static void gemm_block(const rc_packed *B, int block, long M, const real *A, lon
     }
 }
 
-/* One panel of one block: C[:, block_at + panel] = (0 | bias | C) + A·B[:, panel] */
+/* One panel of one block: C[:, block_at + panel] = (0 | bias | C) + A·B[:, panel]. All rows pass by PANEL_DEPTH of its
+ * rows before the next ones. */
 static void product_panel(const rc_packed *B, int block, long p, long M, const real *A, long lda, int from, real *C,
                           long ldc) {
     C += B->block_at[block];
@@ -205,22 +208,28 @@ static void product_panel(const rc_packed *B, int block, long p, long M, const r
         gemm_block(B, block, M, A, lda, from, C, ldc);
         return;
     }
-    long begin = panel_begin(B, p), nv = panel_vectors(B->N, p);
+    const long begin = panel_begin(B, p), nv = panel_vectors(B->N, p);
     const real *P = packed_panel(B, block, p);
-    const char *next = (const char *)(P + nv * VL * B->K);
     const real *init = from == RC_FROM_ZERO ? zeros : from == RC_FROM_BIAS ? packed_bias(B, block) + begin : C + begin;
     long ldi = from == RC_FROM_C ? ldc : 0;
-    /* Each tile fetches its share of the next panel, which has nv·K vectors. */
-    long step = lmin(nv * VL * (long)sizeof(real) / ((M + TILE_ROWS - 1) / TILE_ROWS), 64);
-    for (long m = 0, rows; m < M; m += rows, next += step * B->K) {
-        rows = tile_rows(M - m);
-        real *c = C + m * ldc + begin;
-        tile_function f = tiles[nv - 1][rows - 1];
-        f(B->part_K[0], A + m * lda + B->part_at[0], lda, P, init + m * ldi, ldi, c, ldc, next, step);
-        const real *q = P;
-        for (int i = 1; i < B->parts; i++) {
-            q += B->part_K[i - 1] * nv * VL;
-            f(B->part_K[i], A + m * lda + B->part_at[i], lda, q, c, ldc, c, ldc, (const char *)P, 0);
+    /* Each tile fetches its share of what is multiplied by next, nv vectors for each k. */
+    const long step = lmin(nv * VL * (long)sizeof(real) / ((M + TILE_ROWS - 1) / TILE_ROWS), 64);
+    C += begin;
+    for (int part = 0; part < B->parts; part++) {
+        for (long k = 0, depth; k < B->part_K[part]; k += depth) {
+            depth = lmin(PANEL_DEPTH, B->part_K[part] - k);
+            const real *a = A + B->part_at[part] + k;
+            const char *next = (const char *)(P + depth * nv * VL);
+            for (long m = 0, rows; m < M; m += rows, next += step * depth) {
+                rows = tile_rows(M - m);
+                if (ldi && depth >= WORTH_FETCHING) /* where the next tile starts from */
+                    for (long i = m + rows; i < lmin(m + 2 * rows, M); i++)
+                        for (long j = 0; j < nv; j++) PREFETCH(C + i * ldc + j * VL);
+                tiles[nv - 1][rows - 1](depth, a + m * lda, lda, P, init + m * ldi, ldi, C + m * ldc, ldc, next, step);
+            }
+            P += depth * nv * VL;
+            init = C;
+            ldi = ldc;
         }
     }
 }
