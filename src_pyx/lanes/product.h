@@ -234,15 +234,18 @@ static void product_panel(const rc_packed *B, int block, long p, long M, const r
     }
 }
 
+static void product_block(const rc_packed *B, int block, long M, const real *A, long lda, int from, real *C,
+                          long ldc) {
+    for (long p = 0; p < B->panel_count; p++) product_panel(B, block, p, M, A, lda, from, C, ldc);
+}
+
 #define ROW_BLOCK 96 /* rows that stay in cache while all panels pass */
 
 static void product(const rc_packed *B, long M, const void *A, long lda, int from, void *C, long ldc) {
     long rows = B->gemm ? M : ROW_BLOCK;
     for (long m = 0; m < M; m += rows)
         for (int block = 0; block < B->blocks; block++)
-            for (long p = 0; p < B->panel_count; p++)
-                product_panel(B, block, p, lmin(rows, M - m), (const real *)A + m * lda, lda, from,
-                              (real *)C + m * ldc, ldc);
+            product_block(B, block, lmin(rows, M - m), (const real *)A + m * lda, lda, from, (real *)C + m * ldc, ldc);
 }
 
 #endif

@@ -46,17 +46,18 @@ static void elman_forward(const rc_unit *u, const rc_block *b) {
     }
 }
 
-/* da = (dh + m⊙da) ⊙ f'(a) on columns [from, to), where da holds da_later·W_hhᵀ; in place, da holds the sum */
-static void elman_derive(const rc_unit *u, const rc_block *b, long from, long to) {
-    long step = b->stride * u->ld, offset = b->row * u->ld + from;
-    const real *h = (const real *)(u->activation == RC_BINARY ? u->extra : u->state[0]) + offset, *dh = (const real *)u->dh + offset, *m = elman_mask(u, b, b->row);
+/* da = (dh + m⊙da) ⊙ f'(a), where da holds da_later·W_hhᵀ; in place, da holds the sum */
+static void elman_derive(const rc_unit *u, const rc_block *b) {
+    long step = b->stride * u->ld, offset = b->row * u->ld;
+    const real *h = (const real *)(u->activation == RC_BINARY ? u->extra : u->state[0]) + offset;
+    const real *dh = (const real *)u->dh + offset, *m = elman_mask(u, b, b->row);
     real *da = (real *)u->da + offset;
     int add = b->has_link && dh != da;
     const vec parameter = vset1((real)u->activation_parameter);
 #define DERIVE(activation)                                                                                             \
     case activation:                                                                                                   \
-        EACH_VECTOR(b->count, to - from, long q = i * step + j; vec d = vload(dh + q);                                 \
-                    if (add) d += m ? (vec)(vload(m + from + q) * vload(da + q)) : vload(da + q);      \
+        EACH_VECTOR(b->count, u->ld, long q = i * step + j; vec d = vload(dh + q);                                 \
+                    if (add) d += m ? (vec)(vload(m + q) * vload(da + q)) : vload(da + q);      \
                     vstore(da + q, d * derivative(activation, parameter, vload(h + q)));)                              \
         break;
     switch (u->activation) {
@@ -72,15 +73,9 @@ static void elman_derive(const rc_unit *u, const rc_block *b, long from, long to
 }
 
 static void elman_backward(const rc_unit *u, const rc_block *b) {
-    if (!b->has_link) {
-        elman_derive(u, b, 0, u->ld);
-        return;
-    }
-    const rc_packed *W = &u->W_T[0];
-    long step = b->stride * u->ld;
-    for (long p = 0; p < W->panel_count; p++) { /* da = (dh or 0) + da_later·W_hhᵀ */
-        product_panel(W, 0, p, b->count, (const real *)u->dlater + b->linked * u->ld, step,
+    const long step = b->stride * u->ld;
+    if (b->has_link) /* da = (dh or 0) + da_later·W_hhᵀ */
+        product_block(&u->W_T[0], 0, b->count, (const real *)u->dlater + b->linked * u->ld, step,
                       u->dh == u->da ? RC_FROM_C : RC_FROM_ZERO, (real *)u->da + b->row * u->ld, step);
-        elman_derive(u, b, panel_begin(W, p), panel_end(W, p));
-    }
+    elman_derive(u, b);
 }

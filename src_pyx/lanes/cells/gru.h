@@ -13,13 +13,13 @@
 #include "../activation.h"
 #include "../product.h"
 
-static void gru_points(const rc_unit *u, const rc_block *b, long from, long to) {
+static void gru_points(const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     real *a0 = (real *)u->a + b->row * u->lda, *h0 = (real *)u->state[0] + b->row * ld;
     real *carried = (real *)u->carried + b->row * ld;
     const real *hp = (const real *)u->before[0] + b->linked * ld;
     const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
-    EACH_VECTOR_BETWEEN(b->count, from, to,
+    EACH_VECTOR(b->count, ld,
         real *a = a0 + i * step_a + j;
         long at = i * step + j;
         vec r = vsigmoid(vload(a)), z = vsigmoid(vload(a + ld)), q = vload(a + 3 * ld);
@@ -38,18 +38,16 @@ static void gru_forward(const rc_unit *u, const rc_block *b) {
     if (!b->has_link) {
         for (long i = 0; i < b->count; i++) /* q = b_hn */
             memcpy(a + i * b->stride * u->lda + 3 * u->ld, u->vectors[0], u->ld * sizeof(real));
-        gru_points(u, b, 0, u->ld);
+        gru_points(u, b);
         return;
     }
-    for (long p = 0; p < W->panel_count; p++) {
-        for (int gate = 0; gate < 3; gate++)
-            product_panel(W, gate, p, b->count, (const real *)u->carried + b->linked * u->ld, b->stride * u->ld,
-                          gate == 2 ? RC_FROM_BIAS : RC_FROM_C, a, b->stride * u->lda);
-        gru_points(u, b, panel_begin(W, p), panel_end(W, p));
-    }
+    for (int gate = 0; gate < 3; gate++)
+        product_block(W, gate, b->count, (const real *)u->carried + b->linked * u->ld, b->stride * u->ld,
+                      gate == 2 ? RC_FROM_BIAS : RC_FROM_C, a, b->stride * u->lda);
+    gru_points(u, b);
 }
 
-static void gru_derive(const rc_unit *u, const rc_block *b, long from, long to) {
+static void gru_derive(const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     const real *a0 = (const real *)u->a + b->row * u->lda, *dh0 = (const real *)u->dh + b->row * ld;
     real *da0 = (real *)u->da + b->row * u->lda;
@@ -58,7 +56,7 @@ static void gru_derive(const rc_unit *u, const rc_block *b, long from, long to) 
     real *carry = (real *)u->dcarry[0] + (u->carry_per_row ? b->row : b->sequence) * ld;
     const real *later = (const real *)u->dcarry_later[0] + (u->carry_per_row ? b->linked : b->sequence) * ld;
     const vec one = vset1(1);
-    EACH_VECTOR_BETWEEN(b->count, from, to,
+    EACH_VECTOR(b->count, ld,
         const real *a = a0 + i * step_a + j;
         real *da = da0 + i * step_a + j;
         long at = i * step + j;
@@ -74,14 +72,8 @@ static void gru_derive(const rc_unit *u, const rc_block *b, long from, long to) 
 }
 
 static void gru_backward(const rc_unit *u, const rc_block *b) {
-    const rc_packed *W = &u->W_T[0];
-    if (!b->has_link) {
-        gru_derive(u, b, 0, u->ld);
-        return;
-    }
-    for (long p = 0; p < W->panel_count; p++) { /* work = [dr dz dq]_later·W_hhᵀ */
-        product_panel(W, 0, p, b->count, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda,
+    if (b->has_link) /* work = [dr dz dq]_later·W_hhᵀ */
+        product_block(&u->W_T[0], 0, b->count, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda,
                       RC_FROM_ZERO, (real *)u->work[0] + b->sequence * u->ld, b->stride * u->ld);
-        gru_derive(u, b, panel_begin(W, p), panel_end(W, p));
-    }
+    gru_derive(u, b);
 }

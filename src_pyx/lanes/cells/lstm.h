@@ -104,7 +104,7 @@ INLINE void lstm_peephole_sums(const int flags, const rc_unit *u, long at, lstm_
     vstore(df, vload(df) + s.f * c_prev);
 }
 
-INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b, long from, long to) {
+INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda, row = b->row * ld;
     const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
     real *a0 = (real *)u->a + b->row * u->lda, *c0 = (real *)u->state[1] + row, *tc0 = (real *)u->extra + row;
@@ -113,7 +113,7 @@ INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b, lon
     const real *cp = (const real *)u->before[1] + b->linked * ld;
     const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
     const lstm_peepholes p = lstm_peepholes_of(u);
-    EACH_VECTOR_BETWEEN(b->count, from, to,
+    EACH_VECTOR(b->count, ld,
         real *a = a0 + i * step_a + j;
         long q = i * step + j;
         lstm_vectors v;
@@ -136,28 +136,21 @@ INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b, lon
         if (carried) vstore(carried + q, vload(m + q) * h);)
 }
 
-static void lstm_points(const rc_unit *u, const rc_block *b, long from, long to) {
+static void lstm_points(const rc_unit *u, const rc_block *b) {
     const int flags = lstm_flags(u);
     if (!flags)
-        lstm_point(0, u, b, from, to);
+        lstm_point(0, u, b);
     else if (flags == LSTM_PROJECTED)
-        lstm_point(LSTM_PROJECTED, u, b, from, to);
+        lstm_point(LSTM_PROJECTED, u, b);
     else
-        lstm_point(flags, u, b, from, to);
+        lstm_point(flags, u, b);
 }
 
 static void lstm_forward(const rc_unit *u, const rc_block *b) {
-    const rc_packed *W = &u->W[0];
-    if (!b->has_link) {
-        lstm_points(u, b, 0, u->ld);
-        return;
-    }
-    for (long p = 0; p < W->panel_count; p++) { /* a += (m⊙h_prev)·W_hh: all gates of some units, then those units */
-        for (int gate = 0; gate < W->blocks; gate++)
-            product_panel(W, gate, p, b->count, (const real *)u->carried + b->linked * u->ld, b->stride * u->ld,
-                          RC_FROM_C, (real *)u->a + b->row * u->lda, b->stride * u->lda);
-        lstm_points(u, b, panel_begin(W, p), panel_end(W, p));
-    }
+    for (int gate = 0; gate < (b->has_link ? u->W[0].blocks : 0); gate++) /* a += (m⊙h_prev)·W_hh */
+        product_block(&u->W[0], gate, b->count, (const real *)u->carried + b->linked * u->ld, b->stride * u->ld,
+                      RC_FROM_C, (real *)u->a + b->row * u->lda, b->stride * u->lda);
+    lstm_points(u, b);
 }
 
 /* What the following step says of state s beside the product with W_hh (of a gate, under full gate recurrence: the
@@ -169,7 +162,7 @@ INLINE const real *lstm_state_gradient(const rc_unit *u, const rc_block *b, int 
     return b->ends && u->dend[s] ? (const real *)u->dend[s] + sequence : 0;
 }
 
-INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b, long from, long to) {
+INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     const long row = b->row * ld, sequence = b->sequence * ld;
     const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
@@ -187,7 +180,7 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b, lo
     const real *dout = flags & LSTM_FGR ? lstm_state_gradient(u, b, 4) : 0;
     const lstm_peepholes p = lstm_peepholes_of(u);
     const vec zero = vset1(0);
-    EACH_VECTOR_BETWEEN(b->count, from, to,
+    EACH_VECTOR(b->count, ld,
         const real *a = a0 + i * step_a + j;
         real *da = da0 + i * step_a + j;
         long q = i * step + j;
@@ -214,26 +207,20 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b, lo
         vstore(carry + q, d.c);)
 }
 
-static void lstm_derivatives(const rc_unit *u, const rc_block *b, long from, long to) {
+static void lstm_derivatives(const rc_unit *u, const rc_block *b) {
     const int flags = lstm_flags(u);
     if (!flags)
-        lstm_derive(0, u, b, from, to);
+        lstm_derive(0, u, b);
     else if (flags == LSTM_PROJECTED)
-        lstm_derive(LSTM_PROJECTED, u, b, from, to);
+        lstm_derive(LSTM_PROJECTED, u, b);
     else
-        lstm_derive(flags, u, b, from, to);
+        lstm_derive(flags, u, b);
 }
 
 static void lstm_backward(const rc_unit *u, const rc_block *b) {
-    const rc_packed *W = &u->W_T[0];
-    if (!b->has_link) {
-        lstm_derivatives(u, b, 0, u->ld);
-        return;
-    }
-    for (long p = 0; p < W->panel_count; p++) { /* work = da_later·W_hhᵀ */
-        product_panel(W, 0, p, b->count, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda,
+    if (b->has_link) /* work = da_later·W_hhᵀ */
+        product_block(&u->W_T[0], 0, b->count, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda,
                       RC_FROM_ZERO, (real *)u->work[0] + b->sequence * u->ld, b->stride * u->ld);
-        lstm_derivatives(u, b, panel_begin(W, p), panel_end(W, p));
-    }
+    lstm_derivatives(u, b);
 }
 #endif

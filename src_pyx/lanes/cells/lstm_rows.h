@@ -46,7 +46,7 @@ static void lstm_rows_forward(const rc_unit *u, const rc_block *b) {
         for (int s = LSTM_FIRST_GATE; flags & LSTM_FGR && s <= LSTM_LAST_GATE; s++)
             multiply(u, b, s, before_row(u, s, b->linked), b->stride * u->ld, a, b->stride * u->lda);
     }
-    lstm_points(u, b, 0, u->ld);
+    lstm_points(u, b);
     if (flags & LSTM_PROJECTED) lstm_project(u, b);
 }
 
@@ -55,6 +55,6 @@ static void lstm_rows_backward(const rc_unit *u, const rc_block *b) {
     multiply_back(u, b, 0);
     for (int s = LSTM_FIRST_GATE; flags & LSTM_FGR && s <= LSTM_LAST_GATE; s++) multiply_back(u, b, s);
     if (flags & LSTM_PROJECTED) lstm_project_back(u, b);
-    lstm_derivatives(u, b, 0, u->ld);
+    lstm_derivatives(u, b);
 }
 #endif

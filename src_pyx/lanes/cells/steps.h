@@ -48,9 +48,8 @@ static inline real *work_row(const rc_unit *u, const rc_block *b, int matrix) {
 /* C's blocks += A·W, or = bias + A·W; rows of a block */
 static inline void multiply_from(const rc_unit *u, const rc_block *b, int matrix, int from, const real *A, long step_a,
                                  real *C, long step_c) {
-    const rc_packed *W = &u->W[matrix];
-    for (int block = 0; block < W->blocks; block++)
-        for (long p = 0; p < W->panel_count; p++) product_panel(W, block, p, b->count, A, step_a, from, C, step_c);
+    for (int block = 0; block < u->W[matrix].blocks; block++)
+        product_block(&u->W[matrix], block, b->count, A, step_a, from, C, step_c);
 }
 static inline void multiply(const rc_unit *u, const rc_block *b, int matrix, const real *A, long step_a, real *C,
                             long step_c) {
@@ -60,8 +59,7 @@ static inline void multiply(const rc_unit *u, const rc_block *b, int matrix, con
 /* C = dA·Wᵀ */
 static inline void multiply_T(const rc_unit *u, const rc_block *b, int matrix, const real *da, long step_a, real *C,
                               long step_c) {
-    const rc_packed *W = &u->W_T[matrix];
-    for (long p = 0; p < W->panel_count; p++) product_panel(W, 0, p, b->count, da, step_a, RC_FROM_ZERO, C, step_c);
+    product_block(&u->W_T[matrix], 0, b->count, da, step_a, RC_FROM_ZERO, C, step_c);
 }
 
 /* work = da·Wᵀ of the step that follows, where there is one */
