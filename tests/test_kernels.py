@@ -63,7 +63,7 @@ def own(params):
     return {name.split(".")[-1]: array for name, array in params.items()}
 
 
-# T, B, D, H: round ones, odd ones, one row, many rows, and every remainder of a tile
+# T, B, D, H: round ones, odd ones, one row, many rows, every remainder of a tile, more than a panel keeps in cache
 SIZES = [
     (1, 1, 1, 1),
     (4, 1, 64, 64),
@@ -76,6 +76,7 @@ SIZES = [
     (2, 100, 5, 33),
     (20, 3, 130, 15),
     (3, 12, 257, 260),
+    (3, 70, 9, 1100),
 ]
 
 

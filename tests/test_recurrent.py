@@ -209,11 +209,12 @@ def test_backward_uses_the_numbers_of_its_forward(rng, net):
 @pytest.mark.parametrize("name", ref.FAMILY)
 @pytest.mark.parametrize("direction", ["fwd", "reverse", "concat", "sum"])
 @pytest.mark.parametrize("depth", [1, 2])
-def test_results_belong_to_the_caller(rng, direction, depth, name):
+@pytest.mark.parametrize("width", [4, 16], ids=["padded", "whole vectors"])
+def test_results_belong_to_the_caller(rng, direction, depth, width, name):
     """Nothing returned is overwritten by later calls, nor shares memory with an argument or another result."""
-    net = ref.member(name, 4, 3, num_layers=depth, direction=direction)
+    net = ref.member(name, width, width, num_layers=depth, direction=direction)
     _, layer = make(rng, net)
-    x, dy = rng.standard_normal((T, B, 4)), rng.standard_normal((T, B, net.output_size))
+    x, dy = rng.standard_normal((T, B, width)), rng.standard_normal((T, B, net.output_size))
 
     start = twins.random_state(rng, net, B)
 
