@@ -23,6 +23,7 @@ class Command:
     help: str
     threads: str = "1"
     dtypes: str = "float32"
+    cells: str = "elman"
     one_process: bool = False  # the bench itself compares thread counts (or needs none)
 
 
@@ -31,6 +32,7 @@ COMMANDS = {
     "layer": Command(
         "layer", "a layer alone: GFLOP/s and share of peak beside raw oneDNN and libxsmm", "1", "float32,float64"
     ),
+    "cells": Command("cells", "every cell and option alone, beside the time of its products", cells=""),
     "ragged": Command("ragged", "lengths uniform in 1..T beside the full batch and PyTorch's PackedSequence"),
     "torch": Command("torch_modules", "a PyTorch script with rnncore.torch's modules beside torch.nn's", "1,2"),
     "scaling": Command("scaling", "rnncore with several threads beside rnncore with one", "1,2", one_process=True),
@@ -61,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=command.help, description=command.help)
         sub.add_argument("--threads", type=thread_list, default=command.threads, metavar="N[,N…]")
         sub.add_argument("--dtype", type=comma_list, default=command.dtypes, metavar="NAME[,NAME]")
-        sub.add_argument("--cell", type=comma_list, default="elman", metavar="NAME[,NAME…]")
+        sub.add_argument("--cell", type=comma_list, default=command.cells, metavar="NAME[,NAME…]")
         sub.add_argument(
             "--rows", default="", metavar="SEL", help="numbers and ranges of the table, or BxTxDxH: 1,4-6,37x50x93x77"
         )

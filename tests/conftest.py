@@ -1,10 +1,14 @@
 """Shared by all tests: the data that is not ours, and how hypothesis behaves."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# A shell starts what runs in the background with Ctrl-C ignored, and our children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Few examples, always the same ones: the suite runs on every change, on small machines.
 settings.register_profile("suite", max_examples=15, deadline=None, derandomize=True, database=None)
