@@ -35,7 +35,7 @@ LAYER_OPTIONS = {
     "dropout": list(DROPOUTS),
     "truncate": [None, 1, 2],
 }
-NOT_ZONED = [name for name in ref.FAMILY if "FGR" in name]  # gates are states there
+NOT_ZONED = [name for name in ref.FAMILY if "FGR" in name or "jordan" in name]
 NETWORK_OPTIONS = LAYER_OPTIONS | {
     "input": ["dense", "ids", "bags", "embedded ids", "embedded bags"],
     "head": ["softmax", "squared", "sigmoid"],
@@ -70,6 +70,11 @@ def name_of(case):
 def stack_of(case, inputs: int) -> ref.Stack:
     sizes = (inputs, H, case["depth"], case["direction"], case["activation"])
     return ref.member(case["cell"], *sizes, truncate=case["truncate"])
+
+
+def bound(case) -> float:
+    """Of central differences; a normalisation over few numbers bends more sharply than their step is small."""
+    return 1e-4 if case["cell"] in ("lstm with layer norm", "lstm with all") else 1e-6
 
 
 def test_the_cases_cover_all_pairs():
@@ -110,7 +115,7 @@ def test_network(case):
     grads = {name: view.copy() for name, view in made.grads.items()}
     if net.exact:
         for name, view in made.params.items():
-            assert ref.relative_error(grads[name], ref.central_differences(loss, view), NOISE) < 1e-6, name
+            assert ref.relative_error(grads[name], ref.central_differences(loss, view), NOISE) < bound(case), name
 
     masks = twins.DropoutProbe(net, T, B, lengths, **dropout).masks() if dropout else {}
     arguments = (x, targets, lengths, state, masks)
@@ -147,7 +152,7 @@ def test_layer(case):
         got["x"], values["x"] = dx, x
     if net.exact:
         for name, array in values.items():
-            assert ref.relative_error(got[name], ref.central_differences(value, array), NOISE) < 1e-6, name
+            assert ref.relative_error(got[name], ref.central_differences(value, array), NOISE) < bound(case), name
 
     masks = twins.DropoutProbe(net, T, B, lengths, **dropout).masks() if dropout else {}
     function = twins.weighted_sum(net, x, dy, dfinal, lengths, masks)
