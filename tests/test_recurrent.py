@@ -21,11 +21,11 @@ STACKS = [
     ref.Stack(2, 3, direction="concat", num_layers=3, activation="clipped_relu"),
     ref.Stack(2, 17),
     *(ref.member(name, 4, 2) for name in ref.FAMILY if name != "elman"),
-    *(ref.member(name, 3, 5, num_layers=2, direction="concat") for name in ref.FAMILY if name != "elman"),
-    *(ref.member(name, 4, 17, direction="reverse") for name in ref.FAMILY if name != "elman"),
-    *(ref.member(name, 6, 6, 2, "concat") for name in ("mut1", "mut2")),  # x itself below, both directions' above
-    *(ref.member(name, 6, 6, 2, "sum") for name in ("mut1", "mut2")),
+    *(ref.member(name, 3, 3, num_layers=2, direction="concat") for name in ref.FAMILY if name != "elman"),
+    *(ref.member(name, 4, 4, 2, "concat") for name in ("mut1", "mut2")),  # x itself below, both directions' above
+    *(ref.member(name, 4, 4, 2, "sum") for name in ("mut1", "mut2")),
 ]
+WIDE = [ref.member(name, 4, 17, direction="reverse") for name in ref.FAMILY if name != "elman"]
 CELLS = [ref.member(name, 4, 3, num_layers=2) for name in ref.FAMILY]
 VARIANTS = ["NIG", "NFG", "NOG", "NIAF", "NOAF", "CIFG"]
 INPUTS = ["dense", "ids", "bags"]
@@ -47,7 +47,7 @@ def test_every_cell_has_a_reference():
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
 @pytest.mark.parametrize("kind", INPUTS)
-@pytest.mark.parametrize("net", STACKS, ids=str)
+@pytest.mark.parametrize("net", [*STACKS, *WIDE], ids=str)
 def test_forward(rng, net, kind, ragged):
     params, layer = make(rng, net)
     x = twins.random_input(rng, kind, T, B, net.input_size)
