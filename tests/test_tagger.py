@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
+import rnncore as rc
 from rnncore.data import DataError, read_tagged
 from rnncore.datasets import news_requests, original_split, random_split
 from rnncore.estimators.tagger import SequenceTagger
@@ -572,3 +573,30 @@ def test_the_file_is_plain(fitted, tmp_path):
     header = json.loads(content[8 : 8 + size])["__metadata__"]
     assert list(header) == ["rnncore"]
     assert json.loads(header["rnncore"])["settings"]["hidden_size"] == 16
+
+
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [
+        *((cell, None) for cell in rc.CELLS),
+        ("gru", {"reset": "before", "zoneout": 0.1}),
+        ("lstm", {"proj_size": 5, "layer_norm": True, "peepholes": True}),
+        ("jordan", {"outputs": 7, "decay": 0.3}),
+        ("elman", {"clip_at": 2.0}),
+    ],
+    ids=str,
+)
+def test_any_cell_with_its_options(sample, tmp_path, cell, options):
+    tagger = SequenceTagger(cell=cell, cell_options=options, hidden_size=9, max_epochs=1).fit(*sample)
+    tagger.save(tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    assert again.cell_options == options
+    assert again.predict(sample[0]) == tagger.predict(sample[0])
+
+
+@pytest.mark.parametrize(
+    "options", [{"reset": "sideways"}, {"hidden_size": 3}, {"peepholes": True}, "reset", 3], ids=str
+)
+def test_bad_cell_options(sample, options):
+    with pytest.raises(ValueError, match=r"reset|cell_options"):
+        SequenceTagger(cell="gru", cell_options=options, max_epochs=1).fit(*sample)

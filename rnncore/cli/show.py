@@ -30,6 +30,8 @@ def run_info(options: argparse.Namespace) -> None:
 
 
 def _show_header(header: dict[str, Any]) -> None:
+    from rnncore.estimators.base import setting_from_json
+
     arrays: dict[str, list[int]] = header["arrays"]
     print(f"{header['kind']}, written by rnncore {header.get('version')} (format {header['format']})")
     encoder = header.get("encoder", {})
@@ -46,7 +48,7 @@ def _show_header(header: dict[str, Any]) -> None:
         print(f"trained for {len(header['history'])} epochs, loss {last['loss']:.4f}")
     print("settings:")
     for name, value in header.get("settings", {}).items():
-        print(f"  {name} = {value!r}")
+        print(f"  {name} = {setting_from_json(value)!r}")
     print(f"weights ({sum(map(math.prod, arrays.values())):,}):")
     for name, shape in sorted(arrays.items()):
         print(f"  {name} {tuple(shape)}")

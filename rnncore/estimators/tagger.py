@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rnncore.cells import ACTIVATIONS, CELLS
 from rnncore.checkpoints import Checkpoints, open_checkpoints
 from rnncore.data import DataError
 from rnncore.encoders import FeatureEncoder, LabelEncoder, Sequences, Vocabulary, sequence_lengths
@@ -42,6 +43,8 @@ class SequenceTagger(SequenceEstimator):
     activation : str or None
         None: "clipped_relu" for an Elman network, which tags better than with tanh and cannot run away on long
         sentences as with relu; "tanh" for other cells.
+    cell_options : dict, optional
+        Options of the cell, such as {"reset": "before"} of a GRU, and ``zoneout``, as `rnncore.Recurrent` takes them.
     head : None, "crf" or "softmax"
         "crf": all labels of a sentence as one, with scores for one label following another; `predict` then gives the
         most probable sequence, `predict_proba` each label's marginal probability. "softmax": each step's label for
@@ -149,6 +152,7 @@ class SequenceTagger(SequenceEstimator):
         num_layers: int = 1,
         bidirectional: bool = True,
         activation: str | None = None,
+        cell_options: dict[str, Any] | None = None,
         head: str | None = None,
         constraints: str | None = None,
         embedding_size: int | None = None,
@@ -188,6 +192,7 @@ class SequenceTagger(SequenceEstimator):
         self.num_layers = num_layers
         self.bidirectional = bidirectional
         self.activation = activation
+        self.cell_options = cell_options
         self.head = head
         self.constraints = constraints
         self.embedding_size = embedding_size
@@ -492,9 +497,23 @@ class SequenceTagger(SequenceEstimator):
             dtype=self.dtype,
             random_state=self._seed,
             n_threads=self._threads(),
+            **self._cell_options(),
         )
         skip = n_features if self.skip else self._n_numbers
         return Network(layer, head=self._make_head(), embedding=embedding, skip=skip)
+
+    def _cell_options(self) -> dict[str, Any]:
+        if self.cell_options is None:
+            return {}
+        known = {"zoneout", *CELLS[self.cell].options} if self.cell in CELLS else set()
+        known |= {option for _, option, _ in ACTIVATIONS.values() if option}
+        options = self.cell_options if isinstance(self.cell_options, Mapping) else None
+        if options is None or set(options) - known:
+            raise ValueError(
+                f"cell_options of {self.cell} must be a dict of some of {', '.join(sorted(known))}, "
+                f"got {self.cell_options!r}"
+            )
+        return dict(options)
 
     @property
     def _head(self) -> str:
