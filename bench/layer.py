@@ -15,16 +15,15 @@ SECONDS = 2.5
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     setting = Setting.of(options, "torch")
-    peak = Peak(setting.dtype, setting.threads) if setting.ours else None
     figures: list[dict[str, Any]] = []
     for cell in setting.cells(options.cell):
-        rows = [_measure(setting, cell, shape, peak) for shape in shapes.select(shapes.STEP, options.rows)]
+        rows = [_measure(setting, cell, shape) for shape in shapes.select(shapes.STEP, options.rows)]
         for row in rows:
-            _add_ratios(row, peak)
-        _print(setting, cell, peak, rows)
+            _add_ratios(row)
+        _print(setting, cell, rows)
         _bars(setting, cell, rows)
         odd = [] if options.rows or not setting.ours else _odd(setting, cell)
-        figures.append({"cell": cell, "peak": peak and peak.best, "rows": rows, "odd": odd})
+        figures.append({"cell": cell, "rows": rows, "odd": odd})
     return {"cells": figures}
 
 
@@ -37,12 +36,15 @@ def _contestants(setting: Setting, cell: str, shape: Shape) -> list[agreement.Co
     return contestants
 
 
-def _measure(setting: Setting, cell: str, shape: Shape, peak: Peak | None) -> dict[str, Any]:
+def _measure(setting: Setting, cell: str, shape: Shape) -> dict[str, Any]:
     contestants = _contestants(setting, cell, shape)
     difference = agreement.require(contestants, setting.dtype)
-    if peak:
-        peak.look()
+    peak = Peak(setting.dtype, setting.threads)
+    if setting.ours:
+        peak.look(3)
     timings = interleaved({c.name: c.call for c in contestants}, setting.budget(SECONDS))
+    if setting.ours:
+        peak.look(2)
     comparable = setting.dtype == "float32" and setting.threads == 1
     onednn, libxsmm = published.raw_gflops(cell, shape) if comparable else (None, None)
     flops = layer_flops(GATES[cell], shape)
@@ -52,20 +54,21 @@ def _measure(setting: Setting, cell: str, shape: Shape, peak: Peak | None) -> di
         "crowded": setting.crowded(timings),
         "gflops": {name: flops / setting.seconds(timing) / 1e9 for name, timing in timings.items()},
         "timings": {name: timing.as_dict() for name, timing in timings.items()},
+        "peak": peak.best or None,
         "oneDNN": report.ratio(onednn, published.PEAK),
         "libxsmm": report.ratio(libxsmm, published.PEAK),
     }
 
 
-def _add_ratios(row: dict[str, Any], peak: Peak | None) -> None:
-    """Shares of the peak, once it is known, and what follows from them."""
+def _add_ratios(row: dict[str, Any]) -> None:
+    """Shares of the peak, and what follows from them."""
     gflops = row["gflops"]
-    row["share"] = report.ratio(gflops.get("rnncore"), peak.best if peak else None)
+    row["share"] = report.ratio(gflops.get("rnncore"), row["peak"])
     row["x raw"] = report.ratio(row["share"], report.most(row["oneDNN"], row["libxsmm"]))
     row["x PyTorch"] = report.ratio(gflops.get("rnncore"), gflops.get("PyTorch"))
 
 
-def _print(setting: Setting, cell: str, peak: Peak | None, rows: list[dict[str, Any]]) -> None:
+def _print(setting: Setting, cell: str, rows: list[dict[str, Any]]) -> None:
     lines: list[list[report.Cell]] = [
         [
             shapes.number(row["shape"]),
@@ -80,8 +83,10 @@ def _print(setting: Setting, cell: str, peak: Peak | None, rows: list[dict[str, 
     means = [report.geometric_mean(row[name] for row in rows) for name in ("x raw", "x PyTorch")]
     lines.append(["", "geometric mean", None, None, None, None, means[0], None, means[1]])
     title = f"{setting.title('layer', cell)} · GFLOP/s"
-    if peak is not None:
-        title += f" and shares of peak: {peak.best:.0f} here, {published.PEAK:.0f} for raw oneDNN and libxsmm"
+    peaks = [row["peak"] for row in rows if row["peak"]]
+    if peaks:
+        title += f" and shares of peak: {min(peaks):.0f}-{max(peaks):.0f} here, beside each row; "
+        title += f"{published.PEAK:.0f} for raw oneDNN and libxsmm"
     columns = [("#", ""), ("B, T, D, H", ""), ("rnncore", ".0f"), ("share", ".1%"), ("oneDNN", ".1%")]
     columns += [("libxsmm", ".1%"), ("x better raw", ".2f"), ("PyTorch", ".0f"), ("x PyTorch", ".2f")]
     report.table(title, columns, lines)

@@ -1,5 +1,5 @@
 /* What the kernels of cells with more than one matrix have in common: rows of the arrays of one block, and products of
- * whole rows. (Elman, LSTM and GRU go panel by panel instead.)
+ * whole rows. (Elman, LSTM and GRU have less to look up and write it out.)
  *
  * The first row of a block and the distance of its rows, in numbers, describe an array: row i is `i * step` on.
  */
