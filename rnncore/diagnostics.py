@@ -88,14 +88,15 @@ def state_jacobian_norms(layer: Recurrent, x: Any, state: Any = None) -> np.ndar
     """How much of a change of the state at each step is left at the end: the spectral norm of dh_T/dh_t.
 
     Norms that shrink with T - t are the vanishing gradient, norms that grow the exploding one (Hochreiter 1991;
-    Pascanu, Mikolov, Bengio 2013). For one layer: ||dh_T/dh_t|| <= (σ_max(W_hh)·max|f'|)^(T-t).
+    Pascanu, Mikolov, Bengio 2013). For an Elman layer: ||dh_T/dh_t|| <= (σ_max(W_hh)·max|f'|)^(T-t). A cell of several
+    states, such as h and c of an LSTM, is taken with all of them side by side. Dropout and zoneout are left out.
 
     Parameters
     ----------
     layer : Recurrent
         One layer, running forward in time.
     x : array (T, B, D), or ids (T, B)
-    state : tuple of arrays (1, B, H), optional
+    state : tuple of arrays (1, B, width), optional
 
     Returns
     -------
@@ -117,27 +118,32 @@ def state_jacobian_norms(layer: Recurrent, x: Any, state: Any = None) -> np.ndar
     """
     if layer.num_layers > 1 or layer.bidirectional or layer.reverse:
         raise ValueError("state_jacobian_norms needs one layer that runs forward in time")
-    options = {"truncate": None, "recurrent_dropout": 0.0, "input_dropout": 0.0, "output_dropout": 0.0}
+    options = {"truncate": None, "recurrent_dropout": 0.0, "input_dropout": 0.0, "output_dropout": 0.0, "zoneout": 0.0}
     from rnncore.recurrent import cell_options
 
     twin = Recurrent(**{**cell_options(layer), **options}, dtype="float64")
     twin.theta[...] = layer.theta
     x = np.asarray(x)
     x = x.astype(np.float64) if x.dtype.kind == "f" else x
-    steps, sequences, hidden = x.shape[0], x.shape[1], layer.hidden_size
+    steps, sequences = x.shape[:2]
+    widths = list(twin.state_widths.values())
+    size = sum(widths)
     if state is None:
-        state = (np.zeros((1, sequences, hidden)),)
-    jacobians = []  # of each step, (B, H, H): row i is dh_i/dh_prev
+        state = tuple(np.zeros((1, sequences, width)) for width in widths)
+    one_each = np.tile(np.eye(size), (sequences, 1))[None]
+    wanted = tuple(np.split(one_each, np.cumsum(widths)[:-1], axis=2))
+    nothing = np.zeros((1, sequences * size, twin.output_size))
+    jacobians = []  # of each step, (B, S, S): row i is ds_i/ds_prev
     for t in range(steps):
-        # every sequence H times, so that one backward pass gives all rows
-        copies = tuple(np.repeat(np.asarray(part, dtype=np.float64), hidden, axis=1) for part in state)
-        _, after = twin.forward(np.repeat(x[t : t + 1], hidden, axis=1), copies)
-        _, dstate = twin.backward(np.tile(np.eye(hidden), (sequences, 1))[None])
+        # every sequence S times, so that one backward pass gives all rows
+        copies = tuple(np.repeat(np.asarray(part, dtype=np.float64), size, axis=1) for part in state)
+        _, after = twin.forward(np.repeat(x[t : t + 1], size, axis=1), copies)
+        _, dstate = twin.backward(nothing, wanted)
         assert dstate is not None
-        jacobians.append(dstate[0][0].reshape(sequences, hidden, hidden))
-        state = tuple(part[:, ::hidden] for part in after)
+        jacobians.append(np.concatenate(dstate, axis=2)[0].reshape(sequences, size, size))
+        state = tuple(part[:, ::size] for part in after)
     norms = np.ones((steps, sequences))
-    product = np.broadcast_to(np.eye(hidden), (sequences, hidden, hidden))
+    product = np.broadcast_to(np.eye(size), (sequences, size, size))
     for t in range(steps - 2, -1, -1):
         product = product @ jacobians[t + 1]
         norms[t] = np.linalg.norm(product, ord=2, axis=(1, 2))
