@@ -53,6 +53,26 @@ def test_training_follows_the_reference(rng, name, direction, recurrent_dropout)
         assert ref.relative_error(gradient, exact[key]) < 1e-11, key
 
 
+@pytest.mark.parametrize("proj_size", [4, 40])
+def test_with_dropout_where_states_differ_in_width(rng, proj_size):
+    """h of other whole vectors than c: masks and carried states have rows of h's length."""
+    net = ref.Stack(3, 20, cell="lstm", cell_options=(("proj_size", proj_size),))
+    params = {name: array / np.sqrt(20) for name, array in net.random_params(rng).items()}
+    masks = twins.DropoutProbe(net, T, B, zoneout=[0.4, 0.3]).masks()
+    masks |= twins.DropoutProbe(net, T, B, recurrent_dropout=0.3).masks()
+    layer = twins.layer(net, params, zoneout=[0.4, 0.3], recurrent_dropout=0.3)
+    x, dy = rng.standard_normal((T, B, 3)), rng.standard_normal((T, B, proj_size))
+    layer.dropout_step = 7
+    layer.zero_grad()
+    y, _ = layer.forward(x)
+    np.testing.assert_allclose(y, ref.forward(net, params, x, masks=masks)[0], rtol=1e-12, atol=1e-13)
+    layer.backward(dy)
+    way = {name: rng.standard_normal(array.shape) for name, array in params.items()}
+    moved = {name: array + 1e-30j * way[name] for name, array in params.items()}
+    exact = np.imag((ref.forward(net, moved, x, masks=masks)[0] * dy).sum()) / 1e-30
+    assert sum((layer.grads[name] * way[name]).sum() for name in params) == pytest.approx(exact, rel=1e-11)
+
+
 @pytest.mark.parametrize("truncate", [1, 3])
 @pytest.mark.parametrize("name", ZONED)
 def test_truncated(rng, name, truncate):

@@ -10,12 +10,7 @@
  * Rows are sequences, (rows, H). `unit->state[0]` holds x_t·W_xh + b on entry and h_t on return. m is recurrent dropout's
  * mask, or absent. dh and da may be the same array when there is no mask.
  */
-#include "../activation.h"
-#include "../product.h"
-
-static const real *elman_mask(const rc_unit *u, const rc_block *b, long row) {
-    return u->mask ? (const real *)u->mask + (u->mask_per_row ? row : b->sequence) * u->ld : 0;
-}
+#include "steps.h"
 
 static void elman_activate(const rc_unit *u, const rc_block *b, long from, long to) {
     long step = b->stride * u->ld, offset = b->row * u->ld + from;
@@ -28,7 +23,7 @@ static void elman_activate(const rc_unit *u, const rc_block *b, long from, long 
     } else {
         activate(u->activation, (real)u->activation_parameter, b->count, to - from, h, step);
     }
-    const real *m = elman_mask(u, b, b->row);
+    const real *m = mask_row(u, b);
     if (m) EACH_VECTOR(b->count, to - from, long q = i * step + j; vstore(carried + q, vload(m + from + q) * vload(h + q));)
 }
 
@@ -50,7 +45,7 @@ static void elman_forward(const rc_unit *u, const rc_block *b) {
 static void elman_derive(const rc_unit *u, const rc_block *b) {
     long step = b->stride * u->ld, offset = b->row * u->ld;
     const real *h = (const real *)(u->activation == RC_BINARY ? u->extra : u->state[0]) + offset;
-    const real *dh = (const real *)u->dh + offset, *m = elman_mask(u, b, b->row);
+    const real *dh = (const real *)u->dh + offset, *m = mask_row(u, b);
     real *da = (real *)u->da + offset;
     int add = b->has_link && dh != da;
     const vec parameter = vset1((real)u->activation_parameter);

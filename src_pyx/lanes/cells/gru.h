@@ -10,15 +10,14 @@
  *
  * Cho et al. and Jozefowicz et al. write z for our z, Chung et al. and char-rnn write z for our 1-z.
  */
-#include "../activation.h"
-#include "../product.h"
+#include "steps.h"
 
 static void gru_points(const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     real *a0 = (real *)u->a + b->row * u->lda, *h0 = (real *)u->state[0] + b->row * ld;
     real *carried = (real *)u->carried + b->row * ld;
     const real *hp = (const real *)u->before[0] + b->linked * ld;
-    const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
+    const real *m = mask_row(u, b);
     EACH_VECTOR(b->count, ld,
         real *a = a0 + i * step_a + j;
         long at = i * step + j;
@@ -52,7 +51,7 @@ static void gru_derive(const rc_unit *u, const rc_block *b) {
     const real *a0 = (const real *)u->a + b->row * u->lda, *dh0 = (const real *)u->dh + b->row * ld;
     real *da0 = (real *)u->da + b->row * u->lda;
     const real *hp = (const real *)u->before[0] + b->previous * ld, *work = (const real *)u->work[0] + b->sequence * ld;
-    const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
+    const real *m = mask_row(u, b);
     real *carry = (real *)u->dcarry[0] + (u->carry_per_row ? b->row : b->sequence) * ld;
     const real *later = (const real *)u->dcarry_later[0] + (u->carry_per_row ? b->linked : b->sequence) * ld;
     const vec one = vset1(1);

@@ -17,16 +17,12 @@
 enum { JORDAN_OUTPUT_ACTIVATION = 7, JORDAN_GIVEN = 8 }; /* flags: g's number, and a bit */
 enum { JORDAN_W_YH, JORDAN_W_HY, JORDAN_W_HH };
 
-static inline const real *jordan_mask(const rc_unit *u, const rc_block *b, long before) {
-    return u->mask ? (const real *)u->mask + (u->mask_per_row ? before : b->sequence) * u->ldo : 0;
-}
-
 /* s of this step, and what W_yh meets of it */
 static const real *jordan_feed_back(const rc_unit *u, const rc_block *b) {
     const long ld = u->ldo, step = b->stride * ld;
-    real *s = own_row(u, b, 1), *seen = (real *)u->carried + b->row * ld;
+    real *s = own_row(u, b, 1), *seen = carried_row(u, b->row);
     const real *y_prev = (const real *)(u->feedback ? u->feedback : u->before[0]) + b->linked * ld;
-    const real *s_prev = before_row(u, 1, b->linked), *m = jordan_mask(u, b, b->linked);
+    const real *s_prev = before_row(u, 1, b->linked), *m = mask_at(u, b, b->linked);
     const vec decay = vset1((real)u->factor);
     EACH_VECTOR(b->count, ld, long q = i * step + j;
                 vec v = b->has_link ? (vec)(decay * vload(s_prev + q) + vload(y_prev + q)) : vset1(0);
@@ -83,7 +79,7 @@ INLINE void jordan_back(const rc_unit *u, const rc_block *b, const real *h, cons
     if (!b->has_previous) return;
 
     real *back = work_row(u, b, JORDAN_W_YH), *ds_y = carry_row(u, b, 0), *ds_s = carry_row(u, b, 1);
-    const real *m = jordan_mask(u, b, b->previous);
+    const real *m = mask_at(u, b, b->previous);
     const real *later = b->has_link ? later_row(u, b, 1)
                         : b->ends && u->dend[1] ? (const real *)u->dend[1] + b->sequence * ldo
                                                 : 0;

@@ -14,8 +14,7 @@
  */
 #ifndef RNNCORE_LSTM_H
 #define RNNCORE_LSTM_H
-#include "../activation.h"
-#include "../product.h"
+#include "steps.h"
 
 enum { LSTM_NIG = 1, LSTM_NFG = 2, LSTM_NOG = 4, LSTM_NIAF = 8, LSTM_NOAF = 16, LSTM_CIFG = 32 };
 enum { LSTM_1997 = 64, LSTM_FGR = 128 }; /* the former with LSTM_NFG */
@@ -111,7 +110,7 @@ INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b) {
     real *h0 = (real *)(flags & LSTM_PROJECTED ? u->inner[0] : u->state[0]) + row;
     real *carried = flags & LSTM_PROJECTED || !u->mask ? 0 : (real *)u->carried + row;
     const real *cp = (const real *)u->before[1] + b->linked * ld;
-    const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
+    const real *m = mask_row(u, b);
     const lstm_peepholes p = lstm_peepholes_of(u);
     EACH_VECTOR(b->count, ld,
         real *a = a0 + i * step_a + j;
@@ -172,7 +171,7 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b) {
     const real *back = flags & LSTM_PROJECTED || !b->has_link ? 0 : (const real *)u->work[0] + sequence;
     const real *c0 = (const real *)u->state[1] + row, *tc0 = (const real *)u->extra + row;
     const real *cp = (const real *)u->before[1] + b->previous * ld;
-    const real *m = u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * ld : 0;
+    const real *m = mask_row(u, b);
     real *carry = (real *)u->dcarry[1] + (u->carry_per_row ? row : sequence);
     const real *later = lstm_state_gradient(u, b, 1);
     const real *di = flags & LSTM_FGR ? lstm_state_gradient(u, b, 2) : 0;

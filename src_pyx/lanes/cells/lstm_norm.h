@@ -110,7 +110,7 @@ static void lstm_norm_forward(const rc_unit *u, const rc_block *b) {
     const int flags = lstm_flags(u);
     const long step = b->stride * u->ldo;
     if (b->has_link)
-        multiply_from(u, b, 0, RC_FROM_ZERO, (const real *)u->carried + b->linked * u->ldo, step, row_of_a(u, b),
+        multiply_from(u, b, 0, RC_FROM_ZERO, carried_row(u, b->linked), step, row_of_a(u, b),
                       b->stride * u->lda);
     for (long i = 0; i < b->count; i++) {
         const rc_block r = row_of(b, i);
@@ -119,8 +119,8 @@ static void lstm_norm_forward(const rc_unit *u, const rc_block *b) {
         else
             norm_row(0, u, &r);
     }
-    const real *m = lstm_mask(u, b), *h = own_row(u, b, 0);
-    real *carried = (real *)u->carried + b->row * u->ldo;
+    const real *m = mask_row(u, b), *h = own_row(u, b, 0);
+    real *carried = carried_row(u, b->row);
     if (flags & LSTM_PROJECTED)
         lstm_project(u, b);
     else if (m)
@@ -150,7 +150,7 @@ INLINE void norm_row_back(const int flags, const rc_unit *u, const rc_block *r) 
     const real *c_prev = r->has_previous ? before_row(u, 1, r->previous) : 0, *later = lstm_state_gradient(u, r, 1);
     const real *extra = norm_extra(u, r), *n = extra + NORM_C * ld, *t = extra + NORM_TANH * ld;
     const real *dh0 = flags & LSTM_PROJECTED ? work_row(u, r, LSTM_W_HR) : dh_row(u, r);
-    const real *back = flags & LSTM_PROJECTED || !r->has_link ? 0 : work_row(u, r, 0), *m = lstm_mask(u, r);
+    const real *back = flags & LSTM_PROJECTED || !r->has_link ? 0 : work_row(u, r, 0), *m = mask_row(u, r);
     real *da = row_of_da(u, r), *ds = da + NORM_GATES * ld, *carry = carry_row(u, r, 1);
     const lstm_peepholes p = lstm_peepholes_of(u);
 #define DH(j) (back ? (vec)(vload(dh0 + j) + (m ? (vec)(vload(m + j) * vload(back + j)) : vload(back + j))) : vload(dh0 + j))

@@ -13,16 +13,11 @@
 
 enum { LSTM_W_HR = 1, LSTM_FIRST_GATE = 2, LSTM_LAST_GATE = 4 };
 
-/* mask of h in rows as wide as the output */
-INLINE const real *lstm_mask(const rc_unit *u, const rc_block *b) {
-    return u->mask ? (const real *)u->mask + (u->mask_per_row ? b->row : b->sequence) * u->ldo : 0;
-}
-
 /* h = inner·W_hr, and m⊙h */
 static void lstm_project(const rc_unit *u, const rc_block *b) {
     const long step = b->stride * u->ldo;
-    real *h = own_row(u, b, 0), *carried = (real *)u->carried + b->row * u->ldo;
-    const real *m = lstm_mask(u, b);
+    real *h = own_row(u, b, 0), *carried = carried_row(u, b->row);
+    const real *m = mask_row(u, b);
     multiply_from(u, b, LSTM_W_HR, RC_FROM_ZERO, inner_row(u, b, 0), b->stride * u->ld, h, step);
     if (m) EACH_VECTOR(b->count, u->ldo, long q = i * step + j; vstore(carried + q, vload(m + q) * vload(h + q));)
 }
@@ -30,7 +25,7 @@ static void lstm_project(const rc_unit *u, const rc_block *b) {
 /* doutput = dh_t + m⊙(da_{t+1}·W_hhᵀ), and its product with W_hrᵀ: the gradient of inner, in work[1] */
 static void lstm_project_back(const rc_unit *u, const rc_block *b) {
     const long step = b->stride * u->ldo;
-    const real *dh0 = dh_row(u, b), *m = lstm_mask(u, b), *back = work_row(u, b, 0);
+    const real *dh0 = dh_row(u, b), *m = mask_row(u, b), *back = work_row(u, b, 0);
     real *dout = (real *)u->doutput + b->row * u->ldo;
     EACH_VECTOR(b->count, u->ldo, long q = i * step + j; vec dh = vload(dh0 + q);
                 if (b->has_link) dh += m ? (vec)(vload(m + q) * vload(back + q)) : vload(back + q);
@@ -42,7 +37,7 @@ static void lstm_rows_forward(const rc_unit *u, const rc_block *b) {
     const int flags = lstm_flags(u);
     real *a = row_of_a(u, b);
     if (b->has_link) {
-        multiply(u, b, 0, (const real *)u->carried + b->linked * u->ldo, b->stride * u->ldo, a, b->stride * u->lda);
+        multiply(u, b, 0, carried_row(u, b->linked), b->stride * u->ldo, a, b->stride * u->lda);
         for (int s = LSTM_FIRST_GATE; flags & LSTM_FGR && s <= LSTM_LAST_GATE; s++)
             multiply(u, b, s, before_row(u, s, b->linked), b->stride * u->ld, a, b->stride * u->lda);
     }

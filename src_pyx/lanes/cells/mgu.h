@@ -10,8 +10,8 @@
 
 static void mgu_forward(const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
-    real *a0 = row_of_a(u, b), *h0 = own_row(u, b, 0), *carried = carried_row(u, b, b->row), *s0 = inner_row(u, b, 0);
-    const real *hp = before_row(u, 0, b->linked), *seen = carried_row(u, b, b->linked), *m = mask_row(u, b);
+    real *a0 = row_of_a(u, b), *h0 = own_row(u, b, 0), *carried = carried_row(u, b->row), *s0 = inner_row(u, b, 0);
+    const real *hp = before_row(u, 0, b->linked), *seen = carried_row(u, b->linked), *m = mask_row(u, b);
     const vec zero = vset1(0);
     if (b->has_link) multiply(u, b, 0, seen, step, a0, step_a);
     EACH_VECTOR(b->count, ld, real *a = a0 + i * step_a + j; long at = i * step + j; vec f = vsigmoid(vload(a));
@@ -28,7 +28,7 @@ static void mgu_forward(const rc_unit *u, const rc_block *b) {
 
 static void mgu_backward(const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
-    const real *a0 = row_of_a(u, b), *hp = before_row(u, 0, b->previous), *seen = carried_row(u, b, b->previous);
+    const real *a0 = row_of_a(u, b), *hp = before_row(u, 0, b->previous), *seen = carried_row(u, b->previous);
     const real *dh0 = dh_row(u, b), *later = later_row(u, b, 0), *m = mask_row(u, b);
     const real *before_mask = mask_at(u, b, b->previous);
     real *da0 = row_of_da(u, b), *carry = carry_row(u, b, 0), *ds0 = work_row(u, b, 1);

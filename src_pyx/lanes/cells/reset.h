@@ -23,8 +23,8 @@ enum { RESET_MUT1 = RESET_RENEWS | RESET_SQUASHES_X, RESET_MUT2 = RESET_RENEWS, 
 INLINE void reset_forward(const int flags, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     const int n_at = flags & RESET_SQUASHES_X ? 3 : 2, n_matrix = flags & RESET_SQUASHES_H ? 2 : 1;
-    real *a0 = row_of_a(u, b), *h0 = own_row(u, b, 0), *carried = carried_row(u, b, b->row), *s0 = inner_row(u, b, 0);
-    const real *hp = before_row(u, 0, b->linked), *seen = carried_row(u, b, b->linked), *m = mask_row(u, b);
+    real *a0 = row_of_a(u, b), *h0 = own_row(u, b, 0), *carried = carried_row(u, b->row), *s0 = inner_row(u, b, 0);
+    const real *hp = before_row(u, 0, b->linked), *seen = carried_row(u, b->linked), *m = mask_row(u, b);
     const vec zero = vset1(0);
     if (b->has_link) multiply(u, b, 0, seen, step, a0, step_a);
     if (flags & RESET_SQUASHES_H) { /* U_z's gradient reads these rows, the first step's, too */
@@ -52,7 +52,7 @@ INLINE void reset_forward(const int flags, const rc_unit *u, const rc_block *b) 
 INLINE void reset_backward(const int flags, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     const int n_at = flags & RESET_SQUASHES_X ? 3 : 2, n_matrix = flags & RESET_SQUASHES_H ? 2 : 1;
-    const real *a0 = row_of_a(u, b), *hp = before_row(u, 0, b->previous), *seen = carried_row(u, b, b->previous);
+    const real *a0 = row_of_a(u, b), *hp = before_row(u, 0, b->previous), *seen = carried_row(u, b->previous);
     const real *dh0 = dh_row(u, b), *later = later_row(u, b, 0), *back = multiply_back(u, b, 0), *m = mask_row(u, b);
     const real *before_mask = mask_at(u, b, b->previous), *t0 = inner_row(u, b, 1);
     real *da0 = row_of_da(u, b), *carry = carry_row(u, b, 0), *ds0 = work_row(u, b, n_matrix), *du0 = work_row(u, b, 1);

@@ -1,5 +1,4 @@
-/* What the kernels of cells with more than one matrix have in common: rows of the arrays of one block, and products of
- * whole rows. (Elman, LSTM and GRU have less to look up and write it out.)
+/* What the kernels have in common: rows of the arrays of one block, and products of whole rows.
  *
  * The first row of a block and the distance of its rows, in numbers, describe an array: row i is `i * step` on.
  */
@@ -20,14 +19,12 @@ static inline const real *before_row(const rc_unit *u, int state, long row) {
 static inline real *inner_row(const rc_unit *u, const rc_block *b, int i) {
     return (real *)u->inner[i] + b->row * u->ld;
 }
-static inline real *carried_row(const rc_unit *u, const rc_block *b, long row) {
-    (void)b;
-    return (real *)u->carried + row * u->ld;
+/* recurrent dropout: its state as matrices see it, and its mask or NULL, both with rows of that state's length */
+static inline real *carried_row(const rc_unit *u, long row) {
+    return (real *)u->carried + row * u->lds[u->cell->dropped];
 }
-
-/* the mask of the state in a row, or NULL */
 static inline const real *mask_at(const rc_unit *u, const rc_block *b, long row) {
-    return u->mask ? (const real *)u->mask + (u->mask_per_row ? row : b->sequence) * u->ld : 0;
+    return u->mask ? (const real *)u->mask + (u->mask_per_row ? row : b->sequence) * u->lds[u->cell->dropped] : 0;
 }
 static inline const real *mask_row(const rc_unit *u, const rc_block *b) { return mask_at(u, b, b->row); }
 

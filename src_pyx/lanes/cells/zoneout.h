@@ -23,7 +23,7 @@ static void zoned_forward(const rc_unit *u, const rc_block *b) {
         if (u->before[s] == u->state[s]) continue;
         const long ld = u->lds[s], step = b->stride * ld, first = b->row * ld;
         const real *fresh = own_row(u, b, s), *prev = before_row(u, s, b->linked);
-        real *mixed = (real *)u->before[s] + first, *carried = carried_row(u, b, b->row);
+        real *mixed = (real *)u->before[s] + first, *carried = carried_row(u, b->row);
         EACH_VECTOR(b->count, ld, long at = i * step + j; vec old = b->has_link ? vload(prev + at) : vset1(0);
                     vec new = old + zone_keep(u, s, first + at) * (vload(fresh + at) - old);
                     vstore(mixed + at, new);
