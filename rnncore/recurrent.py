@@ -17,7 +17,6 @@ from rnncore.layout import FlatArrays, Layout, Views, aligned_zeros
 State = tuple[np.ndarray, ...]
 
 DENSE, SYMBOLS, EMBEDDED = 0, 1, 2  # kinds of input, as the compiled core numbers them
-MOST_VECTORS = 20  # as the compiled core has places for
 DIRECTIONS = {False: "fwd", True: "bwd"}
 
 #: the constructor's arguments that a layer keeps under the same name
@@ -181,7 +180,7 @@ class Recurrent(FlatArrays):
     @property
     def output_size(self) -> int:
         """F, the width of the outputs."""
-        return self.width * (len(self.directions) if self.merge == "concat" else 1)
+        return sum(self.output_parts)
 
     @property
     def output_parts(self) -> list[int]:
@@ -242,7 +241,6 @@ class Recurrent(FlatArrays):
             start + self.layout.starts[prefix + name] + names[:i].count(name) * self.hidden_size if name else -1
             for i, name in enumerate(names)
         ]
-        places["vectors"] += [-1] * (MOST_VECTORS - len(names))
         return places
 
     def move_to(self, theta: np.ndarray, grad: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import reference as ref
 from paper import SEEDS, for_each_seed, layer, padded, solved_by
 
 import rnncore as rc
@@ -88,14 +89,7 @@ def test_easy_adding_problem_with_lstm(length, tell):
     solved_by([updates is not None for updates in found], 5)
 
 
-GATED = {
-    "gru": ("gru", {}),
-    "gru, reset before": ("gru", {"reset": "before"}),
-    "mut1": ("mut1", {}),
-    "mut2": ("mut2", {}),
-    "mut3": ("mut3", {}),
-    "mgu": ("mgu", {}),
-}
+GATED = {name: ref.FAMILY[name] for name in ("gru", "gru, reset before", "mut1", "mut2", "mut3", "mgu")}
 
 
 @pytest.mark.parametrize(("length", "share"), [(50, 2.0), (100, 1.0)])

@@ -6,15 +6,12 @@ with the teacher's outputs fed back, and judged running free.
 
 import numpy as np
 import pytest
+from paper import solved_by
 
 import rnncore as rc
 
 pytestmark = pytest.mark.paper
 SEEDS = range(10)
-
-
-def solved_by(attempts: list[bool], wanted: int) -> None:
-    assert sum(attempts) >= wanted, f"solved with {sum(attempts)} of {len(attempts)} seeds, {wanted} were wanted"
 
 
 def taught(seed: int, layer, x, targets, updates: int, noise: float) -> rc.Network:

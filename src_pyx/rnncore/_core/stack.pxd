@@ -14,7 +14,6 @@ cdef class Stack:
     cdef readonly bint tape       # a training forward pass whose backward pass has not run yet
     cdef readonly int state_count  # arrays in a state: those of all units
     cdef readonly bint want_dx
-    cdef bint packed              # the caller's arrays have one row for each of the batch, in packed order
     cdef long window              # steps of truncated back-propagation, or 0
     cdef object touched           # ids of the symbols whose gradients are not zero, or None: all may be
     cdef long bind_matrix(self, Unit *u, int i)
@@ -24,7 +23,7 @@ cdef class Stack:
     cdef carve(self, bint dense_copy, bint fed)
     cdef carve_zoneout(self, Unit *u, int i)
     cdef carve_backward(self, const Layer *layer, Unit *u, bint masked)
-    cdef tuple shape(self, long width)
+    cdef callers_array(self, list kept, long width)
     cdef load_rows(self, x, bint dense_copy)
     cdef load_states(self, state)
     cdef load_feedback(self, feedback)

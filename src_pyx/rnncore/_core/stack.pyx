@@ -16,6 +16,7 @@ from rnncore._core.jobs cimport Arena, Segment, bind_gates, bind_gates_T, padded
 from rnncore._core.lanes cimport (
     RC_MAX_MATRICES,
     RC_MAX_STATES,
+    RC_MAX_VECTORS,
     gemm_for,
     lanes_for,
     rc_cell,
@@ -151,6 +152,8 @@ cdef class Stack:
                 u.number = self.state_count
                 self.state_count += u.kernel.states
                 u.W_xh, u.b_h = places["W_xh"], places["b_h"]
+                for i in range(RC_MAX_VECTORS):
+                    u.vectors[i] = -1
                 for i, place in enumerate(places["vectors"]):
                     u.vectors[i] = place
                 u.cell.hidden = spec["hidden"]
@@ -294,7 +297,8 @@ cdef class Stack:
     cdef bint dx_in_place(self):
         """Whether dx can be computed in the caller's array: it has the core's own layout."""
         cdef long width = self.c.layer[0].input[0].width
-        return (self.c.view.full or self.packed) and self.c.kind == DENSE and width == padded(self.c.team.lanes, width)
+        cdef View *v = &self.c.view
+        return (v.full or v.packed) and self.c.kind == DENSE and width == padded(self.c.team.lanes, width)
 
     cdef carve(self, bint dense_copy, bint fed):
         """Places for the arrays of one batch; `fed`: what the last layer is fed back is given."""
@@ -527,8 +531,8 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef bint dense_copy
-        self.packed = v.packed = c.kind == DENSE and x.ndim == 2
-        dense_copy = c.kind == DENSE and not (batch.full or self.packed)
+        v.packed = c.kind == DENSE and x.ndim == 2
+        dense_copy = c.kind == DENSE and not (batch.full or v.packed)
         self.tape = False
         self.batch = batch
         self.want_dx = want_dx
@@ -591,8 +595,7 @@ cdef class Stack:
             self.clear_rows(accumulate)
         dx = None
         if self.want_dx and c.kind == DENSE:
-            dx = array_for(self.old_gradients, self.shape(c.layer[0].input[0].width), self.theta.dtype,
-                           not (c.view.full or self.packed))
+            dx = self.callers_array(self.old_gradients, c.layer[0].input[0].width)
             if self.dx_in_place():
                 c.dx = <char *> cnp.PyArray_DATA(dx)
         with nogil:
@@ -604,22 +607,23 @@ cdef class Stack:
 
     # ------------------------------------------------------------ in and out
 
-    cdef tuple shape(self, long width):
-        """Shape of an array of the caller's with one row of `width` numbers for each of the batch."""
-        if self.packed:
-            return self.c.view.rows, width
-        return self.c.view.steps, self.c.view.sequences, width
+    cdef callers_array(self, list kept, long width):
+        """A row of `width` numbers for each of the batch, (T, B, width) or packed; zero where none will be written."""
+        cdef View *v = &self.c.view
+        cdef tuple shape = (v.steps, v.sequences, width)
+        if v.packed:
+            shape = (v.rows, width)
+        return array_for(kept, shape, self.theta.dtype, not (v.full or v.packed))
 
     cdef output_array(self):
-        """An array (T, B, F) for the outputs, zero where nothing will be written."""
+        """A caller's array for the outputs."""
         cdef Core *c = &self.c
         cdef Segment parts[2]
         cdef int s, count = self.top_segments(parts)
         c.y_width = 0
         for s in range(count):
             c.y_width += parts[s].width
-        return array_for(self.old_outputs, self.shape(c.y_width), self.theta.dtype,
-                         not (c.view.full or self.packed))
+        return self.callers_array(self.old_outputs, c.y_width)
 
     def outputs(self):
         """Return the outputs (T, B, F), zero after a sequence's end; packed, (rows, F), where x was."""
@@ -657,7 +661,7 @@ cdef class Stack:
         if not self.tape:
             return  # backward() says what is wrong
         u = &layer.unit[0]
-        if final and (v.full or self.packed) and layer.units == 1 and u.cell.ldo == width and c.output_dropout == 0:
+        if final and (v.full or v.packed) and layer.units == 1 and u.cell.ldo == width and c.output_dropout == 0:
             self.dy = dy  # must outlive the backward pass
             u.cell.dh = <void *> source
             return
