@@ -26,7 +26,7 @@ if sys.platform == "darwin":  # python.org's Python would compile for both of Ap
     os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
 
 # -ffast-math is never used: in a shared object it switches flush-to-zero on for the whole process.
-NUMERIC = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+NUMERIC = ["-O3", "-falign-loops=64", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 if sys.platform == "win32":
     NUMERIC = ["/O2", "/std:c11"]
 V3 = ["-mavx2", "-mfma"]

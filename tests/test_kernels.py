@@ -141,6 +141,7 @@ def test_activations(activation, dtype):
 SIZES = [(5, 7), (33, 64), (20, 35)]
 GATED = [ref.member(name, *sizes) for name in ref.FAMILY if name != "elman" for sizes in SIZES]
 GATED.append(ref.Stack(9, 18, cell="lstm", cell_options=(("variant", "CIFG"), ("peepholes", True))))
+GATED += [ref.member(name, 3, 256) for name in ("lstm", "gru", "lstm with layer norm")]  # rows of 8 KiB get a line more
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])

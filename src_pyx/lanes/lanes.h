@@ -34,6 +34,12 @@ typedef struct {
     void *bias;       /* each block rounded up to whole vectors, or NULL */
 } rc_packed;
 
+/* Neighbouring columns of a matrix, and where their sums go, or NULL. */
+typedef struct {
+    long at, count;
+    void *sums;
+} rc_columns;
+
 /* Where the rows of a product start from. */
 enum { RC_FROM_ZERO, RC_FROM_BIAS, RC_FROM_C };
 
@@ -49,7 +55,7 @@ typedef struct {
     const struct rc_cell *cell;
     long hidden, ld;       /* H, and H rounded up to whole vectors: the row length of (rows, H) arrays */
     long output, ldo;      /* width of state 0, likewise; mostly H */
-    long lda;              /* row length of a and da: so many blocks of ld */
+    long lda;              /* row length of a and da: ld, or at least so many blocks of ld */
     rc_packed W[RC_MAX_MATRICES];   /* matrices that meet a state or an inner array at every step: W_hh first */
     rc_packed W_T[RC_MAX_MATRICES]; /* their transposes */
     int activation, flags; /* flags: variants of a cell */
@@ -145,9 +151,9 @@ typedef struct rc_lanes {
     void (*pack)(rc_packed *B, const void *bias, long panel_from, long panel_to); /* of blocks·panel_count */
     void (*product)(const rc_packed *B, long M, const void *A, long lda, int from, void *C, long ldc);
     long (*outer_scratch)(long M);
-    void (*outer)(long M, long N, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
-                  const int64_t *b_rows, int accumulate, void *C, long ldc, void *sums, rc_gemm gemm,
-                  void *scratch);
+    void (*outer)(long M, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
+                  const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C, long ldc,
+                  rc_gemm gemm, void *scratch);
     void (*column_sums)(long rows, long from, long to, const void *A, long lda, int accumulate, void *sums);
 
     /* tables of rows: out[r] (+)= sum over f of table[ids[r, f]]; negative ids count nothing */

@@ -1,8 +1,8 @@
-/* C = or += AᵀB, summed over the rows of a batch: weight gradients.
+/* C = or += AᵀB, summed over the rows of a batch: weight gradients. Of B's columns some runs count, side by side in C.
  *
- * The batch is taken OUTER_DEPTH rows at a time. Of these rows A is packed into columns of OUTER_ROWS numbers and B
- * into panels of OUTER_VECTORS vectors, one panel at a time: it fills the L1 cache while all of A passes. Where B has
- * few panels, packing A beforehand would cost as much as many tiles: the first panel's tiles do it on their way.
+ * The batch is taken OUTER_DEPTH rows at a time. Of these rows B is packed into panels of OUTER_VECTORS vectors, one panel
+ * at a time: it fills the L1 cache while all of A passes. A is packed into columns of OUTER_ROWS numbers by the tiles of
+ * the first panel, on their way.
  */
 #ifndef RNNCORE_OUTER_H
 #define RNNCORE_OUTER_H
@@ -17,7 +17,6 @@
 #endif
 #define OUTER_WIDTH (OUTER_VECTORS * VL)
 #define OUTER_DEPTH 192
-#define FEW_PANELS 12
 
 /* One tile: `rows` columns of A against nv vectors of B. Packed rows of A are read from PA; with pack_a, row k is
  * read from A + at[k] and written to PA. */
@@ -74,21 +73,6 @@ static const outer_function outer_tiles[2][OUTER_VECTORS][OUTER_ROWS] = {OUTER_T
 
 static long outer_scratch(long M) { return OUTER_DEPTH * (M + OUTER_ROWS + OUTER_WIDTH) + 64; }
 
-/* P = K rows of A, the first of which is rows[first] (or `first`), `height` columns at a time. */
-INLINE void pack_columns(const int height, long M, long K, const real *A, long lda, const int64_t *rows, long first,
-                         real *P) {
-    for (long k0 = 0; k0 < K; k0 += 16) { /* a few rows at a time: reads stay in cache, writes are whole lines */
-        long k1 = lmin(k0 + 16, K), m = 0;
-        real *q = P;
-        for (; m + height <= M; m += height, q += K * height)
-            for (long k = k0; k < k1; k++)
-                memcpy(q + k * height, A + (rows ? rows[first + k] : first + k) * lda + m, height * sizeof(real));
-        for (long k = k0; k < k1; k++)
-            for (long i = 0; m + i < M; i++)
-                q[k * height + i] = A[(rows ? rows[first + k] : first + k) * lda + m + i];
-    }
-}
-
 /* P = a panel of nv vectors of B (whose rows are padded), and the sums of its columns added to `sums`. */
 INLINE void pack_panel_of_nv(const int nv, long K, const real *B, const long *at, real *P, real *sums) {
     vec sum[OUTER_VECTORS];
@@ -128,6 +112,14 @@ static void gemm_outer(long M, long N, long K, const real *A, long lda, const in
     }
 }
 
+/* sums = or += the column sums of K rows of B */
+static void row_sums(long N, long K, const real *B, long ldb, const int64_t *b_rows, int accumulate, real *sums) {
+    for (long k = 0; k < K; k++) {
+        const real *b = B + (b_rows ? b_rows[k] : k) * ldb;
+        for (long j = 0; j < N; j++) sums[j] = accumulate || k ? sums[j] + b[j] : b[j];
+    }
+}
+
 /* sums[from:to] = or += column sums of A, one chain per column */
 static void column_sums(long rows, long from, long to, const void *A, long lda, int accumulate,
                         void *sums) {
@@ -138,34 +130,40 @@ static void column_sums(long rows, long from, long to, const void *A, long lda, 
         for (long j = from; j < to; j++) s[j] += ((const real *)A)[r * lda + j];
 }
 
-/* A panel of columns of C from `depth` rows of the batch. `soon`: as many rows follow. */
-static void outer_panel(long p, int pack_a, long M, long N, long depth, const real *A, const long *a_at, long lda,
-                        real *PA, const real *B, const long *b_at, long ldb, real *PB, int from_c, int soon, real *C,
-                        long ldc, real *sums) {
-    const long first = panel_start(N, OUTER_VECTORS, p), nv = panel_start(N, OUTER_VECTORS, p + 1) - first;
-    const long begin = first * VL, width = nv * VL, columns = lmin(width, N - begin);
+/* One panel of nv vectors: where its columns begin in B and in C, how many there are, where their sums go or NULL, and
+ * what is packed after it. */
+typedef struct {
+    long nv, at_B, at_C, columns;
+    real *sums;
+    const real *next_B;
+} outer_place;
+
+/* A panel of columns of C from `depth` rows of the batch. `next_A`: the rows that follow, where this is the last panel
+ * and there are as many; or NULL. */
+static void outer_panel(const outer_place *place, int pack_a, long M, long depth, const real *A, const long *a_at,
+                        long lda, const real *next_A, real *PA, const real *B, const long *b_at, long ldb, real *PB,
+                        int from_c, real *C, long ldc) {
+    const long nv = place->nv, width = nv * VL, columns = place->columns;
     real total[OUTER_WIDTH] = {0};
-    if (sums && from_c) memcpy(total, sums + begin, columns * sizeof(real));
-    pack_panel_of_B(nv, depth, B + begin, b_at, PB, total);
-    if (sums) memcpy(sums + begin, total, columns * sizeof(real));
-    /* Tiles fetch what is packed next, a column of cache lines each: first of B, then of A. */
-    const int last = p + 1 == panels_of(N, OUTER_VECTORS);
-    const real *soon_B = B + (last ? b_at[0] + depth * ldb : b_at[0] + begin + width);
-    const real *soon_A = A + a_at[0] + depth * lda;
+    C += place->at_C;
+    if (place->sums && from_c) memcpy(total, place->sums, columns * sizeof(real));
+    pack_panel_of_B(nv, depth, B + place->at_B, b_at, PB, total);
+    if (place->sums) memcpy(place->sums, total, columns * sizeof(real));
     for (long m = 0, rows; m < M; m += rows) {
         rows = lmin(OUTER_ROWS, M - m);
+        /* Tiles fetch what is packed next, a column of cache lines each: first of B, then of A. */
         const long line = m / OUTER_ROWS;
         const char *next = (const char *)PB;
         long step = 0;
-        if (line < nv && (!last || soon)) {
-            next = (const char *)(soon_B + line * VL);
+        if (line < nv && place->next_B) {
+            next = (const char *)(place->next_B + line * VL);
             step = ldb * (long)sizeof(real);
-        } else if (last && soon && line >= nv && (line - nv) * VL < M) {
-            next = (const char *)(soon_A + (line - nv) * VL);
+        } else if (next_A && line >= nv && (line - nv) * VL < M) {
+            next = (const char *)(next_A + (line - nv) * VL);
             step = lda * (long)sizeof(real);
         }
         const outer_function f = outer_tiles[pack_a][nv - 1][rows - 1];
-        real *c = C + m * ldc + begin;
+        real *c = C + m * ldc;
         if (from_c)
             for (long i = 0; i < lmin(OUTER_ROWS, M - m - rows); i++) /* the next tile of C */
                 for (long j = 0; j < nv; j++) PREFETCH(c + (rows + i) * ldc + j * VL);
@@ -181,33 +179,60 @@ static void outer_panel(long p, int pack_a, long M, long N, long depth, const re
     }
 }
 
-/* C = or += AᵀB over K rows, row k being a_rows[k] of A and b_rows[k] of B (or k itself); `sums` the same for the
- * column sums of B, where they are wanted. */
-static void outer(long M, long N, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
-                  const int64_t *b_rows, int accumulate, void *C_, long ldc, void *sums, rc_gemm gemm, void *scratch) {
+/* All panels from `depth` rows of the batch. `soon`: as many rows follow. */
+static void outer_rows(long M, long depth, const real *A, const long *a_at, long lda, real *PA, const real *B,
+                       const long *b_at, long ldb, real *PB, int runs, const rc_columns *run, int soon, int from_c,
+                       real *C, long ldc) {
+    outer_place place = {0};
+    long at_C = 0;
+    for (int r = 0; r < runs; at_C += run[r++].count) {
+        const long panels = panels_of(run[r].count, OUTER_VECTORS);
+        for (long p = 0; p < panels; p++) {
+            const long first = panel_start(run[r].count, OUTER_VECTORS, p) * VL;
+            const long end = panel_start(run[r].count, OUTER_VECTORS, p + 1) * VL;
+            const int last = p + 1 == panels && r + 1 == runs;
+            place.nv = (end - first) / VL;
+            place.at_B = run[r].at + first;
+            place.at_C = at_C + first;
+            place.columns = lmin(end, run[r].count) - first;
+            place.sums = run[r].sums ? (real *)run[r].sums + first : 0;
+            place.next_B = B + b_at[0] + (p + 1 < panels ? run[r].at + end : run[last ? 0 : r + 1].at);
+            if (last) place.next_B = soon ? place.next_B + depth * ldb : 0;
+            outer_panel(&place, r == 0 && p == 0, M, depth, A, a_at, lda,
+                        last && soon ? A + a_at[0] + depth * lda : 0, PA, B, b_at, ldb, PB, from_c, C, ldc);
+        }
+    }
+}
+
+/* C = or += AᵀB over K rows, row k being a_rows[k] of A and b_rows[k] of B (or k itself); likewise the sums of those
+ * columns of B where they are wanted. */
+static void outer(long M, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
+                  const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C_, long ldc,
+                  rc_gemm gemm, void *scratch) {
     real *C = C_;
-    if (gemm) {
-        gemm_outer(M, N, K, A, lda, a_rows, B, ldb, b_rows, accumulate, C, ldc, gemm);
-        if (sums) column_sums(K, 0, N, B, ldb, accumulate, sums);
-        return;
+    long N = 0;
+    for (int r = 0; r < runs; r++) {
+        if (gemm) {
+            const real *b = (const real *)B + run[r].at;
+            gemm_outer(M, run[r].count, K, A, lda, a_rows, b, ldb, b_rows, accumulate, C + N, ldc, gemm);
+            if (run[r].sums) row_sums(run[r].count, K, b, ldb, b_rows, accumulate, run[r].sums);
+        }
+        if (K == 0 && !accumulate && run[r].sums) memset(run[r].sums, 0, run[r].count * sizeof(real));
+        N += run[r].count;
     }
-    if (K == 0 && !accumulate) {
+    if (gemm) return;
+    if (K == 0 && !accumulate)
         for (long m = 0; m < M; m++) memset(C + m * ldc, 0, N * sizeof(real));
-        if (sums) memset(sums, 0, N * sizeof(real));
-    }
     real *PB = scratch, *PA = PB + OUTER_DEPTH * OUTER_WIDTH;
     long a_at[OUTER_DEPTH], b_at[OUTER_DEPTH];
-    const long panels = panels_of(N, OUTER_VECTORS);
     for (long k0 = 0, depth; k0 < K; k0 += depth) {
         depth = lmin(OUTER_DEPTH, K - k0);
         for (long k = 0; k < depth; k++) {
             a_at[k] = (a_rows ? a_rows[k0 + k] : k0 + k) * lda;
             b_at[k] = (b_rows ? b_rows[k0 + k] : k0 + k) * ldb;
         }
-        if (panels > FEW_PANELS) pack_columns(OUTER_ROWS, M, depth, A, lda, a_rows, k0, PA);
-        for (long p = 0; p < panels; p++)
-            outer_panel(p, p == 0 && panels <= FEW_PANELS, M, N, depth, A, a_at, lda, PA, B, b_at, ldb, PB,
-                        accumulate || k0 > 0, k0 + 2 * depth <= K, C, ldc, sums);
+        outer_rows(M, depth, A, a_at, lda, PA, B, b_at, ldb, PB, runs, run, k0 + 2 * depth <= K, accumulate || k0 > 0, C,
+                   ldc);
     }
 }
 

@@ -153,14 +153,26 @@ static vec clear_pads(long rows, long columns, long width, real *theta) {
     return sum;
 }
 
+/* P = K rows of A, TILE_ROWS columns at a time. */
+static void pack_columns(long M, long K, const real *A, long lda, real *P) {
+    for (long k0 = 0; k0 < K; k0 += 16) { /* a few rows at a time: reads stay in cache, writes are whole lines */
+        long k1 = lmin(k0 + 16, K), m = 0;
+        real *q = P;
+        for (; m + TILE_ROWS <= M; m += TILE_ROWS, q += K * TILE_ROWS)
+            for (long k = k0; k < k1; k++) memcpy(q + k * TILE_ROWS, A + k * lda + m, TILE_ROWS * sizeof(real));
+        for (long k = k0; k < k1; k++)
+            for (long i = 0; m + i < M; i++) q[k * TILE_ROWS + i] = A[k * lda + m + i];
+    }
+}
+
 static void sdlm_update(const rc_sdlm *rule, const rc_matrix *w, long row_from, long row_to, long K, const void *A,
                         const void *A2, long lda, const void *B, const void *B2, long ldb, void *scratch) {
     const rule_vectors r = vectors_of(rule);
     const long N = w->columns, M = row_to - row_from, packed = K * (M + TILE_ROWS);
     real *PA = scratch, *PA2 = PA + packed, *PB = PA2 + packed, *PB2 = PB + K * TILE_WIDTH;
-    pack_columns(TILE_ROWS, M, K, (const real *)A + row_from, lda, 0, 0, PA);
+    pack_columns(M, K, (const real *)A + row_from, lda, PA);
     if (A2)
-        pack_columns(TILE_ROWS, M, K, (const real *)A2 + row_from, lda, 0, 0, PA2);
+        pack_columns(M, K, (const real *)A2 + row_from, lda, PA2);
     else
         for (long i = 0; i < packed; i++) PA2[i] = PA[i] * PA[i];
     for (long p = 0; p < panel_count(N); p++) {

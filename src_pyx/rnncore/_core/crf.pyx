@@ -22,6 +22,7 @@ from rnncore._core.lanes cimport (
     gemm_for,
     lanes_for,
     parallel,
+    rc_columns,
     rc_crf,
     rc_lanes,
     rc_packed,
@@ -250,9 +251,11 @@ cdef class Chain:
                                    bint accumulate) noexcept nogil:
         """out (K, K) = or += scale·(E∘Σ_t α_{t-1}ᵀ·γ_t - counts)."""
         cdef rc_crf *c = &self.c
-        team_outer(team, c.labels, c.labels, v.rows - v.sequences, <char *> c.alpha, c.ld, v.earlier,
-                   <char *> c.gamma + v.sequences * c.ld * team.lanes.itemsize, c.ld, NULL, False, self.expected,
-                   c.labels, NULL)
+        cdef rc_columns labels
+        labels.at, labels.count, labels.sums = 0, c.labels, NULL
+        team_outer(team, c.labels, v.rows - v.sequences, <char *> c.alpha, c.ld, v.earlier,
+                   <char *> c.gamma + v.sequences * c.ld * team.lanes.itemsize, c.ld, NULL, 1, &labels, False,
+                   self.expected, c.labels)
         team.lanes.crf.transition_gradient(c, scale, self.expected, self.counts, accumulate, out)
 
     cdef double loss(self, const Team *team, const View *v, char *scores, const int64_t *targets, double scale,

@@ -32,6 +32,7 @@ from rnncore._core.lanes cimport (
     gemm_for,
     lanes_for,
     parallel,
+    rc_columns,
     rc_packed,
 )
 from rnncore._core.skip cimport Skip
@@ -205,15 +206,18 @@ cdef void project_back(Core *c, const StackCore *stack, bint accumulate) noexcep
     cdef const Layer *top = &stack.layer[stack.layer_count - 1]
     cdef rc_packed *weights[2]
     cdef const char *biases[2]
+    cdef rc_columns outputs
     cdef int s
     cdef long row = 0, K = c.options.outputs, size = c.team.lanes.itemsize
+    outputs.at, outputs.count, outputs.sums = 0, K, c.grad + c.b_y * size
     for s in range(c.parts):
         weights[s] = &c.weight_T[s]
         biases[s] = NULL
     team_pack(&c.team, weights, biases, c.parts)
     for s in range(c.parts):
-        team_outer(&c.team, c.input[s].width, K, c.rows, c.input[s].data, c.input[s].ld, NULL, c.scores, c.options.ld,
-                   NULL, accumulate, c.grad + (c.W_hy + row * K) * size, K, NULL if s else c.grad + c.b_y * size)
+        team_outer(&c.team, c.input[s].width, c.rows, c.input[s].data, c.input[s].ld, NULL, c.scores, c.options.ld,
+                   NULL, 1, &outputs, accumulate, c.grad + (c.W_hy + row * K) * size, K)
+        outputs.sums = NULL
         team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO, gradient_place(c, top, s),
                      c.input[s].ld)
         row += c.input[s].width

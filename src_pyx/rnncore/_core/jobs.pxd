@@ -2,7 +2,7 @@
 # on the number of threads.
 from libc.stdint cimport int64_t
 
-from rnncore._core.lanes cimport rc_gemm, rc_lanes, rc_packed
+from rnncore._core.lanes cimport rc_columns, rc_gemm, rc_lanes, rc_packed
 
 cdef struct Segment:
     # One part of a layer's input or output: (rows, width), rows `ld` numbers apart.
@@ -20,9 +20,9 @@ cdef struct Team:
 
 cdef void team_product(const Team *team, const rc_packed *B, long M, const char *A, long lda, int start,
                        char *C, long ldc) noexcept nogil
-cdef void team_outer(const Team *team, long M, long N, long K, const char *A, long lda, const int64_t *a_rows,
-                     const char *B, long ldb, const int64_t *b_rows, bint accumulate, char *C, long ldc,
-                     char *sums) noexcept nogil
+cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *B,
+                     long ldb, const int64_t *b_rows, int runs, const rc_columns *run, bint accumulate, char *C,
+                     long ldc) noexcept nogil
 cdef void team_pack(const Team *team, rc_packed **weights, const char **biases, int count) noexcept nogil
 cdef void team_column_sums(const Team *team, long rows, long columns, const char *A, long lda, bint accumulate,
                            char *sums) noexcept nogil

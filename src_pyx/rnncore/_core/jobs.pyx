@@ -4,7 +4,7 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from rnncore._core.lanes cimport parallel, rc_lanes, rc_packed
+from rnncore._core.lanes cimport RC_MAX_GATES, parallel, rc_columns, rc_lanes, rc_packed
 
 cnp.import_array()
 
@@ -132,35 +132,46 @@ cdef void team_product(const Team *team, const rc_packed *B, long M, const char 
 
 cdef struct OuterJob:
     const Team *team
-    long M, N, K, lda, ldb, ldc, chunk
+    long M, K, lda, ldb, ldc, chunk
     const int64_t *a_rows
     const int64_t *b_rows
+    int runs
+    const rc_columns *run
     const char *A
     const char *B
     char *C
-    char *sums
     bint accumulate
 
 cdef void outer_task(void *arg, int index) noexcept nogil:
     cdef OuterJob *job = <OuterJob *> arg
     cdef const Team *team = job.team
     cdef long first = index * job.chunk, columns = min(job.chunk, job.M - first), size = team.lanes.itemsize
+    cdef rc_columns run[RC_MAX_GATES]
+    cdef int r
+    for r in range(job.runs):
+        run[r] = job.run[r]
+        if index:  # one task is enough for the sums
+            run[r].sums = NULL
     if columns > 0:
-        team.lanes.outer(columns, job.N, job.K, job.A + first * size, job.lda, job.a_rows, job.B, job.ldb, job.b_rows,
-                         job.accumulate, job.C + first * job.ldc * size, job.ldc, NULL if index else job.sums,
-                         team.gemm, team.scratch + index * team.scratch_size)
+        team.lanes.outer(columns, job.K, job.A + first * size, job.lda, job.a_rows, job.B, job.ldb, job.b_rows,
+                         job.runs, run, job.accumulate, job.C + first * job.ldc * size, job.ldc, team.gemm,
+                         team.scratch + index * team.scratch_size)
 
-cdef void team_outer(const Team *team, long M, long N, long K, const char *A, long lda, const int64_t *a_rows,
-                     const char *B, long ldb, const int64_t *b_rows, bint accumulate, char *C, long ldc,
-                     char *sums) noexcept nogil:
-    """C (M, N) = or += AᵀB over K rows, rows of C dealt to threads in pieces; sums (N) likewise the column sums of B,
-    or NULL."""
+cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *B,
+                     long ldb, const int64_t *b_rows, int runs, const rc_columns *run, bint accumulate, char *C,
+                     long ldc) noexcept nogil:
+    """C (M, N) = or += AᵀB over K rows, rows of C dealt to threads in pieces. B's N columns are those of the runs."""
     cdef OuterJob job
-    cdef int tasks = team.threads if M * N * K > SMALL else 1
+    cdef long N = 0
+    cdef int tasks, r
+    for r in range(runs):
+        N += run[r].count
+    tasks = team.threads if M * N * K > SMALL else 1
     job.team = team
     job.M = M
-    job.N = N
     job.K = K
+    job.runs = runs
+    job.run = run
     job.A = A
     job.lda = lda
     job.a_rows = a_rows
@@ -170,7 +181,6 @@ cdef void team_outer(const Team *team, long M, long N, long K, const char *A, lo
     job.accumulate = accumulate
     job.C = C
     job.ldc = ldc
-    job.sums = sums
     job.chunk = chunk_for(M, tasks, 8)
     parallel(outer_task, &job, tasks, tasks)
 

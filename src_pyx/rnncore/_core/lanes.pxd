@@ -24,6 +24,11 @@ cdef extern from "lanes.h" nogil:
         void *panels
         void *bias
 
+    ctypedef struct rc_columns:
+        long at
+        long count
+        void *sums
+
     enum:
         RC_FROM_ZERO
         RC_FROM_BIAS
@@ -187,8 +192,8 @@ cdef extern from "lanes.h" nogil:
         void (*pack)(rc_packed *, const void *, long, long) noexcept nogil
         void (*product)(const rc_packed *, long, const void *, long, int, void *, long) noexcept nogil
         long (*outer_scratch)(long) noexcept nogil
-        void (*outer)(long, long, long, const void *, long, const int64_t *, const void *, long, const int64_t *,
-                      int, void *, long, void *, rc_gemm, void *) noexcept nogil
+        void (*outer)(long, long, const void *, long, const int64_t *, const void *, long, const int64_t *, int,
+                      const rc_columns *, int, void *, long, rc_gemm, void *) noexcept nogil
         void (*column_sums)(long, long, long, const void *, long, int, void *) noexcept nogil
         void (*gather)(long, long, long, const int64_t *, const void *, const void *, long, const void *, void *,
                        long) noexcept nogil

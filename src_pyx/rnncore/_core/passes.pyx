@@ -26,7 +26,9 @@ from rnncore._core.lanes cimport (
     RC_FROM_C,
     RC_FROM_ZERO,
     RC_INNER,
+    RC_MAX_GATES,
     RC_MAX_MATRICES,
+    rc_columns,
     rc_lanes,
     rc_cell_matrix,
 )
@@ -215,18 +217,21 @@ cdef void begin_pass(Core *c, Unit *u) noexcept nogil:
 
 cdef void gate_outer(Core *c, long N, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *da,
                      long ldd, const int64_t *da_rows, int gates, const int *at, bint accumulate, long place,
-                     long ldw, long sums) noexcept nogil:
-    """grad[place:] (M, gates·N) = or += Aᵀ·(the gates' blocks of da), neighbouring gates at once; grad[sums:] likewise
-    the column sums of da, unless sums < 0."""
+                     long ldw, int summed, long sums) noexcept nogil:
+    """grad[place:] (M, gates·N) = or += Aᵀ·(the gates' blocks of da); grad[sums:] likewise the column sums of the gates
+    from number `summed` on."""
+    cdef rc_columns run[RC_MAX_GATES]
     cdef long ld = padded(c.team.lanes, N), size = c.team.lanes.itemsize
-    cdef int g = 0, count
-    while g < gates:
-        count = 1
-        while ld == N and g + count < gates and at[g + count] == at[g] + count:
-            count += 1
-        team_outer(&c.team, M, count * N, K, A, lda, a_rows, da + at[g] * ld * size, ldd, da_rows, accumulate,
-                   c.grad + (place + g * N) * size, ldw, NULL if sums < 0 else c.grad + (sums + g * N) * size)
-        g += count
+    cdef int g, runs = 0
+    for g in range(gates):
+        if ld == N and g > 0 and g != summed and at[g] == at[g - 1] + 1:  # neighbours are one run
+            run[runs - 1].count += N
+            continue
+        run[runs].at = at[g] * ld
+        run[runs].count = N
+        run[runs].sums = c.grad + (sums + (g - summed) * N) * size if g >= summed else NULL
+        runs += 1
+    team_outer(&c.team, M, K, A, lda, a_rows, da, ldd, da_rows, runs, run, accumulate, c.grad + place * size, ldw)
 
 
 cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nogil:
@@ -237,8 +242,9 @@ cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nog
     cdef View *v = &c.view
     cdef const rc_cell_matrix *matrix = &u.kernel.matrices[i]
     cdef long B = v.sequences, size = c.team.lanes.itemsize, ld = u.cell.ld, lda = u.cell.lda, N = u.cell.hidden
-    cdef long M = u.cell.W[i].K, W = u.W[i], ldw = u.ldw[i]
-    cdef int gates = matrix.gates
+    cdef long M = u.cell.W[i].K, W = u.W[i], ldw = u.ldw[i], b
+    cdef long bias = u.vectors[matrix.bias - 1] if matrix.bias else 0
+    cdef int gates = matrix.gates, last = gates - 1 if matrix.bias else gates
     cdef const int *at = matrix.at
     cdef const char *da = <const char *> u.cell.da
     cdef const char *source  # rows 0, 1, ...
@@ -250,19 +256,20 @@ cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nog
     if matrix.to_output:
         da, lda, N = <const char *> u.cell.doutput, u.cell.ldo, u.cell.output
     if not matrix.linked:
-        gate_outer(c, N, M, v.rows, source, ld, NULL, da, lda, NULL, gates, at, accumulate, W, ldw, -1)
+        gate_outer(c, N, M, v.rows, source, ld, NULL, da, lda, NULL, gates, at, accumulate, W, ldw, last, bias)
     elif u.reverse:  # rows B, B+1, ... are the states that the rows `earlier` of them started from
         gate_outer(c, N, M, v.rows - B, source + B * ld * size, ld, NULL, da, lda, v.earlier, gates, at, accumulate, W,
-                   ldw, -1)
+                   ldw, last, bias)
     else:
         gate_outer(c, N, M, v.rows - B, source, ld, v.earlier, da + B * lda * size, lda, NULL, gates, at, accumulate,
-                   W, ldw, -1)
+                   W, ldw, last, bias)
     if matrix.linked and c.has_state:
         gate_outer(c, N, M, B, source - B * ld * size, ld, NULL, da, lda, v.last if u.reverse else NULL, gates, at,
-                   True, W, ldw, -1)
-    if matrix.bias:
-        team_column_sums(&c.team, v.rows, N, da + at[gates - 1] * padded(c.team.lanes, N) * size, lda, accumulate,
-                         c.grad + u.vectors[matrix.bias - 1] * size)
+                   True, W, ldw, last, bias)
+    elif matrix.linked and matrix.bias:  # the bias is there at the first step, too
+        da += at[last] * padded(c.team.lanes, N) * size
+        for b in range(B):
+            c.team.lanes.add(1, N, da + (v.last[b] if u.reverse else b) * lda * size, lda, c.grad + bias * size, N)
 
 
 cdef void weight_gradients(Core *c, Layer *layer, Unit *u, bint symbols, bint accumulate) noexcept nogil:
@@ -276,7 +283,7 @@ cdef void weight_gradients(Core *c, Layer *layer, Unit *u, bint symbols, bint ac
     for s in range(0 if symbols else layer.inputs):
         gate_outer(c, H, layer.dropped[s].width, c.view.rows, layer.dropped[s].data, layer.dropped[s].ld, NULL, da,
                    lda, NULL, u.kernel.input_gates, u.kernel.input_at, accumulate, u.W_xh + row * columns, columns,
-                   -1 if s or u.kernel.own_bias else u.b_h + first * H)
+                   u.kernel.input_gates if s or u.kernel.own_bias else 0, u.b_h + first * H)
         row += layer.dropped[s].width
     for i in range(RC_MAX_MATRICES):
         if u.W[i] >= 0:

@@ -43,11 +43,22 @@ from rnncore._core.passes cimport run_backward, run_forward, state_gradient
 
 cnp.import_array()
 
+cdef enum:
+    LINE = 64
+    CACHE_PERIOD = 8192  # rows of a multiple of so many bytes collide in caches
+
 cdef extern from "Python.h":
     ctypedef struct PyObject:
         pass
     Py_ssize_t Py_REFCNT(PyObject *)
     PyObject *PyList_GET_ITEM(list, Py_ssize_t)
+
+
+cdef long row_length(const rc_lanes *lanes, int blocks, long ld) noexcept nogil:
+    """Numbers from one row of gates to the next: a cache line more than they need where the numbers of a column would
+    else compete for a few lines of the caches."""
+    cdef long n = blocks * ld
+    return n if blocks == 1 or n * lanes.itemsize % CACHE_PERIOD else n + LINE // lanes.itemsize
 
 
 cdef void to_packed(Core *c, Unit *u, int state, const char *source, char *target) noexcept nogil:
@@ -160,7 +171,7 @@ cdef class Stack:
                 u.cell.output = spec["output"]
                 u.cell.ld = padded(c.team.lanes, u.cell.hidden)
                 u.cell.ldo = padded(c.team.lanes, u.cell.output)
-                u.cell.lda = u.kernel.width * u.cell.ld
+                u.cell.lda = row_length(c.team.lanes, u.kernel.width, u.cell.ld)
                 u.cell.activation = spec["activation"]
                 u.cell.flags = spec["flags"]
                 u.cell.activation_parameter = spec["parameter"]
