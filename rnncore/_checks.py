@@ -73,6 +73,16 @@ def dense(x: Any, width: int, precision: np.dtype) -> np.ndarray:
     return found
 
 
+def output_gradient(dy: Any, shape: tuple[int, ...], precision: np.dtype) -> np.ndarray:
+    """Return dy of the net's precision, C-contiguous; the array itself where it is that already."""
+    found = dy
+    if type(dy) is not np.ndarray or dy.dtype != precision or not dy.flags.c_contiguous:
+        found = np.ascontiguousarray(array(dy, "dy"), dtype=precision)
+    if found.shape != shape:
+        raise ValueError(f"dy must have the shape of the outputs, {shape}; got {found.shape}")
+    return found
+
+
 def ids(x: np.ndarray, symbols: int, lengths: np.ndarray | None) -> np.ndarray:
     """Return ids (T, B) or bags of ids (T, B, F) as C-contiguous int64, in range where they count."""
     if x.ndim not in (2, 3):

@@ -405,10 +405,7 @@ class Recurrent(FlatArrays):
                     "call forward again"
                 )
             batch = stack.batch
-            dy = _checks.dense(dy, self.output_size, self.dtype)
-            if dy.shape[:2] != (batch.steps, batch.sequences):
-                expected = (batch.steps, batch.sequences, self.output_size)
-                raise ValueError(f"dy must have the shape of the outputs, {expected}; got {dy.shape}")
+            dy = _checks.output_gradient(dy, (batch.steps, batch.sequences, self.output_size), self.dtype)
             units = None if dstate is None else self.split_state(dstate, batch.sequences)
             stack.set_output_gradient(dy, units is None)
             dx, dunits = stack.backward(units, True)
