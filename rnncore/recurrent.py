@@ -336,7 +336,8 @@ class Recurrent(FlatArrays):
         Returns
         -------
         y : array (T, B, F)
-            Outputs of the last layer, zero after a sequence's end.
+            Outputs of the last layer, zero after a sequence's end. Those of a full batch and one direction ``backward``
+            reads again: they are read-only until then, so change a copy.
         state : tuple of arrays (layers·directions, B, H)
             Each sequence's states at its own end (for the reverse direction: at its first step).
 

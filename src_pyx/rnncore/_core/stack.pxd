@@ -7,6 +7,7 @@ from rnncore._core.layers cimport Core, Layer, Unit
 cdef class Stack:
     cdef Core c
     cdef object theta, grad, x, dy, y, identity
+    cdef object lent              # the caller's outputs, where they are this pass's states too, or None
     cdef readonly Batch batch
     cdef Arena arena, weights
     cdef list old_outputs         # arrays handed out before, to be used again once nobody holds them
@@ -30,6 +31,9 @@ cdef class Stack:
     cdef long top_segments(self, Segment *segments) noexcept
     cdef bint dx_in_place(self)
     cdef output_array(self)
+    cdef bint outputs_are_states(self)
+    cdef lend_outputs(self)
+    cdef give_up_outputs(self)
     cdef void copy_input_gradient(self, char *target) noexcept nogil
     cdef state_gradients(self)
     cdef clear_rows(self, bint accumulate)

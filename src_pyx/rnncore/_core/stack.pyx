@@ -351,7 +351,10 @@ cdef class Stack:
                     all_rows = rows + B
                     for i in range(u.kernel.states):
                         front = B * u.cell.lds[i] * size
-                        u.cell.state[i] = self.arena.take(all_rows * u.cell.lds[i] * size) + front
+                        if i == 0 and n == c.layer_count - 1 and self.lent is not None:
+                            u.cell.state[i] = <char *> cnp.PyArray_DATA(self.lent)
+                        else:
+                            u.cell.state[i] = self.arena.take(all_rows * u.cell.lds[i] * size) + front
                         u.cell.before[i] = u.cell.state[i]
                     u.a_rows = <char *> u.cell.state[0]
                     if not u.kernel.in_place:
@@ -565,6 +568,10 @@ cdef class Stack:
         c.seed = seed
         c.drop_step = drop_step
         c.per_row = x.shape[2] if c.kind != DENSE and x.ndim == 3 else 1
+        self.give_up_outputs()
+        self.lent = None
+        if want_y and self.outputs_are_states():
+            self.lent = self.lend_outputs()
         self.carve(dense_copy, feedback is not None)
         self.load_rows(x, dense_copy)
         self.load_states(state)
@@ -572,7 +579,11 @@ cdef class Stack:
             self.load_feedback(feedback)
         self.y = None
         c.y = NULL
-        if want_y and not c.layer[c.layer_count - 1].summed and not (training and c.output_dropout > 0):
+        if self.lent is not None:
+            self.y = self.lent
+            if training:
+                cnp.PyArray_CLEARFLAGS(self.lent, cnp.NPY_ARRAY_WRITEABLE)
+        elif want_y and not c.layer[c.layer_count - 1].summed and not (training and c.output_dropout > 0):
             self.y = self.output_array()
             c.y = <char *> cnp.PyArray_DATA(self.y)
         with nogil:
@@ -614,6 +625,7 @@ cdef class Stack:
             run_backward(c, accumulate, self.want_dx)
         if dx is not None and not self.dx_in_place():
             self.copy_input_gradient(<char *> cnp.PyArray_DATA(dx))
+        self.give_up_outputs()
         return dx, self.state_gradients() if c.has_state else None
 
     # ------------------------------------------------------------ in and out
@@ -625,6 +637,34 @@ cdef class Stack:
         if v.packed:
             shape = (v.rows, width)
         return array_for(kept, shape, self.theta.dtype, not (v.full or v.packed))
+
+    cdef bint outputs_are_states(self):
+        """Whether the last layer's states can lie in the caller's array: they are the outputs, in its layout."""
+        cdef Core *c = &self.c
+        cdef Layer *layer = &c.layer[c.layer_count - 1]
+        cdef const Unit *u = &layer.unit[0]
+        return (c.view.full or c.view.packed) and layer.units == 1 and u.cell.output == u.cell.ldo and \
+            not has_zoneout(layer) and not (c.training and c.output_dropout > 0)
+
+    cdef lend_outputs(self):
+        """A caller's array for the outputs, on a cache line, the initial states' rows in front of it."""
+        cdef View *v = &self.c.view
+        cdef long width = self.c.layer[self.c.layer_count - 1].unit[0].cell.output, size = self.c.team.lanes.itemsize
+        cdef cnp.npy_intp[3] shape = [v.steps, v.sequences, width]
+        cdef char *place
+        if v.packed:
+            shape[0], shape[1] = v.rows, width
+        memory = array_for(self.old_outputs, ((v.sequences + v.rows) * width + LINE // size,), self.theta.dtype, False)
+        place = <char *> ((<size_t> cnp.PyArray_DATA(memory) + LINE - 1) // LINE * LINE) + v.sequences * width * size
+        y = cnp.PyArray_SimpleNewFromData(2 if v.packed else 3, shape, cnp.NPY_FLOAT if size == 4 else cnp.NPY_DOUBLE,
+                                          place)
+        cnp.set_array_base(y, memory)
+        return y
+
+    cdef give_up_outputs(self):
+        """The outputs are not needed any more: the caller may write to them."""
+        if self.lent is not None:
+            cnp.PyArray_ENABLEFLAGS(self.lent, cnp.NPY_ARRAY_WRITEABLE)
 
     cdef output_array(self):
         """A caller's array for the outputs."""
