@@ -106,7 +106,16 @@ static void add(long rows, long n, const void *a, long lda, void *out, long ldo)
 }
 
 static void copy(long rows, long n, const void *a, long lda, void *out, long ldo) {
-    for (long r = 0; r < rows; r++) memcpy((real *)out + r * ldo, (const real *)a + r * lda, n * sizeof(real));
+    for (long r = 0; r < rows; r++) {
+        const real *x = (const real *)a + r * lda;
+        real *y = (real *)out + r * ldo;
+        if (n < VL) {
+            memcpy(y, x, n * sizeof(real));
+            continue;
+        }
+        for (long j = 0; j + VL < n; j += VL) vstore(y + j, vload(x + j));
+        vstore(y + n - VL, vload(x + n - VL)); /* the last vector overlaps the one before */
+    }
 }
 
 static void fill(long n, double value, void *y) {

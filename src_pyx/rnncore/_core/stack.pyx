@@ -718,7 +718,9 @@ cdef class Stack:
             return
         for s in range(layer.outputs):
             u = &layer.unit[s]
-            for t in range(v.steps):
+            if v.full or v.packed:
+                c.team.lanes.copy(v.rows, u.cell.output, source + at * size, width, u.dh, u.cell.ldo)
+            for t in range(0 if v.full or v.packed else v.steps):
                 for b in range(v.active[t]):
                     memcpy(u.dh + (v.offsets[t] + b) * u.cell.ldo * size,
                            source + (row_of(v, t, b) * width + at) * size, u.cell.output * size)
@@ -754,6 +756,9 @@ cdef class Stack:
         cdef View *v = &c.view
         cdef long t, b, width = c.layer[0].input[0].width, size = c.team.lanes.itemsize
         cdef long ld = padded(c.team.lanes, width)
+        if v.full or v.packed:
+            c.team.lanes.copy(v.rows, width, c.dx, ld, target, width)
+            return
         for t in range(v.steps):
             for b in range(v.active[t]):
                 memcpy(target + row_of(v, t, b) * width * size,

@@ -54,6 +54,11 @@ cdef void emit_block(const Walk *walk, const Unit *u, long t, const rc_block *bl
     cdef const Core *c = walk.core
     cdef long size = c.team.lanes.itemsize, width = u.cell.output, i, row
     cdef long column = width if u == &walk.layer.unit[1] else 0
+    if walk.view.full or walk.view.packed:
+        row = row_of(walk.view, t, block.sequence)
+        c.team.lanes.copy(block.count, width, u.rows + block.row * u.cell.ldo * size, block.stride * u.cell.ldo,
+                          c.y + (row * c.y_width + column) * size, block.stride * c.y_width)
+        return
     for i in range(block.count):
         row = row_of(walk.view, t, block.sequence + i * block.stride)
         memcpy(c.y + (row * c.y_width + column) * size, u.rows + (block.row + i * block.stride) * u.cell.ldo * size,
