@@ -66,15 +66,16 @@ def test_gradients_outlive_the_outputs():
 @pytest.mark.parametrize("options", [{"reverse": True}, {"num_layers": 2}], ids=lambda o: next(iter(o)))
 def test_the_last_layer_of_one_direction(options):
     net = layer(**options)
-    start = tuple(np.random.default_rng(2).standard_normal((net.num_layers, B, H)) for _ in range(1))
+    start = (np.random.default_rng(2).standard_normal((net.num_layers, B, H)),)
     y, _ = net.forward(batch(), start)
-    full, _ = net.forward(batch(), start, lengths=[T, T - 1, T])  # rows elsewhere: copied
-    assert np.array_equal(y[:, [0, 2]], full[:, [0, 2]]) and full.flags.writeable
+    ragged, _ = net.forward(batch(), start, lengths=[T, T - 1, T])  # rows elsewhere: copied
+    np.testing.assert_allclose(y[:, [0, 2]], ragged[:, [0, 2]], rtol=1e-12)
+    ragged *= 2
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"bidirectional": True}, {"zoneout": 0.1}, {"hidden_size": 7}, {"output_dropout": 0.5}],
+    [{"bidirectional": True}, {"zoneout": 0.1}, {"output_dropout": 0.5}],
     ids=lambda o: next(iter(o)),
 )
 def test_copies_are_the_callers_at_once(options):
