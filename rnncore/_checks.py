@@ -60,12 +60,16 @@ def array(value: Any, name: str) -> np.ndarray:
     return found
 
 
+def _contiguous(value: Any, name: str, precision: np.dtype) -> np.ndarray:
+    """Return an array of numbers of that precision, C-contiguous; the value itself where it is one already."""
+    if type(value) is np.ndarray and value.dtype == precision and value.flags.c_contiguous:
+        return value
+    return np.ascontiguousarray(array(value, name), dtype=precision)
+
+
 def dense(x: Any, width: int, precision: np.dtype) -> np.ndarray:
     """Return x (T, B, D) of the net's precision, C-contiguous; the array itself where it is that already."""
-    if type(x) is np.ndarray and x.dtype == precision and x.ndim == 3 and x.flags.c_contiguous:
-        found = x
-    else:
-        found = np.ascontiguousarray(array(x, "x"), dtype=precision)
+    found = _contiguous(x, "x", precision)
     if found.ndim != 3 or found.shape[2] != width:
         raise ValueError(f"x must have shape (T, B, {width}): steps, sequences, inputs; got {found.shape}")
     if found.size == 0:
@@ -75,9 +79,7 @@ def dense(x: Any, width: int, precision: np.dtype) -> np.ndarray:
 
 def output_gradient(dy: Any, shape: tuple[int, ...], precision: np.dtype) -> np.ndarray:
     """Return dy of the net's precision, C-contiguous; the array itself where it is that already."""
-    found = dy
-    if type(dy) is not np.ndarray or dy.dtype != precision or not dy.flags.c_contiguous:
-        found = np.ascontiguousarray(array(dy, "dy"), dtype=precision)
+    found = _contiguous(dy, "dy", precision)
     if found.shape != shape:
         raise ValueError(f"dy must have the shape of the outputs, {shape}; got {found.shape}")
     return found

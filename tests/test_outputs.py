@@ -8,8 +8,8 @@ import rnncore as rc
 T, B, D, H = 5, 3, 4, 16
 
 
-def layer(cell="gru", hidden_size=H, **options):
-    return rc.Recurrent(cell, D, hidden_size, dtype="float64", **options)
+def layer(cell="gru", **options):
+    return rc.Recurrent(cell, D, H, dtype="float64", **options)
 
 
 def batch(seed=0):

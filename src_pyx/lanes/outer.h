@@ -112,14 +112,6 @@ static void gemm_outer(long M, long N, long K, const real *A, long lda, const in
     }
 }
 
-/* sums = or += the column sums of K rows of B */
-static void row_sums(long N, long K, const real *B, long ldb, const int64_t *b_rows, int accumulate, real *sums) {
-    for (long k = 0; k < K; k++) {
-        const real *b = B + (b_rows ? b_rows[k] : k) * ldb;
-        for (long j = 0; j < N; j++) sums[j] = accumulate || k ? sums[j] + b[j] : b[j];
-    }
-}
-
 /* sums[from:to] = or += column sums of A, one chain per column */
 static void column_sums(long rows, long from, long to, const void *A, long lda, int accumulate,
                         void *sums) {
@@ -215,9 +207,10 @@ static void outer(long M, long K, const void *A, long lda, const int64_t *a_rows
         if (gemm) {
             const real *b = (const real *)B + run[r].at;
             gemm_outer(M, run[r].count, K, A, lda, a_rows, b, ldb, b_rows, accumulate, C + N, ldc, gemm);
-            if (run[r].sums) row_sums(run[r].count, K, b, ldb, b_rows, accumulate, run[r].sums);
+            for (long k = 0; run[r].sums && k < K; k++)
+                column_sums(1, 0, run[r].count, b + (b_rows ? b_rows[k] : k) * ldb, ldb, accumulate || k > 0, run[r].sums);
         }
-        if (K == 0 && !accumulate && run[r].sums) memset(run[r].sums, 0, run[r].count * sizeof(real));
+        if (run[r].sums && K == 0) column_sums(0, 0, run[r].count, B, ldb, accumulate, run[r].sums);
         N += run[r].count;
     }
     if (gemm) return;

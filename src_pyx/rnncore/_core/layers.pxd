@@ -85,6 +85,11 @@ cdef inline long row_of(const View *v, long t, long b) noexcept nogil:
     return v.offsets[t] + b if v.packed else t * v.sequences + v.order[b]
 
 
+cdef inline bint same_rows(const View *v) noexcept nogil:
+    """Whether the caller's arrays have a row for each of the batch, in packed order."""
+    return v.full or v.packed
+
+
 cdef inline bint has_zoneout(const Layer *layer) noexcept nogil:
     return layer.zoneout[0] > 0 or layer.zoneout[1] > 0
 

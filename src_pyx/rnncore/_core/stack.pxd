@@ -34,6 +34,5 @@ cdef class Stack:
     cdef bint outputs_are_states(self)
     cdef lend_outputs(self)
     cdef give_up_outputs(self)
-    cdef void copy_input_gradient(self, char *target) noexcept nogil
     cdef state_gradients(self)
     cdef clear_rows(self, bint accumulate)

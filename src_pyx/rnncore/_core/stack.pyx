@@ -35,6 +35,7 @@ from rnncore._core.layers cimport (
     has_zoneout,
     is_bias,
     row_of,
+    same_rows,
     source_width,
     state_width,
     vector_width,
@@ -66,6 +67,24 @@ cdef void to_packed(Core *c, Unit *u, int state, const char *source, char *targe
     cdef long b, width = state_width(u, state), size = c.team.lanes.itemsize
     for b in range(c.view.sequences):
         memcpy(target + b * u.cell.lds[state] * size, source + c.view.order[b] * width * size, width * size)
+
+
+cdef void exchange(Core *c, long width, char *rows, long ld, char *array, long lda, bint to_caller) noexcept nogil:
+    """Bring `width` columns of packed rows into the caller's array, (T, B, lda) or packed, or the other way round."""
+    cdef View *v = &c.view
+    cdef long t, b, size = c.team.lanes.itemsize
+    cdef char *ours
+    cdef char *theirs
+    if same_rows(v) and to_caller:
+        c.team.lanes.copy(v.rows, width, rows, ld, array, lda)
+    elif same_rows(v):
+        c.team.lanes.copy(v.rows, width, array, lda, rows, ld)
+    else:
+        for t in range(v.steps):
+            for b in range(v.active[t]):
+                ours = rows + (v.offsets[t] + b) * ld * size
+                theirs = array + row_of(v, t, b) * lda * size
+                memcpy(theirs if to_caller else ours, ours if to_caller else theirs, width * size)
 
 
 cdef array_for(list kept, tuple shape, dtype, bint zeroed):
@@ -308,8 +327,7 @@ cdef class Stack:
     cdef bint dx_in_place(self):
         """Whether dx can be computed in the caller's array: it has the core's own layout."""
         cdef long width = self.c.layer[0].input[0].width
-        cdef View *v = &self.c.view
-        return (v.full or v.packed) and self.c.kind == DENSE and width == padded(self.c.team.lanes, width)
+        return same_rows(&self.c.view) and self.c.kind == DENSE and width == padded(self.c.team.lanes, width)
 
     cdef carve(self, bint dense_copy, bint fed):
         """Places for the arrays of one batch; `fed`: what the last layer is fed back is given."""
@@ -462,10 +480,7 @@ cdef class Stack:
                     c.layer[0].dropped[0].data = source
                 self.x = x  # must outlive the backward pass
                 return
-            for t in range(v.steps):
-                for b in range(v.active[t]):
-                    memcpy(target + (v.offsets[t] + b) * width * size,
-                           source + (t * v.sequences + v.order[b]) * width * size, width * size)
+            exchange(c, width, target, width, source, width, False)
             return
         for t in range(v.steps):
             for b in range(v.active[t]):
@@ -507,8 +522,8 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef Layer *layer = &c.layer[c.layer_count - 1]
-        cdef long t, b, at = 0, width = feedback.shape[2], ld, size = c.team.lanes.itemsize
-        cdef const char *source = <const char *> cnp.PyArray_DATA(feedback)
+        cdef long at = 0, width = feedback.shape[2], ld, size = c.team.lanes.itemsize
+        cdef char *source = <char *> cnp.PyArray_DATA(feedback)
         cdef char *target
         cdef Unit *u
         cdef int d
@@ -518,10 +533,7 @@ cdef class Stack:
             target = <char *> u.cell.feedback
             if c.has_state:
                 memcpy(target - v.sequences * ld, <const char *> u.cell.before[0] - v.sequences * ld, v.sequences * ld)
-            for t in range(v.steps):
-                for b in range(v.active[t]):
-                    memcpy(target + (v.offsets[t] + b) * ld,
-                           source + ((t * v.sequences + v.order[b]) * width + at) * size, u.cell.output * size)
+            exchange(c, u.cell.output, target, u.cell.ldo, source + at * size, width, False)
             at += 0 if layer.summed else u.cell.output
 
     cdef long top_segments(self, Segment *segments) noexcept:
@@ -546,7 +558,6 @@ cdef class Stack:
         cdef View *v = &c.view
         cdef bint dense_copy
         v.packed = c.kind == DENSE and x.ndim == 2
-        dense_copy = c.kind == DENSE and not (batch.full or v.packed)
         self.tape = False
         self.batch = batch
         self.want_dx = want_dx
@@ -560,6 +571,7 @@ cdef class Stack:
         v.length = batch.length
         v.last = batch.last
         v.earlier = batch.earlier
+        dense_copy = c.kind == DENSE and not same_rows(v)
         c.training = training
         c.apart = False
         # no path takes more steps than this: a longer window cuts nothing off
@@ -599,6 +611,7 @@ cdef class Stack:
         """
         cdef Core *c = &self.c
         cdef Unit *u
+        cdef long width = c.layer[0].input[0].width
         cdef int n, d, i
         if not self.tape:
             raise RuntimeError("backward() needs a forward(training=True) before it, and each forward serves one "
@@ -617,14 +630,14 @@ cdef class Stack:
             self.clear_rows(accumulate)
         dx = None
         if self.want_dx and c.kind == DENSE:
-            dx = self.callers_array(self.old_gradients, c.layer[0].input[0].width)
+            dx = self.callers_array(self.old_gradients, width)
             if self.dx_in_place():
                 c.dx = <char *> cnp.PyArray_DATA(dx)
         with nogil:
             self.pack(True)
             run_backward(c, accumulate, self.want_dx)
         if dx is not None and not self.dx_in_place():
-            self.copy_input_gradient(<char *> cnp.PyArray_DATA(dx))
+            exchange(c, width, c.dx, padded(c.team.lanes, width), <char *> cnp.PyArray_DATA(dx), width, True)
         self.give_up_outputs()
         return dx, self.state_gradients() if c.has_state else None
 
@@ -636,14 +649,14 @@ cdef class Stack:
         cdef tuple shape = (v.steps, v.sequences, width)
         if v.packed:
             shape = (v.rows, width)
-        return array_for(kept, shape, self.theta.dtype, not (v.full or v.packed))
+        return array_for(kept, shape, self.theta.dtype, not same_rows(v))
 
     cdef bint outputs_are_states(self):
         """Whether the last layer's states can lie in the caller's array: they are the outputs, in its layout."""
         cdef Core *c = &self.c
         cdef Layer *layer = &c.layer[c.layer_count - 1]
         cdef const Unit *u = &layer.unit[0]
-        return (c.view.full or c.view.packed) and layer.units == 1 and u.cell.output == u.cell.ldo and \
+        return same_rows(&c.view) and layer.units == 1 and u.cell.output == u.cell.ldo and \
             not has_zoneout(layer) and not (c.training and c.output_dropout > 0)
 
     cdef lend_outputs(self):
@@ -679,21 +692,17 @@ cdef class Stack:
     def outputs(self):
         """Return the outputs (T, B, F), zero after a sequence's end; packed, (rows, F), where x was."""
         cdef Core *c = &self.c
-        cdef View *v = &c.view
         cdef Segment parts[2]
         cdef int s, count = self.top_segments(parts)
-        cdef long t, b, width, at = 0, size = c.team.lanes.itemsize
+        cdef long at = 0, size = c.team.lanes.itemsize
+        cdef char *target
         y, self.y = self.y, None
         if y is not None:
             return y
         y = self.output_array()
-        width = c.y_width
-        cdef char *target = <char *> cnp.PyArray_DATA(y)
+        target = <char *> cnp.PyArray_DATA(y)
         for s in range(count):
-            for t in range(v.steps):
-                for b in range(v.active[t]):
-                    memcpy(target + (row_of(v, t, b) * width + at) * size,
-                           parts[s].data + (v.offsets[t] + b) * parts[s].ld * size, parts[s].width * size)
+            exchange(c, parts[s].width, parts[s].data, parts[s].ld, target + at * size, c.y_width, True)
             at += parts[s].width
         return y
 
@@ -703,27 +712,21 @@ cdef class Stack:
         Where it has the core's own layout, and is `final` (nothing is added to it), it is read where it lies.
         """
         cdef Core *c = &self.c
-        cdef View *v = &c.view
         cdef Layer *layer = &c.layer[c.layer_count - 1]
-        cdef long t, b, at = 0, width = dy.shape[dy.ndim - 1], size = c.team.lanes.itemsize
-        cdef const char *source = <const char *> cnp.PyArray_DATA(dy)
+        cdef long at = 0, width = dy.shape[dy.ndim - 1], size = c.team.lanes.itemsize
+        cdef char *source = <char *> cnp.PyArray_DATA(dy)
         cdef Unit *u
         cdef int s
         if not self.tape:
             return  # backward() says what is wrong
         u = &layer.unit[0]
-        if final and (v.full or v.packed) and layer.units == 1 and u.cell.ldo == width and c.output_dropout == 0:
+        if final and same_rows(&c.view) and layer.units == 1 and u.cell.ldo == width and c.output_dropout == 0:
             self.dy = dy  # must outlive the backward pass
             u.cell.dh = <void *> source
             return
         for s in range(layer.outputs):
             u = &layer.unit[s]
-            if v.full or v.packed:
-                c.team.lanes.copy(v.rows, u.cell.output, source + at * size, width, u.dh, u.cell.ldo)
-            for t in range(0 if v.full or v.packed else v.steps):
-                for b in range(v.active[t]):
-                    memcpy(u.dh + (v.offsets[t] + b) * u.cell.ldo * size,
-                           source + (row_of(v, t, b) * width + at) * size, u.cell.output * size)
+            exchange(c, u.cell.output, u.dh, u.cell.ldo, source + at * size, width, False)
             at += u.cell.output
 
     def final_states(self):
@@ -749,20 +752,6 @@ cdef class Stack:
                                source + (b if u.reverse else v.last[b]) * u.cell.lds[i] * size, width * size)
                     states.append(out)
         return states
-
-    cdef void copy_input_gradient(self, char *target) noexcept nogil:
-        """Bring dx from packed rows into the caller's order (T, B, D)."""
-        cdef Core *c = &self.c
-        cdef View *v = &c.view
-        cdef long t, b, width = c.layer[0].input[0].width, size = c.team.lanes.itemsize
-        cdef long ld = padded(c.team.lanes, width)
-        if v.full or v.packed:
-            c.team.lanes.copy(v.rows, width, c.dx, ld, target, width)
-            return
-        for t in range(v.steps):
-            for b in range(v.active[t]):
-                memcpy(target + row_of(v, t, b) * width * size,
-                       c.dx + (v.offsets[t] + b) * ld * size, width * size)
 
     cdef state_gradients(self):
         cdef Core *c = &self.c

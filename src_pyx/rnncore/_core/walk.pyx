@@ -3,7 +3,7 @@ from libc.string cimport memcpy
 
 from rnncore._core.jobs cimport Segment
 from rnncore._core.lanes cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_block, rc_cell_step, rc_lanes
-from rnncore._core.layers cimport Core, Layer, Unit, View, has_zoneout, row_of
+from rnncore._core.layers cimport Core, Layer, Unit, View, has_zoneout, row_of, same_rows
 
 
 cdef struct Walk:
@@ -54,7 +54,7 @@ cdef void emit_block(const Walk *walk, const Unit *u, long t, const rc_block *bl
     cdef const Core *c = walk.core
     cdef long size = c.team.lanes.itemsize, width = u.cell.output, i, row
     cdef long column = width if u == &walk.layer.unit[1] else 0
-    if walk.view.full or walk.view.packed:
+    if same_rows(walk.view):
         row = row_of(walk.view, t, block.sequence)
         c.team.lanes.copy(block.count, width, u.rows + block.row * u.cell.ldo * size, block.stride * u.cell.ldo,
                           c.y + (row * c.y_width + column) * size, block.stride * c.y_width)
