@@ -16,7 +16,7 @@
 #define OUTER_VECTORS TILE_VECTORS
 #endif
 #define OUTER_WIDTH (OUTER_VECTORS * VL)
-#define OUTER_DEPTH 192
+#define OUTER_DEPTH 128
 
 /* One tile: `rows` columns of A against nv vectors of B. Packed rows of A are read from PA; with pack_a, row k is
  * read from A + at[k] and written to PA. */
@@ -26,7 +26,7 @@ INLINE void outer_tile(const int rows, const int nv, const int pack_a, long K, c
     vec c[OUTER_ROWS][OUTER_VECTORS];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < nv; j++) c[i][j] = vload(init + i * ldi + j * VL);
-    for (long k = 0; k < K; k++) {
+    UNROLL_TWO for (long k = 0; k < K; k++) {
         const real *a_k = pack_a ? A + at[k] : PA;
         vec b[OUTER_VECTORS];
         UNROLL for (int j = 0; j < nv; j++) b[j] = vload(PB + j * VL);
@@ -35,7 +35,9 @@ INLINE void outer_tile(const int rows, const int nv, const int pack_a, long K, c
         UNROLL for (int i = 0; i < rows; i++) {
             vec a = vset1(a_k[i]);
             UNROLL for (int j = 0; j < nv; j++) c[i][j] += a * b[j];
+            STILL_NEEDED(a);
         }
+        UNROLL for (int j = 0; j < nv; j++) STILL_NEEDED(b[j]);
         PA += OUTER_ROWS;
         PB += nv * VL;
         next += next_step;

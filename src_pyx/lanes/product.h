@@ -16,12 +16,21 @@
 
 #if defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL_TWO _Pragma("GCC unroll 2")
 #define UNROLL_ALL _Pragma("GCC unroll 32")
 #define PREFETCH(p) __builtin_prefetch(p)
 #else
 #define UNROLL
+#define UNROLL_TWO
 #define UNROLL_ALL
 #define PREFETCH(p) ((void)0)
+#endif
+/* A use of x without an instruction. A multiply-add may put its sum where a factor was that nobody needs any more; gcc
+ * does, and then moves the sums back at the end of each round. Factors that are needed until there stop it. */
+#if defined(__GNUC__) && defined(__FMA__)
+#define STILL_NEEDED(x) __asm__("" : : "v"(x))
+#else
+#define STILL_NEEDED(x) ((void)0)
 #endif
 
 static inline long lmin(long a, long b) { return a < b ? a : b; }
@@ -33,14 +42,16 @@ INLINE void tile(const int rows, const int nv, const int packed_a, long K, const
     vec c[TILE_ROWS][TILE_VECTORS];
     UNROLL for (int i = 0; i < rows; i++)
         UNROLL for (int j = 0; j < nv; j++) c[i][j] = vload(init + i * ldi + j * VL);
-    for (long k = 0; k < K; k++) {
+    UNROLL_TWO for (long k = 0; k < K; k++) {
         vec b[TILE_VECTORS];
         UNROLL for (int j = 0; j < nv; j++) b[j] = vload(B + j * VL);
         PREFETCH(next);
         UNROLL for (int i = 0; i < rows; i++) {
             vec a = vset1(packed_a ? A[k * TILE_ROWS + i] : A[i * lda + k]);
             UNROLL for (int j = 0; j < nv; j++) c[i][j] += a * b[j];
+            STILL_NEEDED(a);
         }
+        UNROLL for (int j = 0; j < nv; j++) STILL_NEEDED(b[j]);
         B += nv * VL;
         next += next_step;
     }
