@@ -5,7 +5,7 @@
  *              i = σ(ai + p_i⊙c_{t-1})   f = σ(af + p_f⊙c_{t-1})   g = tanh(ag)
  *              c = f⊙c_{t-1} + i⊙g       o = σ(ao + p_o⊙c)         h = o⊙tanh(c)
  *   backward   dh = dh_t + m⊙(da_{t+1}·W_hhᵀ)      do = dh⊙tanh(c)⊙o(1-o)
- *              dc = dcarry + dh⊙o⊙(1-tanh²(c)) + p_o⊙do
+ *              dc = dcarry + dh⊙o⊙(1-tanh²(c)) + p_o⊙do           tanh(c) = h/o: one array less to keep
  *              di = dc⊙g⊙i(1-i)   df = dc⊙c_{t-1}⊙f(1-f)   dg = dc⊙i⊙(1-g²)
  *              dcarry = dc⊙f + p_i⊙di + p_f⊙df             (for step t-1)
  *
@@ -106,7 +106,7 @@ INLINE void lstm_peephole_sums(const int flags, const rc_unit *u, long at, lstm_
 INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda, row = b->row * ld;
     const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
-    real *a0 = (real *)u->a + b->row * u->lda, *c0 = (real *)u->state[1] + row, *tc0 = (real *)u->extra + row;
+    real *a0 = (real *)u->a + b->row * u->lda, *c0 = (real *)u->state[1] + row;
     real *h0 = (real *)(flags & LSTM_PROJECTED ? u->inner[0] : u->state[0]) + row;
     real *carried = flags & LSTM_PROJECTED || !u->mask ? 0 : (real *)u->carried + row;
     const real *cp = (const real *)u->before[1] + b->linked * ld;
@@ -119,13 +119,12 @@ INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b) {
         v.i = vload(a), v.f = vload(a + ld), v.g = vload(a + g_at), v.o = vload(a + o_at);
         v.c = b->has_link ? vload(cp + q) : vset1(0);
         v = lstm_gates(flags, p, j, v);
-        vec tc = lstm_squash(flags, v.c), h = v.o * tc;
+        vec h = v.o * lstm_squash(flags, v.c);
         vstore(a, v.i);
         if (!(flags & LSTM_1997)) vstore(a + ld, v.f);
         vstore(a + g_at, v.g);
         vstore(a + o_at, v.o);
         vstore(c0 + q, v.c);
-        vstore(tc0 + q, tc);
         vstore(h0 + q, h);
         if (flags & LSTM_FGR) {
             vstore((real *)u->state[2] + row + q, v.i);
@@ -169,7 +168,8 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b) {
     real *da0 = (real *)u->da + b->row * u->lda;
     const real *dh0 = flags & LSTM_PROJECTED ? (const real *)u->work[1] + sequence : (const real *)u->dh + row;
     const real *back = flags & LSTM_PROJECTED || !b->has_link ? 0 : (const real *)u->work[0] + sequence;
-    const real *c0 = (const real *)u->state[1] + row, *tc0 = (const real *)u->extra + row;
+    const real *c0 = (const real *)u->state[1] + row;
+    const real *h0 = (const real *)(flags & LSTM_PROJECTED ? u->inner[0] : u->state[0]) + row;
     const real *cp = (const real *)u->before[1] + b->previous * ld;
     const real *m = mask_row(u, b);
     real *carry = (real *)u->dcarry[1] + (u->carry_per_row ? row : sequence);
@@ -187,7 +187,7 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b) {
         v.i = vload(a), v.g = vload(a + g_at), v.o = vload(a + o_at);
         v.f = flags & LSTM_1997 ? vset1(1) : vload(a + ld);
         v.c = b->has_previous ? vload(cp + q) : zero;
-        vec tc = vload(tc0 + q), dh = vload(dh0 + q);
+        vec tc = vload(h0 + q) / vmax(v.o, vset1(R(1e-37))), dh = vload(dh0 + q);
         if (back) dh += m ? (vec)(vload(m + q) * vload(back + q)) : vload(back + q);
         d.o = dh * tc;
         d.c = dh * v.o * lstm_squash_slope(flags, tc);
