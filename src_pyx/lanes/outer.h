@@ -1,7 +1,7 @@
 /* C = or += AᵀB, summed over the rows of a batch: weight gradients. Of B's columns some runs count, side by side in C.
  *
  * The batch is taken OUTER_DEPTH rows at a time. Of these rows B is packed into panels of OUTER_VECTORS vectors, one panel
- * at a time: it fills the L1 cache while all of A passes. A is packed into columns of OUTER_ROWS numbers by the tiles of
+ * at a time: it stays in the L1 cache while all of A passes. A is packed into columns of OUTER_ROWS numbers by the tiles of
  * the first panel, on their way.
  */
 #ifndef RNNCORE_OUTER_H
