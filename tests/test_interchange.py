@@ -378,8 +378,11 @@ def test_bad_operators(cell, attributes, inputs, message):
 
 def test_bad_lists_of_operators():
     (lstm,), (gru,) = (rc.to_onnx(random_layer(cell)) for cell in ("lstm", "gru"))
-    with pytest.raises(ValueError, match="at least one"):
-        rc.from_onnx([])
+    for wrong in ([], None, 3, {"W": lstm}, ["GRU"], [("GRU", [], {})]):
+        with pytest.raises(ValueError, match="at least one"):
+            rc.from_onnx(wrong)
+    with pytest.raises(ValueError, match="inputs given: W, 1"):
+        rc.from_onnx(("GRU", {"hidden_size": 5}, {"W": 3, "R": None, 1: 2}))
     with pytest.raises(ValueError, match="number 1 is gru"):
         rc.from_onnx([lstm, gru])
     with pytest.raises(ValueError, match="RNN, LSTM, GRU"):

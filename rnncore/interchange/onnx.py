@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -135,10 +136,13 @@ def from_onnx(operators: Any, **options: Any) -> Recurrent:
     >>> rc.from_onnx(("GRU", {"hidden_size": 5, "linear_before_reset": 1}, weights))
     Recurrent("gru", 3, 5, dtype="float32")
     """
-    if len(operators) == 3 and isinstance(operators[0], str):
+    if isinstance(operators, Sequence) and len(operators) == 3 and isinstance(operators[0], str):
         operators = [operators]
-    if len(operators) == 0:
-        raise ValueError("expected at least one operator, got none")
+    if not isinstance(operators, Sequence) or not operators or not all(map(_is_operator, operators)):
+        raise ValueError(
+            "expected one operator (op_type, attributes, inputs), like ('GRU', {'hidden_size': 5}, {'W': …, 'R': …}), "
+            f"or a list of at least one; got {reprlib.repr(operators)}"
+        )
     read = [_read(Operator(*operator)) for operator in operators]
     cell, own, _ = read[0]
     for n, (other, settings, _) in enumerate(read):
@@ -147,6 +151,12 @@ def from_onnx(operators: Any, **options: Any) -> Recurrent:
                 f"all operators must be of one kind; number {n} is {other} with {settings}, the first {cell} with {own}"
             )
     return build(cell, [units for _, _, units in read], {**own, **options})
+
+
+def _is_operator(value: Any) -> bool:
+    if not isinstance(value, Sequence) or len(value) != 3:
+        return False
+    return isinstance(value[0], str) and isinstance(value[1], Mapping) and isinstance(value[2], Mapping)
 
 
 def _read(operator: Operator) -> tuple[str, dict[str, Any], list[Unit]]:
@@ -182,9 +192,8 @@ def _units(operator: Operator, cell: str, count: int, before: bool) -> list[Unit
     orders, inputs = GATE_ORDERS[cell], operator.inputs
     missing = [name for name in ("W", "R") if inputs.get(name) is None]
     if missing:
-        raise ValueError(
-            f"{operator.op_type} needs its input {missing[0]}; inputs given: {', '.join(inputs) or 'none'}"
-        )
+        given = ", ".join(str(name) for name, value in inputs.items() if value is not None)
+        raise ValueError(f"{operator.op_type} needs its input {missing[0]}; inputs given: {given or 'none'}")
     hidden = operator.attributes.get("hidden_size") or array_of(inputs["R"], "R", (count, None, None)).shape[2]
     rows = len(orders["onnx"]) * hidden
     R = array_of(inputs["R"], "R", (count, rows, hidden))
