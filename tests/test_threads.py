@@ -93,6 +93,22 @@ def test_training_gives_the_same_bits(dtype, options):
             twins.assert_same_bits(one, other)
 
 
+@pytest.mark.kernels
+def test_gradients_of_large_weights():
+    """More than 6 MB of them are summed over more rows at a time; a thread's share of them is less."""
+    rng = np.random.default_rng(7)
+    x, dy = rng.standard_normal((1, 700, 1003)), rng.standard_normal((1, 700, 805))
+    gradients = []
+    for n in (1, 3):
+        layer = rc.Recurrent("elman", 1003, 805, activation="identity", dtype="float64", n_threads=n)
+        layer.forward(x)
+        layer.backward(dy)
+        gradients.append(layer.grad.copy())
+    np.testing.assert_allclose(layer.grads["layers.0.fwd.W_xh"], x[0].T @ dy[0], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(layer.grads["layers.0.fwd.b_h"], dy[0].sum(0), rtol=0, atol=1e-11)
+    twins.assert_same_bits(*gradients)
+
+
 def test_a_repeated_run_gives_the_same_bits():
     for one, other in zip(training_bits(3), training_bits(3), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -150,7 +150,7 @@ typedef struct rc_lanes {
     void (*prepare)(rc_packed *B);
     void (*pack)(rc_packed *B, const void *bias, long panel_from, long panel_to); /* of blocks·panel_count */
     void (*product)(const rc_packed *B, long M, const void *A, long lda, int from, void *C, long ldc);
-    long (*outer_scratch)(long M);
+    long (*outer_scratch)(long M, long N);
     void (*outer)(long M, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
                   const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C, long ldc,
                   rc_gemm gemm, void *scratch);

@@ -1,8 +1,8 @@
 /* C = or += AᵀB, summed over the rows of a batch: weight gradients. Of B's columns some runs count, side by side in C.
  *
- * The batch is taken OUTER_DEPTH rows at a time. Of these rows B is packed into panels of OUTER_VECTORS vectors, one panel
- * at a time: it stays in the L1 cache while all of A passes. A is packed into columns of OUTER_ROWS numbers by the tiles of
- * the first panel, on their way.
+ * The batch is taken outer_depth() rows at a time. Of these rows B is packed into panels of OUTER_VECTORS vectors, one
+ * panel at a time: it stays in the L1 cache while all of A passes, or, where C is large, in L2, so that C passes less
+ * often. A is packed into columns of OUTER_ROWS numbers by the tiles of the first panel, on their way.
  */
 #ifndef RNNCORE_OUTER_H
 #define RNNCORE_OUTER_H
@@ -17,6 +17,8 @@
 #endif
 #define OUTER_WIDTH (OUTER_VECTORS * VL)
 #define OUTER_DEPTH 128
+#define OUTER_DEPTH_OF_LARGE 640
+#define OUTER_LARGE (6 << 20) /* bytes of C */
 
 /* One tile: `rows` columns of A against nv vectors of B. Packed rows of A are read from PA; with pack_a, row k is
  * read from A + at[k] and written to PA. */
@@ -73,7 +75,11 @@ OUTER_TILES(3)
 static const outer_function outer_tiles[2][OUTER_VECTORS][OUTER_ROWS] = {OUTER_TABLE(outer_tile),
                                                                          OUTER_TABLE(outer_tile_packing)};
 
-static long outer_scratch(long M) { return OUTER_DEPTH * (M + OUTER_ROWS + OUTER_WIDTH) + 64; }
+static inline long outer_depth(long M, long N) {
+    return M * N * (long)sizeof(real) < OUTER_LARGE ? OUTER_DEPTH : OUTER_DEPTH_OF_LARGE;
+}
+
+static long outer_scratch(long M, long N) { return outer_depth(M, N) * (M + OUTER_ROWS + OUTER_WIDTH) + 64; }
 
 /* P = a panel of nv vectors of B (whose rows are padded), and the sums of its columns added to `sums`. */
 INLINE void pack_panel_of_nv(const int nv, long K, const real *B, const long *at, real *P, real *sums) {
@@ -218,10 +224,11 @@ static void outer(long M, long K, const void *A, long lda, const int64_t *a_rows
     if (gemm) return;
     if (K == 0 && !accumulate)
         for (long m = 0; m < M; m++) memset(C + m * ldc, 0, N * sizeof(real));
-    real *PB = scratch, *PA = PB + OUTER_DEPTH * OUTER_WIDTH;
-    long a_at[OUTER_DEPTH], b_at[OUTER_DEPTH];
+    const long most = outer_depth(M, N);
+    real *PB = scratch, *PA = PB + most * OUTER_WIDTH;
+    long a_at[OUTER_DEPTH_OF_LARGE], b_at[OUTER_DEPTH_OF_LARGE];
     for (long k0 = 0, depth; k0 < K; k0 += depth) {
-        depth = lmin(OUTER_DEPTH, K - k0);
+        depth = lmin(most, K - k0);
         for (long k = 0; k < depth; k++) {
             a_at[k] = (a_rows ? a_rows[k0 + k] : k0 + k) * lda;
             b_at[k] = (b_rows ? b_rows[k0 + k] : k0 + k) * ldb;

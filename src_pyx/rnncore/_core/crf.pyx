@@ -202,7 +202,7 @@ cdef class Chain:
             self.wide = Chain(K, 0, K * K, K * K + K, self.allowed)
             self.wide_team.lanes = lanes_for(8)
             self.wide_team.gemm = gemm_for(8)
-            self.wide_team.scratch_size = (self.wide_team.lanes.outer_scratch(K) * 8 + 63) // 64 * 64
+            self.wide_team.scratch_size = (self.wide_team.lanes.outer_scratch(K, K) * 8 + 63) // 64 * 64
         cdef long ld = padded(self.wide_team.lanes, K)
         self.wide_team.threads = team.threads
         scratch = np.empty(team.threads * self.wide_team.scratch_size + 64, dtype=np.uint8)

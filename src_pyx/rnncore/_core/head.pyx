@@ -303,7 +303,8 @@ cdef class Head:
             self.chain = Chain(outputs, *chain)
         if skip is not None:
             self.skip = Skip(skip[0], outputs, skip[1])
-        c.team.scratch_size = (c.team.lanes.outer_scratch(max(outputs, max(widths))) * itemsize + 63) // 64 * 64
+        scratch = c.team.lanes.outer_scratch(max(outputs, max(widths)), outputs)
+        c.team.scratch_size = (scratch * itemsize + 63) // 64 * 64
         for s in range(c.parts):
             c.input[s].width = widths[s]
             c.input[s].ld = padded(c.team.lanes, widths[s])

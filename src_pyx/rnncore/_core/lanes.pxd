@@ -191,7 +191,7 @@ cdef extern from "lanes.h" nogil:
         void (*prepare)(rc_packed *) noexcept nogil
         void (*pack)(rc_packed *, const void *, long, long) noexcept nogil
         void (*product)(const rc_packed *, long, const void *, long, int, void *, long) noexcept nogil
-        long (*outer_scratch)(long) noexcept nogil
+        long (*outer_scratch)(long, long) noexcept nogil
         void (*outer)(long, long, const void *, long, const int64_t *, const void *, long, const int64_t *, int,
                       const rc_columns *, int, void *, long, rc_gemm, void *) noexcept nogil
         void (*column_sums)(long, long, long, const void *, long, int, void *) noexcept nogil

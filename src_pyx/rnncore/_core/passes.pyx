@@ -39,7 +39,7 @@ cdef enum:
     # Projecting step by step keeps `a` in cache, but all weights pass through it at every step: worth it where a
     # thread has enough rows, and few enough bytes of weights for each of them.
     FEWEST_ROWS = 12
-    BYTES_PER_ROW = 32768
+    BYTES_PER_ROW = 40960
 
 
 cdef void project(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:

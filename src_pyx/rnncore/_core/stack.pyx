@@ -142,7 +142,7 @@ cdef class Stack:
         cdef Layer *layer
         cdef Unit *u
         cdef int n, d, s, i
-        cdef long largest = 0
+        cdef long scratch = 0
         c.team.lanes = lanes_for(itemsize)
         c.team.gemm = gemm_for(itemsize)
         c.team.threads = 1
@@ -203,32 +203,34 @@ cdef class Stack:
                 for i, (place, columns) in enumerate(places["matrices"]):
                     u.W[i], u.ldw[i] = place, columns
                     if place >= 0:
-                        largest = max(largest, self.bind_matrix(u, i))
+                        scratch = max(scratch, self.bind_matrix(u, i))
                 for s in range(layer.inputs):
                     layer.input[s].width = widths[s]
                     bind_gates(&c.team, &u.input[s], widths[s], u.cell.hidden, u.kernel.input_gates,
                                u.kernel.input_at, u.kernel.input_gates * u.cell.hidden, True)
                     bind_gates_T(&c.team, &u.input_T[s], widths[s], u.cell.hidden, u.kernel.input_gates,
                                  u.kernel.input_at, u.kernel.input_gates * u.cell.hidden)
-                    largest = max(largest, <long> widths[s] if self.packs_input(n) else 0)
+                    if self.packs_input(n):
+                        scratch = max(scratch, c.team.lanes.outer_scratch(widths[s],
+                                                                          u.kernel.input_gates * u.cell.hidden))
         if c.kind == SYMBOLS and c.layer[0].unit[0].kernel.direct_at:
             self.identity = np.eye(c.layer[0].unit[0].cell.hidden, dtype=f"f{itemsize}")
             c.identity = <const char *> cnp.PyArray_DATA(self.identity)
-        c.team.scratch_size = (c.team.lanes.outer_scratch(largest) * itemsize + 63) // 64 * 64
+        c.team.scratch_size = (scratch * itemsize + 63) // 64 * 64
         self.carve_weights()
 
     def __dealloc__(self):
         PyMem_Free(self.c.layer)
 
     cdef long bind_matrix(self, Unit *u, int i):
-        """Describe one of a cell's own matrices; returns how many rows it has."""
+        """Describe one of a cell's own matrices; returns how many numbers of scratch its gradient wants."""
         cdef Core *c = &self.c
         cdef const rc_cell_matrix *matrix = &u.kernel.matrices[i]
         cdef long K = source_width(u, matrix.source), N = u.cell.output if matrix.to_output else u.cell.hidden
         bind_gates(&c.team, &u.cell.W[i], K, N, matrix.gates, matrix.at, u.ldw[i], False)
         bind_gates_T(&c.team, &u.cell.W_T[i], K, N, matrix.gates, matrix.at, u.ldw[i])
         u.W[i] += matrix.gate * N
-        return K
+        return c.team.lanes.outer_scratch(K, matrix.gates * N)
 
     cdef bint packs_input(self, int n):
         return n > 0 or self.c.kind != SYMBOLS
