@@ -136,7 +136,7 @@ def from_onnx(operators: Any, **options: Any) -> Recurrent:
     >>> rc.from_onnx(("GRU", {"hidden_size": 5, "linear_before_reset": 1}, weights))
     Recurrent("gru", 3, 5, dtype="float32")
     """
-    if isinstance(operators, Sequence) and len(operators) == 3 and isinstance(operators[0], str):
+    if _is_operator(operators):
         operators = [operators]
     if not isinstance(operators, Sequence) or not operators or not all(map(_is_operator, operators)):
         raise ValueError(

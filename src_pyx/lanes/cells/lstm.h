@@ -103,11 +103,16 @@ INLINE void lstm_peephole_sums(const int flags, const rc_unit *u, long at, lstm_
     vstore(df, vload(df) + s.f * c_prev);
 }
 
+/* o⊙tanh(c): h, or what is projected to it */
+INLINE real *lstm_product(const int flags, const rc_unit *u, long row) {
+    return (real *)(flags & LSTM_PROJECTED ? u->inner[0] : u->state[0]) + row;
+}
+
 INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda, row = b->row * ld;
     const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
     real *a0 = (real *)u->a + b->row * u->lda, *c0 = (real *)u->state[1] + row;
-    real *h0 = (real *)(flags & LSTM_PROJECTED ? u->inner[0] : u->state[0]) + row;
+    real *h0 = lstm_product(flags, u, row);
     real *carried = flags & LSTM_PROJECTED || !u->mask ? 0 : (real *)u->carried + row;
     const real *cp = (const real *)u->before[1] + b->linked * ld;
     const real *m = mask_row(u, b);
@@ -168,8 +173,7 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b) {
     real *da0 = (real *)u->da + b->row * u->lda;
     const real *dh0 = flags & LSTM_PROJECTED ? (const real *)u->work[1] + sequence : (const real *)u->dh + row;
     const real *back = flags & LSTM_PROJECTED || !b->has_link ? 0 : (const real *)u->work[0] + sequence;
-    const real *c0 = (const real *)u->state[1] + row;
-    const real *h0 = (const real *)(flags & LSTM_PROJECTED ? u->inner[0] : u->state[0]) + row;
+    const real *c0 = (const real *)u->state[1] + row, *h0 = lstm_product(flags, u, row);
     const real *cp = (const real *)u->before[1] + b->previous * ld;
     const real *m = mask_row(u, b);
     real *carry = (real *)u->dcarry[1] + (u->carry_per_row ? row : sequence);

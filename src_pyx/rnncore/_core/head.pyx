@@ -303,7 +303,9 @@ cdef class Head:
             self.chain = Chain(outputs, *chain)
         if skip is not None:
             self.skip = Skip(skip[0], outputs, skip[1])
-        scratch = c.team.lanes.outer_scratch(max(outputs, max(widths)), outputs)
+        scratch = c.team.lanes.outer_scratch(max(widths), outputs)
+        if chain is not None:
+            scratch = max(scratch, c.team.lanes.outer_scratch(outputs, outputs))
         c.team.scratch_size = (scratch * itemsize + 63) // 64 * 64
         for s in range(c.parts):
             c.input[s].width = widths[s]
