@@ -1,7 +1,7 @@
 """Builds the compiled core; everything else about the package is in pyproject.toml.
 
-The numeric code (src_pyx/lanes) is compiled once per instruction-set level into static libraries that are linked into
-one extension, rnncore._core.lanes, which picks a level at run time. RNNCORE_PORTABLE=1 builds the plain-C level
+The numeric code (src_pyx/kernels) is compiled once per instruction-set level into static libraries that are linked into
+one extension, rnncore._core.kernels, which picks a level at run time. RNNCORE_PORTABLE=1 builds the plain-C level
 alone, without threads; RNNCORE_DEBUG=1 adds bounds checks; RNNCORE_SANITIZE=1 adds AddressSanitizer. Each kind of
 build keeps its objects in a folder of its own, so that none ends up in another.
 """
@@ -42,14 +42,14 @@ LINK: list[str] = []
 if SANITIZE:
     COMMON += ["-fsanitize=address", "-fno-omit-frame-pointer"]
     LINK += ["-fsanitize=address"]
-INCLUDE = [f"{SOURCE}/lanes", f"{SOURCE}/threads"]
+INCLUDE = [f"{SOURCE}/kernels", f"{SOURCE}/threads"]
 MACROS = [("RNNCORE_PORTABLE", "1")] if PORTABLE else [("RNNCORE_HAVE_VECTORS", "1")]
 if X86_64:
     MACROS.append(("RNNCORE_HAVE_V4", "1"))
 
 
 def library(name: str, sources: list[str], flags: list[str]) -> tuple[str, dict]:
-    """Describe one static library; its objects end up inside rnncore._core.lanes."""
+    """Describe one static library; its objects end up inside rnncore._core.kernels."""
     fpic = [] if sys.platform == "win32" else ["-fPIC"]
     return name, {
         "sources": sources,
@@ -67,9 +67,9 @@ def c_code(folder: str) -> list[str]:
 
 DEPENDS = [*c_code(SOURCE), "setup.py"]
 # Linkers resolve names from left to right: what refers to the levels' tables stands before them.
-libraries = [library("rnncore_common", [f"{SOURCE}/lanes/levels.c", f"{SOURCE}/threads/pool.c"], [])]
+libraries = [library("rnncore_common", [f"{SOURCE}/kernels/isa.c", f"{SOURCE}/threads/pool.c"], [])]
 libraries += [
-    library(f"rnncore_{level}", [f"{SOURCE}/lanes/levels/{level}_f{bits}.c" for bits in (32, 64)], NUMERIC + flags)
+    library(f"rnncore_{level}", [f"{SOURCE}/kernels/isa/{level}_f{bits}.c" for bits in (32, 64)], NUMERIC + flags)
     for level, flags in LEVELS.items()
 ]
 
@@ -96,8 +96,12 @@ class BuildWithLibraries(build_ext):
         super().run()
 
 
-MODULES = ("lanes", "blas", "batch", "jobs", "dropout", "walk", "passes", "stack", "crf", "skip", "head", "updates")
-MODULES += ("cxx_random", "replica_rows", "replica_passes", "replica")
+# fmt: off
+MODULES = (
+    "kernels", "blas", "schedule", "gemm", "dropout", "time_loop", "passes", "stack", "crf", "sparse", "heads",
+    "updates", "cxx_random", "replica_rows", "replica_passes", "replica",
+)
+# fmt: on
 
 setup(
     options={"build": {"build_base": BUILD}},

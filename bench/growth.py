@@ -19,7 +19,7 @@ SIZES, QUICK_SIZES, LARGE_SIZES = (10_000, 100_000), (2_000, 20_000), (10_000, 1
 _WORK = """
 import json, resource, sys, time
 from rnncore import SequenceTagger
-from rnncore.data import read_packed
+from rnncore.data.readers import read_packed
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 SequenceTagger(max_epochs=1).fit([["a"]], [["O"]])
 before, start = peak(), time.process_time()

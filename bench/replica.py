@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _repeat(recorded: Run, path: Path, threads: int) -> dict[str, Any]:
-    from rnncore.data import read_tagged
+    from rnncore.data.readers import read_tagged
     from rnncore.replica import Replica
 
     start = time.perf_counter()

@@ -82,7 +82,7 @@ class Peak:
         self.dtype, self.threads, self.best = dtype, threads, 0.0
 
     def look(self, times: int) -> None:
-        from rnncore._core import lanes
+        from rnncore._core import kernels
 
         for _ in range(times):
-            self.best = max(self.best, lanes.peak(self.dtype, 0.1, self.threads) / 1e9)
+            self.best = max(self.best, kernels.peak(self.dtype, 0.1, self.threads) / 1e9)

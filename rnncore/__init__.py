@@ -11,41 +11,41 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "CELLS": "cells",
-    "Cell": "cells",
-    "Recurrent": "recurrent",
-    "Network": "network",
-    "Embedding": "network",
-    "HEADS": "heads",
-    "Softmax": "heads",
-    "SquaredError": "heads",
-    "SigmoidCrossEntropy": "heads",
-    "CRF": "heads",
-    "OPTIMIZERS": "optimizers",
-    "SGD": "optimizers",
-    "Momentum": "optimizers",
-    "Nesterov": "optimizers",
-    "Adagrad": "optimizers",
-    "RMSprop": "optimizers",
-    "Adadelta": "optimizers",
-    "Adam": "optimizers",
-    "AdamW": "optimizers",
-    "SDLM": "optimizers",
-    "EKF": "kalman",
-    "RTRL": "rtrl",
-    "gradcheck": "diagnostics",
-    "state_jacobian_norms": "diagnostics",
+    "CELLS": "nn.cells",
+    "Cell": "nn.cells",
+    "Recurrent": "nn.recurrent",
+    "Network": "nn.network",
+    "Embedding": "nn.network",
+    "HEADS": "nn.heads",
+    "Softmax": "nn.heads",
+    "SquaredError": "nn.heads",
+    "SigmoidCrossEntropy": "nn.heads",
+    "CRF": "nn.heads",
+    "OPTIMIZERS": "optim.optimizers",
+    "SGD": "optim.optimizers",
+    "Momentum": "optim.optimizers",
+    "Nesterov": "optim.optimizers",
+    "Adagrad": "optim.optimizers",
+    "RMSprop": "optim.optimizers",
+    "Adadelta": "optim.optimizers",
+    "Adam": "optim.optimizers",
+    "AdamW": "optim.optimizers",
+    "SDLM": "optim.optimizers",
+    "EKF": "online.kalman",
+    "RTRL": "online.rtrl",
+    "gradcheck": "nn.diagnostics",
+    "state_jacobian_norms": "nn.diagnostics",
     "set_num_threads": "_threads",
     "get_num_threads": "_threads",
     "show_config": "_config",
     "SequenceTagger": "estimators",
-    "load": "files",
-    "to_torch": "interchange",
-    "from_torch": "interchange",
-    "to_keras": "interchange",
-    "from_keras": "interchange",
-    "to_onnx": "interchange",
-    "from_onnx": "interchange",
+    "load": "io.files",
+    "to_torch": "interop",
+    "from_torch": "interop",
+    "to_keras": "interop",
+    "from_keras": "interop",
+    "to_onnx": "interop",
+    "from_onnx": "interop",
 }
 _MODULES = ("datasets", "heads", "replica", "schedules")
 
@@ -75,35 +75,35 @@ if TYPE_CHECKING:
     from rnncore._config import show_config as show_config
     from rnncore._threads import get_num_threads as get_num_threads
     from rnncore._threads import set_num_threads as set_num_threads
-    from rnncore.cells import CELLS as CELLS
-    from rnncore.cells import Cell as Cell
-    from rnncore.diagnostics import gradcheck as gradcheck
-    from rnncore.diagnostics import state_jacobian_norms as state_jacobian_norms
     from rnncore.estimators import SequenceTagger as SequenceTagger
-    from rnncore.files import load as load
-    from rnncore.heads import CRF as CRF
-    from rnncore.heads import HEADS as HEADS
-    from rnncore.heads import SigmoidCrossEntropy as SigmoidCrossEntropy
-    from rnncore.heads import Softmax as Softmax
-    from rnncore.heads import SquaredError as SquaredError
-    from rnncore.interchange import from_keras as from_keras
-    from rnncore.interchange import from_onnx as from_onnx
-    from rnncore.interchange import from_torch as from_torch
-    from rnncore.interchange import to_keras as to_keras
-    from rnncore.interchange import to_onnx as to_onnx
-    from rnncore.interchange import to_torch as to_torch
-    from rnncore.kalman import EKF as EKF
-    from rnncore.network import Embedding as Embedding
-    from rnncore.network import Network as Network
-    from rnncore.optimizers import OPTIMIZERS as OPTIMIZERS
-    from rnncore.optimizers import SDLM as SDLM
-    from rnncore.optimizers import SGD as SGD
-    from rnncore.optimizers import Adadelta as Adadelta
-    from rnncore.optimizers import Adagrad as Adagrad
-    from rnncore.optimizers import Adam as Adam
-    from rnncore.optimizers import AdamW as AdamW
-    from rnncore.optimizers import Momentum as Momentum
-    from rnncore.optimizers import Nesterov as Nesterov
-    from rnncore.optimizers import RMSprop as RMSprop
-    from rnncore.recurrent import Recurrent as Recurrent
-    from rnncore.rtrl import RTRL as RTRL
+    from rnncore.interop import from_keras as from_keras
+    from rnncore.interop import from_onnx as from_onnx
+    from rnncore.interop import from_torch as from_torch
+    from rnncore.interop import to_keras as to_keras
+    from rnncore.interop import to_onnx as to_onnx
+    from rnncore.interop import to_torch as to_torch
+    from rnncore.io.files import load as load
+    from rnncore.nn.cells import CELLS as CELLS
+    from rnncore.nn.cells import Cell as Cell
+    from rnncore.nn.diagnostics import gradcheck as gradcheck
+    from rnncore.nn.diagnostics import state_jacobian_norms as state_jacobian_norms
+    from rnncore.nn.heads import CRF as CRF
+    from rnncore.nn.heads import HEADS as HEADS
+    from rnncore.nn.heads import SigmoidCrossEntropy as SigmoidCrossEntropy
+    from rnncore.nn.heads import Softmax as Softmax
+    from rnncore.nn.heads import SquaredError as SquaredError
+    from rnncore.nn.network import Embedding as Embedding
+    from rnncore.nn.network import Network as Network
+    from rnncore.nn.recurrent import Recurrent as Recurrent
+    from rnncore.online.kalman import EKF as EKF
+    from rnncore.online.rtrl import RTRL as RTRL
+    from rnncore.optim.optimizers import OPTIMIZERS as OPTIMIZERS
+    from rnncore.optim.optimizers import SDLM as SDLM
+    from rnncore.optim.optimizers import SGD as SGD
+    from rnncore.optim.optimizers import Adadelta as Adadelta
+    from rnncore.optim.optimizers import Adagrad as Adagrad
+    from rnncore.optim.optimizers import Adam as Adam
+    from rnncore.optim.optimizers import AdamW as AdamW
+    from rnncore.optim.optimizers import Momentum as Momentum
+    from rnncore.optim.optimizers import Nesterov as Nesterov
+    from rnncore.optim.optimizers import RMSprop as RMSprop

@@ -9,7 +9,7 @@ import numpy as np
 
 import rnncore
 from rnncore import _threads
-from rnncore._core import lanes
+from rnncore._core import kernels
 
 
 def _blas() -> str:
@@ -25,7 +25,7 @@ def _blas() -> str:
 
 def config() -> dict[str, str]:
     """Return versions, instruction-set level, product and threads as a dict of strings."""
-    core = lanes.config()
+    core = kernels.config()
     return {
         "rnncore": rnncore.__version__,
         "python": sys.version.split()[0],

@@ -1,6 +1,6 @@
 """Activations and their slopes in NumPy, for what is not done by the compiled kernels.
 
-Each takes an array and the activation's parameter (`rnncore.cells.ACTIVATIONS`); a slope is had from the value.
+Each takes an array and the activation's parameter (`rnncore.nn.cells.ACTIVATIONS`); a slope is had from the value.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rnncore._core.lanes import MAX_THREADS
+from rnncore._core.kernels import MAX_THREADS
 
 _chosen: int | None = None
 

@@ -6,7 +6,7 @@ import io
 import os
 from typing import Any
 
-from rnncore.files import write_atomically
+from rnncore.io.files import write_atomically
 
 __all__ = ["check_plotting", "plot_report"]
 

@@ -5,14 +5,14 @@ import os
 import numpy as np
 import pytest
 
-from rnncore.checkpoints import forget, read_checkpoint
-from rnncore.data import DataError
+from rnncore.data.readers import DataError
 from rnncore.datasets import news_requests
 from rnncore.estimators.tagger import SequenceTagger
-from rnncore.files import ModelFileError, write_model
-from rnncore.optimizers import Adam
-from rnncore.schedules import HalveOnPlateau
-from rnncore.training import CheckpointWarning
+from rnncore.io.checkpoints import forget, read_checkpoint
+from rnncore.io.files import ModelFileError, write_model
+from rnncore.optim.optimizers import Adam
+from rnncore.optim.schedules import HalveOnPlateau
+from rnncore.train.trainer import CheckpointWarning
 
 
 class CutOffError(Exception):
@@ -26,7 +26,7 @@ def sample():
 
 def cut_off(make, sample, path, when, **options):
     """Train with a checkpoint after every minibatch, until the `when`-th."""
-    from rnncore.checkpoints import Checkpoints
+    from rnncore.io.checkpoints import Checkpoints
 
     class Some(Checkpoints):
         n = 0
@@ -81,7 +81,7 @@ def test_same_bits(sample, tmp_path, settings):
 
 def cut_off_from(start, path, sample, make, when):
     """Go on from the checkpoint `start`, and leave off at the `when`-th after it."""
-    from rnncore.checkpoints import Checkpoints
+    from rnncore.io.checkpoints import Checkpoints
 
     class Some(Checkpoints):
         n = 0

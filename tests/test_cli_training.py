@@ -15,7 +15,7 @@ import pytest
 
 from rnncore.cli import main
 from rnncore.datasets import news_requests
-from rnncore.files import read_model
+from rnncore.io.files import read_model
 
 QUICK = ["--set", "hidden_size=8", "--set", "max_epochs=2"]
 

@@ -9,7 +9,7 @@ import reference as ref
 import twins
 
 import rnncore as rc
-from rnncore.heads import Constraints, bio_constraints
+from rnncore.nn.heads import Constraints, bio_constraints
 
 SIZES = [(1, 1), (1, 4), (2, 3), (4, 2), (5, 1), (5, 4)]
 DIRECTIONS = ["fwd", "reverse", "concat", "sum"]

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnncore.data import DataError, iter_rows, read_packed, read_tagged, read_words
-from rnncore.encoders import (
+from rnncore.data.encoders import (
     FeatureEncoder,
     LabelEncoder,
     Sequences,
     Vocabulary,
     sequence_lengths,
 )
-from rnncore.features import WordFeatures, encoder_for, encoder_from_json
-from rnncore.tokens import TokenLists, select
-from rnncore.training import minibatches
+from rnncore.data.features import WordFeatures, encoder_for, encoder_from_json
+from rnncore.data.readers import DataError, iter_rows, read_packed, read_tagged, read_words
+from rnncore.data.tokens import TokenLists, select
+from rnncore.train.trainer import minibatches
 
 TWO = ([["top", "news"], ["café"]], [["B-N", "I-N"], ["O"]])
 
@@ -251,11 +251,11 @@ def test_reading_packed_takes_little_memory(tmp_path):
 def test_reading_packed_takes_a_line_apart_once(tmp_path, monkeypatch):
     path = written(tmp_path, "# sent_id = 1\na X O\n\n" * 50 + "b Y O\n")
     taken = []
-    monkeypatch.setattr("rnncore.data._fields", lambda line, *rest: taken.append(line) or line.decode().split())
+    monkeypatch.setattr("rnncore.data.readers._fields", lambda line, *rest: taken.append(line) or line.decode().split())
     sentences, tags = read_packed(path, (0, 1))
     assert (len(sentences), sentences[50], tags[50], tags[0]) == (51, ["b"], ["Y"], ["X"])
     assert taken.count(b"a X O\n") == 1
-    monkeypatch.setattr("rnncore.data._LINES_KEPT", 0)
+    monkeypatch.setattr("rnncore.data.readers._LINES_KEPT", 0)
     assert [list(part) for part in read_packed(path, (0, 1))] == [list(sentences), list(tags)]
 
 
@@ -279,7 +279,7 @@ def test_minibatches_hold_similar_lengths():
 def test_the_array_level_stays_light():
     """Neither reading nor generating data, nor files, loads what only estimators and the progress bar need."""
     code = (
-        "import sys, rnncore, rnncore.datasets, rnncore.files, rnncore.data; rnncore.load; rnncore.Network; "
+        "import sys, rnncore, rnncore.datasets, rnncore.io.files, rnncore.data.readers; rnncore.load; rnncore.Network; "
         "print([name for name in ('sklearn', 'tqdm', 'safetensors', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from rnncore.data import read_tagged
+from rnncore.data.readers import read_tagged
 from rnncore.datasets import iter_news_requests, news_requests, original_split, random_split
 from rnncore.datasets.splits import LibcxxShuffle
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from rnncore.data import DataError
+from rnncore.data.encoders import Vocabulary
+from rnncore.data.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json, word_shape
+from rnncore.data.readers import DataError
+from rnncore.data.vectors import read_vectors
 from rnncore.datasets import news_requests
-from rnncore.encoders import Vocabulary
 from rnncore.estimators.tagger import SequenceTagger
-from rnncore.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json, word_shape
-from rnncore.files import load
-from rnncore.vectors import read_vectors
+from rnncore.io.files import load
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from rnncore.files import (
+from rnncore.io.files import (
     FORMAT_VERSION,
     ModelFileError,
     load,

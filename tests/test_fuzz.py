@@ -19,11 +19,11 @@ import pytest
 
 from rnncore.cli import main
 from rnncore.cli.config import _OPTIONS, merge_config, read_settings
-from rnncore.data import DataError, read_packed, read_tagged, read_words
+from rnncore.data.readers import DataError, read_packed, read_tagged, read_words
+from rnncore.data.vectors import read_vectors
 from rnncore.datasets import news_requests
 from rnncore.estimators.tagger import SequenceTagger
-from rnncore.files import ModelFileError, load, read_model, write_model
-from rnncore.vectors import read_vectors
+from rnncore.io.files import ModelFileError, load, read_model, write_model
 
 INPUTS = int(os.environ.get("RNNCORE_FUZZ", "0"))
 SECONDS = 1.5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rnncore as rc
-from rnncore.interchange import Operator
+from rnncore.interop import Operator
 
 D, H, B, T = 3, 5, 4, 6
 ELMAN = [("elman", {}), ("elman", {"activation": "relu"})]

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rnncore.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, Nesterov, RMSprop
-from rnncore.schedules import Constant, Exponential, HalveOnPlateau, Step
+from rnncore.optim.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, Nesterov, RMSprop
+from rnncore.optim.schedules import Constant, Exponential, HalveOnPlateau, Step
 
 VARIANTS = {
     "sgd": (SGD, {}),

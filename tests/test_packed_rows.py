@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import rnncore as rc
-from rnncore._core.batch import Batch
-from rnncore.recurrent import DENSE
+from rnncore._core.schedule import Batch
+from rnncore.nn.recurrent import DENSE
 
 pytestmark = pytest.mark.kernels
 

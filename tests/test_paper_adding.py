@@ -8,8 +8,8 @@ import reference as ref
 from paper import SEEDS, for_each_seed, layer, padded, solved_by
 
 import rnncore as rc
-from rnncore.cells import LSTM
 from rnncore.datasets import adding_problem
+from rnncore.nn.cells import LSTM
 
 pytestmark = pytest.mark.paper
 

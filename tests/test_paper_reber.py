@@ -5,8 +5,8 @@ import pytest
 from paper import for_each_seed, layer, next_symbols, solved_by
 
 import rnncore as rc
-from rnncore.cells import LSTM
 from rnncore.datasets import REBER_SYMBOLS, embedded_reber, reber_successors
+from rnncore.nn.cells import LSTM
 
 pytestmark = pytest.mark.paper
 BUDGET = 24_100  # sequences seen

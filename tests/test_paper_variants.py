@@ -7,8 +7,8 @@ import pytest
 from paper import SEEDS, for_each_seed, layer
 
 import rnncore as rc
-from rnncore.cells import LSTM
 from rnncore.datasets import adding_problem
+from rnncore.nn.cells import LSTM
 
 pytestmark = pytest.mark.paper
 STEPS, BATCH, LENGTH, UNITS = 1500, 32, 50, 12

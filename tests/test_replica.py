@@ -7,7 +7,7 @@ from replica_reference import Program
 from rnncore._core.cxx_random import LibcxxShuffle, LibstdcxxShuffle, OpenCVRandom
 from rnncore._core.replica import Engine
 from rnncore._core.replica_rows import Windows
-from rnncore.data import DataError
+from rnncore.data.readers import DataError
 from rnncore.datasets import news_requests, splits
 from rnncore.replica import Config, HiddenLayer, Replica, check_gradients
 from rnncore.replica.gradients import derivatives

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from rnncore.data import read_tagged
+from rnncore.data.readers import read_tagged
 from rnncore.replica import Config, Replica, default_config
 
 RUNS = {  # file: version, split, words, windows of both parts

@@ -8,7 +8,7 @@ import pytest
 
 import rnncore as rc
 from rnncore.cli import main
-from rnncore.data import DataError
+from rnncore.data.readers import DataError
 from rnncore.datasets import news_requests
 from rnncore.replica import Config, ConfigWarning, HiddenLayer, Replica, default_config, load_xml, read_config
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnncore.schedules import SCHEDULES, Constant, Cosine, Exponential, HalveOnPlateau, Linear, Step
+from rnncore.optim.schedules import SCHEDULES, Constant, Cosine, Exponential, HalveOnPlateau, Linear, Step
 
 EXAMPLES = {
     "constant": Constant(),

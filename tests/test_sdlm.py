@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rnncore as rc
-from rnncore.curvature import diagonal_curvature
+from rnncore.optim.curvature import diagonal_curvature
 
 T, B, D, V, K = 5, 4, 3, 7, 3
 LENGTHS = [5, 2, 4, 1]

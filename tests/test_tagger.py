@@ -16,13 +16,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import rnncore as rc
-from rnncore.data import DataError, read_tagged
+from rnncore.data.readers import DataError, read_tagged
 from rnncore.datasets import news_requests, original_split, random_split
 from rnncore.estimators.tagger import SequenceTagger
-from rnncore.files import ModelFileError, load
-from rnncore.optimizers import SGD, Adam
-from rnncore.schedules import Exponential
-from rnncore.training import DivergenceWarning
+from rnncore.io.files import ModelFileError, load
+from rnncore.optim.optimizers import SGD, Adam
+from rnncore.optim.schedules import Exponential
+from rnncore.train.trainer import DivergenceWarning
 
 
 @pytest.fixture(scope="module")
@@ -554,7 +554,7 @@ def test_loading_is_silent(fitted, tmp_path):
 )
 def test_parts_that_do_not_fit(fitted, tmp_path, monkeypatch, change):
     """Headers altered by someone who knows how to compute the checksum."""
-    from rnncore import files
+    from rnncore.io import files
 
     header, arrays = fitted._to_model()
     header = copy.deepcopy(header)

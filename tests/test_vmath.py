@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rnncore._core import lanes
+from rnncore._core import kernels
 
 pytestmark = pytest.mark.kernels
 
@@ -55,7 +55,7 @@ def ulps(got: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def test_error_is_a_few_ulps_everywhere(name, dtype):
     x, wide = arguments(dtype), WIDER[dtype]
     with np.errstate(over="ignore", under="ignore"):
-        error = ulps(lanes.apply(name, x), REFERENCES[name](x.astype(wide)))
+        error = ulps(kernels.apply(name, x), REFERENCES[name](x.astype(wide)))
     own = 0 if np.finfo(wide).eps < np.finfo(dtype).eps else 1  # a long double may be a double
     worst = int(np.argmax(error))
     assert error[worst] <= ULPS[name] + own, f"{name}({x[worst]!r}) is off by {error[worst]} ulp"
@@ -65,7 +65,7 @@ def test_error_is_a_few_ulps_everywhere(name, dtype):
 @each_name
 def test_never_falls_where_the_argument_rises(name, dtype):
     x = arguments(dtype)
-    y = lanes.apply(name, x)
+    y = kernels.apply(name, x)
     falls = np.flatnonzero(~(y[1:] >= y[:-1]))
     assert not falls.size, f"{name} falls from {y[falls[0]]!r} to {y[falls[0] + 1]!r} at {x[falls[0] + 1]!r}"
 
@@ -73,7 +73,7 @@ def test_never_falls_where_the_argument_rises(name, dtype):
 @each_dtype
 def test_tanh_is_odd_to_the_bit(dtype):
     x = arguments(dtype)
-    positive, negative = lanes.apply("tanh", np.abs(x)), lanes.apply("tanh", -np.abs(x))
+    positive, negative = kernels.apply("tanh", np.abs(x)), kernels.apply("tanh", -np.abs(x))
     assert np.array_equal(positive, -negative)
     assert np.all(~np.signbit(positive)) and np.all(np.signbit(negative))
 
@@ -82,11 +82,11 @@ def test_tanh_is_odd_to_the_bit(dtype):
 @each_name
 def test_nan_gives_nan_and_disturbs_no_neighbour(name, dtype):
     x = np.linspace(-3, 3, 67, dtype=dtype)
-    expected = lanes.apply(name, x)
+    expected = kernels.apply(name, x)
     for place in (0, 5, 33, 66):
         holed = x.copy()
         holed[place] = np.nan if place % 2 else -np.nan
-        y = lanes.apply(name, holed)
+        y = kernels.apply(name, holed)
         assert np.isnan(y[place])
         assert np.array_equal(np.delete(y, place), np.delete(expected, place))
 
@@ -96,8 +96,8 @@ def test_nan_gives_nan_and_disturbs_no_neighbour(name, dtype):
 def test_saturates_exactly(dtype, size):
     large = np.array([np.inf, np.finfo(dtype).max if size is None else size], dtype)
     for name, above, below in [("exp", np.inf, 0.0), ("tanh", 1.0, -1.0), ("sigmoid", 1.0, 0.0)]:
-        assert np.array_equal(lanes.apply(name, large), np.full(2, above, dtype))
-        y = lanes.apply(name, -large)
+        assert np.array_equal(kernels.apply(name, large), np.full(2, above, dtype))
+        y = kernels.apply(name, -large)
         assert np.array_equal(y, np.full(2, below, dtype))
         assert np.array_equal(np.signbit(y), np.full(2, below < 0))  # 0, never -0
 
@@ -107,10 +107,10 @@ def test_zeros_and_tiny_arguments(dtype):
     info = np.finfo(dtype)
     tiny = np.array([0, info.smallest_subnormal, 12345 * info.smallest_subnormal, info.tiny, 1e-20], dtype)
     x = np.concatenate([tiny, -tiny])
-    y = lanes.apply("tanh", x)
+    y = kernels.apply("tanh", x)
     assert np.array_equal(y, x) and np.array_equal(np.signbit(y), np.signbit(x))
-    assert np.all(lanes.apply("exp", x) == 1)
-    assert np.all(lanes.apply("sigmoid", x) == 0.5)
+    assert np.all(kernels.apply("exp", x) == 1)
+    assert np.all(kernels.apply("sigmoid", x) == 0.5)
 
 
 @each_dtype
@@ -119,7 +119,7 @@ def test_subnormal_results_are_kept(dtype):
     low, last = (-103.9, -87.4) if dtype == np.float32 else (-745.1, -708.5)
     x = np.linspace(low, last, 20_000).astype(dtype)
     for name in ("exp", "sigmoid"):
-        y = lanes.apply(name, x)
+        y = kernels.apply(name, x)
         assert np.all(y > 0) and np.all(y < np.finfo(dtype).tiny)
         assert np.max(ulps(y, REFERENCES[name](x.astype(WIDER[dtype])))) <= ULPS[name]
 
@@ -129,9 +129,9 @@ def test_subnormal_results_are_kept(dtype):
 def test_any_length_gives_the_same_bits(name, dtype):
     """A number's result does not depend on its place in a vector or on what stands beside it."""
     x = np.random.default_rng(1).normal(0, 3, 70).astype(dtype)
-    whole = lanes.apply(name, x)
+    whole = kernels.apply(name, x)
     for n in range(71):
-        y = lanes.apply(name, x[:n].copy())
+        y = kernels.apply(name, x[:n].copy())
         assert y.dtype == dtype and y.shape == (n,)
         assert np.array_equal(y, whole[:n])
-        assert np.array_equal(lanes.apply(name, x[n:].copy()), whole[n:])
+        assert np.array_equal(kernels.apply(name, x[n:].copy()), whole[n:])

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore._core.batch import Batch
+from rnncore._core.schedule import Batch
 
 class Stack:
     @property

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said its line, or printed its help
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
-    from rnncore.training import CheckpointWarning, DivergenceWarning
+    from rnncore.train.trainer import CheckpointWarning, DivergenceWarning
 
     command = f"rnncore {options.command}"
     try:

@@ -12,8 +12,8 @@ from typing import Any
 
 from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
 from rnncore.cli.tables import show_evaluation, tell
-from rnncore.data import DataError, iter_rows, iter_tagged, no_sentences
-from rnncore.files import load, write_atomically
+from rnncore.data.readers import DataError, iter_rows, iter_tagged, no_sentences
+from rnncore.io.files import load, write_atomically
 from rnncore.metrics import Tally
 
 __all__ = ["add_commands"]

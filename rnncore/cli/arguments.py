@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from rnncore.data import DataError
-from rnncore.files import is_device
+from rnncore.data.readers import DataError
+from rnncore.io.files import is_device
 
 __all__ = ["add_column", "add_quiet", "check_target", "column_pair", "number"]
 

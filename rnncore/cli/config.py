@@ -10,7 +10,7 @@ from typing import Any
 
 from rnncore.cli.arguments import column_pair
 from rnncore.cli.presets import PRESETS
-from rnncore.data import DataError
+from rnncore.data.readers import DataError
 
 __all__ = ["merge_config", "read_settings"]
 

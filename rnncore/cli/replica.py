@@ -13,8 +13,8 @@ from typing import Any
 from rnncore.cli.arguments import check_target, number
 from rnncore.cli.status import INTERRUPTED
 from rnncore.cli.tables import count, tell
-from rnncore.data import read_tagged
-from rnncore.files import write_atomically
+from rnncore.data.readers import read_tagged
+from rnncore.io.files import write_atomically
 
 __all__ = ["add_commands"]
 

@@ -6,7 +6,7 @@ import argparse
 import math
 from typing import Any
 
-from rnncore.files import ModelFileError, read_header
+from rnncore.io.files import ModelFileError, read_header
 
 __all__ = ["add_commands"]
 

@@ -11,16 +11,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rnncore.checkpoints import Checkpoints, forget, read_checkpoint
 from rnncore.cli.arguments import add_column, add_quiet, check_target, number
 from rnncore.cli.config import merge_config, read_settings
 from rnncore.cli.presets import PRESETS
 from rnncore.cli.status import BAD_INPUT, INTERRUPTED
 from rnncore.cli.tables import count, show_evaluation, tell
-from rnncore.data import DataError, read_packed
+from rnncore.data.readers import DataError, read_packed
+from rnncore.data.tokens import select
 from rnncore.datasets import news_requests, random_split
-from rnncore.files import ModelFileError, write_atomically
-from rnncore.tokens import select
+from rnncore.io.checkpoints import Checkpoints, forget, read_checkpoint
+from rnncore.io.files import ModelFileError, write_atomically
 
 __all__ = ["add_commands"]
 

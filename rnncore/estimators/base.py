@@ -11,12 +11,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from rnncore import files
-from rnncore.checkpoints import Checkpoints, fingerprint
-from rnncore.encoders import Sequences
-from rnncore.optimizers import OPTIMIZERS, Optimizer
-from rnncore.schedules import SCHEDULES, Schedule, check_count, check_number
-from rnncore.training import Trainer
+from rnncore.data.encoders import Sequences
+from rnncore.io import files
+from rnncore.io.checkpoints import Checkpoints, fingerprint
+from rnncore.optim.optimizers import OPTIMIZERS, Optimizer
+from rnncore.optim.schedules import SCHEDULES, Schedule, check_count, check_number
+from rnncore.train.trainer import Trainer
 
 __all__ = ["SequenceEstimator", "check_flag", "setting_from_json", "setting_to_json"]
 

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.cells import ACTIVATIONS, CELLS
-from rnncore.checkpoints import Checkpoints, open_checkpoints
-from rnncore.data import DataError
-from rnncore.encoders import FeatureEncoder, LabelEncoder, Sequences, Vocabulary, sequence_lengths
+from rnncore.data.encoders import FeatureEncoder, LabelEncoder, Sequences, Vocabulary, sequence_lengths
+from rnncore.data.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json
+from rnncore.data.readers import DataError
+from rnncore.data.tokens import TokenLists, select
+from rnncore.data.vectors import read_vectors
 from rnncore.estimators.base import SequenceEstimator, check_flag
-from rnncore.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json
-from rnncore.heads import CRF, Head, Softmax, bio_constraints
+from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.metrics import Tally
-from rnncore.network import Embedding, Network
-from rnncore.optimizers import Optimizer
-from rnncore.recurrent import Recurrent
-from rnncore.schedules import Schedule, check_count, check_number
-from rnncore.tokens import TokenLists, select
-from rnncore.training import batches_to_predict, decode, generator, predict
-from rnncore.vectors import read_vectors
+from rnncore.nn.cells import ACTIVATIONS, CELLS
+from rnncore.nn.heads import CRF, Head, Softmax, bio_constraints
+from rnncore.nn.network import Embedding, Network
+from rnncore.nn.recurrent import Recurrent
+from rnncore.optim.optimizers import Optimizer
+from rnncore.optim.schedules import Schedule, check_count, check_number
+from rnncore.train.trainer import batches_to_predict, decode, generator, predict
 
 __all__ = ["SequenceTagger"]
 
@@ -243,7 +243,8 @@ class SequenceTagger(SequenceEstimator):
         ----------
         sentences : list of lists of str, int or dict, or list of (T, D) arrays
             Dicts hold features as sklearn-crfsuite takes them, numbers and arrays of numbers among them, see
-            `rnncore.features.DictFeatures`. What `rnncore.data.read_packed` reads from a file takes least memory.
+            `rnncore.data.features.DictFeatures`. What `rnncore.data.readers.read_packed` reads from a file takes least
+            memory.
         tags : list of lists of str or int
             A label for every step.
         sample_weight : (S,) array, optional

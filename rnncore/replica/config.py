@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rnncore.data import DataError
+from rnncore.data.readers import DataError
 
 __all__ = ["VERSIONS", "Config", "ConfigWarning", "HiddenLayer", "default_config", "read_config"]
 

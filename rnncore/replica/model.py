@@ -13,7 +13,7 @@ from rnncore import _threads
 from rnncore._core.cxx_random import LibcxxShuffle, LibstdcxxShuffle, OpenCVRandom
 from rnncore._core.replica import Engine
 from rnncore._core.replica_rows import Windows
-from rnncore.data import DataError
+from rnncore.data.readers import DataError
 from rnncore.replica.config import Config, HiddenLayer, default_config
 from rnncore.replica.pipeline import PADDING, Alphabet, Geometry, Sentences, merge_digits, training_count
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rnncore.data import DataError
+from rnncore.data.readers import DataError
 from rnncore.replica.config import VERSIONS
 
 __all__ = ["DIGIT", "PADDING", "UNDEFINED", "Alphabet", "Geometry", "merge_digits", "training_count"]

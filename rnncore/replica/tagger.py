@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rnncore import files
-from rnncore.heads import Softmax
+from rnncore.io import files
 from rnncore.metrics import evaluation
-from rnncore.network import Network
-from rnncore.recurrent import Recurrent
+from rnncore.nn.heads import Softmax
+from rnncore.nn.network import Network
+from rnncore.nn.recurrent import Recurrent
 from rnncore.replica.pipeline import Alphabet, Geometry, Sentences
 
 __all__ = ["WindowTagger"]

@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from rnncore.data import DataError
-from rnncore.files import write_atomically
+from rnncore.data.readers import DataError
+from rnncore.io.files import write_atomically
 from rnncore.replica.pipeline import PADDING, UNDEFINED
 
 __all__ = ["read_xml", "write_xml"]

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
-from rnncore._core.batch import Batch
-from rnncore._core.lanes import MAX_THREADS
+from rnncore._core.kernels import MAX_THREADS
+from rnncore._core.schedule import Batch
 from rnncore.torch.autograd import in_graph, run
 from rnncore.torch.notices import notice
 from rnncore.torch.workspaces import Net, Pass

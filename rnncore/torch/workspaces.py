@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnncore._core.batch import Batch
+from rnncore._core.schedule import Batch
 from rnncore._core.stack import Stack
-from rnncore.recurrent import DENSE, Recurrent
+from rnncore.nn.recurrent import DENSE, Recurrent
 
 IDLE_BYTES = 1 << 30  # workspaces beyond this, the longest unused first, are let go
 LENT_BYTES = 1 << 30  # tapes beyond this are not kept: their backward passes run the forward pass again

@@ -40,7 +40,7 @@ cdef void *address(capsule) except NULL:
 
 
 def gemm_addresses():
-    """Return the addresses of the single- and double-precision products, as rc_gemm in lanes.h describes them."""
+    """Return the addresses of the single- and double-precision products, as rc_gemm in kernels.h describes them."""
     global sgemm, dgemm
     from scipy.linalg import cython_blas
 

@@ -1,8 +1,8 @@
 from libc.stdint cimport int64_t
 
-from rnncore._core.jobs cimport Arena, Team
-from rnncore._core.lanes cimport rc_crf
-from rnncore._core.layers cimport View
+from rnncore._core.gemm cimport Arena, Team
+from rnncore._core.kernels cimport rc_crf
+from rnncore._core.plan cimport View
 
 cdef class Chain:
     # The scores between labels, and the recursions over one batch.

@@ -3,7 +3,7 @@
     loss = (Σ over sequences of weight·(log Z - score of the targets)) / counted targets
 
 Sequences are dealt to threads and share nothing; what is summed over rows is summed in a fixed order. Those whose
-scores lie too far apart (lanes/crf_api.h: EXACT) are done again: from single precision in double, where there is room
+scores lie too far apart (kernels/crf_api.h: EXACT) are done again: from single precision in double, where there is room
 for 10^300 instead of 10^38, and where that is not enough in log space, slowly and one after another. So are those with
 unknown labels (PARTIAL).
 """
@@ -14,20 +14,20 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.batch cimport Batch
-from rnncore._core.jobs cimport Arena, Team, bind_packed, padded, team_column_sums, team_outer, team_pack
-from rnncore._core.lanes cimport (
+from rnncore._core.schedule cimport Batch
+from rnncore._core.gemm cimport Arena, Team, bind_packed, padded, team_column_sums, team_outer, team_pack
+from rnncore._core.kernels cimport (
     RC_CRF_EXACT,
     RC_CRF_PARTIAL,
     gemm_for,
-    lanes_for,
+    kernels_for,
     parallel,
     rc_columns,
     rc_crf,
-    rc_lanes,
+    rc_kernels,
     rc_packed,
 )
-from rnncore._core.layers cimport View
+from rnncore._core.plan cimport View
 
 cnp.import_array()
 
@@ -43,7 +43,7 @@ cdef enum:
 
 
 cdef struct ChainJob:
-    const rc_lanes *lanes
+    const rc_kernels *kernels
     const rc_crf *c
     Work work
     int shards
@@ -58,18 +58,18 @@ cdef void chain_task(void *arg, int shard) noexcept nogil:
     cdef ChainJob *job = <ChainJob *> arg
     cdef long b
     if job.work == FORWARD or job.work == BOTH_WAYS:
-        job.lanes.crf.forward(job.c, shard, job.shards)
+        job.kernels.crf.forward(job.c, shard, job.shards)
     if job.work == BOTH_WAYS:
-        job.lanes.crf.backward(job.c, shard, job.shards)
+        job.kernels.crf.backward(job.c, shard, job.shards)
     elif job.work == FINISH:
-        job.lanes.crf.finish(job.c, job.targets, job.scale, shard, job.shards)
+        job.kernels.crf.finish(job.c, job.targets, job.scale, shard, job.shards)
     elif job.work == VITERBI:
-        job.lanes.crf.viterbi(job.c, shard, job.shards, job.paths)
+        job.kernels.crf.viterbi(job.c, shard, job.shards, job.paths)
     elif job.work == BEST:
         b = shard
         while b < job.c.sequences:
-            job.lanes.crf.best(job.c, b, job.top, job.rows, job.scratch + shard * job.scratch_size, job.paths,
-                               job.scores + b * job.top)
+            job.kernels.crf.best(job.c, b, job.top, job.rows, job.scratch + shard * job.scratch_size, job.paths,
+                                 job.scores + b * job.top)
             b += job.shards
 
 cdef void spread(ChainJob *job, Work work) noexcept nogil:
@@ -103,8 +103,8 @@ cdef class Chain:
     cdef carve_weights(self, const Team *team):
         """Places for what is made of the parameters."""
         cdef rc_crf *c = &self.c
-        cdef long size = team.lanes.itemsize, K = c.labels
-        c.ld = padded(team.lanes, K)
+        cdef long size = team.kernels.itemsize, K = c.labels
+        c.ld = padded(team.kernels, K)
         bind_packed(team, &c.onward, K, K, c.ld, False)
         bind_packed(team, &c.back, K, K, c.ld, True)
         while True:
@@ -117,22 +117,22 @@ cdef class Chain:
             c.end_factors = self.weights.take(c.ld * size)
             c.pads = self.weights.take(c.ld * size)
             if team.gemm == NULL:
-                c.onward.panels = self.weights.take(team.lanes.packed_size(&c.onward) * size)
-                c.back.panels = self.weights.take(team.lanes.packed_size(&c.back) * size)
+                c.onward.panels = self.weights.take(team.kernels.packed_size(&c.onward) * size)
+                c.back.panels = self.weights.take(team.kernels.packed_size(&c.back) * size)
             if not self.weights.settle():
                 break
         c.onward.W = c.back.W = c.factors
         pads = np.full(c.ld, -np.inf, dtype=np.float32 if size == 4 else np.float64)
         pads[:K] = 0
-        team.lanes.copy(1, c.ld, cnp.PyArray_DATA(pads), c.ld, c.pads, c.ld)
+        team.kernels.copy(1, c.ld, cnp.PyArray_DATA(pads), c.ld, c.pads, c.ld)
 
     cdef void prepare(self, const Team *team, const char *theta) noexcept nogil:
         """Read the parameters."""
         cdef rc_packed *weights[2]
         cdef const char *biases[2]
-        cdef long size = team.lanes.itemsize
-        team.lanes.crf.prepare(&self.c, theta + self.transitions * size, theta + self.start * size,
-                               theta + self.end * size, self.flags)
+        cdef long size = team.kernels.itemsize
+        team.kernels.crf.prepare(&self.c, theta + self.transitions * size, theta + self.start * size,
+                                 theta + self.end * size, self.flags)
         weights[0] = &self.c.onward
         weights[1] = &self.c.back
         biases[0] = biases[1] = NULL
@@ -141,7 +141,7 @@ cdef class Chain:
     cdef carve(self, const Team *team, const View *v, char *scores):
         """Places for the arrays of one batch."""
         cdef rc_crf *c = &self.c
-        cdef long size = team.lanes.itemsize, wide
+        cdef long size = team.kernels.itemsize, wide
         if self.weights.capacity == 0:
             self.carve_weights(team)
         wide = v.rows * c.ld * size
@@ -177,14 +177,14 @@ cdef class Chain:
             n += c.flags[b] & RC_CRF_EXACT
         if n == 0:
             return
-        if team.lanes.itemsize == 4:
+        if team.kernels.itemsize == 4:
             marked = np.flatnonzero(np.asarray(<int[:v.sequences]> c.flags) & RC_CRF_EXACT)
             self.redo_wide(team, v, theta, marginals, marked.astype(np.int64))
             return
         with nogil:
             for b in range(v.sequences):
                 if c.flags[b] & RC_CRF_EXACT:
-                    c.log_total[b] = team.lanes.crf.exact(c, b, NULL, marginals, 1, self.counts)
+                    c.log_total[b] = team.kernels.crf.exact(c, b, NULL, marginals, 1, self.counts)
 
     cdef redo_wide(self, const Team *team, const View *v, const char *theta, bint marginals, int64_t[::1] marked):
         """Do the marked sequences again in double precision."""
@@ -200,10 +200,10 @@ cdef class Chain:
         view_of(batch, &part)
         if self.wide is None:
             self.wide = Chain(K, 0, K * K, K * K + K, self.allowed)
-            self.wide_team.lanes = lanes_for(8)
+            self.wide_team.kernels = kernels_for(8)
             self.wide_team.gemm = gemm_for(8)
-            self.wide_team.scratch_size = (self.wide_team.lanes.outer_scratch(K, K) * 8 + 63) // 64 * 64
-        cdef long ld = padded(self.wide_team.lanes, K)
+            self.wide_team.scratch_size = (self.wide_team.kernels.outer_scratch(K, K) * 8 + 63) // 64 * 64
+        cdef long ld = padded(self.wide_team.kernels, K)
         self.wide_team.threads = team.threads
         scratch = np.empty(team.threads * self.wide_team.scratch_size + 64, dtype=np.uint8)
         self.wide_team.scratch = <char *> ((<size_t> cnp.PyArray_DATA(scratch) + 63) // 64 * 64)
@@ -254,9 +254,9 @@ cdef class Chain:
         cdef rc_columns labels
         labels.at, labels.count, labels.sums = 0, c.labels, NULL
         team_outer(team, c.labels, v.rows - v.sequences, <char *> c.alpha, c.ld, v.earlier,
-                   <char *> c.gamma + v.sequences * c.ld * team.lanes.itemsize, c.ld, NULL, 1, &labels, False,
+                   <char *> c.gamma + v.sequences * c.ld * team.kernels.itemsize, c.ld, NULL, 1, &labels, False,
                    self.expected, c.labels)
-        team.lanes.crf.transition_gradient(c, scale, self.expected, self.counts, accumulate, out)
+        team.kernels.crf.transition_gradient(c, scale, self.expected, self.counts, accumulate, out)
 
     cdef double loss(self, const Team *team, const View *v, char *scores, const int64_t *targets, double scale,
                      const double *weight, const char *theta, char *grad, bint accumulate) except? -1:
@@ -267,7 +267,7 @@ cdef class Chain:
         """
         cdef rc_crf *c = &self.c
         cdef ChainJob job
-        cdef long b, t, row, K = c.labels, size = team.lanes.itemsize
+        cdef long b, t, row, K = c.labels, size = team.kernels.itemsize
         cdef double total = 0
         self.carve(team, v, scores)
         c.weight = weight
@@ -287,8 +287,8 @@ cdef class Chain:
         with nogil:
             for b in range(v.sequences):
                 total += (1 if weight == NULL else weight[b]) * (c.log_total[b] - (
-                    team.lanes.crf.exact(c, b, targets, True, -1, self.counts) if c.flags[b] & RC_CRF_PARTIAL
-                    else team.lanes.crf.path_score(c, b, targets, self.counts)))
+                    team.kernels.crf.exact(c, b, targets, True, -1, self.counts) if c.flags[b] & RC_CRF_PARTIAL
+                    else team.kernels.crf.path_score(c, b, targets, self.counts)))
             spread(&job, FINISH)
             self.expected_transitions(team, v, scale, grad + self.transitions * size, accumulate)
             team_column_sums(team, v.sequences, K, scores, c.ld, accumulate, grad + self.start * size)
@@ -296,7 +296,7 @@ cdef class Chain:
                 memset(grad + self.end * size, 0, K * size)
             for b in range(v.sequences):
                 row = v.last[b]
-                team.lanes.add(1, K, scores + row * c.ld * size, c.ld, grad + self.end * size, K)
+                team.kernels.add(1, K, scores + row * c.ld * size, c.ld, grad + self.end * size, K)
         return total
 
     cdef marginals(self, const Team *team, const View *v, char *scores, const char *theta):
@@ -307,7 +307,7 @@ cdef class Chain:
         start_job(&job, team, c, v.rows)
         with nogil:
             memset(c.flags, 0, v.sequences * sizeof(int))
-            memset(self.counts, 0, c.labels * c.labels * team.lanes.itemsize)
+            memset(self.counts, 0, c.labels * c.labels * team.kernels.itemsize)
             self.prepare(team, theta)
             spread(&job, BOTH_WAYS)
         self.redo(team, v, theta, True)
@@ -323,7 +323,7 @@ cdef class Chain:
         start_job(&job, team, c, rows)
         job.top = top
         job.rows = rows
-        job.scratch_size = (team.lanes.crf.best_work(c, top) + 63) // 64 * 64
+        job.scratch_size = (team.kernels.crf.best_work(c, top) + 63) // 64 * 64
         packed_paths = np.empty(top * rows, dtype=np.int64)
         packed_scores = np.empty(v.sequences * top)
         scratch = np.empty(job.shards * job.scratch_size if top > 1 else 0, dtype=np.uint8)
@@ -341,7 +341,7 @@ cdef class Chain:
             else:
                 spread(&job, VITERBI)
                 for b in range(v.sequences):
-                    job.scores[b] = team.lanes.crf.path_score(c, b, job.paths, NULL)
+                    job.scores[b] = team.kernels.crf.path_score(c, b, job.paths, NULL)
         paths = np.full((top, v.steps, v.sequences), -1, dtype=np.int64)
         log_p = np.empty((top, v.sequences))
         cdef int64_t *path = <int64_t *> cnp.PyArray_DATA(paths)
@@ -361,7 +361,7 @@ cdef class Chain:
 
 cdef void start_job(ChainJob *job, const Team *team, const rc_crf *c, long rows) noexcept:
     memset(job, 0, sizeof(ChainJob))
-    job.lanes = team.lanes
+    job.kernels = team.kernels
     job.c = c
     job.shards = min(team.threads, c.sequences) if rows * (c.labels * c.labels + 1000) > SMALL else 1
 

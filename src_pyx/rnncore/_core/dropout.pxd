@@ -1,7 +1,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
-from rnncore._core.jobs cimport Segment
-from rnncore._core.layers cimport Core, Layer, Unit
+from rnncore._core.gemm cimport Segment
+from rnncore._core.plan cimport Core, Layer, Unit
 
 cdef enum Site:  # where dropout acts; part of the key of its random numbers
     ON_STEP = 0                  # zoneout, and the draws of stochastic units

@@ -1,13 +1,13 @@
 """Dropout without state: masks are a function of seed, step counter, place in the net, time, sequence and column.
 
 Any thread draws the same mask in any order, the backward pass draws it again instead of keeping it, and a resumed run
-goes on where it was. The random numbers are in lanes/rows.h.
+goes on where it was. The random numbers are in kernels/rows.h.
 """
 from libc.stdint cimport uint32_t, uint64_t
 
-from rnncore._core.jobs cimport Segment
-from rnncore._core.lanes cimport parallel, rc_lanes
-from rnncore._core.layers cimport Core, Layer, Unit, View, state_width
+from rnncore._core.gemm cimport Segment
+from rnncore._core.kernels cimport parallel, rc_kernels
+from rnncore._core.plan cimport Core, Layer, Unit, View, state_width
 
 
 cdef uint32_t key_for(uint64_t seed, uint64_t drop_step, uint64_t site, uint64_t t) noexcept nogil:
@@ -29,16 +29,16 @@ cdef void drop_task(void *arg, int index) noexcept nogil:
     cdef const DropJob *job = <const DropJob *> arg
     cdef const Core *c = job.c
     cdef const View *v = &c.view
-    cdef long t, b, row, size = c.team.lanes.itemsize
+    cdef long t, b, row, size = c.team.kernels.itemsize
     cdef uint32_t key
     t = index
     while t < v.steps:
         key = key_for(c.seed, c.drop_step, job.site, t)
         for b in range(v.active[t]):
             row = v.offsets[t] + b
-            c.team.lanes.dropout(job.source.width, job.rate, key, <uint32_t> v.order[b],
-                                 job.source.data + row * job.source.ld * size,
-                                 job.target.data + row * job.target.ld * size)
+            c.team.kernels.dropout(job.source.width, job.rate, key, <uint32_t> v.order[b],
+                                   job.source.data + row * job.source.ld * size,
+                                   job.target.data + row * job.target.ld * size)
         t += job.tasks
 
 
@@ -60,23 +60,23 @@ cdef uint64_t site_of(Site where, long layer, long part) noexcept nogil:
 
 cdef void recurrent_masks(Core *c, const Layer *layer, Unit *u) noexcept nogil:
     """Recurrent dropout's factors: a row per sequence, or per state (the initial ones in front)."""
-    cdef const rc_lanes *lanes = c.team.lanes
+    cdef const rc_kernels *kernels = c.team.kernels
     cdef View *v = &c.view
-    cdef long t, b, row, ld = u.cell.lds[u.kernel.dropped], size = lanes.itemsize
+    cdef long t, b, row, ld = u.cell.lds[u.kernel.dropped], size = kernels.itemsize
     cdef char *mask = <char *> u.cell.mask
     cdef uint64_t site = site_of(ON_STATE, u.number, 0)
     for t in range(-1, v.steps if layer.mask_per_step else 0):
         for b in range(v.sequences if t < 0 else v.active[t]):
             row = v.offsets[t] + b if t >= 0 else b - v.sequences if layer.mask_per_step else b
-            lanes.dropout(state_width(u, u.kernel.dropped), layer.recurrent_dropout,
-                          key_for(c.seed, c.drop_step, site, t + 1), <uint32_t> v.order[b], NULL,
-                          mask + row * ld * size)
+            kernels.dropout(state_width(u, u.kernel.dropped), layer.recurrent_dropout,
+                            key_for(c.seed, c.drop_step, site, t + 1), <uint32_t> v.order[b], NULL,
+                            mask + row * ld * size)
 
 
 cdef void zone_masks(Core *c, const Layer *layer, Unit *u) noexcept nogil:
     """Zoneout's factors, a row per step: 0 where a state keeps its number."""
     cdef View *v = &c.view
-    cdef long t, b, s, width, size = c.team.lanes.itemsize
+    cdef long t, b, s, width, size = c.team.kernels.itemsize
     cdef uint32_t key
     for s in range(2):
         if u.cell.zone[s] == NULL:
@@ -85,32 +85,33 @@ cdef void zone_masks(Core *c, const Layer *layer, Unit *u) noexcept nogil:
         for t in range(v.steps):
             key = key_for(c.seed, c.drop_step, site_of(ON_STEP, u.number + s, 0), t)
             for b in range(v.active[t]):
-                c.team.lanes.dropout(width, layer.zoneout[s], key, <uint32_t> v.order[b], NULL,
-                                     <char *> u.cell.zone[s] + (v.offsets[t] + b) * u.cell.lds[s] * size)
+                c.team.kernels.dropout(width, layer.zoneout[s], key, <uint32_t> v.order[b], NULL,
+                                       <char *> u.cell.zone[s] + (v.offsets[t] + b) * u.cell.lds[s] * size)
 
 
 cdef void draw_noise(Core *c, Unit *u) noexcept nogil:
     """What stochastic units compare their probability with; without training, one half."""
     cdef View *v = &c.view
-    cdef long t, b, ld = u.cell.ld, size = c.team.lanes.itemsize
+    cdef long t, b, ld = u.cell.ld, size = c.team.kernels.itemsize
     cdef uint32_t key
     cdef char *noise = <char *> u.cell.extra
     for t in range(v.steps):
         key = key_for(c.seed, c.drop_step, site_of(ON_STEP, u.number, 1), t)
         for b in range(v.active[t]):
             if c.training:
-                c.team.lanes.uniform(u.cell.hidden, key, <uint32_t> v.order[b], noise + (v.offsets[t] + b) * ld * size)
+                c.team.kernels.uniform(u.cell.hidden, key, <uint32_t> v.order[b],
+                                       noise + (v.offsets[t] + b) * ld * size)
             else:
-                c.team.lanes.fill(u.cell.hidden, 0.5, noise + (v.offsets[t] + b) * ld * size)
+                c.team.kernels.fill(u.cell.hidden, 0.5, noise + (v.offsets[t] + b) * ld * size)
 
 
 cdef void mask_states(Core *c, const Layer *layer, Unit *u) noexcept nogil:
     """carried = m⊙h for the initial states."""
     cdef View *v = &c.view
     cdef int state = u.kernel.dropped
-    cdef long B = v.sequences, b, back, size = c.team.lanes.itemsize, ld = u.cell.lds[state]
+    cdef long B = v.sequences, b, back, size = c.team.kernels.itemsize, ld = u.cell.lds[state]
     cdef uint32_t key = key_for(c.seed, c.drop_step, site_of(ON_STATE, u.number, 0), 0)
     for b in range(B):
         back = (b - B) * ld * size
-        c.team.lanes.dropout(state_width(u, state), layer.recurrent_dropout, key, <uint32_t> v.order[b],
-                             <const char *> u.cell.before[state] + back, <char *> u.cell.carried + back)
+        c.team.kernels.dropout(state_width(u, state), layer.recurrent_dropout, key, <uint32_t> v.order[b],
+                               <const char *> u.cell.before[state] + back, <char *> u.cell.carried + back)

@@ -1,4 +1,4 @@
-from rnncore._core.layers cimport Core, Layer, Unit
+from rnncore._core.plan cimport Core, Layer, Unit
 
 cdef void run_forward(Core *c) noexcept nogil
 cdef void run_backward(Core *c, bint accumulate, bint need_dx) noexcept nogil

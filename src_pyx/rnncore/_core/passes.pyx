@@ -20,8 +20,8 @@ from rnncore._core.dropout cimport (
     site_of,
     zone_masks,
 )
-from rnncore._core.jobs cimport Segment, padded, team_column_sums, team_outer, team_product, team_scatter
-from rnncore._core.lanes cimport (
+from rnncore._core.gemm cimport Segment, padded, team_column_sums, team_outer, team_product, team_scatter
+from rnncore._core.kernels cimport (
     RC_FROM_BIAS,
     RC_FROM_C,
     RC_FROM_ZERO,
@@ -29,11 +29,11 @@ from rnncore._core.lanes cimport (
     RC_MAX_GATES,
     RC_MAX_MATRICES,
     rc_columns,
-    rc_lanes,
+    rc_kernels,
     rc_cell_matrix,
 )
-from rnncore._core.layers cimport DENSE, EMBEDDED, SYMBOLS, Core, Layer, Unit, View, state_width
-from rnncore._core.walk cimport walk_layer
+from rnncore._core.plan cimport DENSE, EMBEDDED, SYMBOLS, Core, Layer, Unit, View, state_width
+from rnncore._core.time_loop cimport walk_layer
 
 cdef enum:
     # Projecting step by step keeps `a` in cache, but all weights pass through it at every step: worth it where a
@@ -44,15 +44,15 @@ cdef enum:
 
 cdef void project(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
     """a = x·W_xh + b for all rows."""
-    cdef const rc_lanes *lanes = c.team.lanes
-    cdef long size = lanes.itemsize, H = u.cell.hidden, columns = u.kernel.input_gates * H, g, at
+    cdef const rc_kernels *kernels = c.team.kernels
+    cdef long size = kernels.itemsize, H = u.cell.hidden, columns = u.kernel.input_gates * H, g, at
     cdef bint biased = not u.kernel.own_bias
     cdef int s
     for g in range(u.kernel.input_gates if symbols else 0):
         at = u.kernel.input_at[g]
-        lanes.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.theta + (u.W_xh + g * H) * size, columns,
-                     c.theta + (u.b_h + at * H) * size if biased else NULL, u.a_rows + at * u.cell.ld * size,
-                     u.cell.lda)
+        kernels.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.theta + (u.W_xh + g * H) * size, columns,
+                       c.theta + (u.b_h + at * H) * size if biased else NULL, u.a_rows + at * u.cell.ld * size,
+                       u.cell.lda)
     for s in range(0 if symbols else layer.inputs):
         team_product(&c.team, &u.input[s], c.view.rows, layer.dropped[s].data, layer.dropped[s].ld,
                      RC_FROM_C if s else RC_FROM_BIAS if biased else RC_FROM_ZERO, u.a_rows, u.cell.lda)
@@ -62,13 +62,13 @@ cdef void project(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
 
 cdef void pass_on(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
     """The block that x itself is added to: x + b, or the one-hot rows of symbols."""
-    cdef const rc_lanes *lanes = c.team.lanes
-    cdef long size = lanes.itemsize, H = u.cell.hidden, lda = u.cell.lda, row, at = u.kernel.direct_at - 1
+    cdef const rc_kernels *kernels = c.team.kernels
+    cdef long size = kernels.itemsize, H = u.cell.hidden, lda = u.cell.lda, row, at = u.kernel.direct_at - 1
     cdef char *block = u.a_rows + at * u.cell.ld * size
     cdef const char *bias = c.theta + (u.b_h + at * H) * size if at < u.kernel.gates else NULL
     cdef int s
     if symbols:
-        lanes.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.identity, H, bias, block, lda)
+        kernels.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.identity, H, bias, block, lda)
         return
     for row in range(c.view.rows):
         if bias != NULL:
@@ -76,7 +76,7 @@ cdef void pass_on(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
         else:
             memset(block + row * lda * size, 0, H * size)
     for s in range(layer.inputs):
-        lanes.add(c.view.rows, layer.dropped[s].width, layer.dropped[s].data, layer.dropped[s].ld, block, lda)
+        kernels.add(c.view.rows, layer.dropped[s].width, layer.dropped[s].data, layer.dropped[s].ld, block, lda)
         block += layer.dropped[s].width * size
 
 
@@ -88,7 +88,7 @@ cdef bint projects_by_step(const Core *c, const Layer *layer) noexcept nogil:
     for s in range(layer.inputs):
         depth += layer.dropped[s].width
     return c.team.gemm == NULL and not u.kernel.direct_at and rows >= FEWEST_ROWS and \
-        depth * u.kernel.gates * u.cell.hidden * c.team.lanes.itemsize <= BYTES_PER_ROW * rows
+        depth * u.kernel.gates * u.cell.hidden * c.team.kernels.itemsize <= BYTES_PER_ROW * rows
 
 
 cdef void run_forward(Core *c) noexcept nogil:
@@ -115,10 +115,10 @@ cdef void run_forward(Core *c) noexcept nogil:
                 project(c, layer, u, n == 0 and c.kind == SYMBOLS)
         walk_layer(c, layer, False, True, stepwise)
         if layer.summed:
-            c.team.lanes.copy(c.view.rows, layer.output[0].width, layer.unit[0].rows, layer.unit[0].cell.ldo,
-                              layer.output[0].data, layer.output[0].ld)
-            c.team.lanes.add(c.view.rows, layer.output[0].width, layer.unit[1].rows, layer.unit[1].cell.ldo,
-                             layer.output[0].data, layer.output[0].ld)
+            c.team.kernels.copy(c.view.rows, layer.output[0].width, layer.unit[0].rows, layer.unit[0].cell.ldo,
+                                layer.output[0].data, layer.output[0].ld)
+            c.team.kernels.add(c.view.rows, layer.output[0].width, layer.unit[1].rows, layer.unit[1].cell.ldo,
+                               layer.output[0].data, layer.output[0].ld)
     layer = &c.layer[c.layer_count - 1]
     for s in range(layer.outputs):
         if c.finished[s].data != layer.output[s].data:
@@ -127,7 +127,7 @@ cdef void run_forward(Core *c) noexcept nogil:
 
 cdef void input_gradient(Core *c, Layer *layer, int s, Segment target) noexcept nogil:
     """target = Σ over directions of da·W_xhᵀ, for input segment s."""
-    cdef long size = c.team.lanes.itemsize, first = 0
+    cdef long size = c.team.kernels.itemsize, first = 0
     cdef Unit *u
     cdef int d, i
     for i in range(s):
@@ -137,9 +137,9 @@ cdef void input_gradient(Core *c, Layer *layer, int s, Segment target) noexcept 
         team_product(&c.team, &u.input_T[s], c.view.rows, <char *> u.cell.da, u.cell.lda,
                      RC_FROM_C if d else RC_FROM_ZERO, target.data, target.ld)
         if u.kernel.direct_at:
-            c.team.lanes.add(c.view.rows, target.width,
-                             <char *> u.cell.da + ((u.kernel.direct_at - 1) * u.cell.ld + first) * size, u.cell.lda,
-                             target.data, target.ld)
+            c.team.kernels.add(c.view.rows, target.width,
+                               <char *> u.cell.da + ((u.kernel.direct_at - 1) * u.cell.ld + first) * size, u.cell.lda,
+                               target.data, target.ld)
 
 
 cdef void pass_down(Core *c, int n) noexcept nogil:
@@ -161,21 +161,21 @@ cdef void pass_down(Core *c, int n) noexcept nogil:
 
 cdef void share_gradient(Core *c, Layer *layer) noexcept nogil:
     """Both directions of a summed output have the same gradient."""
-    memcpy(layer.unit[1].dh, layer.unit[0].dh, c.view.rows * layer.unit[0].cell.ldo * c.team.lanes.itemsize)
+    memcpy(layer.unit[1].dh, layer.unit[0].dh, c.view.rows * layer.unit[0].cell.ldo * c.team.kernels.itemsize)
 
 
 cdef void add_state_gradient(Core *c, Layer *layer) noexcept nogil:
     """The final states' gradient joins the gradient of the outputs they are."""
     cdef View *v = &c.view
-    cdef long b, width, size = c.team.lanes.itemsize
+    cdef long b, width, size = c.team.kernels.itemsize
     cdef Unit *u
     cdef int d
     for d in range(layer.units):
         u = &layer.unit[d]
         width = u.cell.output
         for b in range(v.sequences if u.dstate != NULL else 0):
-            c.team.lanes.add(1, width, u.dstate + v.order[b] * width * size, width,
-                             u.dh + (b if u.reverse else v.last[b]) * u.cell.ldo * size, width)
+            c.team.kernels.add(1, width, u.dstate + v.order[b] * width * size, width,
+                               u.dh + (b if u.reverse else v.last[b]) * u.cell.ldo * size, width)
 
 
 cdef void through_time(Core *c) noexcept nogil:
@@ -212,7 +212,7 @@ cdef void begin_pass(Core *c, Unit *u) noexcept nogil:
             u.cell.dcarry_later[i] = swap
     for i in range(u.kernel.vectors):
         if u.cell.dvectors[i] != NULL:
-            memset(u.cell.dvectors[i], 0, c.view.sequences * u.cell.ld * c.team.lanes.itemsize)
+            memset(u.cell.dvectors[i], 0, c.view.sequences * u.cell.ld * c.team.kernels.itemsize)
 
 
 cdef void gate_outer(Core *c, long N, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *da,
@@ -221,7 +221,7 @@ cdef void gate_outer(Core *c, long N, long M, long K, const char *A, long lda, c
     """grad[place:] (M, gates·N) = or += Aᵀ·(the gates' blocks of da); grad[sums:] likewise the column sums of the gates
     from number `summed` on."""
     cdef rc_columns run[RC_MAX_GATES]
-    cdef long ld = padded(c.team.lanes, N), size = c.team.lanes.itemsize
+    cdef long ld = padded(c.team.kernels, N), size = c.team.kernels.itemsize
     cdef int g, runs = 0
     for g in range(gates):
         if ld == N and g > 0 and g != summed and at[g] == at[g - 1] + 1:  # neighbours are one run
@@ -241,7 +241,7 @@ cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nog
     """
     cdef View *v = &c.view
     cdef const rc_cell_matrix *matrix = &u.kernel.matrices[i]
-    cdef long B = v.sequences, size = c.team.lanes.itemsize, ld = u.cell.ld, lda = u.cell.lda, N = u.cell.hidden
+    cdef long B = v.sequences, size = c.team.kernels.itemsize, ld = u.cell.ld, lda = u.cell.lda, N = u.cell.hidden
     cdef long M = u.cell.W[i].K, W = u.W[i], ldw = u.ldw[i], b
     cdef long bias = u.vectors[matrix.bias - 1] if matrix.bias else 0
     cdef int gates = matrix.gates, last = gates - 1 if matrix.bias else gates
@@ -267,13 +267,13 @@ cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nog
         gate_outer(c, N, M, B, source - B * ld * size, ld, NULL, da, lda, v.last if u.reverse else NULL, gates, at,
                    True, W, ldw, last, bias)
     elif matrix.linked and matrix.bias:  # the bias is there at the first step, too
-        da += at[last] * padded(c.team.lanes, N) * size
+        da += at[last] * padded(c.team.kernels, N) * size
         for b in range(B):
-            c.team.lanes.add(1, N, da + (v.last[b] if u.reverse else b) * lda * size, lda, c.grad + bias * size, N)
+            c.team.kernels.add(1, N, da + (v.last[b] if u.reverse else b) * lda * size, lda, c.grad + bias * size, N)
 
 
 cdef void weight_gradients(Core *c, Layer *layer, Unit *u, bint symbols, bint accumulate) noexcept nogil:
-    cdef long size = c.team.lanes.itemsize, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, row = 0, g
+    cdef long size = c.team.kernels.itemsize, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, row = 0, g
     cdef long columns = u.kernel.input_gates * H, first = u.kernel.input_at[0]
     cdef char *da = <char *> u.cell.da
     cdef int s, i
@@ -320,13 +320,13 @@ cdef void run_backward(Core *c, bint accumulate, bint need_dx) noexcept nogil:
         layer = &c.layer[0]
         target = layer.input[0]
         target.data = c.dx
-        target.ld = padded(c.team.lanes, target.width)
+        target.ld = padded(c.team.kernels, target.width)
         input_gradient(c, layer, 0, target)
         if layer.dropout > 0 and c.training:
             drop(c, target, target, layer.dropout, site_of(ON_INPUT, 0, 0))
         if c.kind == EMBEDDED:
             team_scatter(&c.team, c.view.rows, c.embedding, c.per_row, c.ids, NULL, c.dx, target.ld,
-                         c.grad + c.table * c.team.lanes.itemsize, c.embedding)
+                         c.grad + c.table * c.team.kernels.itemsize, c.embedding)
 
 
 cdef void state_gradient(Core *c, const Layer *layer, Unit *u, int state, char *work, char *out) noexcept nogil:
@@ -338,7 +338,7 @@ cdef void state_gradient(Core *c, const Layer *layer, Unit *u, int state, char *
     """
     cdef View *v = &c.view
     cdef long b, first, ld = u.cell.lds[state], lda = u.cell.lda, width = state_width(u, state)
-    cdef long size = c.team.lanes.itemsize
+    cdef long size = c.team.kernels.itemsize
     cdef const char *da = <const char *> (u.cell.dlater if c.truncate else u.cell.da)
     cdef const char *carry = <const char *> (u.cell.dcarry_later[state] if c.truncate else u.cell.dcarry[state])
     cdef int i
@@ -352,9 +352,9 @@ cdef void state_gradient(Core *c, const Layer *layer, Unit *u, int state, char *
             team_product(&c.team, &u.cell.W_T[i], v.sequences, work, lda, RC_FROM_C, out, ld)
     for b in range(v.sequences):
         if u.cell.mask != NULL and state == u.kernel.dropped:
-            c.team.lanes.dropout(width, layer.recurrent_dropout,
-                                 key_for(c.seed, c.drop_step, site_of(ON_STATE, u.number, 0), 0),
-                                 <uint32_t> v.order[b], out + b * ld * size, out + b * ld * size)
+            c.team.kernels.dropout(width, layer.recurrent_dropout,
+                                   key_for(c.seed, c.drop_step, site_of(ON_STATE, u.number, 0), 0),
+                                   <uint32_t> v.order[b], out + b * ld * size, out + b * ld * size)
         if carry != NULL:
             first = (v.last[b] if u.reverse else b) if u.cell.carry_per_row else b
-            c.team.lanes.add(1, width, carry + first * ld * size, ld, out + b * ld * size, ld)
+            c.team.kernels.add(1, width, carry + first * ld * size, ld, out + b * ld * size, ld)

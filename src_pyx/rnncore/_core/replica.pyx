@@ -9,9 +9,9 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 from rnncore._core.cxx_random cimport OpenCVRandom
-from rnncore._core.lanes cimport lanes_for
+from rnncore._core.kernels cimport kernels_for
 from rnncore._core.replica_passes cimport (
-    MAX_LAYERS, Core, Layer, Unit, backward, forward, gather_scores, lanes_with_replica, loss, rc_matrix, rc_replica,
+    MAX_LAYERS, Core, Layer, Unit, backward, forward, gather_scores, kernels_with_replica, loss, rc_matrix, rc_replica,
     rc_table, update,
 )
 from rnncore._core.replica_rows cimport Tree, Windows, link_rows, sort_into
@@ -47,8 +47,8 @@ cdef class Engine:
         self.memory = []
         self.share_prefixes = share_prefixes
         memset(c, 0, sizeof(Core))
-        c.lanes = lanes_for(8)
-        c.code = (<const lanes_with_replica *> c.lanes).replica
+        c.kernels = kernels_for(8)
+        c.code = (<const kernels_with_replica *> c.kernels).replica
         c.layers = <int> len(hidden)
         c.directions = directions
         c.threads = max(threads, 1)
@@ -79,7 +79,7 @@ cdef class Engine:
         self.make_workspace(&self.test, CHUNK, False)
 
     cdef long padded(self, long n):
-        return (n + self.train.lanes.vector - 1) // self.train.lanes.vector * self.train.lanes.vector
+        return (n + self.train.kernels.vector - 1) // self.train.kernels.vector * self.train.kernels.vector
 
     cdef void *take(self, Py_ssize_t bytes) except NULL:
         """Zeroed memory that begins at a cache line and lives as long as the engine."""

@@ -1,7 +1,7 @@
 # The replica's network bound to its memory, and the passes over it. See replica_passes.pyx.
 from libc.stdint cimport int64_t
 
-from rnncore._core.lanes cimport rc_lanes
+from rnncore._core.kernels cimport rc_kernels
 from rnncore._core.replica_rows cimport Tree
 
 cdef extern from "replica_api.h" nogil:
@@ -48,8 +48,8 @@ cdef extern from "replica_api.h" nogil:
         void (*load)(const rc_matrix *, const void *) noexcept nogil
         void (*store)(long, long, const void *, void *) noexcept nogil
 
-cdef extern from "lanes.h" nogil:
-    ctypedef struct lanes_with_replica "rc_lanes":
+cdef extern from "kernels.h" nogil:
+    ctypedef struct kernels_with_replica "rc_kernels":
         const rc_replica *replica
 
     enum:
@@ -78,7 +78,7 @@ cdef struct Layer:
     double *spread[2]           # (rows, ldi): gradients and curvatures of the inputs, where two directions meet in them
 
 cdef struct Core:
-    const rc_lanes *lanes
+    const rc_kernels *kernels
     const rc_replica *code
     int layers, directions, threads, training
     long words, classes, ldc, T, samples, outputs

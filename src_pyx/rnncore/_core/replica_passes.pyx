@@ -11,7 +11,7 @@ Every number is computed whole by one thread in a fixed order: the bits do not d
 from libc.math cimport log
 from libc.stdint cimport int64_t
 
-from rnncore._core.lanes cimport parallel, rc_loss_options
+from rnncore._core.kernels cimport parallel, rc_loss_options
 
 cdef enum:
     TABLE_ROWS = 16  # words per task of the table's update
@@ -274,7 +274,7 @@ cdef double loss(Core *c, const int64_t *targets) noexcept nogil:
     options.ld = c.ldc
     options.class_weight = NULL
     options.label_smoothing = 0
-    c.lanes.softmax(c.outputs * c.samples, &options, c.e[0])
+    c.kernels.softmax(c.outputs * c.samples, &options, c.e[0])
     for i in range(c.outputs * c.samples):
         total -= log(c.e[0][i * c.ldc + targets[i]])
         c.e[0][i * c.ldc + targets[i]] -= 1

@@ -1,8 +1,8 @@
 from libc.stdint cimport int64_t
 
-from rnncore._core.batch cimport Batch
-from rnncore._core.jobs cimport Arena, Segment
-from rnncore._core.layers cimport Core, Layer, Unit
+from rnncore._core.schedule cimport Batch
+from rnncore._core.gemm cimport Arena, Segment
+from rnncore._core.plan cimport Core, Layer, Unit
 
 cdef class Stack:
     cdef Core c

@@ -10,21 +10,21 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.batch cimport Batch
+from rnncore._core.schedule cimport Batch
 from rnncore._core.dropout cimport ON_INPUT, key_for, site_of
-from rnncore._core.jobs cimport Arena, Segment, bind_gates, bind_gates_T, padded, team_pack
-from rnncore._core.lanes cimport (
+from rnncore._core.gemm cimport Arena, Segment, bind_gates, bind_gates_T, padded, team_pack
+from rnncore._core.kernels cimport (
     RC_MAX_MATRICES,
     RC_MAX_STATES,
     RC_MAX_VECTORS,
     gemm_for,
-    lanes_for,
+    kernels_for,
     rc_cell,
     rc_cell_matrix,
-    rc_lanes,
+    rc_kernels,
     rc_packed,
 )
-from rnncore._core.layers cimport (
+from rnncore._core.plan cimport (
     DENSE,
     EMBEDDED,
     SYMBOLS,
@@ -55,16 +55,16 @@ cdef extern from "Python.h":
     PyObject *PyList_GET_ITEM(list, Py_ssize_t)
 
 
-cdef long row_length(const rc_lanes *lanes, int blocks, long ld) noexcept nogil:
+cdef long row_length(const rc_kernels *kernels, int blocks, long ld) noexcept nogil:
     """Numbers from one row of gates to the next: a cache line more than they need where the numbers of a column would
     else compete for a few lines of the caches."""
     cdef long n = blocks * ld
-    return n if blocks == 1 or n * lanes.itemsize % CACHE_PERIOD else n + LINE // lanes.itemsize
+    return n if blocks == 1 or n * kernels.itemsize % CACHE_PERIOD else n + LINE // kernels.itemsize
 
 
 cdef void to_packed(Core *c, Unit *u, int state, const char *source, char *target) noexcept nogil:
     """Rows (B, width) of the caller's sequences to padded rows in packed order."""
-    cdef long b, width = state_width(u, state), size = c.team.lanes.itemsize
+    cdef long b, width = state_width(u, state), size = c.team.kernels.itemsize
     for b in range(c.view.sequences):
         memcpy(target + b * u.cell.lds[state] * size, source + c.view.order[b] * width * size, width * size)
 
@@ -72,13 +72,13 @@ cdef void to_packed(Core *c, Unit *u, int state, const char *source, char *targe
 cdef void exchange(Core *c, long width, char *rows, long ld, char *array, long lda, bint to_caller) noexcept nogil:
     """Bring `width` columns of packed rows into the caller's array, (T, B, lda) or packed, or the other way round."""
     cdef View *v = &c.view
-    cdef long t, b, size = c.team.lanes.itemsize
+    cdef long t, b, size = c.team.kernels.itemsize
     cdef char *ours
     cdef char *theirs
     if same_rows(v) and to_caller:
-        c.team.lanes.copy(v.rows, width, rows, ld, array, lda)
+        c.team.kernels.copy(v.rows, width, rows, ld, array, lda)
     elif same_rows(v):
-        c.team.lanes.copy(v.rows, width, array, lda, rows, ld)
+        c.team.kernels.copy(v.rows, width, array, lda, rows, ld)
     else:
         for t in range(v.steps):
             for b in range(v.active[t]):
@@ -110,12 +110,12 @@ cdef array_for(list kept, tuple shape, dtype, bint zeroed):
     return array
 
 
-cdef const rc_cell *kernel_named(const rc_lanes *lanes, str name) except NULL:
+cdef const rc_cell *kernel_named(const rc_kernels *kernels, str name) except NULL:
     cdef bytes wanted = name.encode()
     cdef int i
-    for i in range(lanes.cell_count):
-        if strcmp(lanes.cells[i].name, wanted) == 0:
-            return &lanes.cells[i]
+    for i in range(kernels.cell_count):
+        if strcmp(kernels.cells[i].name, wanted) == 0:
+            return &kernels.cells[i]
     raise ValueError(f"there is no kernel {name!r}")
 
 
@@ -143,7 +143,7 @@ cdef class Stack:
         cdef Unit *u
         cdef int n, d, s, i
         cdef long scratch = 0
-        c.team.lanes = lanes_for(itemsize)
+        c.team.kernels = kernels_for(itemsize)
         c.team.gemm = gemm_for(itemsize)
         c.team.threads = 1
         c.kind = kind
@@ -175,7 +175,7 @@ cdef class Stack:
             for d in range(layer.units):
                 places = spec["units"][d]
                 u = &layer.unit[d]
-                u.kernel = kernel_named(c.team.lanes, spec["cell"])
+                u.kernel = kernel_named(c.team.kernels, spec["cell"])
                 u.cell.cell = u.kernel
                 u.cell.zone_rate[0], u.cell.zone_rate[1] = spec["zoneout"]
                 u.reverse = places["reverse"]
@@ -188,9 +188,9 @@ cdef class Stack:
                     u.vectors[i] = place
                 u.cell.hidden = spec["hidden"]
                 u.cell.output = spec["output"]
-                u.cell.ld = padded(c.team.lanes, u.cell.hidden)
-                u.cell.ldo = padded(c.team.lanes, u.cell.output)
-                u.cell.lda = row_length(c.team.lanes, u.kernel.width, u.cell.ld)
+                u.cell.ld = padded(c.team.kernels, u.cell.hidden)
+                u.cell.ldo = padded(c.team.kernels, u.cell.output)
+                u.cell.lda = row_length(c.team.kernels, u.kernel.width, u.cell.ld)
                 u.cell.activation = spec["activation"]
                 u.cell.flags = spec["flags"]
                 u.cell.activation_parameter = spec["parameter"]
@@ -211,8 +211,8 @@ cdef class Stack:
                     bind_gates_T(&c.team, &u.input_T[s], widths[s], u.cell.hidden, u.kernel.input_gates,
                                  u.kernel.input_at, u.kernel.input_gates * u.cell.hidden)
                     if self.packs_input(n):
-                        scratch = max(scratch, c.team.lanes.outer_scratch(widths[s],
-                                                                          u.kernel.input_gates * u.cell.hidden))
+                        scratch = max(scratch, c.team.kernels.outer_scratch(widths[s],
+                                                                            u.kernel.input_gates * u.cell.hidden))
         if c.kind == SYMBOLS and c.layer[0].unit[0].kernel.direct_at:
             self.identity = np.eye(c.layer[0].unit[0].cell.hidden, dtype=f"f{itemsize}")
             c.identity = <const char *> cnp.PyArray_DATA(self.identity)
@@ -230,7 +230,7 @@ cdef class Stack:
         bind_gates(&c.team, &u.cell.W[i], K, N, matrix.gates, matrix.at, u.ldw[i], False)
         bind_gates_T(&c.team, &u.cell.W_T[i], K, N, matrix.gates, matrix.at, u.ldw[i])
         u.W[i] += matrix.gate * N
-        return c.team.lanes.outer_scratch(K, matrix.gates * N)
+        return c.team.kernels.outer_scratch(K, matrix.gates * N)
 
     cdef bint packs_input(self, int n):
         return n > 0 or self.c.kind != SYMBOLS
@@ -238,11 +238,11 @@ cdef class Stack:
     cdef carve_weights(self):
         """Places for the packed copies of the weights; with BLAS only the padded biases need one."""
         cdef Core *c = &self.c
-        cdef const rc_lanes *lanes = c.team.lanes
+        cdef const rc_kernels *kernels = c.team.kernels
         cdef Layer *layer
         cdef Unit *u
         cdef int n, d, s, i
-        cdef long size = lanes.itemsize, ld, bias
+        cdef long size = kernels.itemsize, ld, bias
         while True:
             self.weights.start()
             for n in range(c.layer_count):
@@ -262,11 +262,11 @@ cdef class Stack:
                         if bias >= 0:  # of its last gate
                             u.cell.W[i].bias = u.padded[bias] - (u.kernel.matrices[i].gates - 1) * ld
                         if c.team.gemm == NULL:
-                            u.cell.W[i].panels = self.weights.take(lanes.packed_size(&u.cell.W[i]) * size)
-                            u.cell.W_T[i].panels = self.weights.take(lanes.packed_size(&u.cell.W_T[i]) * size)
+                            u.cell.W[i].panels = self.weights.take(kernels.packed_size(&u.cell.W[i]) * size)
+                            u.cell.W_T[i].panels = self.weights.take(kernels.packed_size(&u.cell.W_T[i]) * size)
                     for s in range(layer.inputs if self.packs_input(n) and c.team.gemm == NULL else 0):
-                        u.input[s].panels = self.weights.take(lanes.packed_size(&u.input[s]) * size)
-                        u.input_T[s].panels = self.weights.take(lanes.packed_size(&u.input_T[s]) * size)
+                        u.input[s].panels = self.weights.take(kernels.packed_size(&u.input[s]) * size)
+                        u.input_T[s].panels = self.weights.take(kernels.packed_size(&u.input_T[s]) * size)
             if not self.weights.settle():
                 return
 
@@ -275,7 +275,7 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef Unit *u
         cdef int n, d, s, i
-        cdef long size = c.team.lanes.itemsize, row
+        cdef long size = c.team.kernels.itemsize, row
         self.theta = theta
         self.grad = grad
         self.tape = False
@@ -299,7 +299,7 @@ cdef class Stack:
         cdef rc_packed *weights[64]
         cdef const char *biases[64]
         cdef int n, d, s, i, count = 0
-        cdef long size = c.team.lanes.itemsize
+        cdef long size = c.team.kernels.itemsize
         cdef Unit *u
         for n in range(c.layer_count):
             for d in range(c.layer[n].units):
@@ -329,7 +329,7 @@ cdef class Stack:
     cdef bint dx_in_place(self):
         """Whether dx can be computed in the caller's array: it has the core's own layout."""
         cdef long width = self.c.layer[0].input[0].width
-        return same_rows(&self.c.view) and self.c.kind == DENSE and width == padded(self.c.team.lanes, width)
+        return same_rows(&self.c.view) and self.c.kind == DENSE and width == padded(self.c.team.kernels, width)
 
     cdef carve(self, bint dense_copy, bint fed):
         """Places for the arrays of one batch; `fed`: what the last layer is fed back is given."""
@@ -337,7 +337,7 @@ cdef class Stack:
         cdef Layer *layer
         cdef Unit *u
         cdef int n, d, s, i
-        cdef long size = c.team.lanes.itemsize, rows = c.view.rows, B = c.view.sequences, all_rows, ld, front
+        cdef long size = c.team.kernels.itemsize, rows = c.view.rows, B = c.view.sequences, all_rows, ld, front
         cdef bint masked
         cdef char *place
         while True:
@@ -352,7 +352,7 @@ cdef class Stack:
                     c.id_scale = self.arena.take(rows * c.per_row * size)
             layer.input[0].ld = layer.input[0].width
             if c.kind == EMBEDDED:
-                layer.input[0].ld = padded(c.team.lanes, layer.input[0].width)
+                layer.input[0].ld = padded(c.team.kernels, layer.input[0].width)
             if c.kind == EMBEDDED or dense_copy:
                 layer.input[0].data = self.arena.take(rows * layer.input[0].ld * size)
             for n in range(c.layer_count):
@@ -362,7 +362,7 @@ cdef class Stack:
                 for s in range(layer.inputs if n or c.kind != SYMBOLS else 0):
                     layer.dropped[s] = layer.input[s]
                     if c.training and layer.dropout > 0:
-                        layer.dropped[s].ld = padded(c.team.lanes, layer.input[s].width)
+                        layer.dropped[s].ld = padded(c.team.kernels, layer.input[s].width)
                         layer.dropped[s].data = self.arena.take(rows * layer.dropped[s].ld * size)
                 masked = c.training and layer.recurrent_dropout > 0
                 for d in range(layer.units):
@@ -415,14 +415,14 @@ cdef class Stack:
             if c.training:
                 layer = &c.layer[0]
                 if c.kind == EMBEDDED or self.want_dx and not self.dx_in_place():
-                    c.dx = self.arena.take(rows * padded(c.team.lanes, layer.input[0].width) * size)
+                    c.dx = self.arena.take(rows * padded(c.team.kernels, layer.input[0].width) * size)
             if not self.arena.settle():
                 return
 
     cdef carve_zoneout(self, Unit *u, int i):
         """State i as the next step reads it apart from what the cell makes of it, and what its gradient takes."""
         cdef Core *c = &self.c
-        cdef long B = c.view.sequences, row = u.cell.lds[i] * c.team.lanes.itemsize
+        cdef long B = c.view.sequences, row = u.cell.lds[i] * c.team.kernels.itemsize
         u.cell.before[i] = self.arena.take((c.view.rows + B) * row) + B * row
         if c.training:
             u.cell.zone[i] = self.arena.take(c.view.rows * row)
@@ -430,13 +430,13 @@ cdef class Stack:
     cdef carve_backward(self, const Layer *layer, Unit *u, bint masked):
         """Places for gradients. They lie over what they replace, unless truncation needs that again."""
         cdef Core *c = &self.c
-        cdef long size = c.team.lanes.itemsize, rows = c.view.rows, B = c.view.sequences, ld = u.cell.ld
+        cdef long size = c.team.kernels.itemsize, rows = c.view.rows, B = c.view.sequences, ld = u.cell.ld
         cdef bint makes_output = False
         cdef int i
         for i in range(RC_MAX_MATRICES):
             if u.W[i] >= 0:
                 makes_output = makes_output or u.kernel.matrices[i].to_output
-                u.cell.work[i] = self.arena.take(B * padded(c.team.lanes, u.cell.W[i].K) * size)
+                u.cell.work[i] = self.arena.take(B * padded(c.team.kernels, u.cell.W[i].K) * size)
         if u.kernel.in_place:  # a is h, still needed
             u.cell.da = self.arena.take(rows * ld * size)
             u.dh = self.arena.take(rows * ld * size) if masked or c.truncate or has_zoneout(layer) \
@@ -470,7 +470,7 @@ cdef class Stack:
         """Bring the caller's (T, B, ...) input into packed order; full dense batches are used where they lie."""
         cdef Core *c = &self.c
         cdef View *v = &c.view
-        cdef long t, b, f, size = c.team.lanes.itemsize, width = c.layer[0].input[0].width, row
+        cdef long t, b, f, size = c.team.kernels.itemsize, width = c.layer[0].input[0].width, row
         cdef char *source = <char *> cnp.PyArray_DATA(x)
         cdef char *target = c.layer[0].input[0].data
         cdef int64_t *ids = <int64_t *> source
@@ -489,8 +489,8 @@ cdef class Stack:
                 memcpy(c.ids + (v.offsets[t] + b) * c.per_row, ids + (t * v.sequences + v.order[b]) * c.per_row,
                        c.per_row * sizeof(int64_t))
         if c.kind == EMBEDDED:
-            c.team.lanes.gather(v.rows, width, c.per_row, c.ids, NULL, c.theta + c.table * size, width, NULL, target,
-                                c.layer[0].input[0].ld)
+            c.team.kernels.gather(v.rows, width, c.per_row, c.ids, NULL, c.theta + c.table * size, width, NULL, target,
+                                  c.layer[0].input[0].ld)
         elif c.id_scale != NULL:
             for t in range(v.steps):
                 key = key_for(c.seed, c.drop_step, site_of(ON_INPUT, 0, 0), t)
@@ -498,14 +498,14 @@ cdef class Stack:
                     for f in range(c.per_row):
                         row = (v.offsets[t] + b) * c.per_row + f
                         if c.ids[row] >= 0:
-                            c.team.lanes.dropout_at(c.features, c.layer[0].dropout, key, <uint32_t> v.order[b],
-                                                    c.ids[row], c.id_scale + row * size)
+                            c.team.kernels.dropout_at(c.features, c.layer[0].dropout, key, <uint32_t> v.order[b],
+                                                      c.ids[row], c.id_scale + row * size)
 
     cdef load_states(self, state):
         """Put the initial states, arrays (B, H) unit by unit, in front of each unit's states."""
         cdef Core *c = &self.c
         cdef View *v = &c.view
-        cdef long size = c.team.lanes.itemsize
+        cdef long size = c.team.kernels.itemsize
         cdef Unit *u
         cdef int n, d, i
         c.has_state = state is not None
@@ -524,7 +524,7 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef Layer *layer = &c.layer[c.layer_count - 1]
-        cdef long at = 0, width = feedback.shape[2], ld, size = c.team.lanes.itemsize
+        cdef long at = 0, width = feedback.shape[2], ld, size = c.team.kernels.itemsize
         cdef char *source = <char *> cnp.PyArray_DATA(feedback)
         cdef char *target
         cdef Unit *u
@@ -639,7 +639,7 @@ cdef class Stack:
             self.pack(True)
             run_backward(c, accumulate, self.want_dx)
         if dx is not None and not self.dx_in_place():
-            exchange(c, width, c.dx, padded(c.team.lanes, width), <char *> cnp.PyArray_DATA(dx), width, True)
+            exchange(c, width, c.dx, padded(c.team.kernels, width), <char *> cnp.PyArray_DATA(dx), width, True)
         self.give_up_outputs()
         return dx, self.state_gradients() if c.has_state else None
 
@@ -664,7 +664,7 @@ cdef class Stack:
     cdef lend_outputs(self):
         """A caller's array for the outputs, on a cache line, the initial states' rows in front of it."""
         cdef View *v = &self.c.view
-        cdef long width = self.c.layer[self.c.layer_count - 1].unit[0].cell.output, size = self.c.team.lanes.itemsize
+        cdef long width = self.c.layer[self.c.layer_count - 1].unit[0].cell.output, size = self.c.team.kernels.itemsize
         cdef cnp.npy_intp[3] shape = [v.steps, v.sequences, width]
         cdef char *place
         if v.packed:
@@ -696,7 +696,7 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef Segment parts[2]
         cdef int s, count = self.top_segments(parts)
-        cdef long at = 0, size = c.team.lanes.itemsize
+        cdef long at = 0, size = c.team.kernels.itemsize
         cdef char *target
         y, self.y = self.y, None
         if y is not None:
@@ -715,7 +715,7 @@ cdef class Stack:
         """
         cdef Core *c = &self.c
         cdef Layer *layer = &c.layer[c.layer_count - 1]
-        cdef long at = 0, width = dy.shape[dy.ndim - 1], size = c.team.lanes.itemsize
+        cdef long at = 0, width = dy.shape[dy.ndim - 1], size = c.team.kernels.itemsize
         cdef char *source = <char *> cnp.PyArray_DATA(dy)
         cdef Unit *u
         cdef int s
@@ -735,7 +735,7 @@ cdef class Stack:
         """Return the last states of each unit in turn, arrays (B, width); in reverse, those at the first step."""
         cdef Core *c = &self.c
         cdef View *v = &c.view
-        cdef long b, width, size = c.team.lanes.itemsize
+        cdef long b, width, size = c.team.kernels.itemsize
         cdef const char *source
         cdef char *target
         cdef Unit *u
@@ -758,7 +758,7 @@ cdef class Stack:
     cdef state_gradients(self):
         cdef Core *c = &self.c
         cdef View *v = &c.view
-        cdef long b, width, ld, lda, size = c.team.lanes.itemsize, B = v.sequences
+        cdef long b, width, ld, lda, size = c.team.kernels.itemsize, B = v.sequences
         cdef int n, d, i
         cdef char *work
         cdef char *target
@@ -787,7 +787,7 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef Unit *first = &c.layer[0].unit[0]
         cdef long width = c.embedding if c.kind == EMBEDDED else first.kernel.input_gates * first.cell.hidden
-        cdef long i, d, size = c.team.lanes.itemsize, count = c.view.rows * c.per_row, tables
+        cdef long i, d, size = c.team.kernels.itemsize, count = c.view.rows * c.per_row, tables
         cdef const int64_t[::1] old
         cdef char *place
         new = np.unique(np.asarray(<int64_t[:count]> c.ids))

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from rnncore._core.lanes cimport lanes_for, parallel
+from rnncore._core.kernels cimport kernels_for, parallel
 
 
 cdef extern from "update_api.h":
@@ -193,7 +193,7 @@ cdef class Updater:
         self.size = self.buffers[0].shape[0]
         self.spans = <int> ((self.size + SPAN - 1) // SPAN)
         self.job.itemsize = self.buffers[0].itemsize
-        self.job.table = <const UpdateTable *> lanes_for(<int> self.job.itemsize).updates
+        self.job.table = <const UpdateTable *> kernels_for(<int> self.job.itemsize).updates
         self.job.update = self.job.table.step[<int> RULES[rule]]
         self.job.theta = <char *> self.buffers[0].buf
         self.job.grad = <const char *> self.buffers[1].buf

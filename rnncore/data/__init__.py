@@ -1,0 +1,1 @@
+"""From files and sentences to numbers: readers, tokens, features, encoders, word vectors."""

@@ -1,0 +1,1 @@
+"""Networks: cells, recurrent layers and heads on flat parameters, and what can be asked of them."""

@@ -1,0 +1,424 @@
+"""The registry of cells: what distinguishes one recurrent architecture from another.
+
+A cell is its kernel (src_pyx/kernels/cells/), this record, and a few lines of NumPy in tests/reference.py. Directions,
+depth, ragged batches, dropout, threads, heads and files know nothing of cells but what stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from rnncore import _checks
+
+#: activation name -> (its number in the kernels, name of the option that parametrises it, default)
+ACTIVATIONS: Mapping[str, tuple[int, str | None, float]] = {
+    "tanh": (0, None, 0.0),
+    "sigmoid": (1, None, 0.0),
+    "relu": (2, None, 0.0),
+    "leaky_relu": (3, "leaky_slope", 0.01),
+    "clipped_relu": (4, "clip_at", 6.0),
+    "identity": (5, None, 0.0),
+    "binary": (6, None, 0.0),
+}
+
+
+DETERMINISTIC = tuple(name for name in ACTIVATIONS if name != "binary")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a cell's options mean to its kernel.
+
+    Attributes
+    ----------
+    kernel : str
+        Its name in the table of kernels (src_pyx/kernels/cells/table.h).
+    flags : int
+        Variants, as the kernel numbers them.
+    activation, parameter
+        The activation's number, and its slope or limit.
+    factor : float
+        The cell's own number, such as a decay.
+    matrices : tuple of str or None
+        Which parameter each of the kernel's matrices is (a part of); None: left out.
+    vectors : tuple of str or None
+        The same for its parameters of H numbers. A name that stands n times is a parameter of n·H numbers.
+    """
+
+    kernel: str
+    flags: int = 0
+    activation: int = 0
+    parameter: float = 0.0
+    factor: float = 0.0
+    matrices: tuple[str | None, ...] = ("W_hh",)
+    vectors: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One recurrent architecture.
+
+    Attributes
+    ----------
+    name : str
+    gates : int
+        Gate blocks per unit: W_xh is (D, gates·H).
+    states : tuple of str
+        Names of the arrays that a step hands to the next.
+    activations : tuple of str
+        The names that ``activation=`` accepts; the first is the default.
+    zoned : int
+        How many of its states, from the first on, zoneout can act on.
+    options : mapping of str to default
+        What else can be chosen.
+    source : str
+        Where the equations come from.
+    feeds_back : bool
+        A step sees the outputs before it, which ``feedback=`` may give.
+    """
+
+    name: str
+    gates: int
+    states: tuple[str, ...]
+    activations: tuple[str, ...] = ("tanh",)
+    zoned: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    feeds_back: bool = False
+
+    def settle(self, given: Mapping[str, Any], activation: str) -> dict[str, Any]:
+        """Return all options, those given over the defaults; unknown names are refused."""
+        known = dict(self.options)
+        option = ACTIVATIONS[activation][1]
+        if option:
+            known[option] = ACTIVATIONS[activation][2]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise ValueError(
+                f"{self.name} with {activation} does not know {', '.join(unknown)}; "
+                f"options it knows: {', '.join(sorted(known)) or 'none'}"
+            )
+        return known | dict(given)
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        number, option, _ = ACTIVATIONS[activation]
+        parameter = _number(options[option], option) if option else 0.0
+        return Plan(self.name, activation=number, parameter=parameter)
+
+    def kernel_for(self, plan: Plan, inputs: int, hidden: int) -> str:
+        """Return the name of the kernel for an input of a certain width."""
+        return plan.kernel
+
+    def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
+        """Return how many numbers a step puts out."""
+        return hidden
+
+    def state_widths(self, hidden: int, options: Mapping[str, Any]) -> dict[str, int]:
+        """Return what a step hands to the next: name -> how many numbers. The first is the output."""
+        widths = dict.fromkeys(self.states, hidden)
+        return widths | {self.states[0]: self.output_width(hidden, options)}
+
+    def zoned_states(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the states that zoneout can act on."""
+        return self.states[: self.zoned]
+
+    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
+        """Return the parameters of one layer in one direction: name -> shape."""
+        return {
+            "W_xh": (inputs, self.gates * hidden),
+            "W_hh": (self.output_width(hidden, options), self.gates * hidden),
+            "b_h": (self.gates * hidden,),
+            **_vectors(hidden, plan),
+        }
+
+    def initialise(
+        self, params: Mapping[str, np.ndarray], hidden: int, options: Mapping[str, Any], rng: np.random.Generator
+    ) -> None:
+        """Draw initial parameters in place: uniform in ±1/sqrt(H), the common choice for recurrent layers."""
+        bound = 1 / np.sqrt(hidden)
+        for array in params.values():
+            array[...] = rng.uniform(-bound, bound, array.shape)
+
+
+def _vectors(hidden: int, plan: Plan) -> dict[str, tuple[int, ...]]:
+    return {name: (plan.vectors.count(name) * hidden,) for name in plan.vectors if name}
+
+
+def _number(value: Any, name: str, least: float = 0.0, most: float = np.inf) -> float:
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else np.nan
+    if not (np.isfinite(number) and least <= number <= most):
+        bounds = f"of at least {least:g}" if most == np.inf else f"from {least:g} to {most:g}"
+        raise ValueError(f"{name} must be a finite number {bounds}, got {value!r}")
+    return number
+
+
+def _choice(value: Any, choices: tuple[Any, ...], name: str) -> Any:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+    return value
+
+
+class Elman(Cell):
+    """The simple recurrent network, h = f(x·W_xh + h_prev·W_hh + b_h), with any activation f.
+
+    ``binary`` makes stochastic units: 1 with probability σ(a), else 0, drawn anew at each step in training, the more
+    probable of both otherwise. Gradients pass as if the probability itself had been handed on (straight through).
+    """
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        plan = super().plan(activation, options)
+        return replace(plan, kernel="elman_binary") if activation == "binary" else plan
+
+
+class LSTM(Cell):
+    """Long short-term memory; gates i, f, g, o.
+
+    Options:
+
+    - ``forget_bias`` (1): what the forget gate's bias starts from.
+    - ``peepholes``: w_ci, w_cf, w_co, from the cell to the gates.
+    - ``variant``, one of those of Greff et al. 2017: NIG, NFG, NOG (no input, forget, output gate: it is 1), NIAF, NOAF
+      (no input, output activation function), CIFG (coupled: f = 1 - i), FGR (full gate recurrence: W_gi, W_gf, W_go
+      (H, 3H) take the step before's gates i, f, o, which become states, to i, f, o). The parameters of a gate that a
+      variant leaves out stay where they are, without gradient. Or "1997", the original of Hochreiter and Schmidhuber:
+      no forget gate (W_xh is (D, 3H), in the order i, g, o), g = 4σ(·) - 2 and h = o·(2σ(c) - 1). Its gradient is the
+      full one through time, not the truncated one of the paper.
+    - ``proj_size`` (Sak et al. 2014): h = (o·tanh(c))·W_hr, so many numbers wide.
+    - ``layer_norm`` (Ba, Kiros and Hinton 2016, supplement, equations 20-22): the gates' sums are
+      gain_x·N(x·W_xh) + gain_h·N(h·W_hh) + b_h, with mean and variance over all 4H, and h = o·tanh(gain_c·N(c) +
+      shift_c). 1e-5 is added to the variances.
+    """
+
+    FLAGS: Mapping[str | None, int] = {
+        **{None: 0, "NIG": 1, "NFG": 2, "NOG": 4, "NIAF": 8, "NOAF": 16, "CIFG": 32},
+        **{"1997": 2 | 64, "FGR": 128},
+    }
+    UNDEFINED = (("1997", "layer_norm"), ("1997", "proj_size"), ("FGR", "layer_norm"))
+    EPSILON = 1e-5  # under layer normalisation's roots
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        _number(options["forget_bias"], "forget_bias", least=-100.0)
+        variant = _choice(options["variant"], tuple(self.FLAGS), "variant")
+        peepholes = _choice(options["peepholes"], (False, True), "peepholes")
+        norm = _choice(options["layer_norm"], (False, True), "layer_norm")
+        projected = options["proj_size"] is not None
+        if projected:
+            _checks.whole(options["proj_size"], "proj_size (None: no projection)")
+        for name, chosen in (("layer_norm", norm), ("proj_size", projected)):
+            if chosen and (variant, name) in self.UNDEFINED:
+                raise ValueError(f"variant {variant} has no {name}: leave out one of them")
+        W_hr = "W_hr" if projected else None
+        kernel, factor = "lstm_projected" if projected else "lstm", 0.0
+        matrices: tuple[str | None, ...] = ("W_hh", W_hr) if projected else ("W_hh",)
+        vectors: tuple[str | None, ...] = ("w_ci", "w_cf", "w_co") if peepholes else ()
+        if norm:
+            kernel, factor = "lstm_norm", self.EPSILON
+            vectors = vectors or (None, None, None)
+            vectors += ("b_h",) * 4 + ("gain_x",) * 4 + ("gain_h",) * 4 + ("gain_c", "shift_c")
+        elif variant == "FGR":
+            kernel, matrices = "lstm_fgr", ("W_hh", W_hr, "W_gi", "W_gf", "W_go")
+        elif variant == "1997":
+            kernel, vectors = "lstm_1997", ("w_ci", None, "w_co") if peepholes else ()
+        return Plan(kernel, self.FLAGS[variant], factor=factor, matrices=matrices, vectors=vectors)
+
+    def zoned_states(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the states that zoneout can act on; with FGR, gates are states too, and none is."""
+        return () if options["variant"] == "FGR" else self.states
+
+    def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
+        """Return how many numbers a step puts out."""
+        return options["proj_size"] or hidden
+
+    def state_widths(self, hidden: int, options: Mapping[str, Any]) -> dict[str, int]:
+        """Return what a step hands to the next; with full gate recurrence also its gates."""
+        gates = ("i", "f", "o") if options["variant"] == "FGR" else ()
+        return super().state_widths(hidden, options) | dict.fromkeys(gates, hidden)
+
+    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
+        """Return the parameters of one layer in one direction: name -> shape."""
+        width, columns = self.output_width(hidden, options), (3 if options["variant"] == "1997" else 4) * hidden
+        shapes: dict[str, tuple[int, ...]] = {"W_xh": (inputs, columns), "W_hh": (width, columns), "b_h": (columns,)}
+        further = {"W_hr": (hidden, width)} | dict.fromkeys(("W_gi", "W_gf", "W_go"), (hidden, 3 * hidden))
+        shapes |= {name: shape for name, shape in further.items() if name in plan.matrices}
+        return shapes | _vectors(hidden, plan)
+
+    def initialise(
+        self, params: Mapping[str, np.ndarray], hidden: int, options: Mapping[str, Any], rng: np.random.Generator
+    ) -> None:
+        """Draw initial parameters; the forget gate's bias is set, so that memory lasts from the start."""
+        super().initialise(params, hidden, options, rng)
+        if options["variant"] != "1997":
+            params["b_h"][hidden : 2 * hidden] = options["forget_bias"]
+        for name in ("gain_x", "gain_h", "gain_c") if options["layer_norm"] else ():
+            params[name][...] = 1
+        if options["layer_norm"]:
+            params["shift_c"][...] = 0
+
+
+class GRU(Cell):
+    """Gated recurrent unit; gates r, z, n, with h = (1-z)·n + z·h_prev.
+
+    Option ``reset``: "after", the reset gate acts on the product h·U_n + b_hn, which has a bias of its own (PyTorch and
+    cuDNN); "before", on h, so that n = tanh(x·W_n + b_n + (r·h)·U_n) (Cho et al. 2014, Chung et al. 2014). Cho et al.
+    write z for our z, Chung et al. for our 1-z: exchange the sign of z's weights to go from one to the other.
+    """
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        if _choice(options["reset"], ("after", "before"), "reset") == "before":
+            return Plan("gru_before", matrices=("W_hh", "W_hh"))
+        return Plan("gru", vectors=("b_hn",))
+
+
+class MUT(Cell):
+    """One of the three cells that Jozefowicz et al. found by mutation and selection; gates r, z, n.
+
+    In MUT1 and MUT2 one term is x itself: x must have H numbers then. Where it has not, a learned projection of x to H
+    numbers stands in, as one more gate of W_xh (the paper's networks have an embedding of that size in front).
+    """
+
+    DIRECT = ("mut1", "mut2")  # those that take x itself
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        if self.name == "mut1":
+            return Plan(self.name, matrices=("W_hh", "W_hh"), vectors=("b_hn",))
+        return Plan(self.name, matrices=("W_hh",) * (2 if self.name == "mut2" else 3))
+
+    def kernel_for(self, plan: Plan, inputs: int, hidden: int) -> str:
+        """Return the name of the kernel for an input of a certain width."""
+        return f"{self.name}_direct" if self.name in self.DIRECT and inputs == hidden else self.name
+
+    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
+        """Return the parameters of one layer in one direction: name -> shape."""
+        direct = inputs == hidden and self.name in self.DIRECT
+        recurrent = 2 if self.name == "mut1" else 3
+        return {
+            "W_xh": (inputs, (2 if direct else 3) * hidden),
+            "W_hh": (hidden, recurrent * hidden),
+            "b_h": ((2 if direct and self.name == "mut1" else 3) * hidden,),
+            **_vectors(hidden, plan),
+        }
+
+
+class MGU(Cell):
+    """Minimal gated unit; gates f, n, with h = f·n + (1-f)·h_prev."""
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        return Plan(self.name, matrices=("W_hh", "W_hh"))
+
+
+class Jordan(Cell):
+    """Jordan network: a step sees the outputs before it, as a decaying sum of them.
+
+    s = μ·s_prev + y_prev, h = f(x·W_xh + s·W_yh + b_h), y = g(h·W_hy + b_y). The outputs y are those of the layer, K
+    numbers. States (y, s): the latest output, and the state units as the latest step saw them.
+
+    Options: ``outputs`` (K; hidden_size if left out), ``decay`` (μ, from 0 to 1; 0, so that s is the output before),
+    ``output_activation`` (g: identity, sigmoid, tanh or relu), ``through_outputs`` (False: no gradient passes through
+    s, which counts as given, as in Jordan's own training), and ``hidden_feedback`` (h also sees h_prev·W_hh, as in an
+    Elman network; h is then the third state). Recurrent dropout is for s as h sees it.
+    """
+
+    GIVEN = 8  # the flag for through_outputs=False; the lower bits are g
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        simple = super().plan(activation, options)
+        decay = _number(options["decay"], "decay", most=1.0)
+        outputs = tuple(name for name in DETERMINISTIC if ACTIVATIONS[name][1] is None)
+        flags = ACTIVATIONS[_choice(options["output_activation"], outputs, "output_activation")][0]
+        if not _choice(options["through_outputs"], (True, False), "through_outputs"):
+            flags |= self.GIVEN
+        hidden = _choice(options["hidden_feedback"], (False, True), "hidden_feedback")
+        return replace(
+            simple,
+            kernel="jordan_elman" if hidden else "jordan",
+            flags=flags,
+            factor=decay,
+            matrices=("W_yh", "W_hy", "W_hh") if hidden else ("W_yh", "W_hy"),
+            vectors=("b_y",),
+        )
+
+    def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
+        """Return how many numbers a step puts out."""
+        outputs = options["outputs"]
+        return hidden if outputs is None else _checks.whole(outputs, "outputs")
+
+    def state_widths(self, hidden: int, options: Mapping[str, Any]) -> dict[str, int]:
+        """Return what a step hands to the next: name -> how many numbers. The first is the output."""
+        widths = dict.fromkeys(self.states, self.output_width(hidden, options))
+        return widths | {"h": hidden} if options["hidden_feedback"] else widths
+
+    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
+        """Return the parameters of one layer in one direction: name -> shape."""
+        outputs = self.output_width(hidden, options)
+        return {
+            "W_xh": (inputs, hidden),
+            **({"W_hh": (hidden, hidden)} if options["hidden_feedback"] else {}),
+            "W_yh": (outputs, hidden),
+            "b_h": (hidden,),
+            "W_hy": (hidden, outputs),
+            "b_y": (outputs,),
+        }
+
+
+#: every cell by name
+CELLS: Mapping[str, Cell] = {
+    cell.name: cell
+    for cell in (
+        Elman(
+            "elman",
+            gates=1,
+            states=("h",),
+            activations=tuple(ACTIVATIONS),
+            source="Elman 1990, Cognitive Science 14:179",
+        ),
+        LSTM(
+            "lstm",
+            gates=4,
+            states=("h", "c"),
+            options={
+                **{"forget_bias": 1.0, "peepholes": False, "variant": None},
+                **{"proj_size": None, "layer_norm": False},
+            },
+            source="Hochreiter and Schmidhuber 1997; Gers et al. 2000; Greff et al. 2017",
+        ),
+        GRU(
+            "gru",
+            gates=3,
+            states=("h",),
+            options={"reset": "after"},
+            source="Cho et al. 2014; Chung et al. 2014",
+        ),
+        MUT("mut1", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MUT("mut2", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MUT("mut3", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MGU("mgu", gates=2, states=("h",), source="Zhou, Wu, Zhang and Zhou 2016"),
+        Jordan(
+            "jordan",
+            gates=1,
+            states=("y", "s"),
+            activations=DETERMINISTIC,
+            options={
+                "outputs": None,
+                "decay": 0.0,
+                "output_activation": "identity",
+                "through_outputs": True,
+                "hidden_feedback": False,
+            },
+            source="Jordan 1986, ICS report 8604",
+            zoned=0,
+            feeds_back=True,
+        ),
+    )
+}

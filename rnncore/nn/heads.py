@@ -1,0 +1,419 @@
+"""Heads: a dense projection of the outputs, if there is to be one, and a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rnncore import _checks
+
+READOUTS = ("every", "last", "mean", "max")
+
+
+@dataclass(frozen=True)
+class Head:
+    """What all heads have: K outputs, s = z·W_hy + b_y, and a loss on s.
+
+    Parameters
+    ----------
+    outputs : int
+        K: classes, or numbers per output.
+    project : bool
+        False: there is no W_hy and no b_y, s is the first K numbers of z as they are: for layers some of whose units
+        are outputs (a fully recurrent network), or that project by themselves.
+    """
+
+    outputs: int
+    project: bool = field(default=True, kw_only=True)
+    name: ClassVar[str] = ""
+    kernel: ClassVar[int] = 0  # its number among the compiled losses
+    starts_at_zero: ClassVar[tuple[str, ...]] = ()  # parameters that begin as zeros
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outputs", _checks.whole(self.outputs, "outputs"))
+        object.__setattr__(self, "project", bool(self.project))
+
+    def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        """Return the parameters: name -> shape."""
+        if not self.project:
+            return {}
+        return {"W_hy": (inputs, self.outputs), "b_y": (self.outputs,)}
+
+    def check_targets(
+        self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
+    ) -> np.ndarray:
+        """Return targets for outputs of the given shape, (T, B) or (B,), ready for the kernels."""
+        return _checks.values(targets, (*shape, self.outputs), dtype)
+
+    def check_batch(self, steps: int, lengths: np.ndarray | None) -> None:
+        """Refuse sequences this head has no outputs for."""
+
+    def weights(self, dtype: np.dtype) -> np.ndarray | None:
+        """Return class weights as an array of the net's precision, or None."""
+        return None
+
+    @property
+    def smoothing(self) -> float:
+        """Label smoothing."""
+        return 0.0
+
+
+def _class_weight(value: Any, classes: int) -> tuple[float, ...] | None:
+    """Return the weights of classes, checked."""
+    if value is None:
+        return None
+    weights = _checks.array(value, "class_weight").astype(float)
+    if weights.shape != (classes,) or not np.isfinite(weights).all() or weights.min() < 0:
+        raise ValueError(f"class_weight must be {classes} finite numbers of at least 0, one per class; got {value!r}")
+    return tuple(weights.tolist())
+
+
+@dataclass(frozen=True)
+class Softmax(Head):
+    """Softmax cross-entropy, in nats per counted target.
+
+    L = -Σ_k q_k w_k log p_k with p = softmax(s) and q = (1-ε)·onehot(target) + ε/K; the mean is over counted targets,
+    weighted by the targets' class weights.
+
+    Parameters
+    ----------
+    outputs : int
+        K, the number of classes.
+    class_weight : sequence of K floats, optional
+        w: how much each class counts, at least 0.
+    label_smoothing : float
+        ε in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        For weights of the wrong number or sign, or a smoothing outside [0, 1).
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.Softmax(3, label_smoothing=0.1).outputs
+    3
+    """
+
+    class_weight: Sequence[float] | None = None
+    label_smoothing: float = 0.0
+    name: ClassVar[str] = "softmax"
+    kernel: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _checks.rate(self.label_smoothing, "label_smoothing")
+        object.__setattr__(self, "class_weight", _class_weight(self.class_weight, self.outputs))
+
+    def check_targets(
+        self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
+    ) -> np.ndarray:
+        """Return classes of the given shape as int64; -1 is ignored."""
+        return _checks.targets(targets, shape, self.outputs, lengths)
+
+    def weights(self, dtype: np.dtype) -> np.ndarray | None:
+        """Return the class weights as an array of the net's precision, or None."""
+        return None if self.class_weight is None else np.array(self.class_weight, dtype=dtype)
+
+    @property
+    def smoothing(self) -> float:
+        """Label smoothing."""
+        return float(self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class SquaredError(Head):
+    """Squared error: mean over outputs of Σ_k (s_k - t_k)²; predictions are the values s.
+
+    Examples
+    --------
+    A fully recurrent network of five units, the first two of which are its outputs:
+
+    >>> import rnncore as rc
+    >>> net = rc.Network(rc.Recurrent("elman", 3, 5, activation="sigmoid"), head=rc.SquaredError(2, project=False))
+    >>> sorted(net.params)
+    ['layers.0.fwd.W_hh', 'layers.0.fwd.W_xh', 'layers.0.fwd.b_h']
+    """
+
+    name: ClassVar[str] = "squared"
+    kernel: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class SigmoidCrossEntropy(Head):
+    """Sigmoid cross-entropy for K yes/no targets in [0, 1]: mean over outputs of the sum over k, in nats.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.SigmoidCrossEntropy(2).name
+    'sigmoid'
+    """
+
+    name: ClassVar[str] = "sigmoid"
+    kernel: ClassVar[int] = 2
+
+    def check_targets(
+        self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
+    ) -> np.ndarray:
+        """Return targets in [0, 1], of the given shape and K."""
+        found = super().check_targets(targets, shape, lengths, dtype)
+        counted = _checks.counted(found, lengths)
+        if not (counted.min() >= 0 and counted.max() <= 1):
+            raise ValueError(
+                f"targets of a sigmoid head must lie in [0, 1], got values from {counted.min()} to {counted.max()}"
+            )
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Constraints:
+    """Which labels may begin a sequence, follow one another, and end a sequence.
+
+    Parameters
+    ----------
+    transitions : bool array (K, K)
+        Entry (i, j): label j may follow label i.
+    start, end : bool array (K,), optional
+        None: every label may.
+
+    Raises
+    ------
+    ValueError
+        For arrays that do not fit together, and if they allow no sequence at all.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rule = rc.heads.Constraints([[False, True], [False, True]], start=[True, False], end=[False, True])
+    >>> rule.possible_lengths(4).tolist()
+    [False, True, True, True]
+    """
+
+    transitions: Any
+    start: Any = None
+    end: Any = None
+
+    def __post_init__(self) -> None:
+        table = _checks.array(self.transitions, "transitions")
+        if table.ndim != 2 or table.shape[0] != table.shape[1] or not table.size:
+            raise ValueError(f"transitions must have shape (K, K), from label to label; got {table.shape}")
+        for name, given in (("transitions", table), ("start", self.start), ("end", self.end)):
+            shape = table.shape if name == "transitions" else table.shape[:1]
+            flags = np.ones(shape, dtype=bool) if given is None else np.array(_checks.array(given, name), dtype=bool)
+            if flags.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, one flag per label; got {flags.shape}")
+            flags.flags.writeable = False
+            object.__setattr__(self, name, flags)
+        object.__setattr__(self, "_possible", (np.zeros(0, dtype=bool), self.start))
+        if not self.possible_lengths(len(table)).any():  # a shortest sequence repeats no label
+            raise ValueError(
+                "no sequence of labels is allowed: from no label that may begin a sequence can one that may end it be "
+                "reached; check start, end and transitions"
+            )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constraints) and self.flags().tobytes() == other.flags().tobytes()
+
+    def __hash__(self) -> int:
+        return hash(self.flags().tobytes())
+
+    def __reduce__(self) -> tuple:
+        return Constraints, (self.transitions, self.start, self.end)
+
+    def flags(self) -> np.ndarray:
+        """Return all flags, flat, as the kernels read them: (K·K + 2·K,) of uint8."""
+        return np.concatenate([self.transitions.ravel(), self.start, self.end]).astype(np.uint8)
+
+    def possible_lengths(self, longest: int) -> np.ndarray:
+        """Return for each length 1..longest whether there is a sequence of that length."""
+        known, reached = self._possible  # type: ignore[attr-defined]
+        if len(known) < longest:
+            found = known.tolist()
+            while len(found) < longest:
+                found.append(bool((reached & self.end).any()))
+                after = self.transitions[reached].any(axis=0)
+                if (after == reached).all():
+                    found += [found[-1]] * (2 * longest - len(found))
+                reached = after
+            known = np.array(found)
+            object.__setattr__(self, "_possible", (known, reached))
+        return known[:longest]
+
+    def first_break(self, labels: np.ndarray) -> str | None:
+        """Say what is wrong with one sequence's labels, -1 for unknown ones; None if nothing is."""
+        last = len(labels) - 1
+        reached = self.start
+        for t, label in enumerate(labels.tolist()):
+            if t:
+                reached = self.transitions[reached].any(axis=0)
+            wanted = reached & self.end if t == last else reached
+            if label >= 0:
+                wanted = wanted & (np.arange(len(wanted)) == label)
+            if not wanted.any():
+                before = f"label {labels[t - 1]}" if t and labels[t - 1] >= 0 else "what comes before"
+                if label < 0:
+                    return f"no label is possible at step {t}"
+                if not reached[label]:
+                    return f"label {label} at step {t} cannot follow {before}" if t else f"label {label} cannot begin"
+                return f"label {label} cannot end a sequence"
+            reached = wanted
+        return None
+
+
+def bio_constraints(labels: Sequence[Any], scheme: str = "auto") -> Constraints:
+    """Return what chunk labels allow: BIO (IOB2), or IOBES and its twin BILOU.
+
+    In BIO, I-X only follows B-X or I-X. In IOBES, a chunk is S-X, or B-X, any number of I-X and E-X in this order; all
+    else begins only where no chunk is open, and a sequence ends only there.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        The K labels, in the order of the head's outputs. A label without a prefix ("O") is outside of chunks.
+    scheme : {"auto", "bio", "iobes"}
+        "auto": IOBES if there is a label with one of the prefixes E, S, L, U; else BIO. IOB1, where I-X may begin a
+        chunk, has no constraints to speak of.
+
+    Returns
+    -------
+    Constraints
+
+    Raises
+    ------
+    ValueError
+        If the labels allow no sequence (there is nothing but I-X, say).
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rule = rc.heads.bio_constraints(["B-PER", "I-PER", "O"])
+    >>> rule.transitions.astype(int).tolist(), rule.start.tolist()
+    ([[1, 1, 1], [1, 1, 1], [1, 0, 1]], [True, False, True])
+    """
+    _checks.one_of(scheme, ("auto", "bio", "iobes"), "scheme")
+    parts = [_split_label(label) for label in labels]
+    if not parts:
+        raise ValueError("labels must hold at least one label")
+    closing = scheme == "iobes" or (scheme == "auto" and any(prefix in "ESLU" for prefix, _ in parts if prefix))
+    begins = np.array([prefix not in ("I", *"EL"[: 2 * closing]) for prefix, _ in parts])
+    open_after = np.array([closing and prefix in ("B", "I") for prefix, _ in parts])
+    continues = np.array(
+        [[a in ("B", "I") and b in ("I", "E", "L") and x == y for b, y in parts] for a, x in parts], dtype=bool
+    )
+    return Constraints(continues | (begins[None, :] & ~open_after[:, None]), begins, ~open_after)
+
+
+def _split_label(label: Any) -> tuple[str, str]:
+    """Return prefix and chunk type, the prefix empty outside of chunks."""
+    if isinstance(label, str) and len(label) > 2 and label[0] in "BIESLU" and label[1] in "-_":
+        return label[0], label[2:]
+    return ("" if not isinstance(label, str) or label not in ("B", "I", "E", "S", "L", "U") else label), ""
+
+
+@dataclass(frozen=True)
+class CRF(Head):
+    """Linear-chain conditional random field: labels of a sequence given all its outputs, one depending on the next.
+
+    score(y) = start[y_1] + Σ_t s_t[y_t] + Σ_t transitions[y_{t-1}, y_t] + end[y_T], P(y) = e^score(y) / Z. The loss is
+    -log P of the targets per counted target (Lafferty, McCallum, Pereira 2001). `predict` gives each label's marginal
+    probability, ``Network.decode`` the most probable label sequences. The readout must be "every".
+
+    A target of -1 is a label that is not known: the loss is then -log of the probability that a sequence agrees with
+    the known ones, and only those are counted. (Such sequences take a slower way.)
+
+    Parameters
+    ----------
+    outputs : int
+        K, the number of labels.
+    constraints : Constraints, optional
+        Label sequences that are never possible (`bio_constraints` makes them for chunk labels): they have probability
+        0, and the scores of forbidden steps get no gradient.
+    class_weight : sequence of K floats, optional
+        How much each label counts, at least 0. P(y) does not fall apart into labels, so a sequence counts as a whole,
+        by the mean weight of its known labels: L = Σ_b w_b·(-log P(y_b)) / Σ_b w_b·T_b, w_b = mean of the weights of
+        y_b. That is the likelihood of data in which the sequence occurs w_b times (Shimodaira 2000), it stays convex
+        in the scores, and for sequences of one label it is what Softmax does.
+
+    Raises
+    ------
+    ValueError
+        For constraints of another number of labels, and weights of the wrong number or sign.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore as rc
+    >>> net = rc.Network(rc.Recurrent("elman", 2, 8), head=rc.CRF(3))
+    >>> paths, log_probabilities = net.decode(np.zeros((4, 1, 2), dtype="float32"))
+    >>> paths.shape, bool(log_probabilities[0] < 0)
+    ((4, 1), True)
+    """
+
+    constraints: Constraints | None = None
+    class_weight: Sequence[float] | None = None
+    name: ClassVar[str] = "crf"
+    kernel: ClassVar[int] = 3
+    starts_at_zero: ClassVar[tuple[str, ...]] = ("transitions", "start", "end")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "class_weight", _class_weight(self.class_weight, self.outputs))
+        if self.constraints is None:
+            return
+        if not isinstance(self.constraints, Constraints):
+            raise ValueError(f"constraints must be rnncore.heads.Constraints or None, got {self.constraints!r}")
+        if len(self.constraints.start) != self.outputs:
+            raise ValueError(
+                f"constraints of {len(self.constraints.start)} labels do not go with a head of {self.outputs} outputs"
+            )
+
+    def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        """Return the parameters: name -> shape."""
+        labels = (self.outputs,)
+        return {**super().shapes(inputs), "transitions": labels * 2, "start": labels, "end": labels}
+
+    def weights(self, dtype: np.dtype) -> np.ndarray | None:
+        """Return the class weights as an array of the net's precision, or None."""
+        return None if self.class_weight is None else np.array(self.class_weight, dtype=dtype)
+
+    def check_batch(self, steps: int, lengths: np.ndarray | None) -> None:
+        """Refuse lengths for which the constraints allow no sequence of labels."""
+        if self.constraints is None:
+            return
+        possible = self.constraints.possible_lengths(steps)
+        wanted = np.array([steps]) if lengths is None else lengths
+        if not possible[wanted - 1].all():
+            bad = int(wanted[~possible[wanted - 1]][0])
+            raise ValueError(
+                f"the constraints allow no sequence of {bad} labels: leave such sequences out, or allow more"
+            )
+
+    def check_targets(
+        self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
+    ) -> np.ndarray:
+        """Return labels of the given shape as int64; -1 is not known. The constraints must allow them."""
+        found = _checks.targets(targets, shape, self.outputs, lengths)
+        if self.constraints is not None:
+            self._check_allowed(found, np.full(shape[1], shape[0]) if lengths is None else lengths)
+        return found
+
+    def _check_allowed(self, found: np.ndarray, lengths: np.ndarray) -> None:
+        rule = self.constraints
+        assert rule is not None
+        inside = np.arange(len(found))[:, None] < lengths
+        found = np.where(inside, found, 0)
+        right = rule.transitions[found[:-1], found[1:]] | ~inside[1:]
+        last = found[lengths - 1, np.arange(len(lengths))]
+        fine = right.all(axis=0) & rule.start[found[0]] & rule.end[last] & ((found >= 0) | ~inside).all(axis=0)
+        for b in np.flatnonzero(~fine).tolist():  # wrong ones, and those with unknown labels
+            problem = rule.first_break(found[: lengths[b], b])
+            if problem:
+                raise ValueError(f"targets of sequence {b} break the constraints: {problem}")
+
+
+#: every head by name
+HEADS: Mapping[str, type[Head]] = {head.name: head for head in (Softmax, SquaredError, SigmoidCrossEntropy, CRF)}

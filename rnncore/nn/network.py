@@ -1,0 +1,579 @@
+"""A network: recurrent layers and a head on one flat vector of parameters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnncore import _checks, _threads
+from rnncore._core.heads import Head as HeadKernel
+from rnncore._core.schedule import Batch
+from rnncore._core.stack import Stack
+from rnncore.nn.heads import CRF, READOUTS, Head, Softmax
+from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
+from rnncore.nn.recurrent import DENSE, EMBEDDED, SYMBOLS, OneUser, Recurrent, State, cell_options
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A table of vectors, one per symbol, between ids and the first layer.
+
+    Parameters
+    ----------
+    symbols : int
+        V, the number of symbols.
+    size : int
+        E, the width of a vector: the first layer's ``input_size``.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.Embedding(1000, 64).size
+    64
+    """
+
+    symbols: int
+    size: int
+
+    def __post_init__(self) -> None:
+        _checks.whole(self.symbols, "symbols")
+        _checks.whole(self.size, "size")
+
+
+class Network(FlatArrays):
+    """Recurrent layers, a readout and a head, trained together.
+
+    Parameters
+    ----------
+    layers : Recurrent or list of Recurrent
+        Each layer's input_size is the output_size of the one before. Their parameters move into the network's.
+    head : Head
+        Softmax(K), SquaredError(K), SigmoidCrossEntropy(K) or CRF(K).
+    readout : {"every", "last", "mean", "max"}
+        The head sees the outputs of every step, or one vector per sequence: the last outputs (of each direction, at
+        its own last step), their mean, or the largest number of each unit.
+    embedding : Embedding, optional
+        For symbols (ids) as input. Without one, ids pick rows of the first layer's W_xh.
+    skip : int
+        Number N of sparse features with direct weights to the head's scores, past the recurrent layers, as a
+        maximum-entropy model has them: s_t += Σ_f value_f·W_skip[id_f]. With skip, wherever x is asked for it is a
+        tuple (x, ids) or (x, ids, values): ids (T, B, F) with -1 for none, values numbers of that shape (ones if left
+        out). Needs readout "every".
+
+    Attributes
+    ----------
+    theta, grad : ndarray (P,)
+        All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on; of a head that
+        projects, ``head.W_hy`` (F, K) and ``head.b_y`` (K,); a CRF's ``head.transitions`` (K, K), ``head.start`` and
+        ``head.end`` (K,); ``head.W_skip`` (N, K), zeros at first.
+    params, grads : mapping of str to ndarray
+        Named views of them.
+    state : tuple, or list of tuples for a list of layers
+        Final states of the latest call: pass it on as ``state=`` to carry on where a chunk of text ended.
+    dropout_step : int
+        Counts training passes; the same value gives the same masks.
+
+    Raises
+    ------
+    ValueError
+        For parts that do not fit together, saying what would.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore as rc
+    >>> net = rc.Network(rc.Recurrent("elman", 4, 8), head=rc.Softmax(3))
+    >>> x = np.random.default_rng(0).normal(size=(5, 2, 4)).astype("float32")
+    >>> opt = rc.Adam(learning_rate=0.1)
+    >>> losses = [net.train_step(x, np.zeros((5, 2), int), opt) for _ in range(20)]
+    >>> losses[-1] < 0.1 < losses[0]
+    True
+    >>> net.predict(x).shape
+    (5, 2, 3)
+    """
+
+    def __init__(
+        self,
+        layers: Recurrent | Sequence[Recurrent],
+        head: Head,
+        readout: str = "every",
+        embedding: Embedding | None = None,
+        skip: int = 0,
+    ) -> None:
+        self.single = isinstance(layers, Recurrent)
+        self.layers: list[Recurrent] = [layers] if isinstance(layers, Recurrent) else list(layers)
+        self.head = head
+        self.readout = _checks.one_of(readout, READOUTS, "readout")
+        self.embedding = embedding
+        self.skip = _checks.whole(skip, "skip", least=0)
+        self._check_parts()
+        self.dtype = self.layers[0].dtype
+        self.layout = Layout(self._shapes())
+        self.n_threads = self.layers[0].n_threads
+        self.dropout_seed = self.layers[0].dropout_seed
+        self.dropout_step = 0
+        self._lock = threading.Lock()
+        theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
+        for start, layer in zip(self._layer_starts(), self.layers, strict=True):
+            theta[start : start + layer.layout.size] = layer.theta
+        self._bind(theta, grad)
+        self._initialise()
+
+    # -------------------------------------------------------------- structure
+
+    def _check_parts(self) -> None:
+        if not self.layers or not all(isinstance(layer, Recurrent) for layer in self.layers):
+            raise ValueError("layers must be a Recurrent or a list of at least one")
+        if not isinstance(self.head, Head):
+            raise ValueError(f"head must be a head such as rnncore.Softmax(K), got {self.head!r}")
+        if self.embedding is not None and not isinstance(self.embedding, Embedding):
+            raise ValueError(f"embedding must be rnncore.Embedding(symbols, size) or None, got {self.embedding!r}")
+        if self.readout != "every" and (self.head.name == "crf" or self.skip):
+            what = "a CRF head needs" if self.head.name == "crf" else "sparse features (skip) need"
+            raise ValueError(f"{what} readout='every', got {self.readout!r}")
+        width = self.embedding.size if self.embedding else self.layers[0].input_size
+        for n, layer in enumerate(self.layers):
+            if layer.input_size != width:
+                raise ValueError(f"layer {n} has input_size {layer.input_size}, but {width} numbers come to it")
+            width = layer.output_size
+        if not self.head.project and self.head.outputs > width:
+            raise ValueError(
+                f"a head of {self.head.outputs} outputs with project=False needs a layer of at least as many: the last "
+                f"one gives {width}"
+            )
+        first = self.layers[0]
+        for layer in self.layers[1:]:
+            if (layer.dtype, layer.truncate) != (first.dtype, first.truncate):
+                raise ValueError("all layers of a network need the same dtype and the same truncate")
+        if len({id(layer) for layer in self.layers}) != len(self.layers):
+            raise ValueError("each layer can stand in a network once: build a second one")
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.embedding:
+            shapes["embedding.E"] = (self.embedding.symbols, self.embedding.size)
+        depth = 0
+        for layer in self.layers:
+            for name, shape in layer.layout.shapes.items():
+                _, number, rest = name.split(".", 2)
+                shapes[f"layers.{depth + int(number)}.{rest}"] = shape
+            depth += layer.num_layers
+        for name, shape in self.head.shapes(self.layers[-1].output_size).items():
+            shapes[f"head.{name}"] = shape
+        if self.skip:
+            shapes["head.W_skip"] = (self.skip, self.head.outputs)
+        return shapes
+
+    def _layer_starts(self) -> list[int]:
+        starts, start = [], self.embedding.symbols * self.embedding.size if self.embedding else 0
+        for layer in self.layers:
+            starts.append(start)
+            start += layer.layout.size
+        return starts
+
+    def _bind(self, theta: np.ndarray, grad: np.ndarray) -> None:
+        """Take flat arrays as the parameters and gradients, of the layers too."""
+        self._theta, self._grad = theta, grad
+        self.params, self.grads = self.layout.views(theta), self.layout.views(grad)
+        for start, layer in zip(self._layer_starts(), self.layers, strict=True):
+            layer.move_to(theta[start : start + layer.layout.size], grad[start : start + layer.layout.size])
+        self._stacks: dict[int, Stack] = {}
+        self._latest: Stack | None = None
+        self._trained_on: tuple[Any, Any, Any, Any] | None = None
+        self._full_batch: Batch | None = None
+        self._ranges: tuple[Any, np.ndarray] | None = None
+        top = self.layers[-1]
+        self._head = HeadKernel(
+            self.dtype.itemsize,
+            self.head.kernel,
+            READOUTS.index(self.readout),
+            top.output_parts,
+            self.head.outputs,
+            self.layout.starts.get("head.W_hy", -1),
+            self.layout.starts.get("head.b_y", -1),
+            self.head.weights(self.dtype),
+            self.head.smoothing,
+            self._chain(),
+            (self.skip, self.layout.starts["head.W_skip"]) if self.skip else None,
+        )
+        self._head.bind(theta, grad)
+
+    def _chain(self) -> tuple[int, int, int, np.ndarray | None] | None:
+        """Return what the kernels need for a CRF: its parameters' places and its constraints."""
+        if not isinstance(self.head, CRF):
+            return None
+        starts, rule = self.layout.starts, self.head.constraints
+        places = (starts["head.transitions"], starts["head.start"], starts["head.end"])
+        return (*places, None if rule is None else rule.flags())
+
+    def _initialise(self) -> None:
+        rng = np.random.default_rng([self.layers[0].random_state, 1])
+        if self.embedding:
+            table = self.params["embedding.E"]
+            table[...] = rng.normal(0, 1 / np.sqrt(self.embedding.size), table.shape)
+        bound = 1 / np.sqrt(self.layers[-1].output_size)
+        for name in self.head.shapes(1):
+            array = self.params[f"head.{name}"]
+            if name not in self.head.starts_at_zero:
+                array[...] = rng.uniform(-bound, bound, array.shape)
+
+    def _stack(self, kind: int) -> Stack:
+        if kind not in self._stacks:
+            described: list[dict] = []
+            widths, more_dropout = None, 0.0
+            for start, layer in zip(self._layer_starts(), self.layers, strict=True):
+                described += layer.describe(start, widths, more_dropout)
+                widths, more_dropout = layer.output_parts, layer.output_dropout
+            options = {
+                "symbols": self.embedding.symbols if self.embedding else self.layers[0].input_size,
+                "embedding": self.embedding.size if self.embedding else 0,
+                "table": 0,
+                "output_dropout": self.layers[-1].output_dropout,
+                "truncate": self.layers[0].truncate,
+            }
+            stack = Stack(self.dtype.itemsize, described, kind, options)
+            stack.bind(self.theta, self.grad)
+            self._stacks[kind] = stack
+        return self._stacks[kind]
+
+    def copy(self, dtype: Any = None) -> Network:
+        """Return a network of the same structure and parameters, in another precision if asked.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("elman", 4, 8), head=rc.Softmax(3))
+        >>> net.copy("float64").theta.dtype
+        dtype('float64')
+        """
+        precision = self.dtype if dtype is None else _checks.dtype(dtype)
+        layers = [Recurrent(**cell_options(layer), dtype=precision) for layer in self.layers]
+        twin = Network(layers[0] if self.single else layers, self.head, self.readout, self.embedding, self.skip)
+        twin.theta[...] = self.theta
+        twin.dropout_seed, twin.dropout_step, twin.n_threads = self.dropout_seed, self.dropout_step, self.n_threads
+        return twin
+
+    def __repr__(self) -> str:
+        return f"Network({self.layers}, {self.head}, readout={self.readout!r}, {self.theta.size} parameters)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = ("single", "layers", "head", "readout", "embedding", "skip", "dtype", "n_threads", "dropout_seed")
+        return {name: getattr(self, name) for name in (*names, "dropout_step", "theta", "grad")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = ("theta", "grad")
+        self.__dict__.update({"skip": 0, **{name: value for name, value in state.items() if name not in arrays}})
+        self.layout = Layout(self._shapes())
+        self._lock = threading.Lock()
+        theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
+        theta[...], grad[...] = state["theta"], state["grad"]
+        self._bind(theta, grad)
+
+    # -------------------------------------------------------------- running
+
+    def _check_input(self, x: Any, lengths: Any) -> tuple[int, np.ndarray, np.ndarray | None]:
+        if type(x) is not np.ndarray:
+            x = _checks.array(x, "x")
+        steps, sequences = x.shape[:2] if x.ndim >= 2 else (0, 0)
+        sizes = None if lengths is None else _checks.lengths(lengths, steps, sequences)
+        if x.dtype.kind in "iu":
+            symbols = self.embedding.symbols if self.embedding else self.layers[0].input_size
+            return EMBEDDED if self.embedding else SYMBOLS, _checks.ids(x, symbols, sizes), sizes
+        if self.embedding:
+            raise ValueError(f"a network with an embedding reads ids (whole numbers), got an array of {x.dtype}")
+        return DENSE, _checks.dense(x, self.layers[0].input_size, self.dtype), sizes
+
+    def _batch(self, steps: int, sequences: int, sizes: np.ndarray | None) -> Batch:
+        if sizes is not None:
+            return Batch(steps, sequences, sizes)
+        batch = self._full_batch
+        if batch is None or batch.steps != steps or batch.sequences != sequences:
+            batch = self._full_batch = Batch(steps, sequences, None)
+        return batch
+
+    def _split_state(self, state: Any, sequences: int) -> list[np.ndarray] | None:
+        if state is None:
+            return None
+        if any(layer.bidirectional or layer.reverse for layer in self.layers):
+            raise ValueError("a carried state needs layers that run forward in time: a reverse direction starts anew")
+        states = [state] if self.single else list(state)
+        if len(states) != len(self.layers):
+            raise ValueError(f"state must be a list of {len(self.layers)} tuples, one per layer; got {len(states)}")
+        return [
+            unit for layer, own in zip(self.layers, states, strict=True) for unit in layer.split_state(own, sequences)
+        ]
+
+    def _run(
+        self, x: Any, lengths: Any, state: Any, training: bool, feedback: Any = None
+    ) -> tuple[Stack, np.ndarray | None, tuple[np.ndarray | None, np.ndarray | None]]:
+        x, ids, values = _checks.skip_input(x, self.skip)
+        kind, x, sizes = self._check_input(x, lengths)
+        if ids is not None:
+            ids, values = _checks.skip_features(ids, values, self.skip, x.shape[:2], sizes, self.dtype)
+        self.head.check_batch(x.shape[0], sizes)
+        batch = self._batch(x.shape[0], x.shape[1], sizes)
+        units = None if state is None else self._split_state(state, batch.sequences)
+        given = self.layers[-1].check_feedback(feedback, batch.steps, batch.sequences)
+        stack = self._stacks.get(kind) or self._stack(kind)
+        threads = _threads.resolve(self.n_threads)
+        stack.forward(batch, x, units, training, False, threads, self.dropout_seed, self.dropout_step, given)
+        self._latest = stack
+        return stack, sizes, (ids, values)
+
+    def loss_and_grad(
+        self,
+        x: Any,
+        targets: Any,
+        lengths: Any = None,
+        state: Any = None,
+        accumulate: bool = False,
+        sample_weight: Any = None,
+        feedback: Any = None,
+    ) -> float:
+        """Return the mean loss of a batch, and leave its gradient in ``grad``.
+
+        Parameters
+        ----------
+        x : array (T, B, D), or ids (T, B), or bags of ids (T, B, F) with -1 for none
+            A tuple (x, ids) or (x, ids, values) for a network with sparse features, see ``skip``.
+        targets : array
+            Classes (T, B) for readout "every", else (B,); -1 is ignored (a CRF
+            sums over what is not known). Numbers (T, B, K) or (B, K) for squared error
+            and sigmoid heads. What lies past a sequence's end does not count.
+        lengths : array (B,) of ints, optional
+        state : tuple of arrays (layers, B, H), optional
+            Initial states, as left in ``state`` by the batch before.
+        accumulate : bool
+            Add to ``grad`` instead of overwriting it.
+        sample_weight : array (B,) of numbers of at least 0, optional
+            Factor of each sequence's loss. The divisor stays what it is without: weights with a mean other than 1
+            change the size of the loss.
+        feedback : array (T, B, F), optional
+            Teacher forcing, see ``Recurrent.forward``: what the last layer sees instead of its own outputs.
+
+        Returns
+        -------
+        float
+            Mean over counted targets: nats for cross-entropies.
+
+        Raises
+        ------
+        ValueError
+            For arrays that do not fit.
+        RuntimeError
+            If another Python thread is using this network.
+        """
+        with OneUser(self._lock):
+            stack, sizes, sparse = self._run(x, lengths, state, True, feedback)
+            batch = stack.batch
+            shape = (batch.steps, batch.sequences) if self.readout == "every" else (batch.sequences,)
+            targets = self.head.check_targets(targets, shape, sizes, self.dtype)
+            weights = _checks.sample_weight(sample_weight, batch.sequences)
+            loss: float = self._head.loss(stack, targets, accumulate, *sparse, weights)
+            stack.backward(None, accumulate)
+            self.dropout_step += 1
+            self._trained_on = (x, targets, lengths, state)
+            return loss
+
+    def train_step(
+        self,
+        x: Any,
+        targets: Any,
+        optimizer: Any,
+        lengths: Any = None,
+        state: Any = None,
+        sample_weight: Any = None,
+        feedback: Any = None,
+    ) -> float:
+        """Forward, loss, backward, clipping and update; returns the loss before the update.
+
+        The arguments are those of ``loss_and_grad``, and an optimizer such as ``rnncore.Adam()``.
+        """
+        loss = self.loss_and_grad(x, targets, lengths, state, sample_weight=sample_weight, feedback=feedback)
+        optimizer.step(self)
+        return loss
+
+    def predict(self, x: Any, lengths: Any = None, state: Any = None, feedback: Any = None) -> np.ndarray:
+        """Return probabilities (or values, for squared error) without dropout.
+
+        Without ``feedback``, cells that see their own outputs run free.
+
+        Returns
+        -------
+        array (T, B, K), zero past a sequence's end, for readout "every"; else (B, K)
+        """
+        with OneUser(self._lock):
+            stack, _, sparse = self._run(x, lengths, state, False, feedback)
+            return self._head.predict(stack, *sparse)
+
+    def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the most probable labels: of whole sequences for a CRF (Viterbi), of each output for softmax.
+
+        Parameters
+        ----------
+        x, lengths, state
+            As for ``loss_and_grad``.
+        top : int
+            A CRF gives this many label sequences for each input, the best first.
+
+        Returns
+        -------
+        paths : int64 array (T, B), or (top, T, B) for top > 1
+            -1 past a sequence's end, and all of it where there are fewer than `top` label sequences. For a softmax
+            head with a readout other than "every": (B,).
+        scores : float64 array (B,), or (top, B) for top > 1
+            Log-probability of each path, -inf where there is none. (For softmax, the sum over outputs.)
+
+        Raises
+        ------
+        ValueError
+            For heads without classes, top > 1 without a CRF, and arrays that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("elman", 2, 8), head=rc.CRF(2))
+        >>> paths, scores = net.decode(np.zeros((1, 1, 2), dtype="float32"), top=3)
+        >>> sorted(paths[:, 0, 0].tolist()), bool(np.isclose(np.exp(scores).sum(), 1))
+        ([-1, 0, 1], True)
+        """
+        top = _checks.whole(top, "top", most=10_000)
+        if self.head.name not in ("softmax", "crf"):
+            raise ValueError(
+                f"decode needs a head of classes, softmax or crf; a {self.head.name} head has predict alone"
+            )
+        if self.head.name == "softmax":
+            if top > 1:
+                raise ValueError(f"top={top} needs a CRF head: a softmax head decides each output for itself")
+            return self._most_probable(self.predict(x, lengths, state), lengths)
+        with OneUser(self._lock):
+            stack, _, sparse = self._run(x, lengths, state, False)
+            paths, scores = self._head.decode(stack, top, *sparse)
+        return (paths, scores) if top > 1 else (paths[0], scores[0])
+
+    def _most_probable(self, probabilities: np.ndarray, lengths: Any) -> tuple[np.ndarray, np.ndarray]:
+        paths = probabilities.argmax(axis=-1)
+        with np.errstate(divide="ignore"):
+            scores = np.log(probabilities.max(axis=-1), dtype=np.float64)
+        if self.readout != "every":
+            return paths, scores
+        if lengths is not None:
+            beyond = np.arange(len(paths))[:, None] >= np.asarray(lengths)
+            paths[beyond], scores[beyond] = -1, 0.0
+        return paths, scores.sum(axis=0)
+
+    @property
+    def state(self) -> Any:
+        """Final states of the latest call."""
+        if self._latest is None:
+            raise RuntimeError("there is no state yet: call loss_and_grad, train_step or predict first")
+        units = self._latest.final_states()
+        states = []
+        for layer in self.layers:
+            count = layer.num_layers * len(layer.directions) * len(layer.state_widths)
+            states.append(layer.join_state(units[:count]))
+            units = units[count:]
+        return states[0] if self.single else states
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        self.grad[...] = 0
+
+    # -------------------------------------------------------------- for optimizers and reports
+
+    def curvature(self) -> np.ndarray:
+        """Return the diagonal curvature of the latest ``loss_and_grad``, flat like ``theta``: what "sdlm" divides by.
+
+        The batch's arrays are read again: leave them unchanged until then. All sequences count alike, weighted or not.
+
+        Raises
+        ------
+        ValueError
+            If a part of this network has no curvature recursion (see `rnncore.optim.curvature`).
+        RuntimeError
+            Without a ``loss_and_grad`` before.
+        """
+        from rnncore.optim.curvature import diagonal_curvature
+
+        if self._trained_on is None:
+            raise RuntimeError("there is no batch to take the curvature of: call loss_and_grad or train_step first")
+        return diagonal_curvature(self, *self._trained_on)
+
+    def _tables(self) -> list[tuple[str, np.ndarray]]:
+        """Parameters whose rows belong to symbols or features, and which rows' gradients may differ from zero.
+
+        In the order of theta; tables of which any row may are left out.
+        """
+        tables: list[tuple[str, np.ndarray]] = []
+        touched = self._latest.touched_symbols() if self._latest is not None else None
+        if touched is not None and self.embedding:
+            tables.append(("embedding.E", touched))
+        elif touched is not None and self._latest is self._stacks.get(SYMBOLS):
+            tables += [(f"layers.0.{direction}.W_xh", touched) for direction in self.layers[0].directions]
+        features = self._head.touched_features()
+        if features is not None:
+            tables.append(("head.W_skip", features))
+        return tables
+
+    def update_ranges(self, lazy: bool) -> np.ndarray:
+        """Return which parts of theta an optimizer must visit: rows (start, length, decays) of int64, sorted.
+
+        With ``lazy``, rows of symbols and sparse features whose gradient is zero are left out. Biases do not decay.
+        """
+        tables = self._tables() if lazy else []
+        key = tuple(name for name, _ in tables)
+        if self._ranges is None or self._ranges[0] != key:
+            rows = [
+                (start, view.size, view.ndim > 1)
+                for (name, start), view in zip(self.layout.starts.items(), self.params.values(), strict=True)
+                if name not in key
+            ]
+            self._ranges = (key, np.array(_joined(rows), dtype=np.int64))
+        dense = self._ranges[1]
+        if not tables:
+            return dense
+        parts = [dense]
+        for name, touched in tables:
+            width = self.params[name].shape[1]
+            part = np.empty((len(touched), 3), dtype=np.int64)
+            part[:, 0] = self.layout.starts[name] + touched * width
+            part[:, 1] = width
+            part[:, 2] = 1
+            parts.append(part)
+        ranges = np.concatenate(parts)
+        return ranges[np.argsort(ranges[:, 0], kind="stable")]  # quick where most is sorted
+
+    def memory(self) -> dict[str, int]:
+        """Return the bytes this network holds, by purpose.
+
+        Returns
+        -------
+        dict
+            parameters, gradients, packed (weights in the kernels' order), tape_and_scratch (arrays of the largest batch
+            so far).
+        """
+        kernels: list[Stack | HeadKernel] = [*self._stacks.values(), self._head]
+        sizes = [kernel.sizes() for kernel in kernels]
+        return {
+            "parameters": self.theta.nbytes,
+            "gradients": self.grad.nbytes,
+            "packed": sum(packed for packed, _ in sizes),
+            "tape_and_scratch": sum(work for _, work in sizes),
+        }
+
+
+def _joined(rows: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:
+    """Join neighbouring ranges that are treated alike."""
+    out: list[tuple[int, int, bool]] = []
+    for start, length, decays in rows:
+        if out and out[-1][0] + out[-1][1] == start and out[-1][2] == decays:
+            out[-1] = (out[-1][0], out[-1][1] + length, decays)
+        else:
+            out.append((start, length, decays))
+    return out
+
+
+__all__ = ["Embedding", "Network", "Softmax", "State"]

@@ -1,0 +1,458 @@
+"""Recurrent layers on NumPy arrays."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rnncore import _checks, _threads
+from rnncore._core.schedule import Batch
+from rnncore._core.stack import Stack
+from rnncore.nn.cells import CELLS
+from rnncore.nn.layout import FlatArrays, Layout, Views, aligned_zeros
+
+State = tuple[np.ndarray, ...]
+
+DENSE, SYMBOLS, EMBEDDED = 0, 1, 2  # kinds of input, as the compiled core numbers them
+DIRECTIONS = {False: "fwd", True: "bwd"}
+
+#: the constructor's arguments that a layer keeps under the same name
+OPTIONS = (
+    *("input_size", "hidden_size", "num_layers", "bidirectional", "merge", "activation", "dropout"),
+    *("recurrent_dropout", "input_dropout", "output_dropout", "recurrent_dropout_mode", "zoneout", "truncate"),
+    *("reverse", "random_state", "n_threads"),
+)
+
+
+class Recurrent(FlatArrays):
+    """Layers of one recurrent cell, in one direction or both, over batches of sequences.
+
+    Parameters
+    ----------
+    cell : str
+        A name in ``rnncore.CELLS``.
+    input_size : int
+        D, the width of dense input, or the number of symbols where the input is ids.
+    hidden_size : int
+        H, units per layer and direction.
+    num_layers : int
+        Layers on top of one another.
+    bidirectional : bool
+        Each layer runs over the sequence in both directions.
+    merge : {"concat", "sum"}
+        What becomes of the two directions' outputs.
+    activation : str
+        tanh, sigmoid, relu, leaky_relu (option ``leaky_slope``), clipped_relu (option ``clip_at``), identity; binary:
+        stochastic units, 1 with probability sigmoid(a), with straight-through gradients.
+    dropout, input_dropout, output_dropout : float
+        Rates between layers, on the input of the first, and on the output of the last; kept numbers are scaled by
+        1/(1 - rate). Random numbers depend on ``dropout_seed``, ``dropout_step``, layer, sequence and time only.
+    recurrent_dropout : float
+        Rate on the state as the next step sees it.
+    recurrent_dropout_mode : {"sequence", "step"}
+        One mask for all steps of a sequence, or one for each step.
+    zoneout : float, or one for each of the cell's states, such as (h, c) of an LSTM
+        Probability that a unit keeps its state of the step before (Krueger et al. 2017); without training, the mean of
+        both. One number is for the first state, the output.
+    truncate : int, optional
+        Each output's gradient goes back at most this many steps, its own included; None: to the beginning.
+    reverse : bool
+        A one-directional layer runs from the last step to the first.
+    dtype : {"float32", "float64"}
+    random_state : int
+        Seed of the initial parameters, and of dropout.
+    n_threads : int, optional
+        Threads; None: the general setting. Results do not depend on it.
+    **cell_options
+        Options of the cell or its activation.
+
+    Attributes
+    ----------
+    theta, grad : ndarray (P,)
+        All parameters and all gradients, flat.
+    params, grads : mapping of str to ndarray
+        Named views of them: ``layers.0.fwd.W_xh`` (D, G·H), ``W_hh`` (H, G·H), ``b_h`` (G·H,); ``bwd`` for the
+        reverse direction.
+    dropout_step : int
+        Counts training passes; the same value gives the same masks.
+
+    Raises
+    ------
+    ValueError
+        For options that do not fit, saying what would.
+
+    Notes
+    -----
+    Bits do not depend on the number of threads, nor on what else is in the batch. With symbols as input, a row of
+    W_xh is read per symbol: one-hot vectors are never built.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore as rc
+    >>> layer = rc.Recurrent("elman", input_size=3, hidden_size=5, random_state=1)
+    >>> x = np.ones((4, 2, 3), dtype=np.float32)
+    >>> y, (h,) = layer.forward(x, lengths=[4, 2])
+    >>> y.shape, h.shape
+    ((4, 2, 5), (1, 2, 5))
+    >>> dx, dstate = layer.backward(np.ones_like(y))
+    >>> dx.shape, layer.grads["layers.0.fwd.W_xh"].shape
+    ((4, 2, 3), (3, 5))
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        merge: str = "concat",
+        activation: str = "tanh",
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        recurrent_dropout_mode: str = "sequence",
+        zoneout: float | Sequence[float] = 0.0,
+        truncate: int | None = None,
+        reverse: bool = False,
+        dtype: Any = "float32",
+        random_state: int = 0,
+        n_threads: int | None = None,
+        **cell_options: Any,
+    ) -> None:
+        self.cell = CELLS[_checks.one_of(cell, tuple(CELLS), "cell")]
+        self.input_size = _checks.whole(input_size, "input_size")
+        self.hidden_size = _checks.whole(hidden_size, "hidden_size")
+        self.num_layers = _checks.whole(num_layers, "num_layers", most=1000)
+        self.bidirectional = bool(bidirectional)
+        self.merge = _checks.one_of(merge, ("concat", "sum"), "merge")
+        self.activation = _checks.one_of(activation, self.cell.activations, "activation")
+        self.dropout = _checks.rate(dropout, "dropout")
+        self.recurrent_dropout = _checks.rate(recurrent_dropout, "recurrent_dropout")
+        self.input_dropout = _checks.rate(input_dropout, "input_dropout")
+        self.output_dropout = _checks.rate(output_dropout, "output_dropout")
+        self.recurrent_dropout_mode = _checks.one_of(
+            recurrent_dropout_mode, ("sequence", "step"), "recurrent_dropout_mode"
+        )
+        self.zoneout = zoneout
+        self.truncate = None if truncate is None else _checks.whole(truncate, "truncate")
+        self.reverse = bool(reverse)
+        if self.reverse and self.bidirectional:
+            raise ValueError("reverse is for layers of one direction: leave out reverse or bidirectional")
+        self.dtype = _checks.dtype(dtype)
+        self.random_state = _checks.whole(random_state, "random_state", least=0)
+        self.n_threads = _threads.check(n_threads)
+        self.cell_options = cell_options
+        settled = self.cell.settle(cell_options, self.activation)
+        self.plan = self.cell.plan(self.activation, settled)
+        self.zone_rates = _checks.zoneout(zoneout, self.cell.name, self.cell.zoned_states(settled))
+        self.width = self.cell.output_width(self.hidden_size, settled)
+        self.state_widths = self.cell.state_widths(self.hidden_size, settled)
+        self.dropout_seed = self.random_state
+        self.dropout_step = 0
+
+        self.layout = Layout(self._shapes(settled))
+        self.params: Views
+        self.grads: Views
+        self._stacks: dict[int, Stack] = {}
+        self._lock = threading.Lock()
+        self._latest: Stack | None = None
+        size = self.layout.size
+        self.move_to(aligned_zeros(size, self.dtype), aligned_zeros(size, self.dtype))
+        rng = np.random.default_rng(self.random_state)
+        for n in range(self.num_layers):
+            for name in self.directions:
+                prefix = f"layers.{n}.{name}."
+                own = {k[len(prefix) :]: v for k, v in self.params.items() if k.startswith(prefix)}
+                self.cell.initialise(own, self.hidden_size, settled, rng)
+
+    # -------------------------------------------------------------- structure
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Names of the directions, in the order of states and parameters."""
+        return ("fwd", "bwd") if self.bidirectional else (DIRECTIONS[self.reverse],)
+
+    @property
+    def output_size(self) -> int:
+        """F, the width of the outputs."""
+        return sum(self.output_parts)
+
+    @property
+    def output_parts(self) -> list[int]:
+        """Widths of the parts of the output: a concatenated pair is never copied together."""
+        return [self.width] * (len(self.directions) if self.merge == "concat" else 1)
+
+    def _widths(self, layer: int) -> list[int]:
+        """Widths of the parts of one layer's input."""
+        if layer == 0:
+            return [self.input_size]
+        return self.output_parts
+
+    def _shapes(self, settled: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+        return {
+            f"layers.{n}.{direction}.{name}": shape
+            for n in range(self.num_layers)
+            for direction in self.directions
+            for name, shape in self.cell.shapes(sum(self._widths(n)), self.hidden_size, settled, self.plan).items()
+        }
+
+    def describe(self, start: int, first_widths: Sequence[int] | None = None, more_dropout: float = 0.0) -> list[dict]:
+        """Return what the compiled core needs to know of each layer; parameters begin at ``start`` in theta."""
+        layers = []
+        for n in range(self.num_layers):
+            widths = list(first_widths) if first_widths and n == 0 else self._widths(n)
+            rate = self.dropout if n else 1 - (1 - self.input_dropout) * (1 - more_dropout)
+            layers.append(
+                {
+                    "cell": self.cell.kernel_for(self.plan, sum(widths), self.hidden_size),
+                    "hidden": self.hidden_size,
+                    "output": self.width,
+                    "activation": self.plan.activation,
+                    "parameter": self.plan.parameter,
+                    "factor": self.plan.factor,
+                    "flags": self.plan.flags,
+                    "widths": widths,
+                    "summed": self.bidirectional and self.merge == "sum",
+                    "dropout": rate,
+                    "recurrent_dropout": self.recurrent_dropout,
+                    "zoneout": self.zone_rates,
+                    "mask_per_step": self.recurrent_dropout_mode == "step",
+                    "units": [self._places(start, f"layers.{n}.{direction}.") for direction in self.directions],
+                }
+            )
+        return layers
+
+    def _places(self, start: int, prefix: str) -> dict[str, Any]:
+        """Where one unit's parameters begin in theta."""
+        places: dict[str, Any] = {"reverse": prefix.endswith(".bwd.")}
+        for name in ("W_xh", "b_h"):
+            places[name] = start + self.layout.starts[prefix + name]
+        places["matrices"] = [
+            (start + self.layout.starts[prefix + name], self.layout.shapes[prefix + name][1]) if name else (-1, 0)
+            for name in self.plan.matrices
+        ]
+        names = self.plan.vectors
+        places["vectors"] = [
+            start + self.layout.starts[prefix + name] + names[:i].count(name) * self.hidden_size if name else -1
+            for i, name in enumerate(names)
+        ]
+        return places
+
+    def move_to(self, theta: np.ndarray, grad: np.ndarray) -> None:
+        """Let the parameters and gradients live in other flat arrays (a Network's); values are not copied."""
+        self._theta, self._grad = theta, grad
+        self.params, self.grads = self.layout.views(theta), self.layout.views(grad)
+        self._stacks = {}
+        self._latest = None
+
+    def _stack(self, kind: int) -> Stack:
+        if kind not in self._stacks:
+            options = {
+                "symbols": self.input_size,
+                "embedding": 0,
+                "table": 0,
+                "output_dropout": self.output_dropout,
+                "truncate": self.truncate,
+            }
+            stack = Stack(self.dtype.itemsize, self.describe(0), kind, options)
+            stack.bind(self.theta, self.grad)
+            self._stacks[kind] = stack
+        return self._stacks[kind]
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero; ``backward`` adds to them."""
+        self.grad[...] = 0
+
+    def __repr__(self) -> str:
+        depth = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
+        both = ", bidirectional=True" if self.bidirectional else ""
+        return (
+            f'Recurrent("{self.cell.name}", {self.input_size}, {self.hidden_size}{depth}{both}, dtype="{self.dtype}")'
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        for name in ("_lock", "_stacks", "_latest", "params", "grads"):
+            del state[name]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+        self.move_to(self.theta, self.grad)
+
+    # -------------------------------------------------------------- states
+
+    def split_state(self, state: Any, sequences: int) -> list[np.ndarray]:
+        """Return a state tuple as arrays (B, width): the states of each unit in turn, layer by layer."""
+        units = self.num_layers * len(self.directions)
+        arrays = _checks.states(state, self.state_widths, (units, sequences), self.dtype)
+        return list(arrays[0]) if len(arrays) == 1 else [part[i] for i in range(units) for part in arrays]
+
+    def join_state(self, parts: Sequence[np.ndarray]) -> State:
+        """Return the arrays (B, H) of all units, the states of each in turn, as a state tuple."""
+        count = len(self.state_widths)
+        return tuple(np.stack(parts[i::count]) for i in range(count))
+
+    # -------------------------------------------------------------- running
+
+    def check_feedback(self, feedback: Any, steps: int, sequences: int) -> np.ndarray | None:
+        """Return what is given instead of the last layer's outputs, checked; None where nothing is."""
+        if feedback is None:
+            return None
+        if not self.cell.feeds_back:
+            able = ", ".join(name for name, cell in CELLS.items() if cell.feeds_back)
+            raise ValueError(
+                f"feedback is for cells that see their own outputs ({able}), not for {self.cell.name}: leave it out"
+            )
+        return _checks.feedback(feedback, (steps, sequences, self.output_size), self.dtype)
+
+    def forward(
+        self, x: Any, state: State | None = None, lengths: Any = None, training: bool = True, feedback: Any = None
+    ) -> tuple[np.ndarray, State]:
+        """Run the layers over a batch.
+
+        Parameters
+        ----------
+        x : array (T, B, D), or ids (T, B), or bags of ids (T, B, F) with -1 for none
+            A full batch of the layer's dtype is read where it lies: leave it unchanged until ``backward``.
+        state : tuple of arrays (layers·directions, B, H), optional
+            Initial states; zero without.
+        lengths : array (B,) of ints, optional
+            Steps of each sequence, in 1..T; all T without.
+        training : bool
+            Keep what ``backward`` needs, and apply dropout.
+        feedback : array (T, B, F), optional
+            Teacher forcing of a cell that sees its own outputs (jordan): what each step of the last layer sees in place
+            of the outputs of the step before, mostly the targets. The first step sees the initial state's; the last
+            row is not looked at. No gradient passes through it. Each direction has its own part of F, or all of it
+            with merge="sum".
+
+        Returns
+        -------
+        y : array (T, B, F)
+            Outputs of the last layer, zero after a sequence's end. Those of a full batch and one direction ``backward``
+            reads again: they are read-only until then, so change a copy.
+        state : tuple of arrays (layers·directions, B, H)
+            Each sequence's states at its own end (for the reverse direction: at its first step).
+
+        Raises
+        ------
+        ValueError
+            For arrays that do not fit.
+        RuntimeError
+            If another Python thread is using this layer.
+        """
+        array = _checks.array(x, "x")
+        kind = SYMBOLS if array.dtype.kind in "iu" else DENSE
+        steps, sequences = array.shape[:2] if array.ndim >= 2 else (0, 0)
+        sizes = _checks.lengths(lengths, steps, sequences)
+        if kind == SYMBOLS:
+            array = _checks.ids(array, self.input_size, sizes)
+        else:
+            array = _checks.dense(array, self.input_size, self.dtype)
+        units = None if state is None else self.split_state(state, sequences)
+        given = self.check_feedback(feedback, steps, sequences)
+        with OneUser(self._lock):
+            stack = self._stack(kind)
+            stack.forward(
+                Batch(steps, sequences, sizes),
+                array,
+                units,
+                training,
+                True,
+                _threads.resolve(self.n_threads),
+                self.dropout_seed,
+                self.dropout_step,
+                given,
+                want_y=True,
+            )
+            self.dropout_step += bool(training)
+            self._latest = stack
+            return stack.outputs(), self.join_state(stack.final_states())
+
+    def backward(self, dy: Any, dstate: State | None = None) -> tuple[np.ndarray | None, State | None]:
+        """Back-propagate through the latest ``forward(training=True)``; parameter gradients are added to ``grad``.
+
+        Parameters
+        ----------
+        dy : array (T, B, F)
+            Gradient of the outputs; what lies past a sequence's end does not count.
+        dstate : tuple of arrays (layers·directions, B, H), optional
+            Gradient of the final states.
+
+        Returns
+        -------
+        dx : array (T, B, D), or None where the input was ids
+        dstate : tuple of arrays (layers·directions, B, H), or None where the initial states were zero
+
+        Raises
+        ------
+        RuntimeError
+            Without a training forward pass before it: each serves one backward pass.
+        ValueError
+            For arrays that do not fit.
+        """
+        with OneUser(self._lock):
+            stack = self._latest
+            if stack is None or not stack.tape:
+                raise RuntimeError(
+                    "backward needs a forward(training=True) before it, and each forward serves one backward: "
+                    "call forward again"
+                )
+            batch = stack.batch
+            dy = _checks.output_gradient(dy, (batch.steps, batch.sequences, self.output_size), self.dtype)
+            units = None if dstate is None else self.split_state(dstate, batch.sequences)
+            stack.set_output_gradient(dy, units is None)
+            dx, dunits = stack.backward(units, True)
+            return dx, None if dunits is None else self.join_state(dunits)
+
+    def step(self, x_t: Any, state: State | None = None) -> tuple[np.ndarray, State]:
+        """Run one time step, for streams: nothing is kept for ``backward``, nothing dropped out.
+
+        Parameters
+        ----------
+        x_t : array (B, D), or ids (B,), or bags of ids (B, F)
+        state : tuple of arrays (layers, B, H), optional
+            What the step before returned; zero without.
+
+        Returns
+        -------
+        y_t : array (B, F)
+        state : tuple of arrays (layers, B, H)
+
+        Raises
+        ------
+        ValueError
+            For a layer that needs the future: bidirectional or reverse.
+        """
+        if self.bidirectional or self.reverse:
+            raise ValueError("step() runs forward in time only: use forward() for bidirectional or reverse layers")
+        y, state = self.forward(_checks.array(x_t, "x_t")[None], state, training=False)
+        return y[0], state
+
+
+class OneUser:
+    """A lock that is never waited for: a second Python thread gets an error instead of corrupt numbers."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.lock = lock
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(blocking=False):
+            raise RuntimeError("this object is in use by another Python thread: give each thread its own copy")
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def cell_options(layer: Recurrent) -> Mapping[str, Any]:
+    """Return the keyword arguments that build a layer like this one."""
+    return {name: getattr(layer, name) for name in OPTIONS} | {"cell": layer.cell.name} | layer.cell_options

@@ -1,0 +1,1 @@
+"""Learning on streams: real-time recurrent learning and the extended Kalman filter."""

@@ -1,0 +1,1 @@
+"""Optimizers, learning-rate schedules, and the curvature that one of them divides by."""

@@ -1,0 +1,70 @@
+/* What the kernels have in common: rows of the arrays of one block, and products of whole rows.
+ *
+ * The first row of a block and the distance of its rows, in numbers, describe an array: row i is `i * step` on.
+ */
+#ifndef RNNCORE_STEPS_H
+#define RNNCORE_STEPS_H
+#include "../activation.h"
+#include "../gemm.h"
+
+static inline real *row_of_a(const rc_unit *u, const rc_block *b) { return (real *)u->a + b->row * u->lda; }
+static inline real *row_of_da(const rc_unit *u, const rc_block *b) { return (real *)u->da + b->row * u->lda; }
+static inline real *own_row(const rc_unit *u, const rc_block *b, int state) {
+    return (real *)u->state[state] + b->row * u->lds[state];
+}
+/* the state that this step starts from: forward. (Backward it is at b->previous.) */
+static inline const real *before_row(const rc_unit *u, int state, long row) {
+    return (const real *)u->before[state] + row * u->lds[state];
+}
+static inline real *inner_row(const rc_unit *u, const rc_block *b, int i) {
+    return (real *)u->inner[i] + b->row * u->ld;
+}
+/* recurrent dropout: its state as matrices see it, and its mask or NULL, both with rows of that state's length */
+static inline real *carried_row(const rc_unit *u, long row) {
+    return (real *)u->carried + row * u->lds[u->cell->dropped];
+}
+static inline const real *mask_at(const rc_unit *u, const rc_block *b, long row) {
+    return u->mask ? (const real *)u->mask + (u->mask_per_row ? row : b->sequence) * u->lds[u->cell->dropped] : 0;
+}
+static inline const real *mask_row(const rc_unit *u, const rc_block *b) { return mask_at(u, b, b->row); }
+
+static inline const real *dh_row(const rc_unit *u, const rc_block *b) {
+    return (const real *)u->dh + b->row * u->lds[0];
+}
+/* what this step hands back to the one before, and what was handed to it, beside the products */
+static inline real *carry_row(const rc_unit *u, const rc_block *b, int state) {
+    return (real *)u->dcarry[state] + (u->carry_per_row ? b->row : b->sequence) * u->lds[state];
+}
+static inline const real *later_row(const rc_unit *u, const rc_block *b, int state) {
+    return (const real *)u->dcarry_later[state] + (u->carry_per_row ? b->linked : b->sequence) * u->lds[state];
+}
+static inline real *work_row(const rc_unit *u, const rc_block *b, int matrix) {
+    return (real *)u->work[matrix] + b->sequence * vectors_in(u->W[matrix].K) * VL;
+}
+
+/* C's blocks += A·W, or = bias + A·W; rows of a block */
+static inline void multiply_from(const rc_unit *u, const rc_block *b, int matrix, int from, const real *A, long step_a,
+                                 real *C, long step_c) {
+    for (int block = 0; block < u->W[matrix].blocks; block++)
+        product_block(&u->W[matrix], block, b->count, A, step_a, from, C, step_c);
+}
+static inline void multiply(const rc_unit *u, const rc_block *b, int matrix, const real *A, long step_a, real *C,
+                            long step_c) {
+    multiply_from(u, b, matrix, RC_FROM_C, A, step_a, C, step_c);
+}
+
+/* C = dA·Wᵀ */
+static inline void multiply_T(const rc_unit *u, const rc_block *b, int matrix, const real *da, long step_a, real *C,
+                              long step_c) {
+    product_block(&u->W_T[matrix], 0, b->count, da, step_a, RC_FROM_ZERO, C, step_c);
+}
+
+/* work = da·Wᵀ of the step that follows, where there is one */
+static inline const real *multiply_back(const rc_unit *u, const rc_block *b, int matrix) {
+    real *work = work_row(u, b, matrix);
+    if (b->has_link)
+        multiply_T(u, b, matrix, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda, work,
+                   b->stride * vectors_in(u->W[matrix].K) * VL);
+    return work;
+}
+#endif

@@ -1,0 +1,41 @@
+#include "isa.h"
+
+#if defined(RNNCORE_HAVE_V4)
+extern const rc_kernels rc_v4_f32, rc_v4_f64, rc_v3_f32, rc_v3_f64;
+#endif
+#if defined(RNNCORE_HAVE_VECTORS)
+extern const rc_kernels rc_baseline_f32, rc_baseline_f64;
+#endif
+extern const rc_kernels rc_portable_f32, rc_portable_f64;
+
+static const rc_kernels *const tables[][2] = {
+#if defined(RNNCORE_HAVE_V4)
+    {&rc_v4_f32, &rc_v4_f64},
+    {&rc_v3_f32, &rc_v3_f64},
+#endif
+#if defined(RNNCORE_HAVE_VECTORS)
+    {&rc_baseline_f32, &rc_baseline_f64},
+#endif
+    {&rc_portable_f32, &rc_portable_f64},
+};
+
+static int processor_runs(const char *level) {
+#if defined(RNNCORE_HAVE_V4)
+    __builtin_cpu_init();
+    int v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (level[0] == 'v' && level[1] == '3') return v3;
+    if (level[0] == 'v' && level[1] == '4')
+        return v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+#else
+    (void)level;
+#endif
+    return 1;
+}
+
+const rc_kernels *rnncore_isa(int number, int itemsize, int *runs) {
+    if (number < 0 || number >= (int)(sizeof tables / sizeof *tables)) return 0;
+    const rc_kernels *kernels = tables[number][itemsize == 8];
+    *runs = processor_runs(kernels->level);
+    return kernels;
+}

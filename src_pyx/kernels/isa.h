@@ -1,0 +1,8 @@
+/* The tables that were compiled in, best first, and which of them this processor can run. */
+#ifndef RNNCORE_ISA_H
+#define RNNCORE_ISA_H
+#include "kernels.h"
+
+/* NULL past the last level; `runs` tells whether this processor can use it */
+const rc_kernels *rnncore_isa(int number, int itemsize, int *runs);
+#endif

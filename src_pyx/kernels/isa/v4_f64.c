@@ -1,0 +1,6 @@
+#define LEVEL "v4"
+#define KERNELS rc_v4_f64
+#define VECTOR_BYTES 64
+#define TILE_VECTORS 4
+#define REAL_BITS 64
+#include "../kernels.c.h"

@@ -1,0 +1,196 @@
+/* The numeric interface of the core: one table of functions per instruction-set level and precision.
+ *
+ * Every level is compiled from the same sources (kernels.c) and reached through its table, so callers know neither
+ * the vector width nor the precision: arrays are void pointers, lengths and leading dimensions count numbers.
+ * Row-major throughout. Arrays of width N inside the core have rows of N rounded up to whole vectors.
+ */
+#ifndef RNNCORE_KERNELS_H
+#define RNNCORE_KERNELS_H
+#include "replica_api.h"
+#include "update_api.h"
+#include <stdint.h>
+
+/* C = op(A)·op(B) + beta·C, row-major; supplied by the BLAS shim. */
+typedef void (*rc_gemm)(int transpose_a, int transpose_b, long M, long N, long K, const void *A, long lda,
+                        const void *B, long ldb, int accumulate, void *C, long ldc);
+
+/* A weight matrix B, or the transpose of one stored as W, ready to be multiplied from the left.
+ *
+ * B's columns are `blocks` gates of N; block b of the product goes to column block_at[b] of a row of C. B's K rows
+ * come in `parts`; part i meets the columns part_at[i], ... of a row of A. (Gates of odd size are padded in the rows
+ * of A and C, but not in W.) Native products read `panels`: up to TILE_VECTORS vectors of columns, stored row after
+ * row. With `gemm` set, BLAS reads W as it lies. */
+#define RC_MAX_GATES 4
+typedef struct {
+    long K, N;
+    int blocks, parts;
+    long block_at[RC_MAX_GATES], part_at[RC_MAX_GATES], part_K[RC_MAX_GATES];
+    const void *W;
+    long ldw;
+    int transposed;
+    rc_gemm gemm;
+    long panel_count; /* per block */
+    void *panels;     /* packed_size() numbers, 64-byte aligned */
+    void *bias;       /* each block rounded up to whole vectors, or NULL */
+} rc_packed;
+
+/* Neighbouring columns of a matrix, and where their sums go, or NULL. */
+typedef struct {
+    long at, count;
+    void *sums;
+} rc_columns;
+
+/* Where the rows of a product start from. */
+enum { RC_FROM_ZERO, RC_FROM_BIAS, RC_FROM_C };
+
+#define RC_MAX_STATES 5
+#define RC_MAX_MATRICES 5
+#define RC_MAX_INNER 2
+#define RC_MAX_VECTORS 20
+
+/* One cell in one direction, bound to one batch. State arrays have one row per sequence in front, at negative row
+ * numbers: the initial states. State 0 is the output. */
+struct rc_cell;
+typedef struct {
+    const struct rc_cell *cell;
+    long hidden, ld;       /* H, and H rounded up to whole vectors: the row length of (rows, H) arrays */
+    long output, ldo;      /* width of state 0, likewise; mostly H */
+    long lda;              /* row length of a and da: ld, or at least so many blocks of ld */
+    rc_packed W[RC_MAX_MATRICES];   /* matrices that meet a state or an inner array at every step: W_hh first */
+    rc_packed W_T[RC_MAX_MATRICES]; /* their transposes */
+    int activation, flags; /* flags: variants of a cell */
+    double activation_parameter, factor; /* factor: the cell's own number, such as a decay */
+    const void *vectors[RC_MAX_VECTORS]; /* the cell's own parameters, H numbers each (peepholes), padded, or NULL */
+    void *a;               /* in: x·W_xh + b; out: the activated gates (a cell of one gate leaves h there: a is h) */
+    void *state[RC_MAX_STATES];         /* out: the states that a step leaves; h, and what else there is */
+    const void *before[RC_MAX_STATES];  /* states as the next step reads them: the same arrays, but for zoneout */
+    long lds[RC_MAX_STATES];            /* their row lengths */
+    void *carried;         /* h as matrices see it: h itself, or h under recurrent dropout */
+    void *inner[RC_MAX_INNER]; /* (rows, H): what further matrices are multiplied with, at its own step */
+    void *extra;           /* (rows, extra·H): what else the backward pass wants to know */
+    const void *feedback;  /* given instead of the last output (teacher forcing), or NULL; rows as of state 0 */
+    const void *mask;      /* recurrent dropout's factors, or NULL */
+    int mask_per_row;      /* one mask per step instead of one per sequence */
+    const void *dh;        /* gradient of the outputs */
+    void *da;              /* out: gate gradients (may be a; for a cell that works in place also dh) */
+    void *doutput;         /* out: whole gradient of state 0, where a matrix makes it */
+    const void *dlater;    /* gate gradients of the steps that follow: da, or the previous truncation pass */
+    void *dcarry[RC_MAX_STATES]; /* what else a step hands back: gradients of the states before, beside the products */
+    const void *dcarry_later[RC_MAX_STATES];
+    int carry_per_row;     /* a row per row (truncated) instead of one per sequence */
+    const void *dend[RC_MAX_STATES]; /* (sequences, width): gradient of the final state, or NULL; not of state 0 */
+    void *work[RC_MAX_MATRICES];     /* (sequences, K) scratch, for da·W_T */
+    void *dvectors[RC_MAX_VECTORS];  /* gradients of `vectors`, a row per sequence, summed over time */
+    double zone_rate[2];             /* zoneout of states 0 and 1, where `before` is not `state` */
+    const void *zone[2];             /* (rows, width): 0 where the old number stays; NULL without training */
+    void *zone_dh, *zone_given, *zone_kept[2]; /* scratch: (rows, width of state 0), then (sequences, width) */
+} rc_unit;
+
+/* `count` rows of one time step: row, row + stride, ... Forward, `linked` are the rows of the preceding step (or the
+ * initial states), where has_link. Backward, `linked` are the rows of the following step, and `previous` those of the
+ * preceding one, where has_previous; `ends` says that in truth nothing follows. */
+typedef struct {
+    long row, linked, previous, sequence, count, stride;
+    int has_link, has_previous, ends;
+} rc_block;
+
+typedef void (*rc_cell_step)(const rc_unit *unit, const rc_block *block);
+
+/* A matrix of a cell: gates [gate, gate + gates) of its parameter, what it meets, and where the product belongs. */
+typedef struct {
+    int gate, gates;
+    int at[RC_MAX_GATES]; /* the block of a that each gate's product is added to */
+    int source;           /* a state's number, or RC_INNER + an inner array's */
+    int linked;           /* the source's row is that of the step before, not this step's */
+    int to_output;        /* the product makes state 0: its gradient is doutput, not da */
+    int bias;             /* 1 + the vector that its last gate's product starts from, or 0 */
+} rc_cell_matrix;
+enum { RC_INNER = RC_MAX_STATES };
+
+/* A cell's kernels and the arrays they need. */
+typedef struct rc_cell {
+    const char *name;
+    rc_cell_step forward, backward;
+    int gates;                  /* blocks of b_h, and of a that x·W_xh + b_h goes to: the first ones */
+    int input_gates;            /* gates of W_xh, */
+    int input_at[RC_MAX_GATES]; /* and the blocks they go to, one after another */
+    int direct_at;              /* 1 + the block that x itself is added to (D is H then), or 0 */
+    int width;                  /* blocks in a row of a */
+    rc_cell_matrix matrices[RC_MAX_MATRICES];
+    int states, inner, extra;   /* how many; extra in blocks of H */
+    int of_output;              /* bit s: state s is as wide as the output, not H; state 0 always is */
+    int carries;                /* bit s: `dcarry` of state s is used */
+    int dropped;                /* the state that recurrent dropout is for */
+    int vectors;                /* how many parameters of H numbers, at most (of the output's width: output bias) */
+    int in_place;               /* a is h */
+    int noise;                  /* `extra` holds random numbers in (0, 1) on entry */
+    int own_bias;               /* b_h is among the vectors: nothing is added to x·W_xh */
+} rc_cell;
+
+/* What a softmax, squared-error or sigmoid head needs besides its scores. */
+typedef struct {
+    long outputs, ld;
+    const void *class_weight; /* outputs numbers, or NULL */
+    double label_smoothing;
+} rc_loss_options;
+
+#include "crf_api.h"
+
+typedef struct rc_kernels {
+    const char *level;
+    int itemsize, vector; /* bytes in a number, numbers in a vector */
+
+    void (*vexp)(long n, const void *x, void *y);
+    void (*vtanh)(long n, const void *x, void *y);
+    void (*vsigmoid)(long n, const void *x, void *y);
+    double (*peak)(long rounds); /* runs that many rounds of multiply-adds in registers; returns the flops done */
+
+    /* products */
+    long (*packed_size)(const rc_packed *B);
+    void (*prepare)(rc_packed *B);
+    void (*pack)(rc_packed *B, const void *bias, long panel_from, long panel_to); /* of blocks·panel_count */
+    void (*product)(const rc_packed *B, long M, const void *A, long lda, int from, void *C, long ldc);
+    long (*outer_scratch)(long M, long N);
+    void (*outer)(long M, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
+                  const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C, long ldc,
+                  rc_gemm gemm, void *scratch);
+    void (*column_sums)(long rows, long from, long to, const void *A, long lda, int accumulate, void *sums);
+
+    /* tables of rows: out[r] (+)= sum over f of table[ids[r, f]]; negative ids count nothing */
+    void (*gather)(long rows, long width, long per_row, const int64_t *ids, const void *scale, const void *table,
+                   long ldt, const void *bias, void *out, long ldo);
+    void (*scatter)(long rows, long from, long to, long per_row, const int64_t *ids, const void *scale,
+                    const void *d, long ldd, void *table, long ldt);
+
+    /* rows */
+    void (*dropout)(long n, double rate, uint32_t key, uint32_t row, const void *in, void *out);
+    void (*uniform)(long n, uint32_t key, uint32_t row, void *out);
+    void (*dropout_at)(long n, double rate, uint32_t key, uint32_t row, long column, void *factor);
+    void (*add)(long rows, long n, const void *a, long lda, void *out, long ldo);
+    void (*copy)(long rows, long n, const void *a, long lda, void *out, long ldo);
+    void (*fill)(long n, double value, void *y);
+    void (*scale)(long n, double factor, const void *x, void *y);
+    void (*running_max)(long n, const void *x, int64_t row, void *y, int64_t *where);
+    void (*return_to)(long n, const int64_t *where, const void *d, void *base, long ld);
+
+    /* heads: scores become gradients, or predictions; losses per row */
+    void (*softmax)(long rows, const rc_loss_options *o, void *scores);
+    void (*softmax_loss)(long rows, const rc_loss_options *o, double scale, const int64_t *targets, void *scores,
+                         double *loss);
+    void (*squared_loss)(long rows, const rc_loss_options *o, double scale, const void *targets, void *scores,
+                         double *loss);
+    void (*sigmoid)(long rows, const rc_loss_options *o, void *scores);
+    void (*sigmoid_loss)(long rows, const rc_loss_options *o, double scale, const void *targets, void *scores,
+                         double *loss);
+
+    const rc_cell *cells;
+    int cell_count;
+    rc_cell_step zoned_forward, zoned_backward; /* of any cell, with zoneout */
+    const UpdateTable *updates;
+    const rc_replica *replica;
+    const rc_crf_table *crf;
+} rc_kernels;
+
+enum { RC_TANH, RC_SIGMOID, RC_RELU, RC_LEAKY_RELU, RC_CLIPPED_RELU, RC_IDENTITY, RC_BINARY };
+
+#endif

@@ -1,0 +1,144 @@
+/* What happens to rows outside the products: tables of rows (symbols), dropout, sums. */
+#ifndef RNNCORE_ROWS_H
+#define RNNCORE_ROWS_H
+#include "kernels.h"
+#include "vec.h"
+
+/* out[r] = bias + Σ_f scale[r,f]·table[ids[r,f]]: x·W for x a sum of one-hot vectors, never built. Negative ids
+ * stand for nothing. Without a bias the sum starts at zero. */
+static void gather(long rows, long width, long per_row, const int64_t *ids, const void *scale_, const void *table,
+                   long ldt, const void *bias, void *out, long ldo) {
+    const real *scale = scale_;
+    for (long r = 0; r < rows; r++) {
+        real *o = (real *)out + r * ldo;
+        if (bias)
+            memcpy(o, bias, width * sizeof(real));
+        else
+            memset(o, 0, width * sizeof(real));
+        for (long f = 0; f < per_row; f++) {
+            int64_t id = ids[r * per_row + f];
+            if (id < 0) continue;
+            const real *t = (const real *)table + id * ldt;
+            real s = scale ? scale[r * per_row + f] : 1;
+            for (long j = 0; j < width; j++) o[j] += s * t[j];
+        }
+    }
+}
+
+/* table[ids[r,f]] += scale[r,f]·d[r] on columns [from, to): the gradient of gather. Rows are added in order, so
+ * dividing the columns among threads changes no bit. */
+static void scatter(long rows, long from, long to, long per_row, const int64_t *ids, const void *scale_,
+                    const void *d, long ldd, void *table, long ldt) {
+    const real *scale = scale_;
+    for (long r = 0; r < rows; r++) {
+        const real *g = (const real *)d + r * ldd;
+        for (long f = 0; f < per_row; f++) {
+            int64_t id = ids[r * per_row + f];
+            if (id < 0) continue;
+            real *t = (real *)table + id * ldt, s = scale ? scale[r * per_row + f] : 1;
+            for (long j = from; j < to; j++) t[j] += s * g[j];
+        }
+    }
+}
+
+/* Philox2x32-10 (Salmon et al. 2011): a random function of (key, row, column), the same at every level. Each call
+ * gives four 16-bit numbers, for the columns c, c+C, c+2C, c+3C with C = ceil(n/4). */
+static void random16(long C, uint32_t key, uint32_t row, uint32_t first, uint16_t *restrict out) {
+    for (long c = 0; c < C; c++) {
+        uint32_t x = first + (uint32_t)c, y = row, k = key;
+        for (int round = 0; round < 10; round++) {
+            uint64_t product = (uint64_t)x * 0xD256D193u;
+            x = (uint32_t)(product >> 32) ^ k ^ y;
+            y = (uint32_t)product;
+            k += 0x9E3779B9u;
+        }
+        out[c] = (uint16_t)x;
+        out[C + c] = (uint16_t)(x >> 16);
+        out[2 * C + c] = (uint16_t)y;
+        out[3 * C + c] = (uint16_t)(y >> 16);
+    }
+}
+
+enum { DROPOUT_CHUNK = 256 }; /* columns per batch of random numbers */
+
+/* Inverted dropout: out = in·m, m = 1/(1-rate) with probability 1-rate and 0 otherwise; without `in`, out = m.
+ * Probabilities are exact to 2^-16. */
+static void dropout(long n, double rate, uint32_t key, uint32_t row, const void *in, void *out) {
+    uint16_t random[DROPOUT_CHUNK];
+    const uint32_t threshold = (uint32_t)(rate * 65536 + 0.5);
+    const real keep = (real)(1 / (1 - rate));
+    for (long from = 0; from < n; from += DROPOUT_CHUNK) {
+        long count = from + DROPOUT_CHUNK < n ? DROPOUT_CHUNK : n - from;
+        random16((count + 3) / 4, key, row, (uint32_t)from, random);
+        const real *x = in ? (const real *)in + from : 0;
+        real *y = (real *)out + from;
+        if (x)
+            for (long j = 0; j < count; j++) y[j] = random[j] >= threshold ? keep * x[j] : 0;
+        else
+            for (long j = 0; j < count; j++) y[j] = random[j] >= threshold ? keep : 0;
+    }
+}
+
+/* Random numbers in (0, 1), multiples of 2^-16 and a half. */
+static void uniform(long n, uint32_t key, uint32_t row, void *out) {
+    uint16_t random[DROPOUT_CHUNK];
+    for (long from = 0; from < n; from += DROPOUT_CHUNK) {
+        long count = from + DROPOUT_CHUNK < n ? DROPOUT_CHUNK : n - from;
+        random16((count + 3) / 4, key, row, (uint32_t)from, random);
+        for (long j = 0; j < count; j++) ((real *)out)[from + j] = ((real)random[j] + (real)0.5) / 65536;
+    }
+}
+
+/* The factor that dropout() gives to one column of n: what a symbol's one-hot row would meet. */
+static void dropout_at(long n, double rate, uint32_t key, uint32_t row, long column, void *factor) {
+    long from = column / DROPOUT_CHUNK * DROPOUT_CHUNK, count = from + DROPOUT_CHUNK < n ? DROPOUT_CHUNK : n - from, C = (count + 3) / 4;
+    uint16_t random[DROPOUT_CHUNK];
+    random16(C, key, row, (uint32_t)from, random);
+    *(real *)factor = random[column - from] >= (uint32_t)(rate * 65536 + 0.5) ? (real)(1 / (1 - rate)) : 0;
+}
+
+static void add(long rows, long n, const void *a, long lda, void *out, long ldo) {
+    for (long r = 0; r < rows; r++) {
+        const real *x = (const real *)a + r * lda;
+        real *y = (real *)out + r * ldo;
+        for (long j = 0; j < n; j++) y[j] += x[j];
+    }
+}
+
+static void copy(long rows, long n, const void *a, long lda, void *out, long ldo) {
+    for (long r = 0; r < rows; r++) {
+        const real *x = (const real *)a + r * lda;
+        real *y = (real *)out + r * ldo;
+        if (n < VL) {
+            memcpy(y, x, n * sizeof(real));
+            continue;
+        }
+        for (long j = 0; j + VL < n; j += VL) vstore(y + j, vload(x + j));
+        vstore(y + n - VL, vload(x + n - VL)); /* the last vector overlaps the one before */
+    }
+}
+
+static void fill(long n, double value, void *y) {
+    for (long j = 0; j < n; j++) ((real *)y)[j] = (real)value;
+}
+
+/* y = factor·x */
+static void scale(long n, double factor, const void *x, void *y) {
+    for (long j = 0; j < n; j++) ((real *)y)[j] = (real)factor * ((const real *)x)[j];
+}
+
+/* y = max(y, x), remembering in `where` which row the largest number came from */
+static void running_max(long n, const void *x, int64_t row, void *y, int64_t *where) {
+    for (long j = 0; j < n; j++)
+        if (((const real *)x)[j] > ((real *)y)[j] || where[j] < 0) {
+            ((real *)y)[j] = ((const real *)x)[j];
+            where[j] = row;
+        }
+}
+
+/* the gradient of running_max: each number goes back to the row it came from */
+static void return_to(long n, const int64_t *where, const void *d, void *base, long ld) {
+    for (long j = 0; j < n; j++)
+        if (where[j] >= 0) ((real *)base)[where[j] * ld + j] += ((const real *)d)[j];
+}
+#endif

@@ -1,6 +1,0 @@
-#define LEVEL "v3"
-#define LANES rc_v3_f32
-#define VECTOR_BYTES 32
-#define TILE_VECTORS 2
-#define REAL_BITS 32
-#include "../lanes.c.h"

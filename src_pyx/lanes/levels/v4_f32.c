@@ -1,6 +1,0 @@
-#define LEVEL "v4"
-#define LANES rc_v4_f32
-#define VECTOR_BYTES 64
-#define TILE_VECTORS 4
-#define REAL_BITS 32
-#include "../lanes.c.h"

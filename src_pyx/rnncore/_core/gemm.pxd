@@ -1,0 +1,46 @@
+# Products spread over the thread pool. Each output number is computed whole by one thread, so the bits do not depend
+# on the number of threads.
+from libc.stdint cimport int64_t
+
+from rnncore._core.kernels cimport rc_columns, rc_gemm, rc_kernels, rc_packed
+
+cdef struct Segment:
+    # One part of a layer's input or output: (rows, width), rows `ld` numbers apart.
+    char *data
+    long ld
+    long width
+
+cdef struct Team:
+    # Who works and with what: the numeric table, the threads, and one scratch area per thread.
+    const rc_kernels *kernels
+    rc_gemm gemm
+    int threads
+    char *scratch
+    long scratch_size
+
+cdef void team_product(const Team *team, const rc_packed *B, long M, const char *A, long lda, int start,
+                       char *C, long ldc) noexcept nogil
+cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *B,
+                     long ldb, const int64_t *b_rows, int runs, const rc_columns *run, bint accumulate, char *C,
+                     long ldc) noexcept nogil
+cdef void team_pack(const Team *team, rc_packed **weights, const char **biases, int count) noexcept nogil
+cdef void team_column_sums(const Team *team, long rows, long columns, const char *A, long lda, bint accumulate,
+                           char *sums) noexcept nogil
+cdef void team_scatter(const Team *team, long rows, long width, long per_row, const int64_t *ids, const char *scale,
+                       const char *d, long ldd, char *table, long ldt) noexcept nogil
+cdef long padded(const rc_kernels *kernels, long n) noexcept nogil
+cdef void bind_packed(const Team *team, rc_packed *B, long K, long N, long ldw, bint transposed) noexcept nogil
+cdef void bind_gates(const Team *team, rc_packed *B, long inner, long H, int gates, const int *at, long ldw,
+                     bint joined) noexcept nogil
+cdef void bind_gates_T(const Team *team, rc_packed *B, long outer, long H, int gates, const int *at,
+                       long ldw) noexcept nogil
+
+cdef class Arena:
+    # Grow-only memory that is dealt out in order, anew for every batch.
+    cdef object memory
+    cdef char *base
+    cdef readonly Py_ssize_t capacity
+    cdef Py_ssize_t used
+    cdef void start(self) noexcept
+    cdef char *take(self, Py_ssize_t bytes) noexcept
+    cdef bint settle(self) except -1

@@ -1,0 +1,42 @@
+from libc.stdint cimport int64_t
+
+from rnncore._core.crf cimport Chain
+from rnncore._core.gemm cimport Arena, Segment, Team
+from rnncore._core.kernels cimport rc_loss_options, rc_packed
+from rnncore._core.plan cimport View
+from rnncore._core.sparse cimport Skip
+from rnncore._core.stack cimport Stack
+
+cdef struct Core:
+    Team team
+    rc_loss_options options
+    int loss                  # softmax, squared error, sigmoid, CRF
+    int readout               # every, last, mean, max
+    int parts
+    bint direct               # no projection: the first outputs are the scores
+    long W_hy, b_y            # places in theta
+    rc_packed weight[2]
+    rc_packed weight_T[2]
+    Segment input[2]          # what is projected: the outputs, or what the readout made of them
+    long rows
+    char *scores
+    double *losses
+    double *importance        # how much each sequence's loss counts, or NULL
+    char *targets
+    char *pooled_gradient
+    int64_t *where            # max readout: the row each number came from
+    double scale
+    char *theta
+    char *grad
+
+cdef class Head:
+    cdef Core c
+    cdef Arena arena, weights
+    cdef object theta, grad, class_weight
+    cdef Chain chain          # of a CRF, or None
+    cdef Skip skip            # sparse features beside the outputs, or None
+    cdef carve(self, Stack stack, bint training, bint weighted=*)
+    cdef load(self, Stack stack, skip_ids, skip_values)
+    cdef void scores(self) noexcept nogil
+    cdef weigh(self, const View *v, sample_weight)
+    cdef double weight_of(self, int64_t y) noexcept

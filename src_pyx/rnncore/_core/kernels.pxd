@@ -1,0 +1,228 @@
+# The numeric interface (kernels.h) as Cython sees it, and the choice of level, product and threads.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+cdef extern from "kernels.h" nogil:
+    ctypedef void (*rc_gemm)(int, int, long, long, long, const void *, long, const void *, long, int, void *,
+                             long) noexcept nogil
+
+    enum:
+        RC_MAX_GATES
+
+    ctypedef struct rc_packed:
+        long K
+        long N
+        int blocks
+        int parts
+        long *block_at
+        long *part_at
+        long *part_K
+        const void *W
+        long ldw
+        int transposed
+        rc_gemm gemm
+        long panel_count
+        void *panels
+        void *bias
+
+    ctypedef struct rc_columns:
+        long at
+        long count
+        void *sums
+
+    enum:
+        RC_FROM_ZERO
+        RC_FROM_BIAS
+        RC_FROM_C
+
+    enum:
+        RC_MAX_STATES
+        RC_MAX_MATRICES
+        RC_MAX_INNER
+        RC_MAX_VECTORS
+        RC_INNER
+
+    ctypedef struct rc_unit:
+        const void *cell
+        long hidden
+        long ld
+        long output
+        long ldo
+        long lda
+        rc_packed *W
+        rc_packed *W_T
+        int activation
+        int flags
+        double activation_parameter
+        double factor
+        const void **vectors
+        void *a
+        void **state
+        const void **before
+        long *lds
+        void *carried
+        void **inner
+        void *extra
+        const void *feedback
+        const void *mask
+        int mask_per_row
+        const void *dh
+        void *da
+        void *doutput
+        const void *dlater
+        void **dcarry
+        const void **dcarry_later
+        int carry_per_row
+        const void **dend
+        void **work
+        void **dvectors
+        double *zone_rate
+        const void **zone
+        void *zone_dh
+        void *zone_given
+        void **zone_kept
+
+    ctypedef struct rc_block:
+        long row
+        long linked
+        long previous
+        long sequence
+        long count
+        long stride
+        int has_link
+        int has_previous
+        int ends
+
+    ctypedef void (*rc_cell_step)(const rc_unit *, const rc_block *) noexcept nogil
+
+    ctypedef struct rc_cell_matrix:
+        int gate
+        int gates
+        int *at
+        int source
+        int linked
+        int to_output
+        int bias
+
+    ctypedef struct rc_cell:
+        const char *name
+        rc_cell_step forward
+        rc_cell_step backward
+        int gates
+        int input_gates
+        int *input_at
+        int direct_at
+        int width
+        rc_cell_matrix *matrices
+        int states
+        int inner
+        int extra
+        int of_output
+        int carries
+        int dropped
+        int vectors
+        int in_place
+        int noise
+        int own_bias
+
+    ctypedef struct rc_loss_options:
+        long outputs
+        long ld
+        const void *class_weight
+        double label_smoothing
+
+    ctypedef struct UpdateTable:
+        pass
+
+    enum:
+        RC_CRF_EXACT
+        RC_CRF_PARTIAL
+
+    ctypedef struct rc_crf:
+        long labels
+        long ld
+        long steps
+        long sequences
+        const long *offsets
+        const long *active
+        const int64_t *length
+        const int64_t *last
+        rc_packed onward
+        rc_packed back
+        void *transitions
+        void *start
+        void *end
+        void *factors
+        void *start_factors
+        void *end_factors
+        void *pads
+        void *reach
+        void *back_reach
+        void *scores
+        void *alpha
+        void *gamma
+        void *beta
+        double *log_total
+        double *lost
+        int *flags
+        const double *weight
+        double *work
+
+    ctypedef struct rc_crf_table:
+        void (*prepare)(rc_crf *, const void *, const void *, const void *, const char *) noexcept nogil
+        void (*forward)(const rc_crf *, long, long) noexcept nogil
+        void (*backward)(const rc_crf *, long, long) noexcept nogil
+        double (*exact)(const rc_crf *, long, const int64_t *, int, double, void *) noexcept nogil
+        double (*path_score)(const rc_crf *, long, const int64_t *, void *) noexcept nogil
+        void (*finish)(const rc_crf *, const int64_t *, double, long, long) noexcept nogil
+        void (*transition_gradient)(const rc_crf *, double, const void *, const void *, int, void *) noexcept nogil
+        void (*viterbi)(const rc_crf *, long, long, int64_t *) noexcept nogil
+        long (*best_work)(const rc_crf *, long) noexcept nogil
+        void (*best)(const rc_crf *, long, long, long, void *, int64_t *, double *) noexcept nogil
+
+    ctypedef struct rc_kernels:
+        const char *level
+        int itemsize
+        int vector
+        void (*vexp)(long, const void *, void *) noexcept nogil
+        void (*vtanh)(long, const void *, void *) noexcept nogil
+        void (*vsigmoid)(long, const void *, void *) noexcept nogil
+        double (*peak)(long) noexcept nogil
+        long (*packed_size)(const rc_packed *) noexcept nogil
+        void (*prepare)(rc_packed *) noexcept nogil
+        void (*pack)(rc_packed *, const void *, long, long) noexcept nogil
+        void (*product)(const rc_packed *, long, const void *, long, int, void *, long) noexcept nogil
+        long (*outer_scratch)(long, long) noexcept nogil
+        void (*outer)(long, long, const void *, long, const int64_t *, const void *, long, const int64_t *, int,
+                      const rc_columns *, int, void *, long, rc_gemm, void *) noexcept nogil
+        void (*column_sums)(long, long, long, const void *, long, int, void *) noexcept nogil
+        void (*gather)(long, long, long, const int64_t *, const void *, const void *, long, const void *, void *,
+                       long) noexcept nogil
+        void (*scatter)(long, long, long, long, const int64_t *, const void *, const void *, long, void *,
+                        long) noexcept nogil
+        void (*dropout)(long, double, uint32_t, uint32_t, const void *, void *) noexcept nogil
+        void (*uniform)(long, uint32_t, uint32_t, void *) noexcept nogil
+        void (*dropout_at)(long, double, uint32_t, uint32_t, long, void *) noexcept nogil
+        void (*add)(long, long, const void *, long, void *, long) noexcept nogil
+        void (*copy)(long, long, const void *, long, void *, long) noexcept nogil
+        void (*fill)(long, double, void *) noexcept nogil
+        void (*scale)(long, double, const void *, void *) noexcept nogil
+        void (*running_max)(long, const void *, int64_t, void *, int64_t *) noexcept nogil
+        void (*return_to)(long, const int64_t *, const void *, void *, long) noexcept nogil
+        void (*softmax)(long, const rc_loss_options *, void *) noexcept nogil
+        void (*softmax_loss)(long, const rc_loss_options *, double, const int64_t *, void *, double *) noexcept nogil
+        void (*squared_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
+        void (*sigmoid)(long, const rc_loss_options *, void *) noexcept nogil
+        void (*sigmoid_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
+        const rc_cell *cells
+        int cell_count
+        rc_cell_step zoned_forward
+        rc_cell_step zoned_backward
+        const UpdateTable *updates
+        const rc_crf_table *crf
+
+ctypedef rc_kernels Lanes
+ctypedef void (*pool_task)(void *arg, int index) noexcept nogil
+
+cdef const rc_kernels *kernels_for(int itemsize) except NULL
+cdef rc_gemm gemm_for(int itemsize) except? NULL
+cdef void parallel(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil

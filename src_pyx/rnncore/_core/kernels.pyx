@@ -1,0 +1,143 @@
+"""Which numeric code runs: the instruction-set level, the product (native or BLAS), and the thread pool.
+
+The level is the best one this processor runs, or RNNCORE_ISA; the product is RNNCORE_GEMM (native, blas or auto).
+"""
+import os
+import time
+
+import numpy as np
+
+cdef extern from "isa.h" nogil:
+    const rc_kernels *rnncore_isa(int number, int itemsize, int *runs)
+
+cdef extern from "pool.h" nogil:
+    int RNNCORE_MAX_THREADS
+    void rnncore_pool_run(void (*task)(void *, int) noexcept nogil, void *arg, int tasks, int n_threads)
+    const char *rnncore_pool_kind()
+
+MAX_THREADS = RNNCORE_MAX_THREADS
+
+cdef const rc_kernels *chosen[2]
+cdef rc_gemm blas[2]
+cdef bint use_blas = False
+
+
+cdef void parallel(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil:
+    """Run task(arg, 0..tasks-1) on up to n_threads threads."""
+    rnncore_pool_run(task, arg, tasks, n_threads)
+
+
+cdef const rc_kernels *kernels_for(int itemsize) except NULL:
+    """The active level's table for numbers of 4 or 8 bytes."""
+    return chosen[itemsize == 8]
+
+
+cdef rc_gemm gemm_for(int itemsize) except? NULL:
+    """BLAS's product where BLAS is in use, else NULL: the native one. BLAS is loaded on first use."""
+    if not use_blas:
+        return NULL
+    if blas[0] == NULL:
+        from rnncore._core.blas import gemm_addresses
+
+        single, double = gemm_addresses()
+        blas[0] = <rc_gemm> <size_t> single
+        blas[1] = <rc_gemm> <size_t> double
+    return blas[itemsize == 8]
+
+
+def levels():
+    """Return the levels that were compiled in and that this processor runs, best first."""
+    cdef int number = 0, runs = 0
+    cdef const rc_kernels *table
+    found = []
+    while True:
+        table = rnncore_isa(number, 4, &runs)
+        if table == NULL:
+            return found
+        if runs:
+            found.append(table.level.decode())
+        number += 1
+
+
+def _choose(isa, gemm):
+    cdef int number = 0, runs = 0
+    global use_blas
+    available = levels()
+    wanted = isa or available[0]
+    if wanted not in available:
+        raise ValueError(f"RNNCORE_ISA must be one of {', '.join(available)} on this machine, got {wanted!r}: "
+                         "unset it to take the best level")
+    if (gemm or "auto") not in ("native", "blas", "auto"):
+        raise ValueError(f"RNNCORE_GEMM must be native, blas or auto, got {gemm!r}")
+    while rnncore_isa(number, 4, &runs).level.decode() != wanted:
+        number += 1
+    chosen[0] = rnncore_isa(number, 4, &runs)
+    chosen[1] = rnncore_isa(number, 8, &runs)
+    # Without wide vectors and fused multiply-add the native products have nothing over BLAS.
+    use_blas = gemm == "blas" or (gemm != "native" and wanted not in ("v3", "v4"))
+
+
+_choose(os.environ.get("RNNCORE_ISA"), os.environ.get("RNNCORE_GEMM"))
+
+
+def config():
+    """Return the level, product and kind of threads in use."""
+    return {"isa": chosen[0].level.decode(), "isa_available": levels(), "gemm": "blas" if use_blas else "native",
+            "threads": rnncore_pool_kind().decode()}
+
+
+def vector_length(itemsize):
+    """Return how many numbers of `itemsize` bytes a vector holds: row lengths are rounded up to it."""
+    return kernels_for(itemsize).vector
+
+
+def apply(str name, x):
+    """Return exp, tanh or sigmoid of a 1-D float32 or float64 array, by the functions the kernels use."""
+    x = np.ascontiguousarray(x)
+    if x.dtype not in (np.float32, np.float64) or x.ndim != 1:
+        raise ValueError(f"expected a 1-D float32 or float64 array, got {x.ndim}-D {x.dtype}")
+    y = np.empty_like(x)
+    cdef const rc_kernels *kernels = kernels_for(x.itemsize)
+    cdef size_t source = x.ctypes.data, target = y.ctypes.data
+    cdef long n = x.size
+    if name == "exp":
+        kernels.vexp(n, <const void *> source, <void *> target)
+    elif name == "tanh":
+        kernels.vtanh(n, <const void *> source, <void *> target)
+    elif name == "sigmoid":
+        kernels.vsigmoid(n, <const void *> source, <void *> target)
+    else:
+        raise ValueError(f"expected exp, tanh or sigmoid, got {name!r}")
+    return y
+
+
+cdef struct PeakJob:
+    const rc_kernels *kernels
+    long rounds
+    double flops
+
+cdef void _peak_task(void *arg, int index) noexcept nogil:
+    cdef PeakJob *job = <PeakJob *> arg
+    job.flops = job.kernels.peak(job.rounds)
+
+
+def peak(str dtype, double seconds=0.2, int n_threads=1):
+    """Return the multiply-add peak in flop/s: registers alone, best of five runs lasting `seconds` together."""
+    cdef PeakJob job
+    cdef double start, elapsed, best = 0
+    job.kernels = kernels_for(np.dtype(dtype).itemsize)
+    job.rounds = 1000
+    while True:  # find a length of about a fifth of the time asked for
+        start = time.perf_counter()
+        with nogil:
+            _peak_task(&job, 0)
+        elapsed = time.perf_counter() - start
+        if elapsed > seconds / 10:
+            break
+        job.rounds *= 2
+    for _ in range(5):
+        start = time.perf_counter()
+        with nogil:
+            parallel(_peak_task, &job, n_threads, n_threads)
+        best = max(best, n_threads * job.flops / (time.perf_counter() - start))
+    return best

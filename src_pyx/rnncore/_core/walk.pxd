@@ -1,3 +1,0 @@
-from rnncore._core.layers cimport Core, Layer
-
-cdef void walk_layer(Core *c, Layer *layer, bint backward, bint linked, bint projects) noexcept nogil
