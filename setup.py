@@ -98,8 +98,8 @@ class BuildWithLibraries(build_ext):
 
 # fmt: off
 MODULES = (
-    "kernels", "blas", "schedule", "gemm", "dropout", "time_loop", "passes", "stack", "crf", "sparse", "heads",
-    "updates", "cxx_random", "replica_rows", "replica_passes", "replica",
+    "kernels", "blas", "schedule", "gemm", "plan", "weights", "dropout", "memory", "transfer", "time_loop", "passes",
+    "run", "crf", "sparse", "heads", "updates", "cxx_random", "replica_rows", "replica_passes", "replica",
 )
 # fmt: on
 

@@ -5,7 +5,8 @@ Every message says what was expected, what came, and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -60,6 +61,26 @@ def array(value: Any, name: str) -> np.ndarray:
     return found
 
 
+@contextmanager
+def pickled(made: object) -> Iterator[None]:
+    """Say in one way what is wrong with the state of a pickle, whichever check finds it."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        kind = type(made).__name__
+        raise ValueError(
+            f"this is not the pickle of a {kind}, or it is damaged ({error}): pickle the {kind} again"
+        ) from error
+
+
+def flat(value: Any, name: str, like: np.ndarray) -> np.ndarray:
+    """Return a flat array with the shape and precision of another."""
+    if not isinstance(value, np.ndarray) or value.shape != like.shape or value.dtype != like.dtype:
+        came = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise ValueError(f"{name} must be an array of {like.dtype} {like.shape}, got {came}")
+    return value
+
+
 def _contiguous(value: Any, name: str, precision: np.dtype) -> np.ndarray:
     """Return an array of numbers of that precision, C-contiguous; the value itself where it is one already."""
     if type(value) is np.ndarray and value.dtype == precision and value.flags.c_contiguous:
@@ -83,6 +104,17 @@ def output_gradient(dy: Any, shape: tuple[int, ...], precision: np.dtype) -> np.
     if found.shape != shape:
         raise ValueError(f"dy must have the shape of the outputs, {shape}; got {found.shape}")
     return found
+
+
+def out(value: Any, shape: tuple[int, ...], precision: np.dtype, source: np.ndarray) -> np.ndarray:
+    """Return an array that results can be written to."""
+    fits = isinstance(value, np.ndarray) and value.shape == shape and value.dtype == precision
+    if not (fits and value.flags.c_contiguous and value.flags.writeable and value.flags.aligned):
+        came = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise ValueError(f"out must be a writeable, C-contiguous array of {precision} {shape}, got {came}")
+    if np.may_share_memory(value, source):
+        raise ValueError("out must not share memory with what is read: give an array of its own")
+    return value
 
 
 def ids(x: np.ndarray, symbols: int, lengths: np.ndarray | None) -> np.ndarray:

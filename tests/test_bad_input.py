@@ -440,8 +440,8 @@ def test_network_states(x):
 
 def test_a_carried_state_of_another_batch(x):
     net = network()
-    net.predict(x)
-    refused(net.predict, x[:, :2], state=net.state)
+    _, state = net.predict(x, return_state=True)
+    refused(net.predict, x[:, :2], state=state)
 
 
 @pytest.mark.parametrize("name", ["theta", "grad"])

@@ -172,11 +172,11 @@ def test_chunks_with_the_states_carried_are_the_whole(name, dtype):
     stacks, head = stacks_of(name, D), ref.Head("softmax", 2)
     net = made_of(stacks, head, random_params(stacks, head, rng), dtype=dtype)
     x = rng.standard_normal((12, B, D)).astype(dtype)
-    whole, last = net.predict(x), net.state
+    whole, last = net.predict(x, return_state=True)
     state, parts = None, []
     for start, end in [(0, 1), (1, 6), (6, 12)]:
-        parts.append(net.predict(x[start:end], state=state))
-        state = net.state
+        part, state = net.predict(x[start:end], state=state, return_state=True)
+        parts.append(part)
     twins.assert_same_bits(np.concatenate(parts), whole)
     for ours, theirs in zip(state, last, strict=True):
         for one, other in zip(ours, theirs, strict=True):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import rnncore as rc
-from rnncore._core.schedule import Batch
+from rnncore._core.memory import Saved
+from rnncore._core.run import Workspace
+from rnncore._core.schedule import Schedule
 from rnncore.nn.recurrent import DENSE
 
 pytestmark = pytest.mark.kernels
@@ -28,12 +30,10 @@ def test_packed_rows_are_the_padded_batch(cell, lengths, options, hidden):
     expected = [y[reached], dx[reached], layer.grad.copy(), *(part.copy() for part in state)]
 
     layer.zero_grad()
-    stack = layer._stack(DENSE)
-    stack.forward(Batch(5, 5, lengths), x[reached], None, True, True, 1, 0, 0)
-    rows = stack.outputs().copy()
-    state = layer.join_state(stack.final_states())
-    stack.set_output_gradient(dy[reached], True)
-    drows, _ = stack.backward(None, True)
+    space, saved = Workspace(layer.kernel_plan(DENSE)), Saved()
+    rows = space.forward(layer.theta, Schedule(5, 5, lengths), x[reached], None, saved, 1, 0, 0, want_y=True).copy()
+    state = space.final_states()
+    drows, _ = space.backward(layer.theta, layer.grad, saved, dy[reached], None, True, True)
     found = [rows, drows, layer.grad, *state]
     assert rows.shape == (reached.sum(), layer.output_size)
     for a, b in zip(found, expected, strict=True):  # a gradient read in place joins its sum at another point

@@ -140,8 +140,9 @@ def test_a_stream_is_its_steps_and_its_gradients_add_up(rng):
     parts = np.concatenate([parts, two.run(x[3:], targets[3:])])
     np.testing.assert_array_equal(whole, parts)
     np.testing.assert_array_equal(one.optimizer.seen, two.optimizer.seen)
-    np.testing.assert_allclose(whole, net.predict(x[:, None])[:, 0], rtol=1e-13)
-    np.testing.assert_allclose(one.state[0], net.state[0], rtol=1e-13)
+    predicted, state = net.predict(x[:, None], return_state=True)
+    np.testing.assert_allclose(whole, predicted[:, 0], rtol=1e-13)
+    np.testing.assert_allclose(one.state[0], state[0], rtol=1e-13)
     _, grad = one.gradient(x[:, None], targets[:, None])
     np.testing.assert_allclose(np.mean(one.optimizer.seen, axis=0), grad, rtol=1e-12, atol=1e-15)
 

@@ -1,6 +1,7 @@
 import numpy as np
 
-from rnncore._core.stack import Stack
+from rnncore._core.run import Workspace
+from rnncore.nn.touched import TouchedRows
 
 class Head:
     def __init__(
@@ -17,10 +18,12 @@ class Head:
         chain: tuple[int, int, int, np.ndarray | None] | None = None,
         skip: tuple[int, int] | None = None,
     ) -> None: ...
-    def bind(self, theta: np.ndarray, grad: np.ndarray) -> None: ...
     def loss(
         self,
-        stack: Stack,
+        ws: Workspace,
+        theta: np.ndarray,
+        grad: np.ndarray,
+        touched: TouchedRows,
         targets: np.ndarray,
         accumulate: bool,
         skip_ids: np.ndarray | None = None,
@@ -28,10 +31,19 @@ class Head:
         sample_weight: np.ndarray | None = None,
     ) -> float: ...
     def predict(
-        self, stack: Stack, skip_ids: np.ndarray | None = None, skip_values: np.ndarray | None = None
+        self,
+        ws: Workspace,
+        theta: np.ndarray,
+        skip_ids: np.ndarray | None = None,
+        skip_values: np.ndarray | None = None,
+        out: np.ndarray | None = None,
     ) -> np.ndarray: ...
     def decode(
-        self, stack: Stack, top: int, skip_ids: np.ndarray | None = None, skip_values: np.ndarray | None = None
+        self,
+        ws: Workspace,
+        theta: np.ndarray,
+        top: int,
+        skip_ids: np.ndarray | None = None,
+        skip_values: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]: ...
-    def touched_features(self) -> np.ndarray | None: ...
     def sizes(self) -> tuple[int, int]: ...

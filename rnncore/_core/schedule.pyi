@@ -1,6 +1,6 @@
 import numpy as np
 
-class Batch:
+class Schedule:
     @property
     def steps(self) -> int: ...
     @property

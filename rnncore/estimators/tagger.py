@@ -356,8 +356,7 @@ class SequenceTagger(SequenceEstimator):
         def label_of(token: Any) -> Any:
             nonlocal state
             ((x, _, _, _),) = batches_to_predict(self._encoded([[token]]), self._arrange)
-            probabilities = self.network_.predict(x, state=state)
-            state = self.network_.state
+            probabilities, state = self.network_.predict(x, state=state, return_state=True)
             return self._labels.classes[int(probabilities.argmax())]
 
         return label_of

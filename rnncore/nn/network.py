@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
-import threading
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnncore import _checks, _threads
 from rnncore._core.heads import Head as HeadKernel
-from rnncore._core.schedule import Batch
-from rnncore._core.stack import Stack
-from rnncore.nn.heads import CRF, READOUTS, Head, Softmax
+from rnncore._core.memory import Saved
+from rnncore._core.plan import Plan
+from rnncore._core.run import Workspace
+from rnncore._core.schedule import Schedule
+from rnncore.nn.access import Access
+from rnncore.nn.attributes import RunSettings, fixed
+from rnncore.nn.heads import CRF, LOSSES, READOUTS, Head, Softmax
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
-from rnncore.nn.recurrent import DENSE, EMBEDDED, SYMBOLS, OneUser, Recurrent, State, cell_options
+from rnncore.nn.recurrent import (
+    DENSE,
+    EMBEDDED,
+    SYMBOLS,
+    Recurrent,
+    State,
+    adopt,
+    cell_options,
+    users_attributes,
+)
+from rnncore.nn.touched import TouchedRows
+
+
+class Space(NamedTuple):
+    """Where one call at a time runs: the layers' workspace and the head's."""
+
+    layers: Workspace
+    head: HeadKernel
+
+
+class Inputs(NamedTuple):
+    """What a batch brings, checked."""
+
+    kind: int
+    x: np.ndarray
+    sizes: np.ndarray | None
+    ids: np.ndarray | None  # of sparse features
+    values: np.ndarray | None
+    states: list[np.ndarray] | None
+    feedback: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +77,8 @@ class Embedding:
         _checks.whole(self.size, "size")
 
 
-class Network(FlatArrays):
+@fixed("single", "layers", "head", "readout", "embedding", "skip", "dtype", "layout")
+class Network(FlatArrays, RunSettings):
     """Recurrent layers, a readout and a head, trained together.
 
     Parameters
@@ -73,14 +107,16 @@ class Network(FlatArrays):
     params, grads : mapping of str to ndarray
         Named views of them.
     state : tuple, or list of tuples for a list of layers
-        Final states of the latest call: pass it on as ``state=`` to carry on where a chunk of text ended.
-    dropout_step : int
-        Counts training passes; the same value gives the same masks.
+        Final states of the latest training call: pass it on as ``state=`` to carry on where a chunk of text ended.
+    dropout_seed, dropout_step : int
+        The same values give the same masks; the step counts training passes.
 
     Raises
     ------
     ValueError
         For parts that do not fit together, saying what would.
+    AttributeError
+        By setting a part later: only ``n_threads``, ``dropout_seed`` and ``dropout_step`` can change.
 
     Examples
     --------
@@ -104,7 +140,7 @@ class Network(FlatArrays):
         skip: int = 0,
     ) -> None:
         self.single = isinstance(layers, Recurrent)
-        self.layers: list[Recurrent] = [layers] if isinstance(layers, Recurrent) else list(layers)
+        self.layers: tuple[Recurrent, ...] = (layers,) if isinstance(layers, Recurrent) else tuple(layers)
         self.head = head
         self.readout = _checks.one_of(readout, READOUTS, "readout")
         self.embedding = embedding
@@ -115,10 +151,10 @@ class Network(FlatArrays):
         self.n_threads = self.layers[0].n_threads
         self.dropout_seed = self.layers[0].dropout_seed
         self.dropout_step = 0
-        self._lock = threading.Lock()
+        self._access = Access()
         theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
-            theta[start : start + layer.layout.size] = layer.theta
+            theta[start : start + layer.layout.size] = layer._theta
         self._bind(theta, grad)
         self._initialise()
 
@@ -129,6 +165,12 @@ class Network(FlatArrays):
             raise ValueError("layers must be a Recurrent or a list of at least one")
         if not isinstance(self.head, Head):
             raise ValueError(f"head must be a head such as rnncore.Softmax(K), got {self.head!r}")
+        if type(self.head) not in LOSSES:
+            known = ", ".join(loss.__name__ for loss in LOSSES)
+            raise ValueError(
+                f"head must be one of the compiled losses, {known}; got {type(self.head).__name__}, a class of its own "
+                "whose loss the kernels do not know: use one of those"
+            )
         if self.embedding is not None and not isinstance(self.embedding, Embedding):
             raise ValueError(f"embedding must be rnncore.Embedding(symbols, size) or None, got {self.embedding!r}")
         if self.readout != "every" and (self.head.name == "crf" or self.skip):
@@ -176,21 +218,25 @@ class Network(FlatArrays):
 
     def _bind(self, theta: np.ndarray, grad: np.ndarray) -> None:
         """Take flat arrays as the parameters and gradients, of the layers too."""
-        self._theta, self._grad = theta, grad
-        self.params, self.grads = self.layout.views(theta), self.layout.views(grad)
+        self._theta, self._grad, self._touched = theta, grad, TouchedRows(self._tables().values())
+        self._params, self._grads = self.layout.views(theta), self.layout.views(grad)
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
-            layer.move_to(theta[start : start + layer.layout.size], grad[start : start + layer.layout.size])
-        self._stacks: dict[int, Stack] = {}
-        self._latest: Stack | None = None
+            end = start + layer.layout.size
+            layer.move_to(theta[start:end], grad[start:end], self._touched, self._access)
+        self._plans: dict[int, Plan] = {}
+        self._idle: dict[int, list[Space]] = {kind: [] for kind in (DENSE, SYMBOLS, EMBEDDED)}  # no call runs in them
+        self._training: dict[int, tuple[Space, Saved]] = {}
+        self._latest: Workspace | None = None  # of the last training call
         self._trained_on: tuple[Any, Any, Any, Any] | None = None
-        self._full_batch: Batch | None = None
+        self._schedule: Schedule | None = None
         self._ranges: tuple[Any, np.ndarray] | None = None
-        top = self.layers[-1]
-        self._head = HeadKernel(
+
+    def _head_kernel(self) -> HeadKernel:
+        return HeadKernel(
             self.dtype.itemsize,
             self.head.kernel,
             READOUTS.index(self.readout),
-            top.output_parts,
+            self.layers[-1].output_parts,
             self.head.outputs,
             self.layout.starts.get("head.W_hy", -1),
             self.layout.starts.get("head.b_y", -1),
@@ -199,7 +245,6 @@ class Network(FlatArrays):
             self._chain(),
             (self.skip, self.layout.starts["head.W_skip"]) if self.skip else None,
         )
-        self._head.bind(theta, grad)
 
     def _chain(self) -> tuple[int, int, int, np.ndarray | None] | None:
         """Return what the kernels need for a CRF: its parameters' places and its constraints."""
@@ -220,12 +265,13 @@ class Network(FlatArrays):
             if name not in self.head.starts_at_zero:
                 array[...] = rng.uniform(-bound, bound, array.shape)
 
-    def _stack(self, kind: int) -> Stack:
-        if kind not in self._stacks:
-            described: list[dict] = []
+    def kernel_plan(self, kind: int) -> Plan:
+        """Return the layers' structure as the compiled core knows it, for one kind of input."""
+        if kind not in self._plans:
+            groups: list[list[dict]] = []
             widths, more_dropout = None, 0.0
             for start, layer in zip(self._layer_starts(), self.layers, strict=True):
-                described += layer.describe(start, widths, more_dropout)
+                groups.append(layer.describe(start, widths, more_dropout))
                 widths, more_dropout = layer.output_parts, layer.output_dropout
             options = {
                 "symbols": self.embedding.symbols if self.embedding else self.layers[0].input_size,
@@ -234,10 +280,21 @@ class Network(FlatArrays):
                 "output_dropout": self.layers[-1].output_dropout,
                 "truncate": self.layers[0].truncate,
             }
-            stack = Stack(self.dtype.itemsize, described, kind, options)
-            stack.bind(self.theta, self.grad)
-            self._stacks[kind] = stack
-        return self._stacks[kind]
+            self._plans[kind] = Plan(self.dtype.itemsize, groups, kind, options)
+        return self._plans[kind]
+
+    def _space(self, kind: int) -> Space:
+        """Return a space that no other call runs in."""
+        try:
+            return self._idle[kind].pop()
+        except IndexError:
+            return Space(Workspace(self.kernel_plan(kind)), self._head_kernel())
+
+    def _training_space(self, kind: int) -> tuple[Space, Saved]:
+        """Return the space of training calls, one at a time, and what they save for backward."""
+        if kind not in self._training:
+            self._training[kind] = self._space(kind), Saved()
+        return self._training[kind]
 
     def copy(self, dtype: Any = None) -> Network:
         """Return a network of the same structure and parameters, in another precision if asked.
@@ -257,20 +314,36 @@ class Network(FlatArrays):
         return twin
 
     def __repr__(self) -> str:
-        return f"Network({self.layers}, {self.head}, readout={self.readout!r}, {self.theta.size} parameters)"
+        return f"Network({list(self.layers)}, {self.head}, readout={self.readout!r}, {self.theta.size} parameters)"
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("single", "layers", "head", "readout", "embedding", "skip", "dtype", "n_threads", "dropout_seed")
-        return {name: getattr(self, name) for name in (*names, "dropout_step", "theta", "grad")}
+        names = ("single", "layers", "head", "readout", "embedding", "skip", "n_threads", "dropout_seed")
+        own = {name: getattr(self, name) for name in (*names, "dropout_step")}
+        arrays = {"theta": self._theta, "grad": self._grad, "touched": self._touched.state()}
+        return users_attributes(self) | own | arrays
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = ("theta", "grad")
-        self.__dict__.update({"skip": 0, **{name: value for name, value in state.items() if name not in arrays}})
-        self.layout = Layout(self._shapes())
-        self._lock = threading.Lock()
-        theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
-        theta[...], grad[...] = state["theta"], state["grad"]
-        self._bind(theta, grad)
+        with _checks.pickled(self):  # through the constructor, so that no unchecked number gets to the kernels
+            made = object.__new__(type(self))
+            layers, embedding = state["layers"], state["embedding"]
+            Network.__init__(
+                made,
+                layers[0] if state["single"] else layers,
+                replace(state["head"]),
+                state["readout"],
+                None if embedding is None else replace(embedding),
+                state.get("skip", 0),
+            )
+            made.n_threads = state["n_threads"]
+            made.dropout_seed, made.dropout_step = state["dropout_seed"], state["dropout_step"]
+            for array, name in ((made._theta, "theta"), (made._grad, "grad")):
+                array[...] = _checks.flat(state[name], name, array)
+            rows = {start: len(made._params[name]) for name, start in made._tables().items()}
+            made._touched.restore(state.get("touched", {}), rows)
+            adopt(self, made, state)
+
+    def __copy__(self) -> Network:
+        return copy.deepcopy(self)  # layers cannot stand in two networks
 
     # -------------------------------------------------------------- running
 
@@ -286,15 +359,16 @@ class Network(FlatArrays):
             raise ValueError(f"a network with an embedding reads ids (whole numbers), got an array of {x.dtype}")
         return DENSE, _checks.dense(x, self.layers[0].input_size, self.dtype), sizes
 
-    def _batch(self, steps: int, sequences: int, sizes: np.ndarray | None) -> Batch:
+    def _schedule_of(self, steps: int, sequences: int, sizes: np.ndarray | None) -> Schedule:
         if sizes is not None:
-            return Batch(steps, sequences, sizes)
-        batch = self._full_batch
-        if batch is None or batch.steps != steps or batch.sequences != sequences:
-            batch = self._full_batch = Batch(steps, sequences, None)
-        return batch
+            return Schedule(steps, sequences, sizes)
+        schedule = self._schedule
+        if schedule is None or schedule.steps != steps or schedule.sequences != sequences:
+            schedule = self._schedule = Schedule(steps, sequences, None)
+        return schedule
 
-    def _split_state(self, state: Any, sequences: int) -> list[np.ndarray] | None:
+    def check_state(self, state: Any, sequences: int) -> list[np.ndarray] | None:
+        """Return a state's arrays, those of each of the ``layers`` in turn, checked."""
         if state is None:
             return None
         if any(layer.bidirectional or layer.reverse for layer in self.layers):
@@ -303,25 +377,40 @@ class Network(FlatArrays):
         if len(states) != len(self.layers):
             raise ValueError(f"state must be a list of {len(self.layers)} tuples, one per layer; got {len(states)}")
         return [
-            unit for layer, own in zip(self.layers, states, strict=True) for unit in layer.split_state(own, sequences)
+            part for layer, own in zip(self.layers, states, strict=True) for part in layer.check_state(own, sequences)
         ]
 
-    def _run(
-        self, x: Any, lengths: Any, state: Any, training: bool, feedback: Any = None
-    ) -> tuple[Stack, np.ndarray | None, tuple[np.ndarray | None, np.ndarray | None]]:
+    def join_state(self, arrays: list[np.ndarray]) -> Any:
+        """Return a state's arrays as a tuple, or a list of tuples for a list of layers."""
+        states = []
+        for layer in self.layers:
+            states.append(tuple(arrays[: len(layer.state_widths)]))
+            arrays = arrays[len(layer.state_widths) :]
+        return states[0] if self.single else states
+
+    def _check(self, x: Any, lengths: Any, state: Any, feedback: Any) -> Inputs:
         x, ids, values = _checks.skip_input(x, self.skip)
         kind, x, sizes = self._check_input(x, lengths)
         if ids is not None:
             ids, values = _checks.skip_features(ids, values, self.skip, x.shape[:2], sizes, self.dtype)
         self.head.check_batch(x.shape[0], sizes)
-        batch = self._batch(x.shape[0], x.shape[1], sizes)
-        units = None if state is None else self._split_state(state, batch.sequences)
-        given = self.layers[-1].check_feedback(feedback, batch.steps, batch.sequences)
-        stack = self._stacks.get(kind) or self._stack(kind)
-        threads = _threads.resolve(self.n_threads)
-        stack.forward(batch, x, units, training, False, threads, self.dropout_seed, self.dropout_step, given)
-        self._latest = stack
-        return stack, sizes, (ids, values)
+        states = None if state is None else self.check_state(state, x.shape[1])
+        given = None if feedback is None else self.layers[-1].check_feedback(feedback, x.shape[0], x.shape[1])
+        return Inputs(kind, x, sizes, ids, values, states, given)
+
+    def _run(self, space: Space, given: Inputs, saved: Saved | None) -> None:
+        """Run the layers forward."""
+        space.layers.forward(
+            self._theta,
+            self._schedule_of(given.x.shape[0], given.x.shape[1], given.sizes),
+            given.x,
+            given.states,
+            saved,
+            _threads.resolve(self.n_threads),
+            self._dropout_seed,
+            self._dropout_step,
+            given.feedback,
+        )
 
     def loss_and_grad(
         self,
@@ -366,15 +455,29 @@ class Network(FlatArrays):
         RuntimeError
             If another Python thread is using this network.
         """
-        with OneUser(self._lock):
-            stack, sizes, sparse = self._run(x, lengths, state, True, feedback)
-            batch = stack.batch
-            shape = (batch.steps, batch.sequences) if self.readout == "every" else (batch.sequences,)
-            targets = self.head.check_targets(targets, shape, sizes, self.dtype)
-            weights = _checks.sample_weight(sample_weight, batch.sequences)
-            loss: float = self._head.loss(stack, targets, accumulate, *sparse, weights)
-            stack.backward(None, accumulate)
-            self.dropout_step += 1
+        given = self._check(x, lengths, state, feedback)
+        steps, sequences = given.x.shape[:2]
+        shape = (steps, sequences) if self.readout == "every" else (sequences,)
+        targets = self.head.check_targets(targets, shape, given.sizes, self.dtype)
+        weights = None if sample_weight is None else _checks.sample_weight(sample_weight, sequences)
+        with self._access.training:
+            space, saved = self._training_space(given.kind)
+            self._run(space, given, saved)
+            self._latest = space.layers
+            space.layers.head_gradient(self._grad, saved)
+            loss: float = space.head.loss(
+                space.layers,
+                self._theta,
+                self._grad,
+                self._touched,
+                targets,
+                accumulate,
+                given.ids,
+                given.values,
+                weights,
+            )
+            space.layers.backward(self._theta, self._grad, saved, None, None, accumulate, False, True, self._touched)
+            self._dropout_step += 1
             self._trained_on = (x, targets, lengths, state)
             return loss
 
@@ -396,18 +499,45 @@ class Network(FlatArrays):
         optimizer.step(self)
         return loss
 
-    def predict(self, x: Any, lengths: Any = None, state: Any = None, feedback: Any = None) -> np.ndarray:
-        """Return probabilities (or values, for squared error) without dropout.
+    def predict(
+        self,
+        x: Any,
+        lengths: Any = None,
+        state: Any = None,
+        feedback: Any = None,
+        return_state: bool = False,
+        out: np.ndarray | None = None,
+    ) -> Any:
+        """Return probabilities (or values, for squared error) without dropout; any number of threads may call at once.
 
         Without ``feedback``, cells that see their own outputs run free.
+
+        Parameters
+        ----------
+        x, lengths, state, feedback
+            As for ``loss_and_grad``.
+        return_state : bool
+            Return a pair, the second of which is the final state.
+        out : array, optional
+            Where the result goes: C-contiguous, of the network's dtype and the result's shape.
 
         Returns
         -------
         array (T, B, K), zero past a sequence's end, for readout "every"; else (B, K)
         """
-        with OneUser(self._lock):
-            stack, _, sparse = self._run(x, lengths, state, False, feedback)
-            return self._head.predict(stack, *sparse)
+        given = self._check(x, lengths, state, feedback)
+        if out is not None:
+            steps, sequences = given.x.shape[:2]
+            shape = (steps, sequences) if self.readout == "every" else (sequences,)
+            out = _checks.out(out, (*shape, self.head.outputs), self.dtype, given.x)
+        with self._access.reading:
+            space = self._space(given.kind)
+            self._run(space, given, None)
+            result: Any = space.head.predict(space.layers, self._theta, given.ids, given.values, out)
+            if return_state:
+                result = result, self.join_state(space.layers.final_states())
+            self._idle[given.kind].append(space)
+            return result
 
     def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the most probable labels: of whole sequences for a CRF (Viterbi), of each output for softmax.
@@ -449,9 +579,12 @@ class Network(FlatArrays):
             if top > 1:
                 raise ValueError(f"top={top} needs a CRF head: a softmax head decides each output for itself")
             return self._most_probable(self.predict(x, lengths, state), lengths)
-        with OneUser(self._lock):
-            stack, _, sparse = self._run(x, lengths, state, False)
-            paths, scores = self._head.decode(stack, top, *sparse)
+        given = self._check(x, lengths, state, None)
+        with self._access.reading:
+            space = self._space(given.kind)
+            self._run(space, given, None)
+            paths, scores = space.head.decode(space.layers, self._theta, top, given.ids, given.values)
+            self._idle[given.kind].append(space)
         return (paths, scores) if top > 1 else (paths[0], scores[0])
 
     def _most_probable(self, probabilities: np.ndarray, lengths: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -467,20 +600,18 @@ class Network(FlatArrays):
 
     @property
     def state(self) -> Any:
-        """Final states of the latest call."""
+        """Final states of the latest training call; ``predict(…, return_state=True)`` gives those of a prediction."""
         if self._latest is None:
-            raise RuntimeError("there is no state yet: call loss_and_grad, train_step or predict first")
-        units = self._latest.final_states()
-        states = []
-        for layer in self.layers:
-            count = layer.num_layers * len(layer.directions) * len(layer.state_widths)
-            states.append(layer.join_state(units[:count]))
-            units = units[count:]
-        return states[0] if self.single else states
+            raise RuntimeError(
+                "there is no state of a training call: call loss_and_grad or train_step first; "
+                "predict(…, return_state=True) returns that of a prediction"
+            )
+        return self.join_state(self._latest.final_states())
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
-        self.grad[...] = 0
+        self._grad[...] = 0
+        self._touched.clear()
 
     # -------------------------------------------------------------- for optimizers and reports
 
@@ -502,28 +633,23 @@ class Network(FlatArrays):
             raise RuntimeError("there is no batch to take the curvature of: call loss_and_grad or train_step first")
         return diagonal_curvature(self, *self._trained_on)
 
-    def _tables(self) -> list[tuple[str, np.ndarray]]:
-        """Parameters whose rows belong to symbols or features, and which rows' gradients may differ from zero.
-
-        In the order of theta; tables of which any row may are left out.
-        """
-        tables: list[tuple[str, np.ndarray]] = []
-        touched = self._latest.touched_symbols() if self._latest is not None else None
-        if touched is not None and self.embedding:
-            tables.append(("embedding.E", touched))
-        elif touched is not None and self._latest is self._stacks.get(SYMBOLS):
-            tables += [(f"layers.0.{direction}.W_xh", touched) for direction in self.layers[0].directions]
-        features = self._head.touched_features()
-        if features is not None:
-            tables.append(("head.W_skip", features))
-        return tables
+    def _tables(self) -> dict[str, int]:
+        """Parameters whose rows belong to symbols or features, and where they begin; in the order of theta."""
+        if self.embedding:
+            names = ["embedding.E"]
+        else:
+            names = [f"layers.0.{direction}.W_xh" for direction in self.layers[0].directions]
+        if self.skip:
+            names.append("head.W_skip")
+        return {name: self.layout.starts[name] for name in names}
 
     def update_ranges(self, lazy: bool) -> np.ndarray:
         """Return which parts of theta an optimizer must visit: rows (start, length, decays) of int64, sorted.
 
         With ``lazy``, rows of symbols and sparse features whose gradient is zero are left out. Biases do not decay.
         """
-        tables = self._tables() if lazy else []
+        found = [(name, self._touched.of(start)) for name, start in self._tables().items()] if lazy else []
+        tables = [(name, rows) for name, rows in found if rows is not None]  # of others any row may have a gradient
         key = tuple(name for name, _ in tables)
         if self._ranges is None or self._ranges[0] != key:
             rows = [
@@ -555,13 +681,16 @@ class Network(FlatArrays):
             parameters, gradients, packed (weights in the kernels' order), tape_and_scratch (arrays of the largest batch
             so far).
         """
-        kernels: list[Stack | HeadKernel] = [*self._stacks.values(), self._head]
-        sizes = [kernel.sizes() for kernel in kernels]
+        spaces = [space for space, _ in self._training.values()] + [
+            space for idle in self._idle.values() for space in idle
+        ]
+        sizes = [kernel.sizes() for space in spaces for kernel in space]
         return {
-            "parameters": self.theta.nbytes,
-            "gradients": self.grad.nbytes,
+            "parameters": self._theta.nbytes,
+            "gradients": self._grad.nbytes,
             "packed": sum(packed for packed, _ in sizes),
-            "tape_and_scratch": sum(work for _, work in sizes),
+            "tape_and_scratch": sum(work for _, work in sizes)
+            + sum(saved.size() for _, saved in self._training.values()),
         }
 
 

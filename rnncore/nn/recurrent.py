@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from rnncore import _checks, _threads
-from rnncore._core.schedule import Batch
-from rnncore._core.stack import Stack
-from rnncore.nn.cells import CELLS
-from rnncore.nn.layout import FlatArrays, Layout, Views, aligned_zeros
+from rnncore._core.memory import Saved
+from rnncore._core.plan import Plan
+from rnncore._core.run import Workspace
+from rnncore._core.schedule import Schedule
+from rnncore.nn.access import Access
+from rnncore.nn.attributes import RunSettings, fixed
+from rnncore.nn.cells import CELLS, Cell
+from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
+from rnncore.nn.touched import TouchedRows
 
 State = tuple[np.ndarray, ...]
 
@@ -27,7 +32,9 @@ OPTIONS = (
 )
 
 
-class Recurrent(FlatArrays):
+@fixed(*(name for name in OPTIONS if name != "n_threads"))
+@fixed("cell", "dtype", "cell_options", "plan", "zone_rates", "width", "state_widths", "layout")
+class Recurrent(FlatArrays, RunSettings):
     """Layers of one recurrent cell, in one direction or both, over batches of sequences.
 
     Parameters
@@ -76,13 +83,15 @@ class Recurrent(FlatArrays):
     params, grads : mapping of str to ndarray
         Named views of them: ``layers.0.fwd.W_xh`` (D, G·H), ``W_hh`` (H, G·H), ``b_h`` (G·H,); ``bwd`` for the
         reverse direction.
-    dropout_step : int
-        Counts training passes; the same value gives the same masks.
+    dropout_seed, dropout_step : int
+        The same values give the same masks; the step counts training passes.
 
     Raises
     ------
     ValueError
         For options that do not fit, saying what would.
+    AttributeError
+        By setting an option later, but for ``n_threads``, ``dropout_seed`` and ``dropout_step``.
 
     Notes
     -----
@@ -145,24 +154,24 @@ class Recurrent(FlatArrays):
             raise ValueError("reverse is for layers of one direction: leave out reverse or bidirectional")
         self.dtype = _checks.dtype(dtype)
         self.random_state = _checks.whole(random_state, "random_state", least=0)
-        self.n_threads = _threads.check(n_threads)
-        self.cell_options = cell_options
+        self.n_threads = n_threads
+        self.cell_options: Mapping[str, Any] = MappingProxyType(cell_options)
         settled = self.cell.settle(cell_options, self.activation)
         self.plan = self.cell.plan(self.activation, settled)
         self.zone_rates = _checks.zoneout(zoneout, self.cell.name, self.cell.zoned_states(settled))
+        if any(self.zone_rates) and (not self.plan.matrices or self.plan.matrices[0] is None):
+            raise ValueError(
+                f"zoneout needs a cell with recurrent weights to h, which {self.cell.name} with these options has not: "
+                f"leave zoneout out, got {zoneout!r}"
+            )
         self.width = self.cell.output_width(self.hidden_size, settled)
-        self.state_widths = self.cell.state_widths(self.hidden_size, settled)
+        self.state_widths: Mapping[str, int] = MappingProxyType(self.cell.state_widths(self.hidden_size, settled))
         self.dropout_seed = self.random_state
         self.dropout_step = 0
 
         self.layout = Layout(self._shapes(settled))
-        self.params: Views
-        self.grads: Views
-        self._stacks: dict[int, Stack] = {}
-        self._lock = threading.Lock()
-        self._latest: Stack | None = None
         size = self.layout.size
-        self.move_to(aligned_zeros(size, self.dtype), aligned_zeros(size, self.dtype))
+        self.move_to(aligned_zeros(size, self.dtype), aligned_zeros(size, self.dtype), TouchedRows(), Access())
         rng = np.random.default_rng(self.random_state)
         for n in range(self.num_layers):
             for name in self.directions:
@@ -243,15 +252,19 @@ class Recurrent(FlatArrays):
         ]
         return places
 
-    def move_to(self, theta: np.ndarray, grad: np.ndarray) -> None:
+    def move_to(self, theta: np.ndarray, grad: np.ndarray, touched: TouchedRows, access: Access) -> None:
         """Let the parameters and gradients live in other flat arrays (a Network's); values are not copied."""
-        self._theta, self._grad = theta, grad
-        self.params, self.grads = self.layout.views(theta), self.layout.views(grad)
-        self._stacks = {}
-        self._latest = None
+        self._theta, self._grad, self._touched, self._access = theta, grad, touched, access
+        self._params, self._grads = self.layout.views(theta), self.layout.views(grad)
+        self._plans: dict[int, Plan] = {}
+        self._idle: dict[int, list[Workspace]] = {DENSE: [], SYMBOLS: []}  # those that no call runs in
+        self._saved = Saved()
+        self._saved_kind = DENSE
+        self._schedule: Schedule | None = None
 
-    def _stack(self, kind: int) -> Stack:
-        if kind not in self._stacks:
+    def kernel_plan(self, kind: int) -> Plan:
+        """Return the layers' structure as the compiled core knows it, for one kind of input."""
+        if kind not in self._plans:
             options = {
                 "symbols": self.input_size,
                 "embedding": 0,
@@ -259,14 +272,27 @@ class Recurrent(FlatArrays):
                 "output_dropout": self.output_dropout,
                 "truncate": self.truncate,
             }
-            stack = Stack(self.dtype.itemsize, self.describe(0), kind, options)
-            stack.bind(self.theta, self.grad)
-            self._stacks[kind] = stack
-        return self._stacks[kind]
+            self._plans[kind] = Plan(self.dtype.itemsize, [self.describe(0)], kind, options)
+        return self._plans[kind]
+
+    def _workspace(self, kind: int) -> Workspace:
+        """Return a workspace that no other call runs in."""
+        try:
+            return self._idle[kind].pop()
+        except IndexError:
+            return Workspace(self.kernel_plan(kind))
+
+    def _schedule_of(self, steps: int, sequences: int, sizes: np.ndarray | None) -> Schedule:
+        if sizes is not None:
+            return Schedule(steps, sequences, sizes)
+        schedule = self._schedule
+        if schedule is None or schedule.steps != steps or schedule.sequences != sequences:
+            schedule = self._schedule = Schedule(steps, sequences, None)
+        return schedule
 
     def zero_grad(self) -> None:
         """Set all gradients to zero; ``backward`` adds to them."""
-        self.grad[...] = 0
+        self._grad[...] = 0
 
     def __repr__(self) -> str:
         depth = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
@@ -276,28 +302,32 @@ class Recurrent(FlatArrays):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        for name in ("_lock", "_stacks", "_latest", "params", "grads"):
-            del state[name]
-        return state
+        own = {name: getattr(self, name) for name in (*OPTIONS, "dropout_seed", "dropout_step")}
+        own |= {"cell": self.cell.name, "dtype": self.dtype.name, "cell_options": dict(self.cell_options)}
+        return users_attributes(self) | own | {"theta": self._theta, "grad": self._grad}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
-        self.move_to(self.theta, self.grad)
+        with _checks.pickled(self):  # through the constructor, so that no unchecked number gets to the kernels
+            cell = state["cell"]
+            made = object.__new__(type(self))
+            Recurrent.__init__(
+                made,
+                cell.name if isinstance(cell, Cell) else cell,
+                dtype=state["dtype"],
+                **{name: state[name] for name in OPTIONS},
+                **state["cell_options"],
+            )
+            made.dropout_seed, made.dropout_step = state["dropout_seed"], state["dropout_step"]
+            for array, name in ((made._theta, "theta"), (made._grad, "grad")):
+                array[...] = _checks.flat(state[name if name in state else f"_{name}"], name, array)
+            adopt(self, made, state)
 
     # -------------------------------------------------------------- states
 
-    def split_state(self, state: Any, sequences: int) -> list[np.ndarray]:
-        """Return a state tuple as arrays (B, width): the states of each unit in turn, layer by layer."""
+    def check_state(self, state: Any, sequences: int, name: str = "state") -> list[np.ndarray]:
+        """Return a state tuple's arrays (layers·directions, B, width), checked."""
         units = self.num_layers * len(self.directions)
-        arrays = _checks.states(state, self.state_widths, (units, sequences), self.dtype)
-        return list(arrays[0]) if len(arrays) == 1 else [part[i] for i in range(units) for part in arrays]
-
-    def join_state(self, parts: Sequence[np.ndarray]) -> State:
-        """Return the arrays (B, H) of all units, the states of each in turn, as a state tuple."""
-        count = len(self.state_widths)
-        return tuple(np.stack(parts[i::count]) for i in range(count))
+        return _checks.states(state, self.state_widths, (units, sequences), self.dtype)
 
     # -------------------------------------------------------------- running
 
@@ -312,8 +342,23 @@ class Recurrent(FlatArrays):
             )
         return _checks.feedback(feedback, (steps, sequences, self.output_size), self.dtype)
 
+    def check_input(self, x: Any, lengths: Any) -> tuple[int, np.ndarray, np.ndarray | None]:
+        """Return the kind of input, x ready for the kernels, and the lengths of its sequences."""
+        array = x if type(x) is np.ndarray else _checks.array(x, "x")
+        steps, sequences = array.shape[:2] if array.ndim >= 2 else (0, 0)
+        sizes = None if lengths is None else _checks.lengths(lengths, steps, sequences)
+        if array.dtype.kind in "iu":
+            return SYMBOLS, _checks.ids(array, self.input_size, sizes), sizes
+        return DENSE, _checks.dense(array, self.input_size, self.dtype), sizes
+
     def forward(
-        self, x: Any, state: State | None = None, lengths: Any = None, training: bool = True, feedback: Any = None
+        self,
+        x: Any,
+        state: State | None = None,
+        lengths: Any = None,
+        training: bool = True,
+        feedback: Any = None,
+        out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, State]:
         """Run the layers over a batch.
 
@@ -326,12 +371,15 @@ class Recurrent(FlatArrays):
         lengths : array (B,) of ints, optional
             Steps of each sequence, in 1..T; all T without.
         training : bool
-            Keep what ``backward`` needs, and apply dropout.
+            Keep what ``backward`` needs, and apply dropout. Without, any number of threads may call at once.
         feedback : array (T, B, F), optional
             Teacher forcing of a cell that sees its own outputs (jordan): what each step of the last layer sees in place
             of the outputs of the step before, mostly the targets. The first step sees the initial state's; the last
             row is not looked at. No gradient passes through it. Each direction has its own part of F, or all of it
             with merge="sum".
+        out : array (T, B, F), optional
+            Where the outputs go: C-contiguous and of the layer's dtype. Memory that is used again saves the system
+            from clearing new pages. After a training pass leave it unchanged until ``backward``.
 
         Returns
         -------
@@ -346,37 +394,40 @@ class Recurrent(FlatArrays):
         ValueError
             For arrays that do not fit.
         RuntimeError
-            If another Python thread is using this layer.
+            If another Python thread is using this layer, and one of the two is training.
         """
-        array = _checks.array(x, "x")
-        kind = SYMBOLS if array.dtype.kind in "iu" else DENSE
-        steps, sequences = array.shape[:2] if array.ndim >= 2 else (0, 0)
-        sizes = _checks.lengths(lengths, steps, sequences)
-        if kind == SYMBOLS:
-            array = _checks.ids(array, self.input_size, sizes)
-        else:
-            array = _checks.dense(array, self.input_size, self.dtype)
-        units = None if state is None else self.split_state(state, sequences)
+        kind, array, sizes = self.check_input(x, lengths)
+        steps, sequences = array.shape[:2]
+        arrays = None if state is None else self.check_state(state, sequences)
         given = self.check_feedback(feedback, steps, sequences)
-        with OneUser(self._lock):
-            stack = self._stack(kind)
-            stack.forward(
-                Batch(steps, sequences, sizes),
-                array,
-                units,
-                training,
-                True,
-                _threads.resolve(self.n_threads),
-                self.dropout_seed,
-                self.dropout_step,
-                given,
-                want_y=True,
-            )
-            self.dropout_step += bool(training)
-            self._latest = stack
-            return stack.outputs(), self.join_state(stack.final_states())
+        if out is not None:
+            out = _checks.out(out, (steps, sequences, self.output_size), self.dtype, array)
+        threads = _threads.resolve(self.n_threads)
+        with self._access.training if training else self._access.reading:
+            saved = self._give_up() if training else None
+            schedule = self._schedule_of(steps, sequences, sizes)
+            space = self._workspace(kind)
+            options = (self.dropout_seed, self.dropout_step, given, True, out)
+            y = space.forward(self._theta, schedule, array, arrays, saved, threads, *options)
+            final = space.final_states()
+            self._idle[kind].append(space)
+            if saved is not None:
+                self._dropout_step += 1
+                self._saved_kind = kind
+                if saved.y is not None and out is None:
+                    y.flags.writeable = False
+            return y, tuple(final)
 
-    def backward(self, dy: Any, dstate: State | None = None) -> tuple[np.ndarray | None, State | None]:
+    def _give_up(self) -> Saved:
+        """Return saved memory whose outputs backward will not read any more: the caller may write to them."""
+        saved = self._saved
+        if saved.y is not None and saved.y.base is not None:
+            saved.y.flags.writeable = True
+        return saved
+
+    def backward(
+        self, dy: Any, dstate: State | None = None, out: np.ndarray | None = None
+    ) -> tuple[np.ndarray | None, State | None]:
         """Back-propagate through the latest ``forward(training=True)``; parameter gradients are added to ``grad``.
 
         Parameters
@@ -385,6 +436,8 @@ class Recurrent(FlatArrays):
             Gradient of the outputs; what lies past a sequence's end does not count.
         dstate : tuple of arrays (layers·directions, B, H), optional
             Gradient of the final states.
+        out : array (T, B, D), optional
+            Where dx goes: C-contiguous and of the layer's dtype.
 
         Returns
         -------
@@ -398,19 +451,26 @@ class Recurrent(FlatArrays):
         ValueError
             For arrays that do not fit.
         """
-        with OneUser(self._lock):
-            stack = self._latest
-            if stack is None or not stack.tape:
+        with self._access.training:
+            saved, kind = self._saved, self._saved_kind
+            if not saved.pending:
                 raise RuntimeError(
                     "backward needs a forward(training=True) before it, and each forward serves one backward: "
                     "call forward again"
                 )
-            batch = stack.batch
-            dy = _checks.output_gradient(dy, (batch.steps, batch.sequences, self.output_size), self.dtype)
-            units = None if dstate is None else self.split_state(dstate, batch.sequences)
-            stack.set_output_gradient(dy, units is None)
-            dx, dunits = stack.backward(units, True)
-            return dx, None if dunits is None else self.join_state(dunits)
+            shape = (saved.schedule.steps, saved.schedule.sequences)
+            dy = _checks.output_gradient(dy, (*shape, self.output_size), self.dtype)
+            arrays = None if dstate is None else self.check_state(dstate, shape[1], "dstate")
+            if out is not None:
+                out = _checks.out(out, (*shape, self.input_size), self.dtype, dy)
+            self._touched.mark_all()
+            space = self._workspace(kind)
+            dx, initial = space.backward(
+                self._theta, self._grad, saved, dy, arrays, True, kind == DENSE, True, None, out
+            )
+            self._idle[kind].append(space)
+            self._give_up()
+            return dx, None if initial is None else tuple(initial)
 
     def step(self, x_t: Any, state: State | None = None) -> tuple[np.ndarray, State]:
         """Run one time step, for streams: nothing is kept for ``backward``, nothing dropped out.
@@ -437,22 +497,18 @@ class Recurrent(FlatArrays):
         return y[0], state
 
 
-class OneUser:
-    """A lock that is never waited for: a second Python thread gets an error instead of corrupt numbers."""
+def users_attributes(made: object) -> dict[str, Any]:
+    """Return what was added to a layer or network from outside: all of ours begin with an underscore."""
+    return {name: value for name, value in vars(made).items() if not name.startswith("_")}
 
-    __slots__ = ("lock",)
 
-    def __init__(self, lock: threading.Lock) -> None:
-        self.lock = lock
-
-    def __enter__(self) -> None:
-        if not self.lock.acquire(blocking=False):
-            raise RuntimeError("this object is in use by another Python thread: give each thread its own copy")
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
+def adopt(target: object, made: object, state: Mapping[str, Any]) -> None:
+    """Let `target` become what was made from a pickle's state, with the attributes that were added from outside."""
+    ours = {"touched", *dir(type(made))}
+    added = {name: value for name, value in state.items() if not (name.startswith("_") or name in ours)}
+    target.__dict__ = vars(made) | added
 
 
 def cell_options(layer: Recurrent) -> Mapping[str, Any]:
     """Return the keyword arguments that build a layer like this one."""
-    return {name: getattr(layer, name) for name in OPTIONS} | {"cell": layer.cell.name} | layer.cell_options
+    return {name: getattr(layer, name) for name in OPTIONS} | {"cell": layer.cell.name} | dict(layer.cell_options)

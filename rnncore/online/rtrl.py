@@ -81,7 +81,7 @@ class RTRL:
 
     def reset(self, state: State | None = None) -> None:
         """Begin a new stream, at zero or at the given state (1, 1, H); it depends on no weight as yet."""
-        start = None if state is None else self.net.layers[0].split_state(state, 1)[0][0]
+        start = None if state is None else self.net.layers[0].check_state(state, 1)[0][0, 0]
         self._stream = _Stream(self.net, start)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -212,7 +212,7 @@ class RTRL:
         sizes = _checks.lengths(lengths, steps, sequences)
         counts = np.full(sequences, steps) if sizes is None else sizes
         targets = self._targets(targets, (steps, sequences, net.head.outputs))
-        starts = [None] * sequences if state is None else net.layers[0].split_state(state, sequences)[0]
+        starts = [None] * sequences if state is None else net.layers[0].check_state(state, sequences)[0][0]
         loss, grad = 0.0, np.zeros_like(net.theta)
         for b, start in enumerate(starts):
             stream = _Stream(net, start)

@@ -147,13 +147,13 @@ class _Pass:
         self.symbols = self.x.dtype.kind in "iu"
         self.kappa = np.zeros_like(net.theta)
         self.kappas = net.layout.views(self.kappa)
-        self.levels = self._units(net._split_state(state, self.batch))
+        self.levels = self._units(net.check_state(state, self.batch))
 
     def _units(self, states: list[np.ndarray] | None) -> list[tuple[Any, str, list[Unit]]]:
         """Return each level's layer, its name and its units."""
         levels: list[tuple[Any, str, list[Unit]]] = []
         depth = 0
-        for layer in self.net.layers:
+        for group, layer in enumerate(self.net.layers):
             for number in range(layer.num_layers):
                 units = []
                 for direction in layer.directions:
@@ -161,7 +161,7 @@ class _Pass:
                     params = {name: self.net.params[prefix + name] for name in ("W_xh", "W_hh", "b_h")}
                     initial = np.zeros((self.batch, layer.hidden_size), dtype=self.net.dtype)
                     if states is not None:
-                        initial = states[len(levels)]  # one direction, one state per level
+                        initial = states[group][number]  # one direction, one state per level
                     units.append(Unit(params, direction == "bwd", initial, layer.activation, layer.plan.parameter))
                 levels.append((layer, f"layers.{depth + number}.", units))
             depth += layer.num_layers

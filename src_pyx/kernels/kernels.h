@@ -56,11 +56,11 @@ typedef struct {
     long hidden, ld;       /* H, and H rounded up to whole vectors: the row length of (rows, H) arrays */
     long output, ldo;      /* width of state 0, likewise; mostly H */
     long lda;              /* row length of a and da: ld, or at least so many blocks of ld */
-    rc_packed W[RC_MAX_MATRICES];   /* matrices that meet a state or an inner array at every step: W_hh first */
-    rc_packed W_T[RC_MAX_MATRICES]; /* their transposes */
+    const rc_packed *W;    /* RC_MAX_MATRICES matrices that meet a state or an inner array at every step: W_hh first */
+    const rc_packed *W_T;  /* their transposes */
     int activation, flags; /* flags: variants of a cell */
     double activation_parameter, factor; /* factor: the cell's own number, such as a decay */
-    const void *vectors[RC_MAX_VECTORS]; /* the cell's own parameters, H numbers each (peepholes), padded, or NULL */
+    const void *const *vectors; /* RC_MAX_VECTORS: the cell's own parameters, H numbers each (peepholes), padded, or NULL */
     void *a;               /* in: x·W_xh + b; out: the activated gates (a cell of one gate leaves h there: a is h) */
     void *state[RC_MAX_STATES];         /* out: the states that a step leaves; h, and what else there is */
     const void *before[RC_MAX_STATES];  /* states as the next step reads them: the same arrays, but for zoneout */

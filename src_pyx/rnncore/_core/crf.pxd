@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t
 
 from rnncore._core.gemm cimport Arena, Team
 from rnncore._core.kernels cimport rc_crf
-from rnncore._core.plan cimport View
+from rnncore._core.schedule cimport View
 
 cdef class Chain:
     # The scores between labels, and the recursions over one batch.

@@ -14,7 +14,6 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.schedule cimport Batch
 from rnncore._core.gemm cimport Arena, Team, bind_packed, padded, team_column_sums, team_outer, team_pack
 from rnncore._core.kernels cimport (
     RC_CRF_EXACT,
@@ -27,7 +26,7 @@ from rnncore._core.kernels cimport (
     rc_kernels,
     rc_packed,
 )
-from rnncore._core.plan cimport View
+from rnncore._core.schedule cimport Schedule, View
 
 cnp.import_array()
 
@@ -196,8 +195,8 @@ cdef class Chain:
         cdef const float *narrow
         cdef double *row_of
         lengths = np.array([v.length[marked[i]] for i in range(n)], dtype=np.int64)
-        cdef Batch batch = Batch(int(lengths[0]), n, lengths)  # longest first as before: in the same order
-        view_of(batch, &part)
+        cdef Schedule schedule = Schedule(int(lengths[0]), n, lengths)  # longest first as before: in the same order
+        part = schedule.view
         if self.wide is None:
             self.wide = Chain(K, 0, K * K, K * K + K, self.allowed)
             self.wide_team.kernels = kernels_for(8)
@@ -214,7 +213,7 @@ cdef class Chain:
         for k in range(K):
             wide_theta[K * K + k] = narrow[self.start + k]
             wide_theta[K * K + K + k] = narrow[self.end + k]
-        cdef double[::1] scores = np.zeros(batch.rows * ld), weight = np.ones(n)
+        cdef double[::1] scores = np.zeros(schedule.rows * ld), weight = np.ones(n)
         for i in range(n):
             weight[i] = c.weight[marked[i]] if c.weight != NULL else 1
             for t in range(part.length[i]):
@@ -225,7 +224,7 @@ cdef class Chain:
         self.wide.carve(&self.wide_team, &part, <char *> &scores[0])
         w = &self.wide.c
         w.weight = &weight[0]
-        start_job(&job, &self.wide_team, w, batch.rows)
+        start_job(&job, &self.wide_team, w, schedule.rows)
         memset(w.flags, 0, n * sizeof(int))
         memset(self.wide.counts, 0, K * K * sizeof(double))
         with nogil:
@@ -364,16 +363,3 @@ cdef void start_job(ChainJob *job, const Team *team, const rc_crf *c, long rows)
     job.kernels = team.kernels
     job.c = c
     job.shards = min(team.threads, c.sequences) if rows * (c.labels * c.labels + 1000) > SMALL else 1
-
-
-cdef void view_of(Batch batch, View *v) noexcept:
-    v.steps = batch.steps
-    v.sequences = batch.sequences
-    v.rows = batch.rows
-    v.full = batch.full
-    v.offsets = batch.offsets
-    v.active = batch.active
-    v.order = batch.order
-    v.length = batch.length
-    v.last = batch.last
-    v.earlier = batch.earlier

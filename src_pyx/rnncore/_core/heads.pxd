@@ -3,9 +3,9 @@ from libc.stdint cimport int64_t
 from rnncore._core.crf cimport Chain
 from rnncore._core.gemm cimport Arena, Segment, Team
 from rnncore._core.kernels cimport rc_loss_options, rc_packed
-from rnncore._core.plan cimport View
+from rnncore._core.schedule cimport View
 from rnncore._core.sparse cimport Skip
-from rnncore._core.stack cimport Stack
+from rnncore._core.run cimport Workspace
 
 cdef struct Core:
     Team team
@@ -32,11 +32,12 @@ cdef struct Core:
 cdef class Head:
     cdef Core c
     cdef Arena arena, weights
-    cdef object theta, grad, class_weight
+    cdef object class_weight
     cdef Chain chain          # of a CRF, or None
     cdef Skip skip            # sparse features beside the outputs, or None
-    cdef carve(self, Stack stack, bint training, bint weighted=*)
-    cdef load(self, Stack stack, skip_ids, skip_values)
+    cdef bind(self, theta, grad)
+    cdef carve(self, Workspace ws, bint training, bint weighted=*)
+    cdef load(self, Workspace ws, skip_ids, skip_values)
     cdef void scores(self) noexcept nogil
     cdef weigh(self, const View *v, sample_weight)
     cdef double weight_of(self, int64_t y) noexcept

@@ -36,9 +36,8 @@ from rnncore._core.kernels cimport (
     rc_packed,
 )
 from rnncore._core.sparse cimport Skip
-from rnncore._core.plan cimport Core as StackCore
-from rnncore._core.plan cimport Layer, Unit, View
-from rnncore._core.stack cimport Stack
+from rnncore._core.plan cimport Layer, Run, Unit, View
+from rnncore._core.run cimport Workspace
 
 cnp.import_array()
 
@@ -105,28 +104,28 @@ cdef void finish_scores(Core *c, bint training) noexcept nogil:
 
 # ---------------------------------------------------------------- readout
 
-cdef void add_last(Core *c, const StackCore *stack, const Unit *u, long b, int part, char *z) noexcept nogil:
+cdef void add_last(Core *c, const Run *run, const Unit *u, long b, int part, char *z) noexcept nogil:
     """z += the outputs of one direction at its own last step."""
-    cdef const View *v = &stack.view
+    cdef const View *v = &run.view
     cdef long row = b if u.reverse else v.last[b], ld = u.cell.ldo, size = c.team.kernels.itemsize
     cdef char *h = u.rows + row * ld * size
     cdef char *spare = c.pooled_gradient + b * ld * size  # not in use yet
-    if stack.training and stack.output_dropout > 0:
-        c.team.kernels.dropout(u.cell.output, stack.output_dropout,
-                               key_for(stack.seed, stack.drop_step, site_of(ON_OUTPUT, 0, part),
+    if run.drops_output:
+        c.team.kernels.dropout(u.cell.output, run.output_dropout,
+                               key_for(run.seed, run.drop_step, site_of(ON_OUTPUT, 0, part),
                                        0 if u.reverse else v.length[b] - 1), <uint32_t> v.order[b], h, spare)
         h = spare
     c.team.kernels.add(1, u.cell.output, h, ld, z, ld)
 
 
-cdef void read_out(Core *c, StackCore *stack, const Segment *outputs) noexcept nogil:
+cdef void read_out(Core *c, Run *run, const Segment *outputs) noexcept nogil:
     """One row per sequence, in packed order. `last` is each direction's own last step."""
-    cdef const View *v = &stack.view
-    cdef const Layer *top = &stack.layer[stack.layer_count - 1]
+    cdef const View *v = &run.view
+    cdef const Layer *top = &run.layer[run.layer_count - 1]
     cdef long b, t, row, ld, size = c.team.kernels.itemsize
     cdef int s, d
     cdef char *z
-    stack.apart = c.readout == LAST and top.summed
+    run.apart = c.readout == LAST and top.summed
     for s in range(c.parts):
         ld = outputs[s].ld
         for b in range(v.sequences):
@@ -134,7 +133,7 @@ cdef void read_out(Core *c, StackCore *stack, const Segment *outputs) noexcept n
             memset(z, 0, ld * size)
             if c.readout == LAST:
                 for d in range(2 if top.summed else 1):
-                    add_last(c, stack, &top.unit[d if top.summed else s], b, s, z)
+                    add_last(c, run, &top.unit[d if top.summed else s], b, s, z)
                 continue
             if c.readout == MAX:
                 memset(c.where + (s * v.sequences + b) * ld, 255, ld * sizeof(int64_t))  # -1: from no row yet
@@ -149,16 +148,16 @@ cdef void read_out(Core *c, StackCore *stack, const Segment *outputs) noexcept n
                 c.team.kernels.scale(outputs[s].width, 1.0 / v.length[b], z, z)
 
 
-cdef void spread(Core *c, const StackCore *stack) noexcept nogil:
+cdef void spread(Core *c, const Run *run) noexcept nogil:
     """The readout's gradient goes back to the outputs it came from."""
-    cdef const View *v = &stack.view
-    cdef const Layer *top = &stack.layer[stack.layer_count - 1]
+    cdef const View *v = &run.view
+    cdef const Layer *top = &run.layer[run.layer_count - 1]
     cdef const Unit *u
     cdef long b, t, row, ld, size = c.team.kernels.itemsize
     cdef int d, s
     cdef char *dz
-    for d in range(2 if stack.apart else c.parts):
-        s = 0 if stack.apart else d
+    for d in range(2 if run.apart else c.parts):
+        s = 0 if run.apart else d
         u = &top.unit[d]
         ld = c.input[s].ld
         memset(u.dh, 0, v.rows * ld * size)
@@ -202,8 +201,8 @@ cdef char *gradient_place(Core *c, const Layer *top, int part) noexcept nogil:
     return c.pooled_gradient + part * c.rows * c.input[part].ld * c.team.kernels.itemsize
 
 
-cdef void project_back(Core *c, const StackCore *stack, bint accumulate) noexcept nogil:
-    cdef const Layer *top = &stack.layer[stack.layer_count - 1]
+cdef void project_back(Core *c, const Run *run, bint accumulate) noexcept nogil:
+    cdef const Layer *top = &run.layer[run.layer_count - 1]
     cdef rc_packed *weights[2]
     cdef const char *biases[2]
     cdef rc_columns outputs
@@ -240,9 +239,9 @@ cdef void take_outputs(Core *c, bint add) noexcept nogil:
         at += count
 
 
-cdef void give_back(Core *c, const StackCore *stack) noexcept nogil:
+cdef void give_back(Core *c, const Run *run) noexcept nogil:
     """dz = (ds, 0)."""
-    cdef const Layer *top = &stack.layer[stack.layer_count - 1]
+    cdef const Layer *top = &run.layer[run.layer_count - 1]
     cdef long at = 0, count, size = c.team.kernels.itemsize
     cdef char *dz
     cdef int s
@@ -323,27 +322,26 @@ cdef class Head:
             if not self.weights.settle():
                 break
 
-    def bind(self, theta, grad):
-        """Read parameters from `theta` and write gradients to `grad`, flat contiguous arrays."""
+    cdef bind(self, theta, grad):
+        """Read parameters from `theta` and write gradients to `grad`, flat contiguous arrays; None: no gradients."""
         cdef Core *c = &self.c
         cdef int s
         cdef long row = 0
-        self.theta = theta
-        self.grad = grad
         c.theta = <char *> cnp.PyArray_DATA(theta)
-        c.grad = <char *> cnp.PyArray_DATA(grad)
+        c.grad = NULL if grad is None else <char *> cnp.PyArray_DATA(grad)
         for s in range(0 if c.direct else c.parts):
             c.weight[s].W = c.weight_T[s].W = c.theta + (c.W_hy + row * c.options.outputs) * c.team.kernels.itemsize
             row += c.input[s].width
 
-    cdef carve(self, Stack stack, bint training, bint weighted=False):
+    cdef carve(self, Workspace ws, bint training, bint weighted=False):
         cdef Core *c = &self.c
         cdef Segment outputs[2]
-        cdef long size = c.team.kernels.itemsize, B = stack.c.view.sequences
+        cdef long size = c.team.kernels.itemsize, B = ws.run.view.sequences
         cdef int s
-        c.team.threads = stack.c.team.threads
-        c.rows = stack.c.view.rows if c.readout == EVERY else B
-        stack.top_segments(outputs)
+        c.team.threads = ws.run.team.threads
+        c.rows = ws.run.view.rows if c.readout == EVERY else B
+        for s in range(c.parts):
+            outputs[s] = ws.run.finished[s]
         while True:
             self.arena.start()
             c.scores = self.arena.take(c.rows * c.options.ld * size)
@@ -362,11 +360,11 @@ cdef class Head:
             if not self.arena.settle():
                 break
         if c.readout != EVERY:
-            read_out(c, &stack.c, outputs)
+            read_out(c, &ws.run, outputs)
 
-    cdef load(self, Stack stack, skip_ids, skip_values):
+    cdef load(self, Workspace ws, skip_ids, skip_values):
         if self.skip is not None:
-            self.skip.load(&self.c.team, &stack.c.view, skip_ids, skip_values)
+            self.skip.load(&self.c.team, &ws.run.view, skip_ids, skip_values)
 
     cdef void scores(self) noexcept nogil:
         """s = z·W_hy + b_y, or the outputs themselves, and what sparse features add."""
@@ -381,23 +379,25 @@ cdef class Head:
         pack_weights(c)
         project(c, add)
 
-    def loss(self, Stack stack, targets, bint accumulate, skip_ids=None, skip_values=None, sample_weight=None):
-        """Loss of the stack's latest outputs; their gradient is left in the stack.
+    def loss(self, Workspace ws, theta, grad, touched, targets, bint accumulate, skip_ids=None, skip_values=None,
+             sample_weight=None):
+        """Loss of the outputs of the run at hand; their gradient is left where its backward pass wants it.
 
         targets : int64 (T, B) or (B,), or numbers (T, B, K) or (B, K) of the net's precision; checked, C-contiguous.
         skip_ids : int64 (T, B, F), negative for none; skip_values: numbers of that shape, or None for ones.
         sample_weight : float64 (B,), how much each sequence's loss counts, or None.
         """
         cdef Core *c = &self.c
-        cdef View *v = &stack.c.view
+        cdef View *v = &ws.run.view
         cdef bint classes = c.loss == SOFTMAX or c.loss == CHAIN
         cdef bint weighted = sample_weight is not None or (c.loss == CHAIN and c.options.class_weight != NULL)
         cdef long t, b, width = sizeof(int64_t) if classes else c.options.outputs * c.team.kernels.itemsize
         cdef char *source = <char *> cnp.PyArray_DATA(targets)
         cdef double total = 0, weight = 0
         cdef int64_t y
-        self.carve(stack, True, weighted)
-        self.load(stack, skip_ids, skip_values)
+        self.bind(theta, grad)
+        self.carve(ws, True, weighted)
+        self.load(ws, skip_ids, skip_values)
         if c.readout == EVERY:
             for t in range(v.steps):
                 for b in range(v.active[t]):
@@ -417,7 +417,7 @@ cdef class Head:
         if weighted:
             self.weigh(v, sample_weight)
         if self.skip is not None:
-            self.skip.clear_rows(&c.team, c.grad, accumulate)
+            self.skip.clear_rows(&c.team, c.grad, accumulate, touched)
         with nogil:
             self.scores()
         if self.chain is not None:
@@ -433,11 +433,11 @@ cdef class Head:
             if self.skip is not None:
                 self.skip.back(&c.team, c.scores, c.options.ld, c.grad)
             if c.direct:
-                give_back(c, &stack.c)
+                give_back(c, &ws.run)
             else:
-                project_back(c, &stack.c, accumulate)
+                project_back(c, &ws.run, accumulate)
             if c.readout != EVERY:
-                spread(c, &stack.c)
+                spread(c, &ws.run)
         return total * c.scale
 
     cdef weigh(self, const View *v, sample_weight):
@@ -467,13 +467,14 @@ cdef class Head:
             return (<const float *> self.c.options.class_weight)[y]
         return (<const double *> self.c.options.class_weight)[y]
 
-    def predict(self, Stack stack, skip_ids=None, skip_values=None):
-        """Return probabilities or values for the stack's latest outputs: (T, B, K), zero past the ends, or (B, K)."""
+    def predict(self, Workspace ws, theta, skip_ids=None, skip_values=None, out=None):
+        """Return probabilities or values for the outputs of the run at hand: (T, B, K), zero past the ends, or (B, K)."""
         cdef Core *c = &self.c
-        cdef View *v = &stack.c.view
+        cdef View *v = &ws.run.view
         cdef long t, b, size = c.team.kernels.itemsize, K = c.options.outputs
-        self.carve(stack, False)
-        self.load(stack, skip_ids, skip_values)
+        self.bind(theta, None)
+        self.carve(ws, False)
+        self.load(ws, skip_ids, skip_values)
         with nogil:
             self.scores()
         if self.chain is not None:
@@ -481,29 +482,29 @@ cdef class Head:
         else:
             with nogil:
                 finish_scores(c, False)
-        if c.readout == EVERY:
-            out = np.zeros((v.steps, v.sequences, K), dtype=self.theta.dtype)
-        else:
-            out = np.empty((v.sequences, K), dtype=self.theta.dtype)
+        if out is None and c.readout == EVERY:
+            out = np.zeros((v.steps, v.sequences, K), dtype=theta.dtype)
+        elif out is None:
+            out = np.empty((v.sequences, K), dtype=theta.dtype)
+        elif not v.full:
+            out.fill(0)
         cdef char *target = <char *> cnp.PyArray_DATA(out)
-        for t in range(v.steps if c.readout == EVERY else 1):
-            for b in range(v.active[t]):
-                memcpy(target + (t * v.sequences + v.order[b]) * K * size,
-                       c.scores + (v.offsets[t] + b) * c.options.ld * size, K * size)
+        with nogil:
+            for t in range(v.steps if c.readout == EVERY else 1):
+                for b in range(v.active[t]):
+                    memcpy(target + (t * v.sequences + v.order[b]) * K * size,
+                           c.scores + (v.offsets[t] + b) * c.options.ld * size, K * size)
         return out
 
-    def decode(self, Stack stack, long top, skip_ids=None, skip_values=None):
+    def decode(self, Workspace ws, theta, long top, skip_ids=None, skip_values=None):
         """Return a CRF's best paths (top, T, B), -1 past the ends, and their log-probabilities (top, B)."""
         cdef Core *c = &self.c
-        self.carve(stack, False)
-        self.load(stack, skip_ids, skip_values)
+        self.bind(theta, None)
+        self.carve(ws, False)
+        self.load(ws, skip_ids, skip_values)
         with nogil:
             self.scores()
-        return self.chain.decode(&c.team, &stack.c.view, c.scores, c.theta, top)
-
-    def touched_features(self):
-        """Return the sorted sparse features whose gradient rows may differ from zero, or None: any may."""
-        return None if self.skip is None else self.skip.touched_symbols()
+        return self.chain.decode(&c.team, &ws.run.view, c.scores, c.theta, top)
 
     def sizes(self):
         """Return bytes held: packed weights, and arrays of the largest batch so far."""

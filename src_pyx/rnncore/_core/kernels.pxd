@@ -48,13 +48,13 @@ cdef extern from "kernels.h" nogil:
         long output
         long ldo
         long lda
-        rc_packed *W
-        rc_packed *W_T
+        const rc_packed *W
+        const rc_packed *W_T
         int activation
         int flags
         double activation_parameter
         double factor
-        const void **vectors
+        const void *const *vectors
         void *a
         void **state
         const void **before

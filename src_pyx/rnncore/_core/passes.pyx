@@ -1,7 +1,7 @@
 """Forward and backward over all layers.
 
 Per layer and direction, over all rows at once:   a = x·W_xh + b                    (gathered rows of W_xh for symbols)
-then step by step, inside the cell's kernel:      h_t from a_t and h_{t-1}          (walk.pyx)
+then step by step, inside the cell's kernel:      h_t from a_t and h_{t-1}          (time_loop.pyx)
 backward, step by step:                           da_t from dh_t and da_{t+1}
 then over all rows at once:                       dW_xh = xᵀ·da, dW_hh = h_prevᵀ·da, db = Σ da, dx = da·W_xhᵀ
 """
@@ -32,8 +32,8 @@ from rnncore._core.kernels cimport (
     rc_kernels,
     rc_cell_matrix,
 )
-from rnncore._core.plan cimport DENSE, EMBEDDED, SYMBOLS, Core, Layer, Unit, View, state_width
-from rnncore._core.time_loop cimport walk_layer
+from rnncore._core.plan cimport DENSE, EMBEDDED, SYMBOLS, Layer, Run, Unit, View, state_width
+from rnncore._core.time_loop cimport run_layer
 
 cdef enum:
     # Projecting step by step keeps `a` in cache, but all weights pass through it at every step: worth it where a
@@ -42,167 +42,166 @@ cdef enum:
     BYTES_PER_ROW = 40960
 
 
-cdef void project(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
+cdef void project(Run *r, Layer *layer, Unit *u, bint symbols) noexcept nogil:
     """a = x·W_xh + b for all rows."""
-    cdef const rc_kernels *kernels = c.team.kernels
+    cdef const rc_kernels *kernels = r.team.kernels
     cdef long size = kernels.itemsize, H = u.cell.hidden, columns = u.kernel.input_gates * H, g, at
     cdef bint biased = not u.kernel.own_bias
     cdef int s
     for g in range(u.kernel.input_gates if symbols else 0):
         at = u.kernel.input_at[g]
-        kernels.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.theta + (u.W_xh + g * H) * size, columns,
-                       c.theta + (u.b_h + at * H) * size if biased else NULL, u.a_rows + at * u.cell.ld * size,
+        kernels.gather(r.view.rows, H, r.per_row, r.ids, r.id_scale, r.theta + (u.W_xh + g * H) * size, columns,
+                       r.theta + (u.b_h + at * H) * size if biased else NULL, u.a_rows + at * u.cell.ld * size,
                        u.cell.lda)
     for s in range(0 if symbols else layer.inputs):
-        team_product(&c.team, &u.input[s], c.view.rows, layer.dropped[s].data, layer.dropped[s].ld,
+        team_product(&r.team, &u.weights.input[s], r.view.rows, layer.operand[s].data, layer.operand[s].ld,
                      RC_FROM_C if s else RC_FROM_BIAS if biased else RC_FROM_ZERO, u.a_rows, u.cell.lda)
     if u.kernel.direct_at:
-        pass_on(c, layer, u, symbols)
+        pass_on(r, layer, u, symbols)
 
 
-cdef void pass_on(Core *c, Layer *layer, Unit *u, bint symbols) noexcept nogil:
+cdef void pass_on(Run *r, Layer *layer, Unit *u, bint symbols) noexcept nogil:
     """The block that x itself is added to: x + b, or the one-hot rows of symbols."""
-    cdef const rc_kernels *kernels = c.team.kernels
+    cdef const rc_kernels *kernels = r.team.kernels
     cdef long size = kernels.itemsize, H = u.cell.hidden, lda = u.cell.lda, row, at = u.kernel.direct_at - 1
     cdef char *block = u.a_rows + at * u.cell.ld * size
-    cdef const char *bias = c.theta + (u.b_h + at * H) * size if at < u.kernel.gates else NULL
+    cdef const char *bias = r.theta + (u.b_h + at * H) * size if at < u.kernel.gates else NULL
     cdef int s
     if symbols:
-        kernels.gather(c.view.rows, H, c.per_row, c.ids, c.id_scale, c.identity, H, bias, block, lda)
+        kernels.gather(r.view.rows, H, r.per_row, r.ids, r.id_scale, r.identity, H, bias, block, lda)
         return
-    for row in range(c.view.rows):
+    for row in range(r.view.rows):
         if bias != NULL:
             memcpy(block + row * lda * size, bias, H * size)
         else:
             memset(block + row * lda * size, 0, H * size)
     for s in range(layer.inputs):
-        kernels.add(c.view.rows, layer.dropped[s].width, layer.dropped[s].data, layer.dropped[s].ld, block, lda)
-        block += layer.dropped[s].width * size
+        kernels.add(r.view.rows, layer.operand[s].width, layer.operand[s].data, layer.operand[s].ld, block, lda)
+        block += layer.operand[s].width * size
 
 
-cdef bint projects_by_step(const Core *c, const Layer *layer) noexcept nogil:
+cdef bint projects_by_step(const Run *r, const Layer *layer) noexcept nogil:
     """Whether x·W_xh is best computed just before each step, or for all rows at once."""
     cdef const Unit *u = &layer.unit[0]
-    cdef long depth = u.cell.hidden, rows = c.view.rows // (c.view.steps * c.team.threads)
+    cdef long depth = u.cell.hidden, rows = r.view.rows // (r.view.steps * r.team.threads)
     cdef int s
     for s in range(layer.inputs):
-        depth += layer.dropped[s].width
-    return c.team.gemm == NULL and not u.kernel.direct_at and rows >= FEWEST_ROWS and \
-        depth * u.kernel.gates * u.cell.hidden * c.team.kernels.itemsize <= BYTES_PER_ROW * rows
+        depth += layer.operand[s].width
+    return r.team.gemm == NULL and not u.kernel.direct_at and rows >= FEWEST_ROWS and \
+        depth * u.kernel.gates * u.cell.hidden * r.team.kernels.itemsize <= BYTES_PER_ROW * rows
 
 
-cdef void run_forward(Core *c) noexcept nogil:
+cdef void run_forward(Run *r) noexcept nogil:
     cdef Layer *layer
     cdef Unit *u
     cdef int n, s, d
     cdef bint stepwise
-    for n in range(c.layer_count):
-        layer = &c.layer[n]
-        for s in range(layer.inputs):
-            if layer.dropped[s].data != layer.input[s].data:
-                drop(c, layer.input[s], layer.dropped[s], layer.dropout, site_of(ON_INPUT, n, s))
-        stepwise = projects_by_step(c, layer) and not (n == 0 and c.kind == SYMBOLS)
+    for n in range(r.layer_count):
+        layer = &r.layer[n]
+        for s in range(layer.inputs if layer.drops_input and not (n == 0 and r.kind == SYMBOLS) else 0):
+            drop(r, layer.input[s], layer.operand[s], layer.dropout, site_of(ON_INPUT, n, s))
+        stepwise = projects_by_step(r, layer) and not (n == 0 and r.kind == SYMBOLS)
         for d in range(layer.units):
             u = &layer.unit[d]
-            zone_masks(c, layer, u)
+            zone_masks(r, layer, u)
             if u.kernel.noise:
-                draw_noise(c, u)
+                draw_noise(r, u)
             if u.cell.mask != NULL:
-                recurrent_masks(c, layer, u)
-                if c.has_state:  # the initial states are states too
-                    mask_states(c, layer, u)
+                recurrent_masks(r, layer, u)
+                if r.has_state:  # the initial states are states too
+                    mask_states(r, layer, u)
             if not stepwise:
-                project(c, layer, u, n == 0 and c.kind == SYMBOLS)
-        walk_layer(c, layer, False, True, stepwise)
+                project(r, layer, u, n == 0 and r.kind == SYMBOLS)
+        run_layer(r, layer, False, True, stepwise)
         if layer.summed:
-            c.team.kernels.copy(c.view.rows, layer.output[0].width, layer.unit[0].rows, layer.unit[0].cell.ldo,
+            r.team.kernels.copy(r.view.rows, layer.output[0].width, layer.unit[0].rows, layer.unit[0].cell.ldo,
                                 layer.output[0].data, layer.output[0].ld)
-            c.team.kernels.add(c.view.rows, layer.output[0].width, layer.unit[1].rows, layer.unit[1].cell.ldo,
+            r.team.kernels.add(r.view.rows, layer.output[0].width, layer.unit[1].rows, layer.unit[1].cell.ldo,
                                layer.output[0].data, layer.output[0].ld)
-    layer = &c.layer[c.layer_count - 1]
+    layer = &r.layer[r.layer_count - 1]
     for s in range(layer.outputs):
-        if c.finished[s].data != layer.output[s].data:
-            drop(c, layer.output[s], c.finished[s], c.output_dropout, site_of(ON_OUTPUT, 0, s))
+        if r.drops_output:
+            drop(r, layer.output[s], r.finished[s], r.output_dropout, site_of(ON_OUTPUT, 0, s))
 
 
-cdef void input_gradient(Core *c, Layer *layer, int s, Segment target) noexcept nogil:
+cdef void input_gradient(Run *r, Layer *layer, int s, Segment target) noexcept nogil:
     """target = Σ over directions of da·W_xhᵀ, for input segment s."""
-    cdef long size = c.team.kernels.itemsize, first = 0
+    cdef long size = r.team.kernels.itemsize, first = 0
     cdef Unit *u
     cdef int d, i
     for i in range(s):
         first += layer.input[i].width
     for d in range(layer.units):
         u = &layer.unit[d]
-        team_product(&c.team, &u.input_T[s], c.view.rows, <char *> u.cell.da, u.cell.lda,
+        team_product(&r.team, &u.weights.input_T[s], r.view.rows, <char *> u.cell.da, u.cell.lda,
                      RC_FROM_C if d else RC_FROM_ZERO, target.data, target.ld)
         if u.kernel.direct_at:
-            c.team.kernels.add(c.view.rows, target.width,
+            r.team.kernels.add(r.view.rows, target.width,
                                <char *> u.cell.da + ((u.kernel.direct_at - 1) * u.cell.ld + first) * size, u.cell.lda,
                                target.data, target.ld)
 
 
-cdef void pass_down(Core *c, int n) noexcept nogil:
+cdef void pass_down(Run *r, int n) noexcept nogil:
     """The input gradient of layer n becomes the output gradient of layer n - 1."""
-    cdef Layer *layer = &c.layer[n]
-    cdef Layer *below = &c.layer[n - 1]
+    cdef Layer *layer = &r.layer[n]
+    cdef Layer *below = &r.layer[n - 1]
     cdef Segment target
     cdef int s
     for s in range(layer.inputs):
         target = layer.input[s]
         target.data = below.unit[s].dh
         target.ld = below.unit[s].cell.ldo
-        input_gradient(c, layer, s, target)
-        if layer.dropout > 0 and c.training:
-            drop(c, target, target, layer.dropout, site_of(ON_INPUT, n, s))
+        input_gradient(r, layer, s, target)
+        if layer.drops_input:
+            drop(r, target, target, layer.dropout, site_of(ON_INPUT, n, s))
     if below.summed:
-        share_gradient(c, below)
+        share_gradient(r, below)
 
 
-cdef void share_gradient(Core *c, Layer *layer) noexcept nogil:
+cdef void share_gradient(Run *r, Layer *layer) noexcept nogil:
     """Both directions of a summed output have the same gradient."""
-    memcpy(layer.unit[1].dh, layer.unit[0].dh, c.view.rows * layer.unit[0].cell.ldo * c.team.kernels.itemsize)
+    memcpy(layer.unit[1].dh, layer.unit[0].dh, r.view.rows * layer.unit[0].cell.ldo * r.team.kernels.itemsize)
 
 
-cdef void add_state_gradient(Core *c, Layer *layer) noexcept nogil:
+cdef void add_state_gradient(Run *r, Layer *layer) noexcept nogil:
     """The final states' gradient joins the gradient of the outputs they are."""
-    cdef View *v = &c.view
-    cdef long b, width, size = c.team.kernels.itemsize
+    cdef View *v = &r.view
+    cdef long b, width, size = r.team.kernels.itemsize
     cdef Unit *u
     cdef int d
     for d in range(layer.units):
         u = &layer.unit[d]
         width = u.cell.output
-        for b in range(v.sequences if u.dstate != NULL else 0):
-            c.team.kernels.add(1, width, u.dstate + v.order[b] * width * size, width,
+        for b in range(v.sequences if u.dfinal[0] != NULL else 0):
+            r.team.kernels.add(1, width, u.dfinal[0] + v.order[b] * width * size, width,
                                u.dh + (b if u.reverse else v.last[b]) * u.cell.ldo * size, width)
 
 
-cdef void through_time(Core *c) noexcept nogil:
+cdef void through_time(Run *r) noexcept nogil:
     """Gate gradients of all layers.
 
     Truncated to h steps, path by path: after pass j the gate gradients hold every path of at most j steps back, the
     current one included,  D_j[t] = (dh[t] + D_{j-1}[t+1]·W_hhᵀ) ⊙ f'(a[t]),  so h passes over all layers give exactly
     the sum over outputs of the gradient through each output's own window.
     """
-    cdef long passes = c.truncate if c.truncate else 1, p
+    cdef long passes = r.truncate if r.truncate else 1, p
     cdef int n, d
     for p in range(passes):
-        for n in range(c.layer_count - 1, -1, -1):
-            if n < c.layer_count - 1:
-                pass_down(c, n + 1)
-            if n < c.layer_count - 1 or p == 0:
-                add_state_gradient(c, &c.layer[n])
-            for d in range(c.layer[n].units):
-                begin_pass(c, &c.layer[n].unit[d])
-            walk_layer(c, &c.layer[n], True, p > 0 or not c.truncate, False)
+        for n in range(r.layer_count - 1, -1, -1):
+            if n < r.layer_count - 1:
+                pass_down(r, n + 1)
+            if n < r.layer_count - 1 or p == 0:
+                add_state_gradient(r, &r.layer[n])
+            for d in range(r.layer[n].units):
+                begin_pass(r, &r.layer[n].unit[d])
+            run_layer(r, &r.layer[n], True, p > 0 or not r.truncate, False)
 
 
-cdef void begin_pass(Core *c, Unit *u) noexcept nogil:
+cdef void begin_pass(Run *r, Unit *u) noexcept nogil:
     """Truncated: what the last pass wrote is what this pass reads. Sums over time start at zero."""
     cdef void *swap
     cdef int i
-    if c.truncate:
+    if r.truncate:
         swap = u.cell.da
         u.cell.da = <void *> u.cell.dlater
         u.cell.dlater = swap
@@ -212,16 +211,16 @@ cdef void begin_pass(Core *c, Unit *u) noexcept nogil:
             u.cell.dcarry_later[i] = swap
     for i in range(u.kernel.vectors):
         if u.cell.dvectors[i] != NULL:
-            memset(u.cell.dvectors[i], 0, c.view.sequences * u.cell.ld * c.team.kernels.itemsize)
+            memset(u.cell.dvectors[i], 0, r.view.sequences * u.cell.ld * r.team.kernels.itemsize)
 
 
-cdef void gate_outer(Core *c, long N, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *da,
+cdef void gate_outer(Run *r, long N, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *da,
                      long ldd, const int64_t *da_rows, int gates, const int *at, bint accumulate, long place,
                      long ldw, int summed, long sums) noexcept nogil:
     """grad[place:] (M, gates·N) = or += Aᵀ·(the gates' blocks of da); grad[sums:] likewise the column sums of the gates
     from number `summed` on."""
     cdef rc_columns run[RC_MAX_GATES]
-    cdef long ld = padded(c.team.kernels, N), size = c.team.kernels.itemsize
+    cdef long ld = padded(r.team.kernels, N), size = r.team.kernels.itemsize
     cdef int g, runs = 0
     for g in range(gates):
         if ld == N and g > 0 and g != summed and at[g] == at[g - 1] + 1:  # neighbours are one run
@@ -229,20 +228,20 @@ cdef void gate_outer(Core *c, long N, long M, long K, const char *A, long lda, c
             continue
         run[runs].at = at[g] * ld
         run[runs].count = N
-        run[runs].sums = c.grad + (sums + (g - summed) * N) * size if g >= summed else NULL
+        run[runs].sums = r.grad + (sums + (g - summed) * N) * size if g >= summed else NULL
         runs += 1
-    team_outer(&c.team, M, K, A, lda, a_rows, da, ldd, da_rows, runs, run, accumulate, c.grad + place * size, ldw)
+    team_outer(&r.team, M, K, A, lda, a_rows, da, ldd, da_rows, runs, run, accumulate, r.grad + place * size, ldw)
 
 
-cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nogil:
+cdef void matrix_gradient(Run *r, Unit *u, int i, bint accumulate) noexcept nogil:
     """dW = sourceᵀ·da of one of the cell's own matrices; da is doutput where it makes the output.
 
     A linked source is the state that each row started from: for W_hh, dW_hh = h_prevᵀ·da.
     """
-    cdef View *v = &c.view
+    cdef View *v = &r.view
     cdef const rc_cell_matrix *matrix = &u.kernel.matrices[i]
-    cdef long B = v.sequences, size = c.team.kernels.itemsize, ld = u.cell.ld, lda = u.cell.lda, N = u.cell.hidden
-    cdef long M = u.cell.W[i].K, W = u.W[i], ldw = u.ldw[i], b
+    cdef long B = v.sequences, size = r.team.kernels.itemsize, ld = u.cell.ld, lda = u.cell.lda, N = u.cell.hidden
+    cdef long M = u.weights.W[i].K, W = u.W[i], ldw = u.ldw[i], b
     cdef long bias = u.vectors[matrix.bias - 1] if matrix.bias else 0
     cdef int gates = matrix.gates, last = gates - 1 if matrix.bias else gates
     cdef const int *at = matrix.at
@@ -256,105 +255,105 @@ cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nog
     if matrix.to_output:
         da, lda, N = <const char *> u.cell.doutput, u.cell.ldo, u.cell.output
     if not matrix.linked:
-        gate_outer(c, N, M, v.rows, source, ld, NULL, da, lda, NULL, gates, at, accumulate, W, ldw, last, bias)
+        gate_outer(r, N, M, v.rows, source, ld, NULL, da, lda, NULL, gates, at, accumulate, W, ldw, last, bias)
     elif u.reverse:  # rows B, B+1, ... are the states that the rows `earlier` of them started from
-        gate_outer(c, N, M, v.rows - B, source + B * ld * size, ld, NULL, da, lda, v.earlier, gates, at, accumulate, W,
+        gate_outer(r, N, M, v.rows - B, source + B * ld * size, ld, NULL, da, lda, v.earlier, gates, at, accumulate, W,
                    ldw, last, bias)
     else:
-        gate_outer(c, N, M, v.rows - B, source, ld, v.earlier, da + B * lda * size, lda, NULL, gates, at, accumulate,
+        gate_outer(r, N, M, v.rows - B, source, ld, v.earlier, da + B * lda * size, lda, NULL, gates, at, accumulate,
                    W, ldw, last, bias)
-    if matrix.linked and c.has_state:
-        gate_outer(c, N, M, B, source - B * ld * size, ld, NULL, da, lda, v.last if u.reverse else NULL, gates, at,
+    if matrix.linked and r.has_state:
+        gate_outer(r, N, M, B, source - B * ld * size, ld, NULL, da, lda, v.last if u.reverse else NULL, gates, at,
                    True, W, ldw, last, bias)
     elif matrix.linked and matrix.bias:  # the bias is there at the first step, too
-        da += at[last] * padded(c.team.kernels, N) * size
+        da += at[last] * padded(r.team.kernels, N) * size
         for b in range(B):
-            c.team.kernels.add(1, N, da + (v.last[b] if u.reverse else b) * lda * size, lda, c.grad + bias * size, N)
+            r.team.kernels.add(1, N, da + (v.last[b] if u.reverse else b) * lda * size, lda, r.grad + bias * size, N)
 
 
-cdef void weight_gradients(Core *c, Layer *layer, Unit *u, bint symbols, bint accumulate) noexcept nogil:
-    cdef long size = c.team.kernels.itemsize, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, row = 0, g
+cdef void weight_gradients(Run *r, Layer *layer, Unit *u, bint symbols, bint accumulate) noexcept nogil:
+    cdef long size = r.team.kernels.itemsize, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, row = 0, g
     cdef long columns = u.kernel.input_gates * H, first = u.kernel.input_at[0]
     cdef char *da = <char *> u.cell.da
     cdef int s, i
     for g in range(u.kernel.input_gates if symbols else 0):
-        team_scatter(&c.team, c.view.rows, H, c.per_row, c.ids, c.id_scale, da + u.kernel.input_at[g] * ld * size, lda,
-                     c.grad + (u.W_xh + g * H) * size, columns)
+        team_scatter(&r.team, r.view.rows, H, r.per_row, r.ids, r.id_scale, da + u.kernel.input_at[g] * ld * size, lda,
+                     r.grad + (u.W_xh + g * H) * size, columns)
     for s in range(0 if symbols else layer.inputs):
-        gate_outer(c, H, layer.dropped[s].width, c.view.rows, layer.dropped[s].data, layer.dropped[s].ld, NULL, da,
+        gate_outer(r, H, layer.operand[s].width, r.view.rows, layer.operand[s].data, layer.operand[s].ld, NULL, da,
                    lda, NULL, u.kernel.input_gates, u.kernel.input_at, accumulate, u.W_xh + row * columns, columns,
                    u.kernel.input_gates if s or u.kernel.own_bias else 0, u.b_h + first * H)
-        row += layer.dropped[s].width
+        row += layer.operand[s].width
     for i in range(RC_MAX_MATRICES):
         if u.W[i] >= 0:
-            matrix_gradient(c, u, i, accumulate)
+            matrix_gradient(r, u, i, accumulate)
     for g in range(0 if u.kernel.own_bias else u.kernel.gates):
         if symbols or not first <= g < first + u.kernel.input_gates:  # not yet summed with W_xh's gradient
-            team_column_sums(&c.team, c.view.rows, H, da + g * ld * size, lda, accumulate,
-                             c.grad + (u.b_h + g * H) * size)
+            team_column_sums(&r.team, r.view.rows, H, da + g * ld * size, lda, accumulate,
+                             r.grad + (u.b_h + g * H) * size)
     for i in range(u.kernel.vectors):
         if u.cell.dvectors[i] != NULL:
-            team_column_sums(&c.team, c.view.sequences, H, <char *> u.cell.dvectors[i], ld, accumulate,
-                             c.grad + u.vectors[i] * size)
+            team_column_sums(&r.team, r.view.sequences, H, <char *> u.cell.dvectors[i], ld, accumulate,
+                             r.grad + u.vectors[i] * size)
 
 
-cdef void run_backward(Core *c, bint accumulate, bint need_dx) noexcept nogil:
+cdef void run_backward(Run *r, bint accumulate, bint need_dx) noexcept nogil:
     """From the outputs' gradients, in each top unit's dh, to all others."""
-    cdef Layer *layer = &c.layer[c.layer_count - 1]
+    cdef Layer *layer = &r.layer[r.layer_count - 1]
     cdef Segment target
     cdef int n, d
-    for d in range(layer.units if c.apart else layer.outputs):
-        if c.output_dropout > 0 and c.training:
-            target = layer.output[0 if c.apart else d]
+    for d in range(layer.units if r.apart else layer.outputs):
+        if r.drops_output:
+            target = layer.output[0 if r.apart else d]
             target.data = layer.unit[d].dh
             target.ld = layer.unit[d].cell.ldo
-            drop(c, target, target, c.output_dropout, site_of(ON_OUTPUT, 0, 0 if c.apart else d))
-    if layer.summed and not c.apart:
-        share_gradient(c, layer)
-    through_time(c)
-    for n in range(c.layer_count):
-        layer = &c.layer[n]
+            drop(r, target, target, r.output_dropout, site_of(ON_OUTPUT, 0, 0 if r.apart else d))
+    if layer.summed and not r.apart:
+        share_gradient(r, layer)
+    through_time(r)
+    for n in range(r.layer_count):
+        layer = &r.layer[n]
         for d in range(layer.units):
-            weight_gradients(c, layer, &layer.unit[d], n == 0 and c.kind == SYMBOLS, accumulate)
-    if c.kind == EMBEDDED or (need_dx and c.kind == DENSE):
-        layer = &c.layer[0]
+            weight_gradients(r, layer, &layer.unit[d], n == 0 and r.kind == SYMBOLS, accumulate)
+    if r.kind == EMBEDDED or (need_dx and r.kind == DENSE):
+        layer = &r.layer[0]
         target = layer.input[0]
-        target.data = c.dx
-        target.ld = padded(c.team.kernels, target.width)
-        input_gradient(c, layer, 0, target)
-        if layer.dropout > 0 and c.training:
-            drop(c, target, target, layer.dropout, site_of(ON_INPUT, 0, 0))
-        if c.kind == EMBEDDED:
-            team_scatter(&c.team, c.view.rows, c.embedding, c.per_row, c.ids, NULL, c.dx, target.ld,
-                         c.grad + c.table * c.team.kernels.itemsize, c.embedding)
+        target.data = r.dx
+        target.ld = padded(r.team.kernels, target.width)
+        input_gradient(r, layer, 0, target)
+        if layer.drops_input:
+            drop(r, target, target, layer.dropout, site_of(ON_INPUT, 0, 0))
+        if r.kind == EMBEDDED:
+            team_scatter(&r.team, r.view.rows, r.embedding, r.per_row, r.ids, NULL, r.dx, target.ld,
+                         r.grad + r.table * r.team.kernels.itemsize, r.embedding)
 
 
-cdef void state_gradient(Core *c, const Layer *layer, Unit *u, int state, char *work, char *out) noexcept nogil:
+cdef void state_gradient(Run *r, const Layer *layer, Unit *u, int state, char *work, char *out) noexcept nogil:
     """out (B, ld) = gradient of the initial states number `state`.
 
     It is Σ da·Wᵀ of each sequence's first step, over the matrices that met that state (under recurrent dropout's mask),
     and what that step hands back besides. Truncated to h steps, a path may take one step less before it takes the one
     to the initial state.
     """
-    cdef View *v = &c.view
+    cdef View *v = &r.view
     cdef long b, first, ld = u.cell.lds[state], lda = u.cell.lda, width = state_width(u, state)
-    cdef long size = c.team.kernels.itemsize
-    cdef const char *da = <const char *> (u.cell.dlater if c.truncate else u.cell.da)
-    cdef const char *carry = <const char *> (u.cell.dcarry_later[state] if c.truncate else u.cell.dcarry[state])
+    cdef long size = r.team.kernels.itemsize
+    cdef const char *da = <const char *> (u.cell.dlater if r.truncate else u.cell.da)
+    cdef const char *carry = <const char *> (u.cell.dcarry_later[state] if r.truncate else u.cell.dcarry[state])
     cdef int i
     memset(out, 0, v.sequences * ld * size)
-    if c.truncate == 1:
+    if r.truncate == 1:
         return
     for b in range(v.sequences):
         memcpy(work + b * lda * size, da + (v.last[b] if u.reverse else b) * lda * size, lda * size)
     for i in range(RC_MAX_MATRICES):
         if u.W[i] >= 0 and u.kernel.matrices[i].linked and u.kernel.matrices[i].source == state:
-            team_product(&c.team, &u.cell.W_T[i], v.sequences, work, lda, RC_FROM_C, out, ld)
+            team_product(&r.team, &u.weights.W_T[i], v.sequences, work, lda, RC_FROM_C, out, ld)
     for b in range(v.sequences):
         if u.cell.mask != NULL and state == u.kernel.dropped:
-            c.team.kernels.dropout(width, layer.recurrent_dropout,
-                                   key_for(c.seed, c.drop_step, site_of(ON_STATE, u.number, 0), 0),
+            r.team.kernels.dropout(width, layer.recurrent_dropout,
+                                   key_for(r.seed, r.drop_step, site_of(ON_STATE, u.number, 0), 0),
                                    <uint32_t> v.order[b], out + b * ld * size, out + b * ld * size)
         if carry != NULL:
             first = (v.last[b] if u.reverse else b) if u.cell.carry_per_row else b
-            c.team.kernels.add(1, width, carry + first * ld * size, ld, out + b * ld * size, ld)
+            r.team.kernels.add(1, width, carry + first * ld * size, ld, out + b * ld * size, ld)

@@ -1,60 +1,66 @@
-# What a stack of recurrent layers is to the passes over it: plain structures, filled in by stack.pyx.
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+# The structure of a network's layers, and what one run over a batch makes of it: plain structures, bound in saved.pyx.
+from libc.stdint cimport int64_t, uint64_t
 
 from rnncore._core.gemm cimport Segment, Team
 from rnncore._core.kernels cimport RC_INNER, RC_MAX_MATRICES, rc_cell, rc_packed, rc_unit
+from rnncore._core.schedule cimport View
+
+cdef enum:
+    MAX_MATRICES = 5   # RC_MAX_...: Cython wants numbers for the lengths of arrays
+    MAX_STATES = 5
+    MAX_VECTORS = 20
+
+cdef struct UnitWeights:
+    # A unit's matrices and vectors, packed.
+    rc_packed W[MAX_MATRICES]    # of the cell, (source's width, gates·H)
+    rc_packed W_T[MAX_MATRICES]
+    rc_packed input[2]           # W_xh, the rows that belong to each input segment
+    rc_packed input_T[2]
+    char *vectors[MAX_VECTORS]   # the cell's own parameters in whole vectors, or NULL
 
 cdef struct Unit:
-    # One cell in one direction: its parameters' places and its arrays for the batch at hand.
-    rc_unit cell
+    # One cell in one direction.
+    rc_unit cell                 # what kernels are handed
     const rc_cell *kernel
     bint reverse
     int number                   # of its first state: layer by layer, forward before reverse
-    long W_xh, b_h               # places in theta, in numbers
-    long W[5]                    # of the cell's matrices, their first gate, or -1: not there
-    long ldw[5]                  # and the columns of the parameter each of them is part of
-    long vectors[20]             # of the cell's own parameters (H), or -1
-    char *padded[20]             # copies of them, in whole vectors
-    rc_packed input[2]           # W_xh, the rows that belong to each input segment
-    rc_packed input_T[2]
+    int state_array, state_row   # where the caller's state tuples have its first state: which array, which row of it
+    long W_xh, b_h               # offsets into theta, in numbers
+    long W[MAX_MATRICES]         # of the cell's matrices, their first gate, or -1: not there
+    long ldw[MAX_MATRICES]       # and the columns of the parameter each of them is part of
+    long vectors[MAX_VECTORS]    # of the cell's own parameters (H), or -1
+    # of one run
+    UnitWeights *weights
     char *a_rows                 # a, written by the projection
-    char *dh                     # gradient of the outputs
-    char *dend[5]                # gradients of the final states but the first
-    char *dstate                 # gradient of the final state 0 (B, its width), or NULL
     char *rows                   # the outputs: state 0 without the initial states in front
+    char *dh                     # gradient of the outputs
+    const char *initial[MAX_STATES]  # the caller's initial states (B, width), or NULL: zero
+    const char *dfinal[MAX_STATES]   # gradients of the final states (B, width), or NULL
+    char *dend[MAX_STATES]       # those but the first in packed order, in rows of ld
 
 cdef struct Layer:
     int units                    # directions
     Unit unit[2]
     bint summed                  # output is the sum of both directions
-    int inputs                   # segments
-    Segment input[2]             # what the layer below (or the data) gave
-    Segment dropped[2]           # the same after dropout: what the cells see
     double dropout               # rate on the input
     double recurrent_dropout
     bint mask_per_step
     double zoneout[2]            # rates, of states 0 and 1
+    int inputs                   # segments
     int outputs
+    # of one run
+    bint drops_input             # whether dropout acts on the input
+    Segment input[2]             # what the layer below (or the data) gave
+    Segment operand[2]           # what products read: the input, or what dropout left of it
     Segment output[2]
-
-cdef struct View:
-    # A Batch in plain C.
-    long steps, sequences, rows
-    bint full
-    bint packed                  # the caller's arrays have their rows in packed order, too
-    const long *offsets
-    const long *active
-    const int64_t *order
-    const int64_t *length
-    const int64_t *last
-    const int64_t *earlier
 
 cdef enum InputKind:
     DENSE
     SYMBOLS
     EMBEDDED
 
-cdef struct Core:
+cdef struct Run:
+    # Layers bound to one batch: plan, weights, schedule, saved and scratch memory, in and out.
     Team team
     View view
     int layer_count
@@ -62,22 +68,39 @@ cdef struct Core:
     int kind
     long features                # D of dense input; number of symbols otherwise
     long embedding               # width of the embedding
-    long table                   # place of the embedding table in theta
-    long per_row                 # ids per row
-    int64_t *ids
-    char *id_scale               # dropout's factors for ids, or NULL
+    long table                   # offset of the embedding table in theta
+    double output_dropout        # rate
     const char *identity         # (H, H), for cells that take x itself, of symbols; or NULL
-    char *dx                     # gradient of the dense (or embedded) input
-    char *y                      # the caller's (T, B, y_width) outputs, filled step by step, or NULL
-    long y_width
-    double output_dropout
-    Segment finished[2]          # outputs after dropout
-    long truncate                # 0: back to the beginning
-    bint training, has_state
-    bint apart                   # of a summed output each direction has a gradient of its own, in its own dh
-    uint64_t seed, drop_step
-    char *theta
+    const char *theta
     char *grad
+    # of one run
+    bint training, has_state, fed
+    bint y_is_state              # the last layer's states lie in the caller's outputs
+    bint drops_output            # whether dropout acts on the output
+    bint apart                   # of a summed output each direction has a gradient of its own, in its own dh
+    long truncate                # 0: back to the beginning
+    long per_row                 # ids per row
+    int64_t *ids                 # (rows, per_row), packed
+    char *id_scale               # dropout's factors for ids, or NULL
+    uint64_t seed, drop_step
+    Segment finished[2]          # outputs after dropout
+    char *dx                     # gradient of the dense (or embedded) input
+    char *y                      # the caller's outputs, (T, B, y_width) or packed; NULL: not wanted
+    bint emits                   # the time loop copies outputs to y, step by step
+    long y_width
+
+cdef class Plan:
+    # Layers on flat parameters; never changed once made.
+    cdef Run structure           # nothing of one run in it
+    cdef readonly int state_count  # states of all units
+    cdef readonly list state_shapes  # of the arrays in a state: (units, width)
+    cdef readonly long window    # steps of truncated back-propagation, or 0
+    cdef object identity
+    cdef long read_unit(self, Layer *layer, Unit *u, dict spec, dict offsets) except -1
+    cdef long bind_matrix(self, Unit *u, int i) noexcept
+
+
+cdef bint packs_input(const Run *r, int n) noexcept nogil
 
 
 cdef inline long row_of(const View *v, long t, long b) noexcept nogil:

@@ -8,9 +8,13 @@ from libc.stdlib cimport free, malloc
 
 import numpy as np
 
+cimport numpy as cnp
 
-cdef class Batch:
-    """The packed layout of B sequences of up to T steps.
+cnp.import_array()
+
+
+cdef class Schedule:
+    """Which rows run at each step: the packed layout of B sequences of up to T steps. It never changes.
 
     Parameters
     ----------
@@ -21,48 +25,74 @@ cdef class Batch:
     """
 
     def __cinit__(self, long steps, long sequences, lengths=None):
-        cdef long t, b, row, B = sequences
-        cdef const int64_t[::1] sizes, places
-        self.steps = steps
-        self.sequences = B
-        self.full = lengths is None or bool((lengths == steps).all())
-        order = None if self.full else np.argsort(-lengths, kind="stable")
-        self.rows = steps * B if self.full else int(lengths.sum())
-        self.offsets = <long *> malloc((2 * steps + 1) * sizeof(long))
-        self.ints = <int64_t *> malloc((3 * B + (0 if self.full else self.rows)) * sizeof(int64_t))
-        if self.offsets == NULL or self.ints == NULL:
-            raise MemoryError(f"no memory for a batch of {self.rows} rows")
-        self.active = self.offsets + steps + 1
-        self.order = self.ints
-        self.length = self.ints + B
-        self.last = self.ints + 2 * B
-        self.earlier = NULL if self.full else self.ints + 3 * B
-        if self.full:
-            for b in range(B):
-                self.order[b] = b
-                self.length[b] = steps
-        else:
-            places = order
-            sizes = lengths
-            for b in range(B):
-                self.order[b] = places[b]
-                self.length[b] = sizes[places[b]]
-        b = B
-        row = 0
-        for t in range(steps):
-            while b > 0 and self.length[b - 1] <= t:
-                b -= 1
-            self.offsets[t] = row
-            self.active[t] = b
-            row += b
-        self.offsets[steps] = row
+        cdef View *v = &self.view
+        cdef const int64_t *sizes = NULL
+        cdef const int64_t *places = NULL
+        v.steps = steps
+        v.sequences = sequences
+        v.full = lengths is None or bool((lengths == steps).all())
+        v.rows = steps * sequences if v.full else int(lengths.sum())
+        self.longs = <long *> malloc((2 * steps + 1) * sizeof(long))
+        self.ints = <int64_t *> malloc((3 * sequences + (0 if v.full else v.rows)) * sizeof(int64_t))
+        if self.longs == NULL or self.ints == NULL:
+            raise MemoryError(f"no memory for a batch of {v.rows} rows")
+        if not v.full:
+            lengths = np.ascontiguousarray(lengths, dtype=np.int64)
+            order = np.argsort(-lengths, kind="stable").astype(np.int64, copy=False)
+            sizes = <const int64_t *> cnp.PyArray_DATA(lengths)
+            places = <const int64_t *> cnp.PyArray_DATA(order)
+        with nogil:
+            self.fill(places, sizes)
+
+    cdef int fill(self, const int64_t *places, const int64_t *sizes) noexcept nogil:
+        cdef View *v = &self.view
+        cdef long t, row = 0, B = v.sequences, b, n = B
+        cdef long *offsets = self.longs
+        cdef long *active = self.longs + v.steps + 1
+        cdef int64_t *order = self.ints
+        cdef int64_t *length = self.ints + B
+        cdef int64_t *last = self.ints + 2 * B
+        cdef int64_t *earlier = self.ints + 3 * B
         for b in range(B):
-            self.last[b] = self.offsets[self.length[b] - 1] + b
-        if not self.full:
-            for t in range(1, steps):
-                for b in range(self.active[t]):
-                    self.earlier[self.offsets[t] + b - B] = self.offsets[t - 1] + b
+            order[b] = b if v.full else places[b]
+            length[b] = v.steps if v.full else sizes[order[b]]
+        for t in range(v.steps):
+            while n > 0 and length[n - 1] <= t:
+                n -= 1
+            offsets[t] = row
+            active[t] = n
+            row += n
+        offsets[v.steps] = row
+        for b in range(B):
+            last[b] = offsets[length[b] - 1] + b
+        if not v.full:
+            for t in range(1, v.steps):
+                for b in range(active[t]):
+                    earlier[offsets[t] + b - B] = offsets[t - 1] + b
+        v.offsets, v.active, v.order, v.length, v.last = offsets, active, order, length, last
+        v.earlier = NULL if v.full else earlier
+        return 0
 
     def __dealloc__(self):
-        free(self.offsets)
+        free(self.longs)
         free(self.ints)
+
+    @property
+    def steps(self):
+        """T."""
+        return self.view.steps
+
+    @property
+    def sequences(self):
+        """B."""
+        return self.view.sequences
+
+    @property
+    def rows(self):
+        """Sum of the lengths."""
+        return self.view.rows
+
+    @property
+    def full(self):
+        """Whether every sequence has T steps: packed rows are then the caller's rows."""
+        return self.view.full

@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t
 
 from rnncore._core.gemm cimport Arena, Team
-from rnncore._core.plan cimport View
+from rnncore._core.schedule cimport View
 
 cdef class Skip:
     # A table whose rows are added to the scores, one for each feature of a token.
@@ -11,8 +11,7 @@ cdef class Skip:
     cdef char *values                 # factors, or NULL
     cdef char *marks
     cdef object marked                # a flag per feature, all down between calls
-    cdef object touched               # sorted ids whose gradient rows may differ from zero, or None: any may
     cdef load(self, const Team *team, const View *v, ids, values)
     cdef void add(self, const Team *team, const char *theta, const char *bias, char *scores, long ld) noexcept nogil
-    cdef clear_rows(self, const Team *team, char *grad, bint accumulate)
+    cdef clear_rows(self, const Team *team, char *grad, bint accumulate, touched)
     cdef void back(self, const Team *team, const char *scores, long ld, char *grad) noexcept nogil

@@ -1,3 +1,3 @@
-from rnncore._core.plan cimport Core, Layer
+from rnncore._core.plan cimport Layer, Run
 
-cdef void walk_layer(Core *c, Layer *layer, bint backward, bint linked, bint projects) noexcept nogil
+cdef void run_layer(Run *r, Layer *layer, bint backward, bint linked, bint projects) noexcept nogil

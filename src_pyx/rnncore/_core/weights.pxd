@@ -1,0 +1,12 @@
+from rnncore._core.gemm cimport Arena, Team
+from rnncore._core.plan cimport Layer, Plan, Unit, UnitWeights
+
+cdef class Weights:
+    # What a run multiplies by, packed once and read many times.
+    cdef readonly Plan plan
+    cdef readonly object theta    # the parameters they were packed from, where they must stay as they were; or None
+    cdef UnitWeights *units       # two for each layer
+    cdef Arena arena
+    cdef describe(self, const Layer *layer, const Unit *u, UnitWeights *w)
+    cdef void bind(self, const char *theta) noexcept nogil
+    cdef void pack(self, const char *theta, bint backward, bint input_gradient, int threads) noexcept nogil

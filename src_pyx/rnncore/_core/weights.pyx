@@ -1,0 +1,166 @@
+"""Packed copies of the matrices: made of theta for one pass, or for as long as a session lasts."""
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.string cimport memcpy
+
+import numpy as np
+
+cimport numpy as cnp
+
+from rnncore._core.gemm cimport Arena, Team, bind_gates, bind_gates_T, team_pack
+from rnncore._core.kernels cimport RC_MAX_MATRICES, rc_cell_matrix, rc_kernels, rc_packed
+from rnncore._core.plan cimport Layer, Plan, Run, Unit, UnitWeights, packs_input, source_width, vector_width
+
+cnp.import_array()
+
+cdef enum:
+    AT_ONCE = 64  # matrices packed by one round of tasks
+
+
+cdef class Weights:
+    """The packed weights of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+    theta : array (P,), optional
+        Parameters to copy, pack for forward passes and hold as they are; without, every pass packs anew.
+    """
+
+    def __cinit__(self, Plan plan, theta=None):
+        cdef const Run *r = &plan.structure
+        cdef const rc_kernels *kernels = r.team.kernels
+        cdef const Layer *layer
+        cdef const Unit *u
+        cdef UnitWeights *w
+        cdef int n, d, s, i
+        cdef long size = kernels.itemsize, ld, bias
+        self.plan = plan
+        self.arena = Arena()
+        self.units = <UnitWeights *> PyMem_Calloc(2 * r.layer_count, sizeof(UnitWeights))
+        if self.units == NULL:
+            raise MemoryError()
+        for n in range(r.layer_count):
+            layer = &r.layer[n]
+            for d in range(layer.units):
+                self.describe(layer, &layer.unit[d], &self.units[2 * n + d])
+        while True:
+            self.arena.start()
+            for n in range(r.layer_count):
+                layer = &r.layer[n]
+                for d in range(layer.units):
+                    u = &layer.unit[d]
+                    w = &self.units[2 * n + d]
+                    ld = u.cell.ld * size
+                    if packs_input(r, n):
+                        w.input[0].bias = self.arena.take(u.kernel.gates * ld)
+                    for i in range(u.kernel.vectors):
+                        w.vectors[i] = self.arena.take(max(ld, u.cell.ldo * size)) if u.vectors[i] >= 0 else NULL
+                    for i in range(RC_MAX_MATRICES):
+                        if u.W[i] < 0:
+                            continue
+                        bias = u.kernel.matrices[i].bias - 1
+                        if bias >= 0:  # of its last gate
+                            w.W[i].bias = w.vectors[bias] - (u.kernel.matrices[i].gates - 1) * ld
+                        if r.team.gemm == NULL:
+                            w.W[i].panels = self.arena.take(kernels.packed_size(&w.W[i]) * size)
+                            w.W_T[i].panels = self.arena.take(kernels.packed_size(&w.W_T[i]) * size)
+                    for s in range(layer.inputs if packs_input(r, n) and r.team.gemm == NULL else 0):
+                        w.input[s].panels = self.arena.take(kernels.packed_size(&w.input[s]) * size)
+                        w.input_T[s].panels = self.arena.take(kernels.packed_size(&w.input_T[s]) * size)
+            if not self.arena.settle():
+                break
+        if theta is not None:
+            self.hold(theta, 1)
+
+    def __dealloc__(self):
+        PyMem_Free(self.units)
+
+    cdef describe(self, const Layer *layer, const Unit *u, UnitWeights *w):
+        """Shapes of a unit's matrices."""
+        cdef const Team *team = &self.plan.structure.team
+        cdef const rc_cell_matrix *matrix
+        cdef long K, N
+        cdef int i, s
+        for i in range(RC_MAX_MATRICES):
+            if u.W[i] < 0:
+                continue
+            matrix = &u.kernel.matrices[i]
+            K = source_width(u, matrix.source)
+            N = u.cell.output if matrix.to_output else u.cell.hidden
+            bind_gates(team, &w.W[i], K, N, matrix.gates, matrix.at, u.ldw[i], False)
+            bind_gates_T(team, &w.W_T[i], K, N, matrix.gates, matrix.at, u.ldw[i])
+        for s in range(layer.inputs):
+            bind_gates(team, &w.input[s], layer.input[s].width, u.cell.hidden, u.kernel.input_gates,
+                       u.kernel.input_at, u.kernel.input_gates * u.cell.hidden, True)
+            bind_gates_T(team, &w.input_T[s], layer.input[s].width, u.cell.hidden, u.kernel.input_gates,
+                         u.kernel.input_at, u.kernel.input_gates * u.cell.hidden)
+
+    cdef void bind(self, const char *theta) noexcept nogil:
+        """Where the matrices lie unpacked: what packing, and BLAS, read."""
+        cdef const Run *r = &self.plan.structure
+        cdef const Unit *u
+        cdef UnitWeights *w
+        cdef int n, d, s, i
+        cdef long size = r.team.kernels.itemsize, row
+        for n in range(r.layer_count):
+            for d in range(r.layer[n].units):
+                u = &r.layer[n].unit[d]
+                w = &self.units[2 * n + d]
+                for i in range(RC_MAX_MATRICES):
+                    if u.W[i] >= 0:
+                        w.W[i].W = w.W_T[i].W = theta + u.W[i] * size
+                row = 0
+                for s in range(r.layer[n].inputs):
+                    w.input[s].W = w.input_T[s].W = theta + (u.W_xh + row * w.input[s].ldw) * size
+                    row += w.input[s].K
+
+    cdef void pack(self, const char *theta, bint backward, bint input_gradient, int threads) noexcept nogil:
+        """Pack what a pass multiplies by: forward, or backward, the first layer's input only for an input gradient."""
+        cdef const Run *r = &self.plan.structure
+        cdef Team team = r.team
+        cdef rc_packed *weights[AT_ONCE]
+        cdef const char *biases[AT_ONCE]
+        cdef int n, d, s, i, count = 0
+        cdef long size = team.kernels.itemsize
+        cdef const Unit *u
+        cdef UnitWeights *w
+        team.threads = threads
+        self.bind(theta)
+        for n in range(r.layer_count):
+            for d in range(r.layer[n].units):
+                u = &r.layer[n].unit[d]
+                w = &self.units[2 * n + d]
+                for i in range(0 if backward else u.kernel.vectors):
+                    if w.vectors[i] != NULL:
+                        memcpy(w.vectors[i], theta + u.vectors[i] * size, vector_width(u, i) * size)
+                if count > AT_ONCE - 8:
+                    team_pack(&team, weights, biases, count)
+                    count = 0
+                for i in range(RC_MAX_MATRICES):
+                    if u.W[i] >= 0:
+                        weights[count] = &w.W_T[i] if backward else &w.W[i]
+                        biases[count] = NULL
+                        count += 1
+                if not packs_input(r, n) or backward and n == 0 and not input_gradient:
+                    continue
+                for s in range(r.layer[n].inputs):
+                    weights[count] = &w.input_T[s] if backward else &w.input[s]
+                    biases[count] = NULL
+                    if not (backward or s or u.kernel.own_bias):
+                        biases[count] = theta + (u.b_h + u.kernel.input_at[0] * u.cell.hidden) * size
+                    count += 1
+        team_pack(&team, weights, biases, count)
+
+    def hold(self, theta, int threads):
+        """Copy the parameters, and pack the copy for forward passes."""
+        cdef const char *data
+        if self.theta is None:
+            self.theta = np.empty_like(theta)
+        self.theta[...] = theta
+        data = <const char *> cnp.PyArray_DATA(self.theta)
+        with nogil:
+            self.pack(data, False, False, threads)
+
+    def size(self):
+        """Return bytes held."""
+        return self.arena.capacity + (0 if self.theta is None else self.theta.nbytes)
