@@ -111,7 +111,7 @@ cdef void add_last(Core *c, const StackCore *stack, const Unit *u, long b, int p
     cdef long row = b if u.reverse else v.last[b], ld = u.cell.ldo, size = c.team.lanes.itemsize
     cdef char *h = u.rows + row * ld * size
     cdef char *spare = c.pooled_gradient + b * ld * size  # not in use yet
-    if stack.training and stack.output_dropout > 0:
+    if stack.drops_outputs:
         c.team.lanes.dropout(u.cell.output, stack.output_dropout,
                              key_for(stack.seed, stack.drop_step, site_of(ON_OUTPUT, 0, part),
                                      0 if u.reverse else v.length[b] - 1), <uint32_t> v.order[b], h, spare)

@@ -31,6 +31,7 @@ cdef struct Layer:
     Segment input[2]             # what the layer below (or the data) gave
     Segment dropped[2]           # the same after dropout: what the cells see
     double dropout               # rate on the input
+    bint drops                   # whether this pass applies it
     double recurrent_dropout
     bint mask_per_step
     double zoneout[2]            # rates, of states 0 and 1
@@ -71,6 +72,7 @@ cdef struct Core:
     char *y                      # the caller's (T, B, y_width) outputs, filled step by step, or NULL
     long y_width
     double output_dropout
+    bint drops_outputs           # whether this pass applies it
     Segment finished[2]          # outputs after dropout
     long truncate                # 0: back to the beginning
     bint training, has_state

@@ -99,7 +99,7 @@ cdef void run_forward(Core *c) noexcept nogil:
     for n in range(c.layer_count):
         layer = &c.layer[n]
         for s in range(layer.inputs):
-            if layer.dropped[s].data != layer.input[s].data:
+            if layer.drops and not (n == 0 and c.kind == SYMBOLS):  # symbols have factors of their own
                 drop(c, layer.input[s], layer.dropped[s], layer.dropout, site_of(ON_INPUT, n, s))
         stepwise = projects_by_step(c, layer) and not (n == 0 and c.kind == SYMBOLS)
         for d in range(layer.units):
@@ -121,7 +121,7 @@ cdef void run_forward(Core *c) noexcept nogil:
                              layer.output[0].data, layer.output[0].ld)
     layer = &c.layer[c.layer_count - 1]
     for s in range(layer.outputs):
-        if c.finished[s].data != layer.output[s].data:
+        if c.drops_outputs:
             drop(c, layer.output[s], c.finished[s], c.output_dropout, site_of(ON_OUTPUT, 0, s))
 
 
@@ -153,7 +153,7 @@ cdef void pass_down(Core *c, int n) noexcept nogil:
         target.data = below.unit[s].dh
         target.ld = below.unit[s].cell.ldo
         input_gradient(c, layer, s, target)
-        if layer.dropout > 0 and c.training:
+        if layer.drops:
             drop(c, target, target, layer.dropout, site_of(ON_INPUT, n, s))
     if below.summed:
         share_gradient(c, below)
@@ -304,7 +304,7 @@ cdef void run_backward(Core *c, bint accumulate, bint need_dx) noexcept nogil:
     cdef Segment target
     cdef int n, d
     for d in range(layer.units if c.apart else layer.outputs):
-        if c.output_dropout > 0 and c.training:
+        if c.drops_outputs:
             target = layer.output[0 if c.apart else d]
             target.data = layer.unit[d].dh
             target.ld = layer.unit[d].cell.ldo
@@ -322,7 +322,7 @@ cdef void run_backward(Core *c, bint accumulate, bint need_dx) noexcept nogil:
         target.data = c.dx
         target.ld = padded(c.team.lanes, target.width)
         input_gradient(c, layer, 0, target)
-        if layer.dropout > 0 and c.training:
+        if layer.drops:
             drop(c, target, target, layer.dropout, site_of(ON_INPUT, 0, 0))
         if c.kind == EMBEDDED:
             team_scatter(&c.team, c.view.rows, c.embedding, c.per_row, c.ids, NULL, c.dx, target.ld,

@@ -348,7 +348,7 @@ cdef class Stack:
             if c.kind != DENSE:
                 c.ids = <int64_t *> self.arena.take(rows * c.per_row * sizeof(int64_t))
                 c.id_scale = NULL
-                if c.kind == SYMBOLS and c.training and layer.dropout > 0:
+                if c.kind == SYMBOLS and layer.drops:
                     c.id_scale = self.arena.take(rows * c.per_row * size)
             layer.input[0].ld = layer.input[0].width
             if c.kind == EMBEDDED:
@@ -361,7 +361,7 @@ cdef class Stack:
                     layer.input[s] = c.layer[n - 1].output[s]
                 for s in range(layer.inputs if n or c.kind != SYMBOLS else 0):
                     layer.dropped[s] = layer.input[s]
-                    if c.training and layer.dropout > 0:
+                    if layer.drops:
                         layer.dropped[s].ld = padded(c.team.lanes, layer.input[s].width)
                         layer.dropped[s].data = self.arena.take(rows * layer.dropped[s].ld * size)
                 masked = c.training and layer.recurrent_dropout > 0
@@ -409,7 +409,7 @@ cdef class Stack:
                     layer.output[0].data = self.arena.take(rows * layer.output[0].ld * size)
             for s in range(layer.outputs):
                 c.finished[s] = layer.output[s]
-                if c.training and c.output_dropout > 0:
+                if c.drops_outputs:
                     c.finished[s].data = self.arena.take(rows * layer.output[s].ld * size)
             c.dx = NULL
             if c.training:
@@ -478,7 +478,7 @@ cdef class Stack:
         if c.kind == DENSE:
             if not dense_copy:
                 c.layer[0].input[0].data = source
-                if c.layer[0].dropped[0].data == target:
+                if not c.layer[0].drops:
                     c.layer[0].dropped[0].data = source
                 self.x = x  # must outlive the backward pass
                 return
@@ -559,6 +559,7 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef bint dense_copy
+        cdef int n
         v.packed = c.kind == DENSE and x.ndim == 2
         self.tape = False
         self.batch = batch
@@ -576,6 +577,9 @@ cdef class Stack:
         dense_copy = c.kind == DENSE and not same_rows(v)
         c.training = training
         c.apart = False
+        c.drops_outputs = training and c.output_dropout > 0
+        for n in range(c.layer_count):
+            c.layer[n].drops = training and c.layer[n].dropout > 0
         # no path takes more steps than this: a longer window cuts nothing off
         c.truncate = self.window if self.window <= batch.steps * c.layer_count else 0
         c.team.threads = threads
@@ -597,7 +601,7 @@ cdef class Stack:
             self.y = self.lent
             if training:
                 cnp.PyArray_CLEARFLAGS(self.lent, cnp.NPY_ARRAY_WRITEABLE)
-        elif want_y and not c.layer[c.layer_count - 1].summed and not (training and c.output_dropout > 0):
+        elif want_y and not c.layer[c.layer_count - 1].summed and not c.drops_outputs:
             self.y = self.output_array()
             c.y = <char *> cnp.PyArray_DATA(self.y)
         with nogil:
@@ -659,7 +663,7 @@ cdef class Stack:
         cdef Layer *layer = &c.layer[c.layer_count - 1]
         cdef const Unit *u = &layer.unit[0]
         return same_rows(&c.view) and layer.units == 1 and u.cell.output == u.cell.ldo and \
-            not has_zoneout(layer) and not (c.training and c.output_dropout > 0)
+            not has_zoneout(layer) and not c.drops_outputs
 
     cdef lend_outputs(self):
         """A caller's array for the outputs, on a cache line, the initial states' rows in front of it."""
