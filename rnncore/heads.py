@@ -415,5 +415,8 @@ class CRF(Head):
                 raise ValueError(f"targets of sequence {b} break the constraints: {problem}")
 
 
+#: the losses that are compiled: their numbers, targets and parameters are what the kernels take for granted
+LOSSES: tuple[type[Head], ...] = (Softmax, SquaredError, SigmoidCrossEntropy, CRF)
+
 #: every head by name
-HEADS: Mapping[str, type[Head]] = {head.name: head for head in (Softmax, SquaredError, SigmoidCrossEntropy, CRF)}
+HEADS: Mapping[str, type[Head]] = {head.name: head for head in LOSSES}

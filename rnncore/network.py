@@ -13,7 +13,7 @@ from rnncore import _checks, _threads
 from rnncore._core.batch import Batch
 from rnncore._core.head import Head as HeadKernel
 from rnncore._core.stack import Stack
-from rnncore.heads import CRF, READOUTS, Head, Softmax
+from rnncore.heads import CRF, LOSSES, READOUTS, Head, Softmax
 from rnncore.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.recurrent import DENSE, EMBEDDED, SYMBOLS, OneUser, Recurrent, State, cell_options
 
@@ -134,6 +134,12 @@ class Network(FlatArrays):
         if self.readout != "every" and (self.head.name == "crf" or self.skip):
             what = "a CRF head needs" if self.head.name == "crf" else "sparse features (skip) need"
             raise ValueError(f"{what} readout='every', got {self.readout!r}")
+        if type(self.head) not in LOSSES:
+            known = ", ".join(loss.__name__ for loss in LOSSES)
+            raise ValueError(
+                f"head must be one of the compiled losses, {known}; got {type(self.head).__name__}, a class of its own "
+                "whose loss the kernels do not know: use one of those"
+            )
         width = self.embedding.size if self.embedding else self.layers[0].input_size
         for n, layer in enumerate(self.layers):
             if layer.input_size != width:

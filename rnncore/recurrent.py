@@ -157,6 +157,11 @@ class Recurrent(FlatArrays):
 
         self.layout = Layout(self._shapes(settled))
         self.params: Views
+        if any(self.zone_rates) and (not self.plan.matrices or self.plan.matrices[0] is None):
+            raise ValueError(
+                f"zoneout needs a cell with recurrent weights to h, which {self.cell.name} with these options has not: "
+                f"leave zoneout out, got {zoneout!r}"
+            )
         self.grads: Views
         self._stacks: dict[int, Stack] = {}
         self._lock = threading.Lock()

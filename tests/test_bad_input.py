@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -469,6 +470,24 @@ def test_named_views_cannot_be_replaced_silently(layer):
 
 def test_gradcheck(x):
     refused(rc.gradcheck, network(), x, np.zeros((T, B + 1), int))
+
+
+@pytest.mark.parametrize("base", [*rc.HEADS.values(), rc.heads.Head])
+def test_a_head_that_is_not_a_compiled_loss(base):
+    """It would be taken for one of them, its targets read as that one's."""
+
+    class Own(base):
+        name = "own"
+
+    assert "Own" in refused(rc.Network, rc.Recurrent("elman", D, H), Own(K))
+
+
+def test_zoneout_of_a_cell_without_recurrent_weights(monkeypatch):
+    plan = rc.CELLS["elman"].plan("tanh", {})
+    monkeypatch.setattr(type(rc.CELLS["elman"]), "plan", lambda *_: replace(plan, matrices=(None,)))
+    assert "zoneout" in refused(rc.Recurrent, "elman", D, H, zoneout=0.2)
+    y, _ = rc.Recurrent("elman", D, H).forward(np.ones((T, B, D)))
+    assert y.shape == (T, B, H)
 
 
 # ------------------------------------------------------------------------------------------------------------ processes
