@@ -5,7 +5,8 @@ Every message says what was expected, what came, and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -58,6 +59,26 @@ def array(value: Any, name: str) -> np.ndarray:
             "pad ragged sequences to one length and give their true lengths as lengths="
         )
     return found
+
+
+@contextmanager
+def pickled(made: object) -> Iterator[None]:
+    """Say in one way what is wrong with the state of a pickle, whichever check finds it."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        kind = type(made).__name__
+        raise ValueError(
+            f"this is not the pickle of a {kind}, or it is damaged ({error}): pickle the {kind} again"
+        ) from error
+
+
+def flat(value: Any, name: str, like: np.ndarray) -> np.ndarray:
+    """Return a flat array with the shape and precision of another."""
+    if not isinstance(value, np.ndarray) or value.shape != like.shape or value.dtype != like.dtype:
+        came = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise ValueError(f"{name} must be an array of {like.dtype} {like.shape}, got {came}")
+    return value
 
 
 def _contiguous(value: Any, name: str, precision: np.dtype) -> np.ndarray:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
+
+from rnncore._attributes import fixed
+from rnncore._touched import TouchedRows
 
 
 def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:
@@ -15,6 +19,7 @@ def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:
     return memory[start : start + size * dtype.itemsize].view(dtype)
 
 
+@fixed("shapes", "starts", "size")
 class Layout:
     """Ordered names and shapes, one after another in a flat array, without gaps.
 
@@ -30,12 +35,13 @@ class Layout:
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.shapes = dict(shapes)
-        self.starts: dict[str, int] = {}
-        self.size = 0
-        for name, shape in self.shapes.items():
-            self.starts[name] = self.size
-            self.size += prod(shape)
+        starts, size = {}, 0
+        for name, shape in shapes.items():
+            starts[name] = size
+            size += prod(shape)
+        self.shapes: Mapping[str, tuple[int, ...]] = MappingProxyType(dict(shapes))
+        self.starts: Mapping[str, int] = MappingProxyType(starts)
+        self.size = size
 
     def views(self, flat: np.ndarray) -> Views:
         """Return the named views of a flat array of ``size`` numbers."""
@@ -73,10 +79,16 @@ class Views(Mapping[str, np.ndarray]):
 
 
 class FlatArrays:
-    """What layers and networks have: ``theta`` and ``grad``, flat arrays whose place in memory never changes."""
+    """What layers and networks have: ``theta`` and ``grad``, flat arrays whose place in memory never changes.
+
+    Whoever reads ``grad`` or ``grads`` may write to them: any row counts as touched, until gradients are overwritten.
+    """
 
     _theta: np.ndarray
     _grad: np.ndarray
+    _params: Views
+    _grads: Views
+    _touched: TouchedRows
 
     @property
     def theta(self) -> np.ndarray:
@@ -90,11 +102,24 @@ class FlatArrays:
     @property
     def grad(self) -> np.ndarray:
         """All gradients, flat (P,). Assigning writes into the same array."""
+        self._touched.mark_all()
         return self._grad
 
     @grad.setter
     def grad(self, value: np.ndarray) -> None:
+        self._touched.mark_all()
         _assign(self._grad, value, "grad")
+
+    @property
+    def params(self) -> Views:
+        """Named views of the parameters."""
+        return self._params
+
+    @property
+    def grads(self) -> Views:
+        """Named views of the gradients."""
+        self._touched.mark_all()
+        return self._grads
 
 
 def _assign(target: np.ndarray, value: np.ndarray, name: str) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rnncore import _checks, _threads
+from rnncore._attributes import RunSettings, fixed
 from rnncore._core.batch import Batch
 from rnncore._core.head import Head as HeadKernel
 from rnncore._core.stack import Stack
+from rnncore._touched import TouchedRows
 from rnncore.heads import CRF, LOSSES, READOUTS, Head, Softmax
 from rnncore.layout import FlatArrays, Layout, aligned_zeros
-from rnncore.recurrent import DENSE, EMBEDDED, SYMBOLS, OneUser, Recurrent, State, cell_options
+from rnncore.recurrent import DENSE, EMBEDDED, SYMBOLS, OneUser, Recurrent, State, adopt, cell_options, users_attributes
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Embedding:
         _checks.whole(self.size, "size")
 
 
-class Network(FlatArrays):
+@fixed("single", "layers", "head", "readout", "embedding", "skip", "dtype", "layout")
+class Network(FlatArrays, RunSettings):
     """Recurrent layers, a readout and a head, trained together.
 
     Parameters
@@ -74,13 +78,15 @@ class Network(FlatArrays):
         Named views of them.
     state : tuple, or list of tuples for a list of layers
         Final states of the latest call: pass it on as ``state=`` to carry on where a chunk of text ended.
-    dropout_step : int
-        Counts training passes; the same value gives the same masks.
+    dropout_seed, dropout_step : int
+        The same values give the same masks; the step counts training passes.
 
     Raises
     ------
     ValueError
         For parts that do not fit together, saying what would.
+    AttributeError
+        By setting a part later: only ``n_threads``, ``dropout_seed`` and ``dropout_step`` can change.
 
     Examples
     --------
@@ -104,7 +110,7 @@ class Network(FlatArrays):
         skip: int = 0,
     ) -> None:
         self.single = isinstance(layers, Recurrent)
-        self.layers: list[Recurrent] = [layers] if isinstance(layers, Recurrent) else list(layers)
+        self.layers: tuple[Recurrent, ...] = (layers,) if isinstance(layers, Recurrent) else tuple(layers)
         self.head = head
         self.readout = _checks.one_of(readout, READOUTS, "readout")
         self.embedding = embedding
@@ -118,7 +124,7 @@ class Network(FlatArrays):
         self._lock = threading.Lock()
         theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
-            theta[start : start + layer.layout.size] = layer.theta
+            theta[start : start + layer.layout.size] = layer._theta
         self._bind(theta, grad)
         self._initialise()
 
@@ -182,10 +188,11 @@ class Network(FlatArrays):
 
     def _bind(self, theta: np.ndarray, grad: np.ndarray) -> None:
         """Take flat arrays as the parameters and gradients, of the layers too."""
-        self._theta, self._grad = theta, grad
-        self.params, self.grads = self.layout.views(theta), self.layout.views(grad)
+        self._theta, self._grad, self._touched = theta, grad, TouchedRows(self._tables().values())
+        self._params, self._grads = self.layout.views(theta), self.layout.views(grad)
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
-            layer.move_to(theta[start : start + layer.layout.size], grad[start : start + layer.layout.size])
+            end = start + layer.layout.size
+            layer.move_to(theta[start:end], grad[start:end], self._touched)
         self._stacks: dict[int, Stack] = {}
         self._latest: Stack | None = None
         self._trained_on: tuple[Any, Any, Any, Any] | None = None
@@ -205,7 +212,7 @@ class Network(FlatArrays):
             self._chain(),
             (self.skip, self.layout.starts["head.W_skip"]) if self.skip else None,
         )
-        self._head.bind(theta, grad)
+        self._head.bind(theta, grad, self._touched)
 
     def _chain(self) -> tuple[int, int, int, np.ndarray | None] | None:
         """Return what the kernels need for a CRF: its parameters' places and its constraints."""
@@ -241,7 +248,7 @@ class Network(FlatArrays):
                 "truncate": self.layers[0].truncate,
             }
             stack = Stack(self.dtype.itemsize, described, kind, options)
-            stack.bind(self.theta, self.grad)
+            stack.bind(self._theta, self._grad, self._touched)
             self._stacks[kind] = stack
         return self._stacks[kind]
 
@@ -263,20 +270,36 @@ class Network(FlatArrays):
         return twin
 
     def __repr__(self) -> str:
-        return f"Network({self.layers}, {self.head}, readout={self.readout!r}, {self.theta.size} parameters)"
+        return f"Network({list(self.layers)}, {self.head}, readout={self.readout!r}, {self.theta.size} parameters)"
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("single", "layers", "head", "readout", "embedding", "skip", "dtype", "n_threads", "dropout_seed")
-        return {name: getattr(self, name) for name in (*names, "dropout_step", "theta", "grad")}
+        names = ("single", "layers", "head", "readout", "embedding", "skip", "n_threads", "dropout_seed")
+        own = {name: getattr(self, name) for name in (*names, "dropout_step")}
+        arrays = {"theta": self._theta, "grad": self._grad, "touched": self._touched.state()}
+        return users_attributes(self) | own | arrays
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = ("theta", "grad")
-        self.__dict__.update({"skip": 0, **{name: value for name, value in state.items() if name not in arrays}})
-        self.layout = Layout(self._shapes())
-        self._lock = threading.Lock()
-        theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
-        theta[...], grad[...] = state["theta"], state["grad"]
-        self._bind(theta, grad)
+        with _checks.pickled(self):  # through the constructor, so that no unchecked number gets to the kernels
+            made = object.__new__(type(self))
+            layers, embedding = state["layers"], state["embedding"]
+            Network.__init__(
+                made,
+                layers[0] if state["single"] else layers,
+                replace(state["head"]),
+                state["readout"],
+                None if embedding is None else replace(embedding),
+                state.get("skip", 0),
+            )
+            made.n_threads = state["n_threads"]
+            made.dropout_seed, made.dropout_step = state["dropout_seed"], state["dropout_step"]
+            for array, name in ((made._theta, "theta"), (made._grad, "grad")):
+                array[...] = _checks.flat(state[name], name, array)
+            rows = {start: len(made._params[name]) for name, start in made._tables().items()}
+            made._touched.restore(state.get("touched", {}), rows)
+            adopt(self, made, state)
+
+    def __copy__(self) -> Network:
+        return copy.deepcopy(self)  # layers cannot stand in two networks
 
     # -------------------------------------------------------------- running
 
@@ -380,7 +403,7 @@ class Network(FlatArrays):
             weights = _checks.sample_weight(sample_weight, batch.sequences)
             loss: float = self._head.loss(stack, targets, accumulate, *sparse, weights)
             stack.backward(None, accumulate)
-            self.dropout_step += 1
+            self._dropout_step += 1
             self._trained_on = (x, targets, lengths, state)
             return loss
 
@@ -486,7 +509,8 @@ class Network(FlatArrays):
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
-        self.grad[...] = 0
+        self._grad[...] = 0
+        self._touched.clear()
 
     # -------------------------------------------------------------- for optimizers and reports
 
@@ -508,28 +532,23 @@ class Network(FlatArrays):
             raise RuntimeError("there is no batch to take the curvature of: call loss_and_grad or train_step first")
         return diagonal_curvature(self, *self._trained_on)
 
-    def _tables(self) -> list[tuple[str, np.ndarray]]:
-        """Parameters whose rows belong to symbols or features, and which rows' gradients may differ from zero.
-
-        In the order of theta; tables of which any row may are left out.
-        """
-        tables: list[tuple[str, np.ndarray]] = []
-        touched = self._latest.touched_symbols() if self._latest is not None else None
-        if touched is not None and self.embedding:
-            tables.append(("embedding.E", touched))
-        elif touched is not None and self._latest is self._stacks.get(SYMBOLS):
-            tables += [(f"layers.0.{direction}.W_xh", touched) for direction in self.layers[0].directions]
-        features = self._head.touched_features()
-        if features is not None:
-            tables.append(("head.W_skip", features))
-        return tables
+    def _tables(self) -> dict[str, int]:
+        """Parameters whose rows belong to symbols or features, and where they begin; in the order of theta."""
+        if self.embedding:
+            names = ["embedding.E"]
+        else:
+            names = [f"layers.0.{direction}.W_xh" for direction in self.layers[0].directions]
+        if self.skip:
+            names.append("head.W_skip")
+        return {name: self.layout.starts[name] for name in names}
 
     def update_ranges(self, lazy: bool) -> np.ndarray:
         """Return which parts of theta an optimizer must visit: rows (start, length, decays) of int64, sorted.
 
         With ``lazy``, rows of symbols and sparse features whose gradient is zero are left out. Biases do not decay.
         """
-        tables = self._tables() if lazy else []
+        found = [(name, self._touched.of(start)) for name, start in self._tables().items()] if lazy else []
+        tables = [(name, rows) for name, rows in found if rows is not None]  # of others any row may have a gradient
         key = tuple(name for name, _ in tables)
         if self._ranges is None or self._ranges[0] != key:
             rows = [
@@ -564,8 +583,8 @@ class Network(FlatArrays):
         kernels: list[Stack | HeadKernel] = [*self._stacks.values(), self._head]
         sizes = [kernel.sizes() for kernel in kernels]
         return {
-            "parameters": self.theta.nbytes,
-            "gradients": self.grad.nbytes,
+            "parameters": self._theta.nbytes,
+            "gradients": self._grad.nbytes,
             "packed": sum(packed for packed, _ in sizes),
             "tape_and_scratch": sum(work for _, work in sizes),
         }

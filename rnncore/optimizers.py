@@ -23,6 +23,7 @@ import numpy as np
 
 from rnncore import _threads
 from rnncore._core.updates import Updater
+from rnncore.layout import FlatArrays
 from rnncore.schedules import Schedule, check_number
 
 __all__ = [
@@ -80,6 +81,11 @@ def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
     memory = np.zeros(size * dtype.itemsize + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size * dtype.itemsize].view(dtype)
+
+
+def _arrays(net: Trainable) -> tuple[np.ndarray, np.ndarray]:
+    """Return parameters and gradient, the latter only to be read: no further row of it counts as touched."""
+    return (net._theta, net._grad) if isinstance(net, FlatArrays) else (net.theta, net.grad)
 
 
 def _reference(net: object) -> Callable[[], object]:
@@ -190,7 +196,7 @@ class Optimizer:
             If `clip_norm` is given and the gradient holds NaN or infinity. Nothing has been changed then.
         """
         memory = self._memory
-        theta, grad = net.theta, net.grad
+        theta, grad = _arrays(net)
         updater = memory.updater
         if (
             updater is None
@@ -535,7 +541,7 @@ class SDLM(Optimizer):
             raise ValueError(f"sdlm needs a Network, which knows its curvature; got {type(net).__name__}")
         curvature = take()
         if self._memory.slots is None or self._memory.owner is None or self._memory.owner() is not net:
-            self._bind(net, net.theta, net.grad)
+            self._bind(net, *_arrays(net))
         slots = self._memory.slots
         assert slots is not None
         slots["curvature"][:] = curvature

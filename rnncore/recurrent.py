@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from rnncore import _checks, _threads
+from rnncore._attributes import RunSettings, fixed
 from rnncore._core.batch import Batch
 from rnncore._core.stack import Stack
-from rnncore.cells import CELLS
-from rnncore.layout import FlatArrays, Layout, Views, aligned_zeros
+from rnncore._touched import TouchedRows
+from rnncore.cells import CELLS, Cell
+from rnncore.layout import FlatArrays, Layout, aligned_zeros
 
 State = tuple[np.ndarray, ...]
 
@@ -27,7 +30,9 @@ OPTIONS = (
 )
 
 
-class Recurrent(FlatArrays):
+@fixed(*(name for name in OPTIONS if name != "n_threads"))
+@fixed("cell", "dtype", "cell_options", "plan", "zone_rates", "width", "state_widths", "layout")
+class Recurrent(FlatArrays, RunSettings):
     """Layers of one recurrent cell, in one direction or both, over batches of sequences.
 
     Parameters
@@ -76,13 +81,15 @@ class Recurrent(FlatArrays):
     params, grads : mapping of str to ndarray
         Named views of them: ``layers.0.fwd.W_xh`` (D, G·H), ``W_hh`` (H, G·H), ``b_h`` (G·H,); ``bwd`` for the
         reverse direction.
-    dropout_step : int
-        Counts training passes; the same value gives the same masks.
+    dropout_seed, dropout_step : int
+        The same values give the same masks; the step counts training passes.
 
     Raises
     ------
     ValueError
         For options that do not fit, saying what would.
+    AttributeError
+        By setting an option later, but for ``n_threads``, ``dropout_seed`` and ``dropout_step``.
 
     Notes
     -----
@@ -145,29 +152,27 @@ class Recurrent(FlatArrays):
             raise ValueError("reverse is for layers of one direction: leave out reverse or bidirectional")
         self.dtype = _checks.dtype(dtype)
         self.random_state = _checks.whole(random_state, "random_state", least=0)
-        self.n_threads = _threads.check(n_threads)
-        self.cell_options = cell_options
+        self.n_threads = n_threads
+        self.cell_options: Mapping[str, Any] = MappingProxyType(cell_options)
         settled = self.cell.settle(cell_options, self.activation)
         self.plan = self.cell.plan(self.activation, settled)
         self.zone_rates = _checks.zoneout(zoneout, self.cell.name, self.cell.zoned_states(settled))
-        self.width = self.cell.output_width(self.hidden_size, settled)
-        self.state_widths = self.cell.state_widths(self.hidden_size, settled)
-        self.dropout_seed = self.random_state
-        self.dropout_step = 0
-
-        self.layout = Layout(self._shapes(settled))
-        self.params: Views
         if any(self.zone_rates) and (not self.plan.matrices or self.plan.matrices[0] is None):
             raise ValueError(
                 f"zoneout needs a cell with recurrent weights to h, which {self.cell.name} with these options has not: "
                 f"leave zoneout out, got {zoneout!r}"
             )
-        self.grads: Views
+        self.width = self.cell.output_width(self.hidden_size, settled)
+        self.state_widths: Mapping[str, int] = MappingProxyType(self.cell.state_widths(self.hidden_size, settled))
+        self.dropout_seed = self.random_state
+        self.dropout_step = 0
+
+        self.layout = Layout(self._shapes(settled))
         self._stacks: dict[int, Stack] = {}
         self._lock = threading.Lock()
         self._latest: Stack | None = None
         size = self.layout.size
-        self.move_to(aligned_zeros(size, self.dtype), aligned_zeros(size, self.dtype))
+        self.move_to(aligned_zeros(size, self.dtype), aligned_zeros(size, self.dtype), TouchedRows())
         rng = np.random.default_rng(self.random_state)
         for n in range(self.num_layers):
             for name in self.directions:
@@ -248,10 +253,10 @@ class Recurrent(FlatArrays):
         ]
         return places
 
-    def move_to(self, theta: np.ndarray, grad: np.ndarray) -> None:
+    def move_to(self, theta: np.ndarray, grad: np.ndarray, touched: TouchedRows) -> None:
         """Let the parameters and gradients live in other flat arrays (a Network's); values are not copied."""
-        self._theta, self._grad = theta, grad
-        self.params, self.grads = self.layout.views(theta), self.layout.views(grad)
+        self._theta, self._grad, self._touched = theta, grad, touched
+        self._params, self._grads = self.layout.views(theta), self.layout.views(grad)
         self._stacks = {}
         self._latest = None
 
@@ -265,13 +270,13 @@ class Recurrent(FlatArrays):
                 "truncate": self.truncate,
             }
             stack = Stack(self.dtype.itemsize, self.describe(0), kind, options)
-            stack.bind(self.theta, self.grad)
+            stack.bind(self._theta, self._grad)
             self._stacks[kind] = stack
         return self._stacks[kind]
 
     def zero_grad(self) -> None:
         """Set all gradients to zero; ``backward`` adds to them."""
-        self.grad[...] = 0
+        self._grad[...] = 0
 
     def __repr__(self) -> str:
         depth = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
@@ -281,15 +286,25 @@ class Recurrent(FlatArrays):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        for name in ("_lock", "_stacks", "_latest", "params", "grads"):
-            del state[name]
-        return state
+        own = {name: getattr(self, name) for name in (*OPTIONS, "dropout_seed", "dropout_step")}
+        own |= {"cell": self.cell.name, "dtype": self.dtype.name, "cell_options": dict(self.cell_options)}
+        return users_attributes(self) | own | {"theta": self._theta, "grad": self._grad}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
-        self.move_to(self.theta, self.grad)
+        with _checks.pickled(self):  # through the constructor, so that no unchecked number gets to the kernels
+            cell = state["cell"]
+            made = object.__new__(type(self))
+            Recurrent.__init__(
+                made,
+                cell.name if isinstance(cell, Cell) else cell,
+                dtype=state["dtype"],
+                **{name: state[name] for name in OPTIONS},
+                **state["cell_options"],
+            )
+            made.dropout_seed, made.dropout_step = state["dropout_seed"], state["dropout_step"]
+            for array, name in ((made._theta, "theta"), (made._grad, "grad")):
+                array[...] = _checks.flat(state[name if name in state else f"_{name}"], name, array)
+            adopt(self, made, state)
 
     # -------------------------------------------------------------- states
 
@@ -377,7 +392,7 @@ class Recurrent(FlatArrays):
                 given,
                 want_y=True,
             )
-            self.dropout_step += bool(training)
+            self._dropout_step += bool(training)
             self._latest = stack
             return stack.outputs(), self.join_state(stack.final_states())
 
@@ -414,6 +429,7 @@ class Recurrent(FlatArrays):
             dy = _checks.output_gradient(dy, (batch.steps, batch.sequences, self.output_size), self.dtype)
             units = None if dstate is None else self.split_state(dstate, batch.sequences)
             stack.set_output_gradient(dy, units is None)
+            self._touched.mark_all()
             dx, dunits = stack.backward(units, True)
             return dx, None if dunits is None else self.join_state(dunits)
 
@@ -458,6 +474,18 @@ class OneUser:
         self.lock.release()
 
 
+def users_attributes(made: object) -> dict[str, Any]:
+    """Return what was added to a layer or network from outside: all of ours begin with an underscore."""
+    return {name: value for name, value in vars(made).items() if not name.startswith("_")}
+
+
+def adopt(target: object, made: object, state: Mapping[str, Any]) -> None:
+    """Let `target` become what was made from a pickle's state, with the attributes that were added from outside."""
+    ours = {"touched", *dir(type(made))}
+    added = {name: value for name, value in state.items() if not (name.startswith("_") or name in ours)}
+    target.__dict__ = vars(made) | added
+
+
 def cell_options(layer: Recurrent) -> Mapping[str, Any]:
     """Return the keyword arguments that build a layer like this one."""
-    return {name: getattr(layer, name) for name in OPTIONS} | {"cell": layer.cell.name} | layer.cell_options
+    return {name: getattr(layer, name) for name in OPTIONS} | {"cell": layer.cell.name} | dict(layer.cell_options)

@@ -1,6 +1,7 @@
 import numpy as np
 
 from rnncore._core.stack import Stack
+from rnncore._touched import TouchedRows
 
 class Head:
     def __init__(
@@ -17,7 +18,7 @@ class Head:
         chain: tuple[int, int, int, np.ndarray | None] | None = None,
         skip: tuple[int, int] | None = None,
     ) -> None: ...
-    def bind(self, theta: np.ndarray, grad: np.ndarray) -> None: ...
+    def bind(self, theta: np.ndarray, grad: np.ndarray, touched: TouchedRows) -> None: ...
     def loss(
         self,
         stack: Stack,
@@ -33,5 +34,4 @@ class Head:
     def decode(
         self, stack: Stack, top: int, skip_ids: np.ndarray | None = None, skip_values: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]: ...
-    def touched_features(self) -> np.ndarray | None: ...
     def sizes(self) -> tuple[int, int]: ...

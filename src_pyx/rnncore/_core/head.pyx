@@ -323,13 +323,15 @@ cdef class Head:
             if not self.weights.settle():
                 break
 
-    def bind(self, theta, grad):
-        """Read parameters from `theta` and write gradients to `grad`, flat contiguous arrays."""
+    def bind(self, theta, grad, touched):
+        """Read parameters from `theta` and write gradients to `grad`, flat and contiguous; tell `touched` of rows."""
         cdef Core *c = &self.c
         cdef int s
         cdef long row = 0
         self.theta = theta
         self.grad = grad
+        if self.skip is not None:
+            self.skip.touched = touched
         c.theta = <char *> cnp.PyArray_DATA(theta)
         c.grad = <char *> cnp.PyArray_DATA(grad)
         for s in range(0 if c.direct else c.parts):
@@ -500,10 +502,6 @@ cdef class Head:
         with nogil:
             self.scores()
         return self.chain.decode(&c.team, &stack.c.view, c.scores, c.theta, top)
-
-    def touched_features(self):
-        """Return the sorted sparse features whose gradient rows may differ from zero, or None: any may."""
-        return None if self.skip is None else self.skip.touched_symbols()
 
     def sizes(self):
         """Return bytes held: packed weights, and arrays of the largest batch so far."""

@@ -11,7 +11,7 @@ cdef class Skip:
     cdef char *values                 # factors, or NULL
     cdef char *marks
     cdef object marked                # a flag per feature, all down between calls
-    cdef object touched               # sorted ids whose gradient rows may differ from zero, or None: any may
+    cdef object touched               # who knows which rows of the gradient may differ from zero
     cdef load(self, const Team *team, const View *v, ids, values)
     cdef void add(self, const Team *team, const char *theta, const char *bias, char *scores, long ld) noexcept nogil
     cdef clear_rows(self, const Team *team, char *grad, bint accumulate)

@@ -93,18 +93,11 @@ cdef class Skip:
         parallel(gather_task, &job, tasks, tasks)
 
     cdef clear_rows(self, const Team *team, char *grad, bint accumulate):
-        """Zero the gradient rows of the batch before, and note this batch's."""
+        """Zero the gradient rows that are not written anew, and note those that are: this batch's."""
         cdef long i, n = 0, count = self.rows * self.per_row, bytes = self.width * team.lanes.itemsize
         cdef char *table = grad + self.place * team.lanes.itemsize
-        cdef int64_t[::1] old
+        cdef const int64_t[::1] old
         cdef int64_t id
-        if not accumulate:
-            if self.touched is None:
-                memset(table, 0, self.symbols * bytes)
-            else:
-                old = self.touched
-                for i in range(old.shape[0]):
-                    memset(table + old[i] * bytes, 0, bytes)
         found = np.empty(min(count, self.symbols), dtype=np.int64)
         cdef int64_t *new = <int64_t *> cnp.PyArray_DATA(found)
         for i in range(count):
@@ -116,19 +109,21 @@ cdef class Skip:
         for i in range(n):
             self.marks[new[i]] = 0
         found = np.sort(found[:n])
-        if not accumulate:
-            self.touched = found
-        elif self.touched is not None:
-            self.touched = np.union1d(self.touched, found)
+        if accumulate:
+            self.touched.add(self.place, found)
+            return
+        rows = self.touched.replace(self.place, found)
+        if rows is None:
+            memset(table, 0, self.symbols * bytes)
+            return
+        old = rows
+        for i in range(old.shape[0]):
+            memset(table + old[i] * bytes, 0, bytes)
 
     cdef void back(self, const Team *team, const char *scores, long ld, char *grad) noexcept nogil:
         """dW_skip[id_f] += value_f·ds."""
         team_scatter(team, self.rows, self.width, self.per_row, self.ids, self.values, scores, ld,
                      grad + self.place * team.lanes.itemsize, self.width)
-
-    def touched_symbols(self):
-        """Return the sorted ids whose gradient rows may differ from zero, or None: any may."""
-        return self.touched
 
     def sizes(self):
         """Return bytes held: no packed weights, and arrays of the largest batch so far."""

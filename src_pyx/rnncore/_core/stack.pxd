@@ -16,7 +16,7 @@ cdef class Stack:
     cdef readonly int state_count  # arrays in a state: those of all units
     cdef readonly bint want_dx
     cdef long window              # steps of truncated back-propagation, or 0
-    cdef object touched           # ids of the symbols whose gradients are not zero, or None: all may be
+    cdef object touched           # who knows which rows of the gradient may differ from zero, or None
     cdef long bind_matrix(self, Unit *u, int i)
     cdef bint packs_input(self, int n)
     cdef carve_weights(self)

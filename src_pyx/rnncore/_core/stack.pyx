@@ -270,14 +270,15 @@ cdef class Stack:
             if not self.weights.settle():
                 return
 
-    def bind(self, theta, grad):
-        """Read parameters from `theta` and write gradients to `grad`, flat contiguous arrays."""
+    def bind(self, theta, grad, touched=None):
+        """Read parameters from `theta` and write gradients to `grad`, flat and contiguous; tell `touched` of rows."""
         cdef Core *c = &self.c
         cdef Unit *u
         cdef int n, d, s, i
         cdef long size = c.team.lanes.itemsize, row
         self.theta = theta
         self.grad = grad
+        self.touched = touched
         self.tape = False
         c.theta = <char *> cnp.PyArray_DATA(theta)
         c.grad = <char *> cnp.PyArray_DATA(grad)
@@ -632,8 +633,7 @@ cdef class Stack:
                     if dstate is not None:
                         to_packed(c, u, i, <char *> cnp.PyArray_DATA(dstate[u.number + i]), u.dend[i])
                         u.cell.dend[i] = u.dend[i]
-        if c.kind != DENSE:
-            self.clear_rows(accumulate)
+        self.clear_rows(accumulate)
         dx = None
         if self.want_dx and c.kind == DENSE:
             dx = self.callers_array(self.old_gradients, width)
@@ -787,33 +787,34 @@ cdef class Stack:
     # ------------------------------------------------------------ symbols
 
     cdef clear_rows(self, bint accumulate):
-        """Zero the gradient rows of earlier batches' symbols, and note this batch's."""
+        """Zero the gradient rows that are not written anew, and note those that are: this batch's symbols."""
         cdef Core *c = &self.c
         cdef Unit *first = &c.layer[0].unit[0]
         cdef long width = c.embedding if c.kind == EMBEDDED else first.kernel.input_gates * first.cell.hidden
-        cdef long i, d, size = c.team.lanes.itemsize, count = c.view.rows * c.per_row, tables
+        cdef long i, d, size = c.team.lanes.itemsize, count = c.view.rows * c.per_row, table
         cdef const int64_t[::1] old
-        cdef char *place
-        new = np.unique(np.asarray(<int64_t[:count]> c.ids))
-        if new.size and new[0] < 0:
-            new = new[1:]
-        tables = 1 if c.kind == EMBEDDED else c.layer[0].units
-        for d in range(tables if not accumulate else 0):
-            place = c.grad + (c.table if c.kind == EMBEDDED else c.layer[0].unit[d].W_xh) * size
-            if self.touched is None:
-                memset(place, 0, c.features * width * size)
+        if accumulate and self.touched is None:
+            return
+        new = None
+        if c.kind != DENSE:
+            new = np.unique(np.asarray(<int64_t[:count]> c.ids))
+            if new.size and new[0] < 0:
+                new = new[1:]
+        for d in range(1 if c.kind == EMBEDDED else c.layer[0].units):
+            table = c.table if c.kind == EMBEDDED else c.layer[0].unit[d].W_xh
+            if c.kind == DENSE:
+                if self.touched is not None:
+                    self.touched.mark(table)
+            elif accumulate:
+                self.touched.add(table, new)
             else:
-                old = self.touched
+                rows = None if self.touched is None else self.touched.replace(table, new)
+                if rows is None:
+                    memset(c.grad + table * size, 0, c.features * width * size)
+                    continue
+                old = rows
                 for i in range(old.shape[0]):
-                    memset(place + old[i] * width * size, 0, width * size)
-        if not accumulate:
-            self.touched = new
-        elif self.touched is not None:
-            self.touched = np.union1d(self.touched, new)
-
-    def touched_symbols(self):
-        """Return the sorted ids whose gradient rows may differ from zero, or None: any may."""
-        return self.touched
+                    memset(c.grad + (table + old[i] * width) * size, 0, width * size)
 
     def sizes(self):
         """Return bytes held: packed weights, and arrays of the largest batch so far."""

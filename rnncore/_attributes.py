@@ -1,0 +1,72 @@
+"""Attributes of layers and networks: fixed when they are built, or checked whenever they are set.
+
+The compiled core takes sizes and options for granted, so none may change behind its back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from rnncore import _checks, _threads
+
+Class = TypeVar("Class", bound=type)
+
+
+def fixed(*names: str) -> Callable[[Class], Class]:
+    """Return a class decorator: these attributes can be set once, by the constructor."""
+
+    def decorate(owner: Class) -> Class:
+        for name in names:
+            setattr(owner, name, _set_once(name))
+        return owner
+
+    return decorate
+
+
+def _set_once(name: str) -> property:
+    own = f"_fixed_{name}"
+
+    def put(self: Any, value: Any) -> None:
+        if own in self.__dict__:
+            kind = type(self).__name__
+            raise AttributeError(f"{name} of a {kind} is fixed when it is built, got {value!r}: build a new {kind}")
+        self.__dict__[own] = value
+
+    return property(attrgetter(own), put, doc="Fixed when the object is built.")
+
+
+class RunSettings:
+    """What may change from call to call: threads, and where dropout's random numbers are."""
+
+    _n_threads: int | None
+    _dropout_seed: int
+    _dropout_step: int
+
+    @property
+    def n_threads(self) -> int | None:
+        """Threads; None: the general setting. Results do not depend on it."""
+        return self._n_threads
+
+    @n_threads.setter
+    def n_threads(self, value: int | None) -> None:
+        self._n_threads = _threads.check(value)
+
+    @property
+    def dropout_seed(self) -> int:
+        """Seed of dropout's random numbers."""
+        return self._dropout_seed
+
+    @dropout_seed.setter
+    def dropout_seed(self, value: int) -> None:
+        self._dropout_seed = _checks.whole(value, "dropout_seed", least=0, most=2**63 - 1)
+
+    @property
+    def dropout_step(self) -> int:
+        """Number of training passes so far; the same value gives the same masks."""
+        return self._dropout_step
+
+    @dropout_step.setter
+    def dropout_step(self, value: int) -> None:
+        self._dropout_step = _checks.whole(value, "dropout_step", least=0, most=2**63 - 1)
