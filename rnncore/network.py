@@ -336,8 +336,19 @@ class Network(FlatArrays, RunSettings):
         ]
 
     def _run(
-        self, x: Any, lengths: Any, state: Any, training: bool, feedback: Any = None
-    ) -> tuple[Stack, np.ndarray | None, tuple[np.ndarray | None, np.ndarray | None]]:
+        self,
+        x: Any,
+        lengths: Any,
+        state: Any,
+        training: bool,
+        feedback: Any = None,
+        targets: Any = None,
+        sample_weight: Any = None,
+    ) -> tuple[Stack, tuple[np.ndarray | None, np.ndarray | None], Any, np.ndarray | None]:
+        """Check everything, then run the layers: what is refused leaves no trace.
+
+        Returns the stack, ids and values of sparse features, targets and weights.
+        """
         x, ids, values = _checks.skip_input(x, self.skip)
         kind, x, sizes = self._check_input(x, lengths)
         if ids is not None:
@@ -346,11 +357,15 @@ class Network(FlatArrays, RunSettings):
         batch = self._batch(x.shape[0], x.shape[1], sizes)
         units = None if state is None else self._split_state(state, batch.sequences)
         given = self.layers[-1].check_feedback(feedback, batch.steps, batch.sequences)
+        if training:
+            shape = (batch.steps, batch.sequences) if self.readout == "every" else (batch.sequences,)
+            targets = self.head.check_targets(targets, shape, sizes, self.dtype)
+        weights = _checks.sample_weight(sample_weight, batch.sequences)
         stack = self._stacks.get(kind) or self._stack(kind)
         threads = _threads.resolve(self.n_threads)
         stack.forward(batch, x, units, training, False, threads, self.dropout_seed, self.dropout_step, given)
         self._latest = stack
-        return stack, sizes, (ids, values)
+        return stack, (ids, values), targets, weights
 
     def loss_and_grad(
         self,
@@ -396,12 +411,8 @@ class Network(FlatArrays, RunSettings):
             If another Python thread is using this network.
         """
         with OneUser(self._lock):
-            stack, sizes, sparse = self._run(x, lengths, state, True, feedback)
-            batch = stack.batch
-            shape = (batch.steps, batch.sequences) if self.readout == "every" else (batch.sequences,)
-            targets = self.head.check_targets(targets, shape, sizes, self.dtype)
-            weights = _checks.sample_weight(sample_weight, batch.sequences)
-            loss: float = self._head.loss(stack, targets, accumulate, *sparse, weights)
+            stack, sparse, checked, weights = self._run(x, lengths, state, True, feedback, targets, sample_weight)
+            loss: float = self._head.loss(stack, checked, accumulate, *sparse, weights)
             stack.backward(None, accumulate)
             self._dropout_step += 1
             self._trained_on = (x, targets, lengths, state)
@@ -435,7 +446,7 @@ class Network(FlatArrays, RunSettings):
         array (T, B, K), zero past a sequence's end, for readout "every"; else (B, K)
         """
         with OneUser(self._lock):
-            stack, _, sparse = self._run(x, lengths, state, False, feedback)
+            stack, sparse, *_ = self._run(x, lengths, state, False, feedback)
             return self._head.predict(stack, *sparse)
 
     def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> tuple[np.ndarray, np.ndarray]:
@@ -479,7 +490,7 @@ class Network(FlatArrays, RunSettings):
                 raise ValueError(f"top={top} needs a CRF head: a softmax head decides each output for itself")
             return self._most_probable(self.predict(x, lengths, state), lengths)
         with OneUser(self._lock):
-            stack, _, sparse = self._run(x, lengths, state, False)
+            stack, sparse, *_ = self._run(x, lengths, state, False)
             paths, scores = self._head.decode(stack, top, *sparse)
         return (paths, scores) if top > 1 else (paths[0], scores[0])
 

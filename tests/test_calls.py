@@ -1,16 +1,52 @@
-"""What one call leaves behind decides nothing in the next."""
+"""What one call leaves behind decides nothing in the next: known cases, and a fixed sample of the net in calls.py."""
 
 import copy
 import pickle
 
+import calls
 import numpy as np
 import pytest
 
 import rnncore as rc
 
-pytestmark = pytest.mark.kernels
+kernels = pytest.mark.kernels
 
 
+@pytest.mark.parametrize("first", [*(pytest.param(n, marks=kernels) for n in range(0, 80, 20)), *range(80, 240, 20)])
+def test_random_calls_equal_those_of_fresh_objects(first):
+    """Longer: python tests/calls.py --calls 100000."""
+    for seed in range(first, first + 20):
+        assert calls.run_sequence(seed) == calls.CALLS
+
+
+class Keeps(rc.Recurrent):
+    """A layer that goes on from the state before where none is given."""
+
+    def forward(self, x, state=None, **options):
+        before = getattr(self, "before", None)
+        if state is None and before is not None and before[0].shape[1] == np.shape(x)[1]:
+            state = before
+        y, self.before = super().forward(x, state, **options)
+        return y, self.before
+
+
+class CallsOfKeeps(calls.LayerCalls):
+    def build(self):
+        return Keeps(**self.options)
+
+
+@kernels
+def test_the_net_catches_what_an_earlier_call_left():
+    caught = 0
+    for seed in range(12):
+        try:
+            CallsOfKeeps(seed).run(calls.CALLS)
+        except calls.DiffersError:
+            caught += 1
+    assert caught >= 4
+
+
+@kernels
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_full_batch_after_a_ragged_one_is_dropped_out(dtype):
     """The places of both batches' arrays may coincide; that says nothing about dropout."""
