@@ -2,8 +2,9 @@
 
 The numeric code (src_pyx/kernels) is compiled once per instruction-set level into static libraries that are linked into
 one extension, rnncore._core.kernels, which picks a level at run time. RNNCORE_PORTABLE=1 builds the plain-C level
-alone, without threads; RNNCORE_DEBUG=1 adds bounds checks; RNNCORE_SANITIZE=1 adds AddressSanitizer. Each kind of
-build keeps its objects in a folder of its own, so that none ends up in another.
+alone, without threads; RNNCORE_DEBUG=1 adds bounds checks; RNNCORE_SANITIZE=1 adds AddressSanitizer and
+UndefinedBehaviorSanitizer, which end the process where they find something. Each kind of build keeps its objects in a
+folder of its own, so that none ends up in another.
 """
 
 import os
@@ -40,8 +41,14 @@ if X86_64:
 COMMON = [] if sys.platform == "win32" else ["-O2", "-fvisibility=hidden", "-g" if DEBUG or SANITIZE else "-g0"]
 LINK: list[str] = []
 if SANITIZE:
-    COMMON += ["-fsanitize=address", "-fno-omit-frame-pointer"]
-    LINK += ["-fsanitize=address"]
+    # -fno-wrapv: Python's own flags give signed overflow a meaning, and the sanitizer would not look for it
+    COMMON += [
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined",
+        "-fno-omit-frame-pointer",
+        "-fno-wrapv",
+    ]
+    LINK += ["-fsanitize=address,undefined"]
 INCLUDE = [f"{SOURCE}/kernels", f"{SOURCE}/threads"]
 MACROS = [("RNNCORE_PORTABLE", "1")] if PORTABLE else [("RNNCORE_HAVE_VECTORS", "1")]
 if X86_64:

@@ -66,7 +66,7 @@ def pickled(made: object) -> Iterator[None]:
     """Say in one way what is wrong with the state of a pickle, whichever check finds it."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         kind = type(made).__name__
         raise ValueError(
             f"this is not the pickle of a {kind}, or it is damaged ({error}): pickle the {kind} again"

@@ -4,10 +4,14 @@ The estimator's files and the command line have their own tests of this kind; he
 what the command does with files that are not what they should be.
 """
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ import twins
 
 import rnncore as rc
 from rnncore.cli import main
+from rnncore.nn.recurrent import OPTIONS
 
 T, B, D, H, K = 5, 3, 4, 6, 7
 ERRORS = (ValueError, TypeError, RuntimeError)
@@ -469,6 +474,158 @@ def test_named_views_cannot_be_replaced_silently(layer):
 
 def test_gradcheck(x):
     refused(rc.gradcheck, network(), x, np.zeros((T, B + 1), int))
+
+
+@pytest.mark.parametrize("base", [*rc.HEADS.values(), rc.heads.Head])
+def test_a_head_that_is_not_a_compiled_loss(base):
+    """It would be taken for one of them, its targets read as that one's."""
+
+    class Own(base):
+        name = "own"
+
+    assert "Own" in refused(rc.Network, rc.Recurrent("elman", D, H), Own(K))
+
+
+def test_zoneout_of_a_cell_without_recurrent_weights(monkeypatch):
+    plan = rc.CELLS["elman"].plan("tanh", {})
+    monkeypatch.setattr(type(rc.CELLS["elman"]), "plan", lambda *_: replace(plan, matrices=(None,)))
+    assert "zoneout" in refused(rc.Recurrent, "elman", D, H, zoneout=0.2)
+    y, _ = rc.Recurrent("elman", D, H).forward(np.ones((T, B, D)))
+    assert y.shape == (T, B, H)
+
+
+# ----------------------------------------------------------------------------------------------- attributes and pickles
+
+FIXED = sorted({*OPTIONS} - {"n_threads"} | {"cell", "dtype", "cell_options", "plan", "width", "layout"})
+
+
+@pytest.mark.parametrize("called", [False, True])
+@pytest.mark.parametrize("name", [*FIXED, "zone_rates", "state_widths", "params", "grads"])
+def test_a_layer_is_what_it_was_built_as(layer, name, called):
+    """Sizes and options are taken for granted by compiled code, before the first call and after it."""
+    if called:
+        layer.forward(np.ones((T, B, D)))
+    for value in (getattr(layer, name), 0, 10**6, "lstm", None):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, value)
+    if isinstance(getattr(layer, name), Mapping) and name not in ("params", "grads"):
+        with pytest.raises(TypeError):
+            getattr(layer, name)["h"] = 10**6
+
+
+def test_a_layout_is_what_it_was_built_as(layer):
+    for name in ("size", "starts", "shapes"):
+        with pytest.raises(AttributeError):
+            setattr(layer.layout, name, 10**6)
+    for table in (layer.layout.starts, layer.layout.shapes):
+        with pytest.raises(TypeError):
+            table["layers.0.fwd.W_xh"] = 10**6
+
+
+@pytest.mark.parametrize(
+    "name", ["single", "layers", "head", "readout", "embedding", "skip", "dtype", "layout", "params"]
+)
+def test_a_network_is_what_it_was_built_as(name):
+    net = network()
+    for value in (getattr(net, name), 0, 10**6, None, rc.CRF(99)):
+        with pytest.raises(AttributeError):
+            setattr(net, name, value)
+    with pytest.raises(TypeError):
+        net.layers[0] = rc.Recurrent("elman", D + 1, H)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "many", float("nan"), 1j, [2]])
+def test_threads_are_checked_when_they_are_set(layer, value, x):
+    net = network()
+    for made in (layer, net):
+        refused(setattr, made, "n_threads", value)
+    layer.n_threads = net.n_threads = 10**9
+    assert layer.n_threads == net.n_threads == 64
+    net.predict(x)
+
+
+@pytest.mark.parametrize("name", ["dropout_seed", "dropout_step"])
+@pytest.mark.parametrize("value", [-1, 2.5, "4", None, 2**63, True])
+def test_dropout_counters_are_checked_when_they_are_set(layer, name, value):
+    for made in (layer, network()):
+        refused(setattr, made, name, value)
+
+
+FORGERIES = {
+    "hidden_size": 60,
+    "input_size": 0,
+    "num_layers": 3,
+    "cell": "lstm",
+    "dtype": "float64",
+    "dropout": 1.5,
+    "zoneout": -1,
+    "truncate": -3,
+    "n_threads": 0,
+    "dropout_step": -1,
+    "cell_options": {"proj_size": 4},
+    "theta": np.zeros(3, np.float32),
+    "grad": np.zeros(10**4, np.float32)[::2],
+}
+
+
+@pytest.mark.parametrize("name", [*FORGERIES, "nothing", "no mapping"])
+def test_a_forged_pickle_of_a_layer(name, x):
+    made = rc.Recurrent("elman", D, H)
+    state = made.__getstate__()
+    if name in FORGERIES:
+        state[name] = FORGERIES[name]
+    refused(rc.Recurrent.__new__(rc.Recurrent).__setstate__, {} if name == "nothing" else state if name in state else 3)
+    kept = made.theta.copy()
+    refused(made.__setstate__, state | {"theta": "none"})
+    np.testing.assert_array_equal(made.theta, kept)  # what was there still works
+    made.forward(x)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("layers", []),
+        ("layers", [3]),
+        ("layers", [rc.Recurrent("elman", D + 1, H)]),
+        ("layers", [rc.Recurrent("elman", D, H, dtype="float32")]),
+        ("head", rc.Softmax(K + 1)),
+        ("head", None),
+        ("readout", "some"),
+        ("embedding", rc.Embedding(9, D)),
+        ("skip", 5),
+        ("n_threads", -1),
+        ("theta", np.zeros(3)),
+        ("touched", {0: np.array([0, 99])}),
+        ("touched", {0: np.array([2, 1])}),
+        ("touched", {7: None}),
+    ],
+)
+def test_a_forged_pickle_of_a_network(name, value):
+    state = network().__getstate__() | {name: value}
+    refused(rc.Network.__new__(rc.Network).__setstate__, state)
+
+
+def test_a_pickled_head_is_checked_again():
+    net = rc.Network(rc.Recurrent("elman", D, H), head=rc.Softmax(K, class_weight=[1.0] * K))
+    state = net.__getstate__()
+    state["head"] = head = copy.copy(net.head)
+    object.__setattr__(head, "class_weight", (1.0,))
+    refused(rc.Network.__new__(rc.Network).__setstate__, state)
+
+
+def test_pickles_keep_everything_that_counts(x):
+    net = rc.Network(
+        rc.Recurrent("lstm", D, H, num_layers=2, dropout=0.3, zoneout=(0.1, 0.2), n_threads=3, peepholes=True),
+        head=rc.Softmax(K, label_smoothing=0.1),
+    )
+    targets = np.zeros((T, B), int)
+    net.loss_and_grad(x, targets)
+    net.note = "mine"
+    twin = pickle.loads(pickle.dumps(net))
+    assert (twin.note, twin.n_threads, twin.dropout_step) == ("mine", 3, 1)
+    np.testing.assert_array_equal(twin.grad, net.grad)
+    assert twin.loss_and_grad(x, targets) == net.loss_and_grad(x, targets)
+    np.testing.assert_array_equal(twin.grad, net.grad)
 
 
 # ------------------------------------------------------------------------------------------------------------ processes

@@ -11,6 +11,8 @@
 
 enum { ZONED_STATES = 2 };
 
+static inline int is_zoned(const rc_unit *u, int s) { return u->zone_rate[s] > 0; }
+
 static inline vec zone_keep(const rc_unit *u, int s, long at) {
     if (!u->zone[s]) return vset1((real)(1 - u->zone_rate[s]));
     return vselect(vless(vset1(0), vload((const real *)u->zone[s] + at)), vset1(1), vset1(0));
@@ -20,7 +22,7 @@ static void zoned_forward(const rc_unit *u, const rc_block *b) {
     const real *m = mask_row(u, b);
     u->cell->forward(u, b);
     for (int s = 0; s < ZONED_STATES; s++) {
-        if (u->before[s] == u->state[s]) continue;
+        if (!is_zoned(u, s)) continue;
         const long ld = u->lds[s], step = b->stride * ld, first = b->row * ld;
         const real *fresh = own_row(u, b, s), *prev = before_row(u, s, b->linked);
         real *mixed = (real *)u->before[s] + first, *carried = carried_row(u, b->row);
@@ -51,7 +53,7 @@ static void zoned_backward(const rc_unit *u, const rc_block *b) {
     alone.ends = 1;
     for (int s = 0; s < u->cell->states && s < ZONED_STATES; s++) {
         const long ld = u->lds[s], step = b->stride * ld, first = b->row * ld;
-        const int zoned = u->before[s] != u->state[s];
+        const int zoned = is_zoned(u, s);
         real *given = s ? (real *)u->zone_given + b->sequence * ld : (real *)u->zone_dh + first;
         real *kept = (real *)u->zone_kept[s] + b->sequence * ld;
         const real *dh = dh_row(u, b);

@@ -1,0 +1,792 @@
+"""The net of safety: one object goes through random calls, and each call equals a fresh object's, to the bit.
+
+A fresh object is built anew for each call and brought to what the rules say matters: parameters, gradient, dropout's
+counters, states passed on. What else an earlier call left behind must decide nothing. A sequence depends on its seed
+alone; `python tests/calls.py --calls 100000 --seed 1` runs many without pytest, for sanitizers, and prints the sequence
+that fails (`--only SEED` runs it again, `--trace` names its calls).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import faulthandler
+import pickle
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import reference as ref
+
+import rnncore as rc
+from rnncore._core import kernels
+
+try:
+    import torch
+
+    import rnncore.torch as rt
+    from rnncore.torch.workspaces import POOL
+except ImportError:
+    torch = None
+
+ERRORS = (ValueError, TypeError, RuntimeError)
+ONE_THREAD = kernels.config()["gemm"] != "blas"  # BLAS has other bits where threads share the rows in another way
+
+
+class DiffersError(AssertionError):
+    """A call's result is not a fresh object's."""
+
+
+def same(got, wanted, what: str) -> None:
+    """Compare results, nested as they are; NaN equals NaN, 0 does not equal -0."""
+    if isinstance(wanted, (tuple, list)) and got is not None:
+        if type(got) is not type(wanted) or len(got) != len(wanted):
+            raise DiffersError(
+                f"{what}: {type(got).__name__} of {len(got)}, not {type(wanted).__name__} of {len(wanted)}"
+            )
+        for n, (one, other) in enumerate(zip(got, wanted, strict=True)):
+            same(one, other, f"{what}[{n}]")
+        return
+    if wanted is None or got is None:
+        if got is not wanted:
+            raise DiffersError(f"{what}: {type(got).__name__}, not {type(wanted).__name__}")
+        return
+    one, other = np.ascontiguousarray(got), np.ascontiguousarray(wanted)
+    if one.shape != other.shape or one.dtype != other.dtype:
+        raise DiffersError(f"{what}: {one.dtype} {one.shape}, not {other.dtype} {other.shape}")
+    if one.tobytes() == other.tobytes():
+        return
+    bits = np.dtype(f"u{one.dtype.itemsize}")
+    unequal = (one.view(bits) if one.ndim else one.reshape(1).view(bits)) != (
+        other.view(bits) if other.ndim else other.reshape(1).view(bits)
+    )
+    if one.dtype.kind == "f":
+        unequal &= ~(np.isnan(one) & np.isnan(other)).reshape(unequal.shape)
+    if unequal.any():
+        raise DiffersError(
+            f"{what}: {unequal.sum()} of {unequal.size} numbers differ, the first at {np.argwhere(unequal)[0]}"
+        )
+
+
+def pick(rng, *choices):
+    return choices[rng.integers(len(choices))]
+
+
+def size(rng, most: int) -> int:
+    """Mostly small and odd, sometimes whole vectors."""
+    return int(rng.integers(1, most + 1)) if rng.random() < 0.75 else pick(rng, 8, 16)
+
+
+def attempt(function: Callable, *arguments, **options) -> None:
+    """A call that must be refused."""
+    try:
+        function(*arguments, **options)
+    except ERRORS:
+        return
+    raise DiffersError(f"{getattr(function, '__name__', function)} accepted what it should have refused")
+
+
+# ---------------------------------------------------------------------------------------------------------- the objects
+
+
+def layer_options(rng, inputs: int | None = None, **given) -> dict:
+    """Options of a random layer."""
+    member = pick(rng, *ref.FAMILY)
+    cell, own = ref.FAMILY[member]
+    hidden = 4 + size(rng, 5) if own else size(rng, 9)
+    options = {"cell": cell, "input_size": inputs or size(rng, 9), "hidden_size": hidden, **own}
+    options["activation"] = pick(rng, *rc.CELLS[cell].activations)
+    options |= {"num_layers": pick(rng, 1, 1, 2, 3), "dtype": pick(rng, "float32", "float64")}
+    way = pick(rng, "fwd", "fwd", "reverse", "concat", "sum")
+    options |= {"reverse": way == "reverse", "bidirectional": way in ("concat", "sum")}
+    options["merge"] = way if way in ("concat", "sum") else "concat"
+    for name in ("dropout", "recurrent_dropout", "input_dropout", "output_dropout"):
+        options[name] = pick(rng, 0.0, 0.0, 0.3)
+    options["recurrent_dropout_mode"] = pick(rng, "sequence", "step")
+    options["truncate"] = pick(rng, None, None, None, 1, 2, 4)
+    kind = rc.CELLS[cell]
+    zoned = len(kind.zoned_states(kind.settle(own, options["activation"])))
+    options["zoneout"] = pick(rng, 0.0, 0.0, 0.2, *([[0.2, 0.5], [0.0, 0.3]] if zoned > 1 else [])) if zoned else 0.0
+    options["random_state"] = int(rng.integers(1000))
+    return options | given
+
+
+class Calls:
+    """An object, and the calls that can be made to it; `log` names those that were."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.log: list[str] = []
+        self.kept: list[tuple[np.ndarray, np.ndarray]] = []
+        self.threads: int | None = None
+        self.draw()
+        self.used = self.build()
+
+    def run(self, count: int) -> None:
+        """Make so many random calls."""
+        names = [name for name in dir(self) if name.startswith("call_")]
+        weights = np.array([getattr(self, name).__func__.__dict__.get("weight", 1.0) for name in names])
+        for _ in range(count):
+            name = names[self.rng.choice(len(names), p=weights / weights.sum())]
+            self.log.append(name.removeprefix("call_"))
+            getattr(self, name)()
+            for array, copied in self.kept:
+                same(array, copied, "an array returned earlier")
+
+    def keep(self, *results) -> None:
+        """Returned arrays are the caller's: look at them again after later calls."""
+        for result in results:
+            if isinstance(result, np.ndarray):
+                self.kept.append((result, result.copy()))
+        self.kept = self.kept[-6:]
+
+    def sizes(self) -> tuple[int, int]:
+        """T and B, now and then enough for several threads."""
+        if self.rng.random() < 0.02:
+            return 40, 30
+        return int(self.rng.integers(1, 8)), int(self.rng.integers(1, 7))
+
+    def lengths(self, T: int, B: int):
+        if self.rng.random() < 0.5:
+            return None
+        return self.rng.integers(1, T + 1, B)
+
+    def numbers(self, *shape) -> np.ndarray:
+        return self.rng.standard_normal(shape).astype(self.dtype)
+
+    def x(self, kind: str, T: int, B: int, width: int) -> np.ndarray:
+        """Input of a kind; numbers in another precision or memory order are fine, too."""
+        if kind == "dense":
+            x = self.numbers(T, B, width)
+            if self.rng.random() < 0.05:
+                x[self.rng.integers(T), self.rng.integers(B)] = np.nan
+            return pick(self.rng, x, x, x, np.asfortranarray(x), x.astype("f4"), x.astype("f8"))
+        if kind == "ids":
+            return self.rng.integers(0, width, (T, B))
+        return self.rng.integers(-1, width, (T, B, pick(self.rng, 1, 2, 3, 0) or 2))
+
+    def state_of(self, layer, B: int, given: bool):
+        if not given:
+            return None
+        units = layer.num_layers * len(layer.directions)
+        return tuple(self.numbers(units, B, width) for width in layer.state_widths.values())
+
+    def call_set_threads(self):
+        self.threads = self.used.n_threads = pick(self.rng, 1, 2, 3, None)
+        attempt(setattr, self.used, "n_threads", pick(self.rng, 0, -1, 1.5, "x"))
+
+    def call_set_dropout(self):
+        self.used.dropout_seed = int(self.rng.integers(5))
+        self.used.dropout_step = int(self.rng.integers(5))
+
+    def call_change_theta(self):
+        self.used.theta[...] += 0.1 * self.numbers(self.used.theta.size)
+
+    def call_fixed(self):
+        name = pick(self.rng, "dtype", "layout", "params", "grads")
+        try:
+            setattr(self.used, name, None)
+        except AttributeError:
+            return
+        raise DiffersError(f"{name} could be set")
+
+    def fresh(self):
+        """A new object at the same parameters."""
+        made = self.build()
+        made.theta[...] = self.used.theta
+        made.grad[...] = self.used._grad  # reading `grad` has a meaning of its own
+        made.dropout_seed, made.dropout_step = self.used.dropout_seed, self.used.dropout_step
+        made.n_threads = 1 if ONE_THREAD else self.threads
+        return made
+
+    def replaced(self):
+        """The object, pickled or copied, for going on with the copy."""
+        return pick(self.rng, lambda o: pickle.loads(pickle.dumps(o)), copy.deepcopy, copy.copy)(self.used)
+
+
+def often(weight: float):
+    def mark(function):
+        function.weight = weight
+        return function
+
+    return mark
+
+
+class LayerCalls(Calls):
+    """Calls to a Recurrent."""
+
+    def draw(self) -> None:
+        self.options = layer_options(self.rng)
+        self.dtype = self.options["dtype"]
+        self.pending = None  # a fresh layer after the same training pass, and the shape of its outputs
+
+    def build(self):
+        return rc.Recurrent(**self.options)
+
+    @often(5)
+    def call_forward(self):
+        rng, used, fresh = self.rng, self.used, self.fresh()
+        T, B = self.sizes()
+        lengths, training = self.lengths(T, B), rng.random() < 0.7
+        x = self.x(pick(rng, "dense", "dense", "ids", "bags"), T, B, used.input_size)
+        options = {"lengths": lengths, "training": training, "state": self.state_of(used, B, rng.random() < 0.3)}
+        if used.cell.feeds_back and rng.random() < 0.5:
+            options["feedback"] = self.numbers(T, B, used.output_size)
+        y, state = used.forward(x, **options)
+        same((y, state), fresh.forward(x, **options), "forward")
+        same(used.dropout_step, fresh.dropout_step, "dropout_step")
+        self.pending = (fresh, y.shape, x) if training else None
+        self.keep(y, *state)
+
+    @often(4)
+    def call_backward(self):
+        if self.pending is None:
+            return
+        (fresh, shape, _), self.pending = self.pending, None
+        dy = self.numbers(*shape)
+        dstate = self.state_of(self.used, shape[1], self.rng.random() < 0.3)
+        if self.rng.random() < 0.3:
+            attempt(self.used.backward, self.numbers(*shape, 1), dstate)
+        fresh.theta[...], fresh.grad[...] = self.used.theta, self.used._grad  # backward reads what is there now
+        got = self.used.backward(dy, dstate)
+        same(got, fresh.backward(dy, dstate), "backward")
+        same(self.used._grad, fresh._grad, "grad")
+        self.keep(got[0], *(got[1] or ()))
+        attempt(self.used.backward, dy)
+
+    def call_step(self):
+        if self.used.bidirectional or self.used.reverse:
+            attempt(self.used.step, self.numbers(2, self.used.input_size))
+            return
+        B = int(self.rng.integers(1, 5))
+        x, state = self.x(pick(self.rng, "dense", "ids"), 1, B, self.used.input_size)[0], None
+        fresh = self.fresh()
+        for _ in range(2):
+            got = self.used.step(x, state)
+            same(got, fresh.step(x, state), "step")
+            state = got[1]
+        self.pending = None
+        self.keep(*got)
+
+    def call_refused(self):
+        used, rng = self.used, self.rng
+        T, B, D = 3, 2, used.input_size
+        x = self.numbers(T, B, D)
+        before = used._grad.copy()
+        wrong = pick(
+            rng,
+            ((x,), {"lengths": [T + 1, 1]}),
+            ((x,), {"lengths": [1]}),
+            ((self.numbers(T, B, D + 1),), {}),
+            ((np.full((T, B), D),), {}),
+            ((x,), {"state": (x,) * 7}),
+            ((x[:0],), {}),
+            ((x,), {"feedback": self.numbers(T, B + 1, used.output_size)}),
+        )
+        attempt(used.forward, *wrong[0], **wrong[1])
+        same(used._grad, before, "grad after a refused call")
+
+    def call_write_grad(self):
+        used, rng = self.used, self.rng
+        way = rng.integers(4)
+        if way == 0:
+            used.grad += self.numbers(used.grad.size)
+        elif way == 1:
+            name = pick(rng, *used.grads)
+            used.grads[name][...] = self.numbers(*used.grads[name].shape)
+        elif way == 2:
+            used.grad = self.numbers(used.grad.size)
+        else:
+            used.zero_grad()
+
+    def call_replace(self):
+        self.used, self.pending = self.replaced(), None
+
+
+class Visits:
+    """What an optimizer needs to know of a network, with the rows to visit as the rules have them."""
+
+    def __init__(self, net, ranges) -> None:
+        self.theta, self.grad, self.ranges = net.theta.copy(), net._grad.copy(), ranges
+
+    def update_ranges(self, lazy: bool) -> np.ndarray:
+        return self.ranges
+
+
+class NetworkCalls(Calls):
+    """Calls to a Network, its optimizers, and its layers."""
+
+    def draw(self) -> None:
+        rng = self.rng
+        self.embedding = rc.Embedding(size(rng, 12), size(rng, 5)) if rng.random() < 0.4 else None
+        first = layer_options(rng, self.embedding.size if self.embedding else None)
+        self.specs = [first]
+        if rng.random() < 0.25:
+            shared = {"dtype": first["dtype"], "truncate": first["truncate"]}
+            self.specs.append(layer_options(rng, rc.Recurrent(**first).output_size, **shared))
+        self.single = len(self.specs) == 1 and rng.random() < 0.8
+        self.dtype = first["dtype"]
+        self.width = rc.Recurrent(**self.specs[-1]).output_size
+        self.readout = pick(rng, "every", "every", "last", "mean", "max")
+        self.K = size(rng, 5)
+        project = self.width < self.K or rng.random() < 0.8
+        weights = pick(rng, None, tuple(rng.random(self.K) + 0.1))
+        name = pick(rng, *rc.HEADS)
+        if name == "softmax":
+            self.head = rc.Softmax(self.K, class_weight=weights, label_smoothing=pick(rng, 0.0, 0.1), project=project)
+        elif name == "crf":
+            self.readout, rule = "every", None
+            if self.K > 1 and rng.random() < 0.5:
+                allowed = np.ones((self.K, self.K), bool)
+                allowed[1, 0] = False
+                rule = rc.heads.Constraints(allowed)
+            self.head = rc.CRF(self.K, constraints=rule, class_weight=weights, project=project)
+        else:
+            self.head = rc.HEADS[name](self.K, project=project)
+        self.features = size(rng, 9) if self.readout == "every" and rng.random() < 0.3 else 0
+        self.optimizers: dict[str, rc.optimizers.Optimizer] = {}
+        tables = ["embedding.E"]
+        if not self.embedding:
+            tables = [f"layers.0.{way}.W_xh" for way in rc.Recurrent(**first).directions]
+        self.tables = tables
+        self.rows: dict[str, set | None] = dict.fromkeys(tables + ["head.W_skip"] * bool(self.features))
+
+    def build(self):
+        layers = [rc.Recurrent(**options) for options in self.specs]
+        return rc.Network(layers[0] if self.single else layers, self.head, self.readout, self.embedding, self.features)
+
+    # ------------------------------------------------------------ batches
+
+    def batch(self, dense_only: bool = False):
+        """(x, ...), options, and the rows it touches: per table a set, or None for any."""
+        rng, net = self.rng, self.used
+        T, B = self.sizes()
+        lengths = self.lengths(T, B)
+        inside = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
+        kind = pick(rng, "ids", "bags") if self.embedding else pick(rng, "dense", "ids", "bags")
+        symbols = self.embedding.symbols if self.embedding else net.layers[0].input_size
+        x = self.x(kind, T, B, symbols)
+        met = None if kind == "dense" else set(x[inside].ravel().tolist()) - {-1}
+        touched = dict.fromkeys(self.tables, met)
+        options = {"lengths": lengths}
+        if self.features:
+            F = int(rng.integers(0, 4))
+            ids = rng.integers(-1, self.features, (T, B, F))
+            touched["head.W_skip"] = set(ids[inside].ravel().tolist()) - {-1}
+            x = (x, ids) if rng.random() < 0.5 else (x, ids, self.numbers(T, B, F))
+        forward = not any(layer.bidirectional or layer.reverse for layer in net.layers)
+        if forward and rng.random() < 0.3:
+            states = [self.state_of(layer, B, True) for layer in net.layers]
+            options["state"] = states[0] if self.single else states
+        return x, options, touched, (T, B)
+
+    def targets(self, T: int, B: int):
+        rng, shape = self.rng, (T, B) if self.readout == "every" else (B,)
+        if self.head.name == "squared":
+            return self.numbers(*shape, self.K)
+        if self.head.name == "sigmoid":
+            return rng.random((*shape, self.K))
+        if self.head.name == "crf" and self.head.constraints is not None:
+            return np.broadcast_to(rng.integers(0, self.K, B), (T, B)).copy()
+        return rng.integers(-1, self.K, shape)
+
+    def more(self, T: int, B: int) -> dict:
+        """Further options of loss_and_grad."""
+        rng, top, options = self.rng, self.used.layers[-1], {}
+        if rng.random() < 0.2:
+            options["sample_weight"] = rng.random(B)
+        if top.cell.feeds_back and rng.random() < 0.5:
+            options["feedback"] = self.numbers(T, B, self.width)
+        return options
+
+    def state(self, net):
+        try:
+            return net.state
+        except RuntimeError:
+            return None
+
+    # ------------------------------------------------------------ which rows may have a gradient
+
+    def note(self, touched, accumulate: bool = False) -> None:
+        for name, new in touched.items():
+            before = self.rows[name]
+            if not accumulate:
+                self.rows[name] = new
+            else:
+                self.rows[name] = None if before is None or new is None else before | new
+
+    def note_all(self) -> None:
+        self.rows = dict.fromkeys(self.rows)
+
+    def expected_ranges(self, lazy: bool) -> np.ndarray:
+        """What the rules say an optimizer must visit, as sorted ranges of one number each."""
+        net = self.used
+        rows = []
+        for name, start in net.layout.starts.items():
+            shape = net.layout.shapes[name]
+            touched = self.rows.get(name) if lazy else None
+            width = int(np.prod(shape[1:], dtype=int))
+            for row in range(shape[0]) if touched is None else sorted(touched):
+                rows.append((start + row * width, width, len(shape) > 1))
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+    def check_visits(self, lazy: bool) -> None:
+        """The network tells the optimizer just these numbers; a lazy one may leave out no gradient."""
+        net = self.used
+        found, wanted = np.zeros(net.theta.size, int), np.zeros(net.theta.size, int)
+        for mask, ranges in ((found, net.update_ranges(lazy)), (wanted, self.expected_ranges(lazy))):
+            for start, length, decays in ranges:
+                mask[start : start + length] += 1 + 2 * decays
+        same(found, wanted, "update_ranges")
+        if (net._grad[found == 0] != 0).any():
+            raise DiffersError("a number with a gradient is not visited")
+
+    def optimizer(self):
+        name, lazy = pick(self.rng, *(set(rc.OPTIMIZERS) - {"sdlm"})), self.rng.random() < 0.6
+        decay = pick(self.rng, 0.0, 0.01)
+        return self.optimizers.setdefault(
+            f"{name} {lazy} {decay}", rc.OPTIMIZERS[name](1e-3, weight_decay=decay, lazy=lazy)
+        )
+
+    def twin_of(self, opt):
+        twin = opt.fresh()
+        twin.load_state_dict(opt.state_dict())
+        return twin
+
+    # ------------------------------------------------------------ calls
+
+    @often(5)
+    def call_loss_and_grad(self):
+        x, options, touched, (T, B) = self.batch()
+        options |= self.more(T, B) | {"accumulate": self.rng.random() < 0.3}
+        targets, fresh = self.targets(T, B), self.fresh()
+        got = self.used.loss_and_grad(x, targets, **options)
+        same(got, fresh.loss_and_grad(x, targets, **options), "loss")
+        same(self.used._grad, fresh._grad, "grad")
+        same(self.state(self.used), self.state(fresh), "state")
+        same(self.used.dropout_step, fresh.dropout_step, "dropout_step")
+        self.note(touched, options["accumulate"])
+        self.check_visits(True)
+
+    @often(5)
+    def call_train_step(self):
+        x, options, touched, (T, B) = self.batch()
+        options |= self.more(T, B)
+        targets, fresh, opt = self.targets(T, B), self.fresh(), self.optimizer()
+        twin = self.twin_of(opt)
+        same(
+            self.used.train_step(x, targets, opt, **options),
+            fresh.train_step(x, targets, twin, **options),
+            "train_step",
+        )
+        same(self.used._grad, fresh._grad, "grad")
+        same(self.used.theta, fresh.theta, "theta")
+        self.note(touched)
+        self.settle()
+
+    @often(2)
+    def call_optimizer_step(self):
+        opt = self.optimizer()
+        twin = self.twin_of(opt)
+        self.check_visits(opt.lazy)
+        stand_in = Visits(self.used, self.expected_ranges(opt.lazy))
+        opt.step(self.used)
+        twin.step(stand_in)
+        same(self.used.theta, stand_in.theta, f"theta after {opt}")
+        same(self.used._grad, stand_in.grad, "grad")
+        self.settle()
+
+    def settle(self) -> None:
+        """Go on with ordinary numbers where NaN came in."""
+        if not np.isfinite(self.used.theta).all():
+            self.used.theta[...] = self.build().theta
+            for opt in self.optimizers.values():
+                opt.reset()
+
+    @often(3)
+    def call_predict(self):
+        x, options, _, (T, B) = self.batch()
+        options |= {name: value for name, value in self.more(T, B).items() if name == "feedback"}
+        fresh, before, state = self.fresh(), self.used._grad.copy(), self.state(self.used)
+        got, after = self.used.predict(x, **options, return_state=True)
+        wanted, wanted_after = fresh.predict(x, **options, return_state=True)
+        same(got, wanted, "predict")
+        same(after, wanted_after, "state after predict")
+        same(self.state(self.used), state, "state of the training call before")
+        same(self.used._grad, before, "grad after predict")
+        out = np.full_like(got, np.nan)
+        same(self.used.predict(x, **options, out=out), wanted, "predict into out")
+        self.keep(got)
+        self.check_visits(True)
+
+    def call_decode(self):
+        x, options, _, _ = self.batch()
+        top = pick(self.rng, 1, 3) if self.head.name == "crf" else 1
+        if self.head.name not in ("softmax", "crf"):
+            attempt(self.used.decode, x, **options)
+            return
+        got = self.used.decode(x, top=top, **options)
+        same(got, self.fresh().decode(x, top=top, **options), "decode")
+        self.keep(*got)
+
+    def call_carry_on(self):
+        """A chunk, and the next one from its state."""
+        if any(layer.bidirectional or layer.reverse for layer in self.used.layers) or self.features:
+            return
+        kind = "ids" if self.embedding else "dense"
+        symbols = self.embedding.symbols if self.embedding else self.used.layers[0].input_size
+        T, B = self.sizes()
+        fresh = self.fresh()
+        one, two = self.x(kind, T, B, symbols), self.x(kind, T, B, symbols)
+        targets = self.targets(T, B)
+        (_, state), (_, twin) = (net.predict(one, return_state=True) for net in (self.used, fresh))
+        same(
+            self.used.loss_and_grad(two, targets, state=state),
+            fresh.loss_and_grad(two, targets, state=twin),
+            "carried loss",
+        )
+        same(self.used._grad, fresh._grad, "grad")
+        met = None if kind == "dense" else set(two.ravel().tolist())
+        self.note(dict.fromkeys(self.tables, met))
+
+    @often(2)
+    def call_write_grad(self):
+        used, rng = self.used, self.rng
+        layer = pick(rng, *used.layers)
+        way = rng.integers(6)
+        if way == 0:
+            used.grad += self.numbers(used.grad.size)
+        elif way == 1:
+            views = pick(rng, used, layer).grads
+            name = pick(rng, *views)
+            views[name][...] = self.numbers(*views[name].shape)
+        elif way == 2:
+            used.grad = self.numbers(used.theta.size)
+        elif way == 3:
+            layer.grad[...] += 1
+        elif way == 4:
+            assert used.grad.shape == used.theta.shape  # read, and nothing more
+        else:
+            used.zero_grad()
+            self.rows = {name: set() for name in self.rows}
+            return
+        self.note_all()
+
+    def call_layer_alone(self):
+        """A layer of the network by itself adds to the network's gradient."""
+        n = int(self.rng.integers(len(self.specs)))
+        fresh = self.fresh()
+        one, other = self.used.layers[n], fresh.layers[n]
+        one.dropout_step = other.dropout_step = int(self.rng.integers(9))
+        one.dropout_seed = other.dropout_seed = 3
+        T, B = self.sizes()
+        lengths, x = self.lengths(T, B), self.x(pick(self.rng, "dense", "ids"), T, B, one.input_size)
+        same(one.forward(x, lengths=lengths), other.forward(x, lengths=lengths), "layer's forward")
+        dy = self.numbers(T, B, one.output_size)
+        same(one.backward(dy), other.backward(dy), "layer's backward")
+        same(self.used._grad, fresh._grad, "grad")
+        self.note_all()
+
+    @often(2)
+    def call_refused(self):
+        """Refused calls change nothing: not the gradient, nor the state, nor which rows are visited."""
+        used = self.used
+        x, options, _, (T, B) = self.batch()
+        targets = self.targets(T, B)
+        before, state, step = used._grad.copy(), self.state(used), used.dropout_step
+        bad = {
+            "targets": ((x, targets[:, None]), {}),
+            "lengths": ((x, targets), {"lengths": np.full(B, T + 1)}),
+            "lengths of no sequence": ((x, targets), {"lengths": np.zeros(0, int)}),
+            "state": ((x, targets), {"state": 3}),
+            "weights": ((x, targets), {"sample_weight": -np.ones(B)}),
+            "x": ((None, targets), {}),
+        }
+        arguments, wrong = bad[pick(self.rng, *bad)]
+        attempt(used.loss_and_grad, *arguments, **(options | wrong))
+        attempt(used.predict, x, lengths=np.zeros(B, int))
+        same(used._grad, before, "grad after a refused call")
+        same(self.state(used), state, "state after a refused call")
+        same(used.dropout_step, step, "dropout_step after a refused call")
+        self.check_visits(True)
+
+    def call_memory(self):
+        if not all(value >= 0 for value in self.used.memory().values()):
+            raise DiffersError("memory() is negative")
+
+    def call_replace(self):
+        self.used = self.replaced()
+        for name, opt in self.optimizers.items():
+            self.optimizers[name] = pick(self.rng, self.twin_of(opt), pickle.loads(pickle.dumps(opt)))
+
+
+class ModuleCalls(Calls):
+    """Calls to a module of rnncore.torch; a fresh one works in memory of its own, too."""
+
+    def draw(self) -> None:
+        rng = self.rng
+        self.kind = pick(rng, "RNN", "LSTM", "GRU")
+        self.options = {"input_size": size(rng, 7), "hidden_size": 1 + size(rng, 8), "num_layers": pick(rng, 1, 2, 3)}
+        self.options |= {"bias": rng.random() < 0.8, "batch_first": rng.random() < 0.3}
+        self.options |= {"bidirectional": rng.random() < 0.4, "dropout": pick(rng, 0.0, 0.3)}
+        self.options["dtype"] = pick(rng, torch.float32, torch.float64)
+        if self.options["num_layers"] == 1:
+            self.options["dropout"] = 0.0
+        if self.kind == "RNN":
+            self.options["nonlinearity"] = pick(rng, "tanh", "relu")
+        if self.kind == "LSTM" and rng.random() < 0.3:
+            self.options["proj_size"] = 1
+        self.dtype = str(self.options["dtype"]).removeprefix("torch.")
+        self.waiting: list = []  # pairs of graphs whose backward passes are to come
+
+    def build(self):
+        return getattr(rt, self.kind)(**self.options)
+
+    def tensor(self, *shape, grad: bool = False):
+        return torch.from_numpy(self.numbers(*shape)).requires_grad_(grad)
+
+    def fresh(self):
+        made = self.build()
+        made.load_state_dict(self.used.state_dict())
+        made.train(self.used.training)
+        return made
+
+    def alone(self, function, *arguments, **options):
+        """A call in memory that no other call has used."""
+        kept, POOL._idle = POOL._idle, []
+        try:
+            return function(*arguments, **options)
+        finally:
+            POOL._idle = kept
+
+    def arguments(self):
+        rng, options = self.rng, self.options
+        T, B = self.sizes()
+        T += 1
+        grad = rng.random() < 0.5
+        x = self.tensor(*((B, T) if options["batch_first"] else (T, B)), options["input_size"], grad=grad)
+        units = options["num_layers"] * (2 if options["bidirectional"] else 1)
+        hx = None
+        if rng.random() < 0.4:
+            first = self.tensor(units, B, options.get("proj_size") or options["hidden_size"], grad=grad)
+            hx = (first, self.tensor(units, B, options["hidden_size"], grad=grad)) if self.kind == "LSTM" else first
+        if rng.random() < 0.4:
+            lengths = torch.from_numpy(rng.integers(1, T + 1, B))
+            x = torch.nn.utils.rnn.pack_padded_sequence(
+                x, lengths, batch_first=options["batch_first"], enforce_sorted=False
+            )
+        return x, hx
+
+    @staticmethod
+    def flat(outputs):
+        y, final = outputs
+        y = y.data if isinstance(y, torch.nn.utils.rnn.PackedSequence) else y
+        return [y, *(final if isinstance(final, tuple) else (final,))]
+
+    def compare(self, got, wanted, what: str) -> None:
+        same([part.detach().numpy() for part in got], [part.detach().numpy() for part in wanted], what)
+
+    @often(5)
+    def call_forward(self):
+        x, hx = self.arguments()
+        fresh, seed = self.fresh(), int(self.rng.integers(1000))
+        graph = self.rng.random() < 0.7
+        with torch.set_grad_enabled(graph):
+            torch.manual_seed(seed)
+            got = self.flat(self.used(x, hx))
+            torch.manual_seed(seed)
+            wanted = self.flat(self.alone(fresh, x, hx))
+        self.compare(got, wanted, "forward")
+        if graph:
+            self.waiting.append((got, wanted, fresh))
+            self.waiting = self.waiting[-4:]
+
+    @often(4)
+    def call_backward(self):
+        if not self.waiting:
+            return
+        got, wanted, fresh = self.waiting.pop(int(self.rng.integers(len(self.waiting))))
+        which = [0] if self.rng.random() < 0.6 else list(range(len(got)))
+        douts = [self.tensor(*got[n].shape) for n in which]
+        gradients = []
+        for outputs, module, run in ((got, self.used, lambda f, *a, **k: f(*a, **k)), (wanted, fresh, self.alone)):
+            chosen = [outputs[n] for n in which]
+            gradients.append(run(torch.autograd.grad, chosen, list(module.parameters()), douts, allow_unused=True))
+        self.compare(*gradients, "backward")
+
+    def call_change_theta(self):
+        self.waiting.clear()
+        with torch.no_grad():
+            for parameter in self.used.parameters():
+                parameter += 0.1 * self.tensor(*parameter.shape)
+
+    def call_mode(self):
+        self.used.train(self.rng.random() < 0.6)
+
+    def call_refused(self):
+        attempt(self.used, self.tensor(3, 2, self.options["input_size"] + 1))
+
+    def call_replace(self):
+        self.used = pick(self.rng, lambda o: pickle.loads(pickle.dumps(o)), copy.deepcopy)(self.used)
+        self.waiting.clear()
+
+    call_set_threads = call_set_dropout = call_fixed = call_mode
+
+
+KINDS: tuple[type[Calls], ...] = (LayerCalls, NetworkCalls, NetworkCalls) + ((ModuleCalls,) if torch else ())
+CALLS = 14  # in a sequence
+
+
+def run_sequence(seed: int, trace: bool = False) -> int:
+    """Build an object and make random calls to it; returns how many. The same seed makes the same calls."""
+    calls = KINDS[seed % len(KINDS)](seed)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            calls.run(CALLS)
+    except Exception as error:
+        what = getattr(calls, "options", getattr(calls, "specs", None))
+        parts = [f"seed {seed}: {type(calls).__name__} of {what}"]
+        if isinstance(calls, NetworkCalls):
+            parts.append(f"{calls.head}, {calls.readout}, {calls.embedding}, skip={calls.features}, {calls.single}")
+        parts.append(f"after {', '.join(calls.log)}")
+        raise DiffersError(f"{error}\n" + "\n".join(parts)) from error
+    if trace:
+        print(seed, type(calls).__name__, *calls.log)
+    return len(calls.log)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Random calls to one object, each compared with a fresh object's.")
+    parser.add_argument("--calls", type=int, default=10_000, help="stop after so many")
+    parser.add_argument("--seed", type=int, default=0, help="of the first sequence; the next has the next number")
+    parser.add_argument("--only", type=int, help="run the sequence of this seed alone")
+    parser.add_argument("--trace", action="store_true", help="name the calls")
+    parser.add_argument("--keep-going", action="store_true", help="go on after a sequence that fails")
+    given = parser.parse_args()
+    faulthandler.enable()
+    done, failed, seed, begin = 0, [], given.seed if given.only is None else given.only, time.perf_counter()
+    while done < given.calls:
+        if given.trace:
+            print(f"seed {seed}", flush=True)
+        try:
+            done += run_sequence(seed, given.trace)
+        except DiffersError as error:
+            print(f"--- failed after {done} calls: python tests/calls.py --only {seed}\n{error}", flush=True)
+            failed.append(seed)
+            done += CALLS
+            if not given.keep_going:
+                break
+        seed += 1
+        if given.only is not None:
+            break
+    core = kernels.config()
+    print(f"{done} calls, seeds {given.seed} to {seed - 1}, {core['isa']}, {core['gemm']}, "
+          f"{time.perf_counter() - begin:.0f} s: {f'failed {failed}' if failed else 'all equal'}")  # fmt: skip
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
