@@ -33,6 +33,9 @@ COMMANDS = {
         "layer", "a layer alone: GFLOP/s and share of peak beside raw oneDNN and libxsmm", "1", "float32,float64"
     ),
     "cells": Command("cells", "every cell and option alone, beside the time of its products", cells=""),
+    "session": Command(
+        "session", "inference and streams beside ONNX Runtime, OpenVINO and PyTorch", cells="elman,lstm,gru"
+    ),
     "ragged": Command("ragged", "lengths uniform in 1..T beside the full batch and PyTorch's PackedSequence"),
     "torch": Command("torch_modules", "a PyTorch script with rnncore.torch's modules beside torch.nn's", "1,2"),
     "scaling": Command("scaling", "rnncore with several threads beside rnncore with one", "1,2", one_process=True),

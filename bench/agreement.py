@@ -25,7 +25,9 @@ class Contestant(Protocol):
     def results(self) -> Arrays: ...
 
 
-def require(contestants: list[Contestant], dtype: str, start: Arrays | None = None) -> float:
+def require(
+    contestants: list[Contestant], dtype: str, start: Arrays | None = None, tolerance: float | None = None
+) -> float:
     """Call each contestant once and compare what they share; return the largest relative difference.
 
     `start` holds the values before the call of what a call changes (weights): differences are then relative to the
@@ -37,6 +39,7 @@ def require(contestants: list[Contestant], dtype: str, start: Arrays | None = No
         return 0.0
     *others, reference = contestants  # ours comes first: compare with a peer
     expected = reference.results()
+    allowed = TOLERANCE[dtype] if tolerance is None else tolerance
     eps = float(np.finfo(dtype).eps)
     worst = 0.0
     for other in others:
@@ -47,10 +50,10 @@ def require(contestants: list[Contestant], dtype: str, start: Arrays | None = No
             difference = float(np.linalg.norm(found[name] - expected[name]))
             rounding = eps * float(np.linalg.norm(old))  # storing old + change rounds at the old value's last digit
             relative = max(0.0, difference - rounding) / max(change, 1e-30)
-            if not relative <= TOLERANCE[dtype]:  # also when it is not a number
+            if not relative <= allowed:  # also when it is not a number
                 raise DisagreementError(
                     f"{other.name} and {reference.name} disagree on {name}: relative difference {relative:.2e}, "
-                    f"allowed {TOLERANCE[dtype]:.0e}"
+                    f"allowed {allowed:.0e}"
                 )
             worst = max(worst, relative)
     return worst

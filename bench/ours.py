@@ -103,3 +103,53 @@ class Layer:
 
     def results(self) -> Arrays:
         return {**_by_key(self.layer.grads), "y": self.y, "dx": self.dx}
+
+
+class Session:
+    """One forward pass of a session that starts from given states: `step` for one step, else `run`, `out=` given.
+
+    A timed call goes on from the state that the last one left, as a stream does.
+    """
+
+    name = peer = "rnncore"
+
+    def __init__(self, cell: str, shape: Shape, threads: int) -> None:
+        import rnncore as rc
+
+        layer = rc.Recurrent(cell, input_size=shape.D, hidden_size=shape.H, dtype="float32", n_threads=threads)
+        _assign(layer.params, weights.initial(cell, shape, "float32"))
+        self.session = _session(layer, shape.B)
+        self.start = tuple(state[None] for state in weights.states(shape, "float32", len(layer.state_widths)))
+        self.session.state = self.start
+        self.x = weights.inputs(shape, "float32")
+        self.y = np.empty((shape.T, shape.B, shape.H), np.float32)
+        self.one_step = shape.T == 1
+        if self.one_step:
+            self.x, self.y = self.x[0], self.y[0]
+        self.method = self.session.step if self.one_step else self.session.run
+
+    def call(self) -> None:
+        self.method(self.x, out=self.y)
+
+    def results(self) -> Arrays:
+        y = self.y[None] if self.one_step else self.y
+        return {"y": y, **{name: state[0] for name, state in zip("hc", self.session.state, strict=False)}}
+
+
+def _session(layer: Any, batch_size: int) -> Any:
+    """The layer's session; a layer without one runs `forward` instead."""
+    return layer.session(batch_size=batch_size) if hasattr(layer, "session") else _Forward(layer)
+
+
+class _Forward:
+    """What a session does, by `Recurrent.forward`, which packs the weights with every call."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer, self.state = layer, None
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> np.ndarray:
+        out[...], self.state = self.layer.forward(x, self.state, training=False)
+        return out
+
+    def step(self, x_t: np.ndarray, out: np.ndarray) -> np.ndarray:
+        return self.run(x_t[None], out[None])[0]

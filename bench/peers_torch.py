@@ -161,3 +161,44 @@ class Script:
 
     def results(self) -> Arrays:
         return _arrays(self.cell, self.shape, _named(self.cell, self.layer))
+
+
+class Inference:
+    """One forward pass from given states under inference_mode: torch.nn's layer, or for one step its cell."""
+
+    peer = "PyTorch"
+
+    def __init__(self, cell: str, shape: Shape, cell_module: bool) -> None:
+        self.name = f"PyTorch, {'cell' if cell_module else 'layer'}"
+        start = weights.initial(cell, shape, "float32")
+        self.module = _layer(cell, shape, "float32", start).eval()
+        given = [torch.from_numpy(state) for state in weights.states(shape, "float32", 2 if cell == "lstm" else 1)]
+        self.x = torch.from_numpy(weights.inputs(shape, "float32"))
+        if cell_module:
+            single = {"elman": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}[cell](shape.D, shape.H)
+            single.load_state_dict({name.removesuffix("_l0"): p for name, p in self.module.state_dict().items()})
+            self.module, self.x = single.eval(), self.x[0]
+        else:
+            given = [state[None] for state in given]
+        self.cell_module = cell_module
+        self.state: Any = tuple(given) if cell == "lstm" else given[0]
+        self.found: Any = ()
+
+    def call(self) -> None:
+        with torch.inference_mode():
+            self.found = self.module(self.x, self.state)
+
+    def results(self) -> Arrays:
+        if self.cell_module:
+            states = self.found if isinstance(self.found, tuple) else (self.found,)
+            y = states[0][None]
+        else:
+            y, last = self.found
+            states = [state[0] for state in (last if isinstance(last, tuple) else (last,))]
+        return {"y": y.numpy(), **{name: state.numpy() for name, state in zip("hc", states, strict=False)}}
+
+
+def forms(cell: str, shape: Shape, threads: int) -> list[Inference]:
+    """Every way to ask for it; the fastest counts."""
+    set_threads(threads)
+    return [Inference(cell, shape, cell_module) for cell_module in ([False, True] if shape.T == 1 else [False])]

@@ -103,7 +103,7 @@ def machine() -> dict[str, str]:
         facts["processor"] = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    for package in ("rnncore", "numpy", "scipy", "torch", "jax", "sklearn-crfsuite"):
+    for package in ("rnncore", "numpy", "scipy", "torch", "jax", "onnxruntime", "openvino", "sklearn-crfsuite"):
         try:
             facts[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -22,6 +22,8 @@ class Setting:
     ours: bool  # False: --peers-only
     torch: ModuleType | None = None
     jax: ModuleType | None = None
+    onnxruntime: ModuleType | None = None
+    openvino: ModuleType | None = None
 
     @classmethod
     def of(cls, options: argparse.Namespace, *wanted: str) -> Setting:

@@ -31,6 +31,19 @@ STEP = [
     Shape(64, 20, 1024, 1024),
 ]
 
+SESSION = [
+    Shape(1, 1, 64, 128),
+    Shape(1, 1, 256, 256),
+    Shape(1, 1, 512, 512),
+    Shape(1, 20, 64, 64),
+    Shape(1, 100, 64, 128),
+    Shape(1, 100, 512, 512),
+    Shape(16, 20, 64, 64),
+    Shape(50, 50, 128, 128),
+    Shape(64, 50, 128, 256),
+    Shape(32, 100, 512, 512),
+]
+
 RAGGED = [Shape(50, 50, 128, 128), Shape(64, 50, 128, 256), Shape(32, 100, 512, 512)]
 
 # Sizes that fit no register tile, each with round neighbours.
@@ -48,9 +61,14 @@ def layer_flops(gates: int, shape: Shape, rows: int | None = None) -> int:
     return 6 * gates * shape.H * (shape.D + shape.H) * (shape.B * shape.T if rows is None else rows)
 
 
-def number(shape: Shape) -> str:
-    """What `--rows` calls a row of STEP; nothing for other shapes."""
-    return str(STEP.index(shape) + 1) if shape in STEP else ""
+def forward_flops(gates: int, shape: Shape) -> int:
+    """Multiply-adds x 2 of a forward pass: 2·G·H·(D+H) per row."""
+    return layer_flops(gates, shape) // 3
+
+
+def number(shape: Shape, table: list[Shape] = STEP) -> str:
+    """What `--rows` calls a row of the table; nothing for other shapes."""
+    return str(table.index(shape) + 1) if shape in table else ""
 
 
 def select(table: list[Shape], selection: str) -> list[Shape]:

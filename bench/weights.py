@@ -27,6 +27,12 @@ def inputs(shape: Shape, dtype: str, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((shape.T, shape.B, shape.D)).astype(dtype)
 
 
+def states(shape: Shape, dtype: str, count: int, seed: int = 5) -> list[np.ndarray]:
+    """Initial states (B, H), `count` of them, like those that a layer leaves."""
+    rng = np.random.default_rng(seed)
+    return [rng.uniform(-0.5, 0.5, (shape.B, shape.H)).astype(dtype) for _ in range(count)]
+
+
 def output_gradient(shape: Shape, dtype: str, seed: int = 2) -> np.ndarray:
     """Standard normal dy (T, B, H), scaled like the gradient of a mean."""
     rng = np.random.default_rng(seed)

@@ -2,7 +2,7 @@
  *
  * C is computed in tiles of up to TILE_ROWS rows by TILE_VECTORS vectors that live in registers while k runs over
  * the whole inner dimension: one multiply-add chain per element. A row therefore has the same bits whatever tile,
- * thread or batch it falls in.
+ * thread or batch it falls in. For few rows see gemv.h.
  */
 #ifndef RNNCORE_GEMM_H
 #define RNNCORE_GEMM_H
@@ -197,7 +197,8 @@ static void pack(rc_packed *B, const void *bias, long panel_from, long panel_to)
     }
 }
 
-static const real zeros[TILE_VECTORS * VL];
+#define MOST_VECTORS 16 /* of sums that start together */
+static const real zeros[MOST_VECTORS * VL];
 
 static void gemm_block(const rc_packed *B, int block, long M, const real *A, long lda, int from, real *C, long ldc) {
     const real *W = (const real *)B->W + (B->transposed ? 0 : block * B->N);
@@ -245,8 +246,14 @@ static void product_panel(const rc_packed *B, int block, long p, long M, const r
     }
 }
 
+#include "gemv.h"
+
 static void product_block(const rc_packed *B, int block, long M, const real *A, long lda, int from, real *C,
                           long ldc) {
+    if (M <= FEW_ROWS && !B->gemm) {
+        few_rows_block(B, block, M, A, lda, from, C + B->block_at[block], ldc);
+        return;
+    }
     for (long p = 0; p < B->panel_count; p++) product_panel(B, block, p, M, A, lda, from, C, ldc);
 }
 

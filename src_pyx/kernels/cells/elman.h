@@ -33,10 +33,16 @@ static void elman_forward(const rc_unit *u, const rc_block *b) {
         return;
     }
     const rc_packed *W = &u->W[0];
+    const real *before = (const real *)u->carried + b->linked * u->ld;
+    real *a = (real *)u->state[0] + b->row * u->ld;
     long step = b->stride * u->ld;
-    for (long p = 0; p < W->panel_count; p++) { /* a += (m⊙h_prev)·W_hh, then f while the panel is in cache */
-        product_panel(W, 0, p, b->count, (const real *)u->carried + b->linked * u->ld, step, RC_FROM_C,
-                      (real *)u->state[0] + b->row * u->ld, step);
+    if (b->count <= FEW_ROWS) { /* a += (m⊙h_prev)·W_hh, then f */
+        product_block(W, 0, b->count, before, step, RC_FROM_C, a, step);
+        elman_activate(u, b, 0, u->ld);
+        return;
+    }
+    for (long p = 0; p < W->panel_count; p++) { /* the same by panels, f while each is in cache */
+        product_panel(W, 0, p, b->count, before, step, RC_FROM_C, a, step);
         elman_activate(u, b, panel_begin(W, p), panel_end(W, p));
     }
 }
