@@ -106,7 +106,7 @@ class BuildWithLibraries(build_ext):
 # fmt: off
 MODULES = (
     "kernels", "blas", "schedule", "gemm", "plan", "weights", "dropout", "memory", "transfer", "time_loop", "passes",
-    "run", "crf", "sparse", "heads", "updates", "cxx_random", "replica_rows", "replica_passes", "replica",
+    "run", "crf", "sparse", "heads", "session", "updates", "cxx_random", "replica_rows", "replica_passes", "replica",
 )
 # fmt: on
 

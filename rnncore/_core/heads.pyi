@@ -18,6 +18,7 @@ class Head:
         chain: tuple[int, int, int, np.ndarray | None] | None = None,
         skip: tuple[int, int] | None = None,
     ) -> None: ...
+    def hold(self, theta: np.ndarray, shared: Head | None = None) -> None: ...
     def loss(
         self,
         ws: Workspace,

@@ -351,12 +351,11 @@ class SequenceTagger(SequenceEstimator):
                 "words can only be tagged as they come by a tagger with bidirectional=False, head='softmax' and "
                 "no window, word_pairs, affixes or shapes"
             )
-        state: Any = None
+        session = self.network_.session()
 
         def label_of(token: Any) -> Any:
-            nonlocal state
             ((x, _, _, _),) = batches_to_predict(self._encoded([[token]]), self._arrange)
-            probabilities, state = self.network_.predict(x, state=state, return_state=True)
+            probabilities = session.run(x)
             return self._labels.classes[int(probabilities.argmax())]
 
         return label_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from rnncore.nn.recurrent import (
     users_attributes,
 )
 from rnncore.nn.touched import TouchedRows
+
+if TYPE_CHECKING:
+    from rnncore.nn.session import Session
 
 
 class Space(NamedTuple):
@@ -229,6 +232,7 @@ class Network(FlatArrays, RunSettings):
         self._latest: Workspace | None = None  # of the last training call
         self._trained_on: tuple[Any, Any, Any, Any] | None = None
         self._schedule: Schedule | None = None
+        self._snapshot: Any = None  # a weak reference to what sessions have packed
         self._ranges: tuple[Any, np.ndarray] | None = None
 
     def _head_kernel(self) -> HeadKernel:
@@ -597,6 +601,68 @@ class Network(FlatArrays, RunSettings):
             beyond = np.arange(len(paths))[:, None] >= np.asarray(lengths)
             paths[beyond], scores[beyond] = -1, 0.0
         return paths, scores.sum(axis=0)
+
+    def session(self, batch_size: int = 1, weight_dtype: Any = None) -> Session:
+        """Return a stream through this network, on weights that are packed once; its results are those of ``predict``.
+
+        Parameters
+        ----------
+        batch_size : int
+            B, sequences side by side.
+        weight_dtype : str, optional
+            The layers' own dtype, as yet.
+
+        Returns
+        -------
+        Session
+
+        Raises
+        ------
+        ValueError
+            Where the head looks at whole sequences: another readout than "every".
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("gru", 9, 5), head=rc.Softmax(9))
+        >>> session = net.session()
+        >>> [int(session.step(np.array([symbol])).argmax()) < 9 for symbol in (3, 1, 4)]
+        [True, True, True]
+        """
+        from rnncore.nn.session import Session
+
+        return Session(self, batch_size, weight_dtype)
+
+    # what a session asks
+
+    def _session_parts(self) -> Any:
+        from rnncore.nn.session import Parts
+
+        if self.readout != "every":
+            raise ValueError(f"a session needs outputs at every step, not readout={self.readout!r}: use predict()")
+        widths = [
+            (layer.num_layers * len(layer.directions), n) for layer in self.layers for n in layer.state_widths.values()
+        ]
+        carries = not any(layer.bidirectional or layer.reverse for layer in self.layers)
+        return Parts(widths, self.layers[0].input_size, self.head.outputs, carries)
+
+    def _input_kinds(self) -> tuple[int, ...]:
+        return (EMBEDDED,) if self.embedding else (DENSE, SYMBOLS)
+
+    def _session_head(self) -> HeadKernel:
+        return self._head_kernel()
+
+    def _session_input(self, x: Any, lengths: Any) -> Any:
+        given = self._check(x, lengths, None, None)
+        return given.kind == DENSE, given.x, given.sizes, given.ids, given.values
+
+    def _session_state(self, arrays: list[np.ndarray]) -> Any:
+        return self.join_state(arrays)
+
+    def _session_arrays(self, state: Any, sequences: int) -> list[np.ndarray]:
+        arrays = self.check_state(state, sequences)
+        assert arrays is not None
+        return arrays
 
     @property
     def state(self) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.cells import CELLS, Cell
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.nn.touched import TouchedRows
+
+if TYPE_CHECKING:
+    from rnncore.nn.session import Session
 
 State = tuple[np.ndarray, ...]
 
@@ -261,6 +265,8 @@ class Recurrent(FlatArrays, RunSettings):
         self._saved = Saved()
         self._saved_kind = DENSE
         self._schedule: Schedule | None = None
+        self._snapshot: Any = None  # a weak reference to what sessions have packed
+        self._steppers = threading.local()
 
     def kernel_plan(self, kind: int) -> Plan:
         """Return the layers' structure as the compiled core knows it, for one kind of input."""
@@ -475,6 +481,8 @@ class Recurrent(FlatArrays, RunSettings):
     def step(self, x_t: Any, state: State | None = None) -> tuple[np.ndarray, State]:
         """Run one time step, for streams: nothing is kept for ``backward``, nothing dropped out.
 
+        Weights that changed since the last step are packed anew. A ``session`` does not look, and is faster.
+
         Parameters
         ----------
         x_t : array (B, D), or ids (B,), or bags of ids (B, F)
@@ -493,8 +501,76 @@ class Recurrent(FlatArrays, RunSettings):
         """
         if self.bidirectional or self.reverse:
             raise ValueError("step() runs forward in time only: use forward() for bidirectional or reverse layers")
-        y, state = self.forward(_checks.array(x_t, "x_t")[None], state, training=False)
-        return y[0], state
+        x_t = _checks.array(x_t, "x_t")
+        with self._access.reading:
+            session = self._stepping(x_t.shape[0] if x_t.ndim else 1)
+            session.state = state
+            return session.step(x_t), session.state
+
+    def _stepping(self, sequences: int) -> Session:
+        """Return this thread's session for ``step``, on the parameters as they are."""
+        from rnncore.nn.session import Session
+
+        kept: Session | None = getattr(self._steppers, "session", None)
+        if kept is None or kept.batch_size != sequences:
+            kept = self._steppers.session = Session(self, sequences)
+        elif not kept._snapshot.still(self):
+            kept.refresh()
+        return kept
+
+    def session(self, batch_size: int = 1, weight_dtype: Any = None) -> Session:
+        """Return a stream through these layers, on weights that are packed once.
+
+        Parameters
+        ----------
+        batch_size : int
+            B, sequences side by side.
+        weight_dtype : str, optional
+            The layers' own dtype, as yet.
+
+        Returns
+        -------
+        Session
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore as rc
+        >>> session = rc.Recurrent("lstm", 3, 5).session(batch_size=2)
+        >>> y = np.empty((2, 5), dtype="float32")
+        >>> for x_t in np.ones((4, 2, 3), dtype="float32"):
+        ...     _ = session.step(x_t, out=y)
+        >>> session.reset(rows=[1])
+        >>> bool(session.state[0][0, 0].any()), bool(session.state[0][0, 1].any())
+        (True, False)
+        """
+        from rnncore.nn.session import Session
+
+        return Session(self, batch_size, weight_dtype)
+
+    # what a session asks
+
+    def _session_parts(self) -> Any:
+        from rnncore.nn.session import Parts
+
+        units = self.num_layers * len(self.directions)
+        carries = not (self.bidirectional or self.reverse)
+        return Parts([(units, n) for n in self.state_widths.values()], self.input_size, self.output_size, carries)
+
+    def _input_kinds(self) -> tuple[int, ...]:
+        return DENSE, SYMBOLS
+
+    def _session_head(self) -> None:
+        return None
+
+    def _session_input(self, x: Any, lengths: Any) -> tuple[bool, np.ndarray, np.ndarray | None, None, None]:
+        kind, array, sizes = self.check_input(x, lengths)
+        return kind == DENSE, array, sizes, None, None
+
+    def _session_state(self, arrays: list[np.ndarray]) -> State:
+        return tuple(arrays)
+
+    def _session_arrays(self, state: Any, sequences: int) -> list[np.ndarray]:
+        return self.check_state(state, sequences)
 
 
 def users_attributes(made: object) -> dict[str, Any]:

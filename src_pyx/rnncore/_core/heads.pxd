@@ -33,6 +33,8 @@ cdef class Head:
     cdef Core c
     cdef Arena arena, weights
     cdef object class_weight
+    cdef bint held            # the projection's weights are packed already, and stay as they are
+    cdef Head shared          # whose packed weights these are, or None
     cdef Chain chain          # of a CRF, or None
     cdef Skip skip            # sparse features beside the outputs, or None
     cdef bind(self, theta, grad)

@@ -333,6 +333,19 @@ cdef class Head:
             c.weight[s].W = c.weight_T[s].W = c.theta + (c.W_hy + row * c.options.outputs) * c.team.kernels.itemsize
             row += c.input[s].width
 
+    def hold(self, theta, Head shared=None):
+        """Pack the projection's weights once, for many predictions; or read those of another head that did."""
+        cdef int s
+        self.bind(theta, None)
+        self.shared = shared
+        if shared is not None:
+            self.c.weight[0].bias = shared.c.weight[0].bias
+            for s in range(self.c.parts):
+                self.c.weight[s].panels = shared.c.weight[s].panels
+        elif not self.c.direct:
+            pack_weights(&self.c)
+        self.held = True
+
     cdef carve(self, Workspace ws, bint training, bint weighted=False):
         cdef Core *c = &self.c
         cdef Segment outputs[2]
@@ -376,7 +389,8 @@ cdef class Head:
         if c.direct:
             take_outputs(c, add)
             return
-        pack_weights(c)
+        if not self.held:
+            pack_weights(c)
         project(c, add)
 
     def loss(self, Workspace ws, theta, grad, touched, targets, bint accumulate, skip_ids=None, skip_values=None,

@@ -2,8 +2,6 @@
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.string cimport memcpy
 
-import numpy as np
-
 cimport numpy as cnp
 
 from rnncore._core.gemm cimport Arena, Team, bind_gates, bind_gates_T, team_pack
@@ -23,7 +21,7 @@ cdef class Weights:
     ----------
     plan : Plan
     theta : array (P,), optional
-        Parameters to copy, pack for forward passes and hold as they are; without, every pass packs anew.
+        Parameters to pack for forward passes, which nobody may change any more; without, every pass packs anew.
     """
 
     def __cinit__(self, Plan plan, theta=None):
@@ -34,6 +32,7 @@ cdef class Weights:
         cdef UnitWeights *w
         cdef int n, d, s, i
         cdef long size = kernels.itemsize, ld, bias
+        cdef const char *parameters
         self.plan = plan
         self.arena = Arena()
         self.units = <UnitWeights *> PyMem_Calloc(2 * r.layer_count, sizeof(UnitWeights))
@@ -70,7 +69,10 @@ cdef class Weights:
             if not self.arena.settle():
                 break
         if theta is not None:
-            self.hold(theta, 1)
+            self.theta = theta
+            parameters = <const char *> cnp.PyArray_DATA(theta)
+            with nogil:
+                self.pack(parameters, False, False, 1)
 
     def __dealloc__(self):
         PyMem_Free(self.units)
@@ -151,16 +153,6 @@ cdef class Weights:
                     count += 1
         team_pack(&team, weights, biases, count)
 
-    def hold(self, theta, int threads):
-        """Copy the parameters, and pack the copy for forward passes."""
-        cdef const char *data
-        if self.theta is None:
-            self.theta = np.empty_like(theta)
-        self.theta[...] = theta
-        data = <const char *> cnp.PyArray_DATA(self.theta)
-        with nogil:
-            self.pack(data, False, False, threads)
-
     def size(self):
         """Return bytes held."""
-        return self.arena.capacity + (0 if self.theta is None else self.theta.nbytes)
+        return self.arena.capacity
