@@ -1,5 +1,6 @@
 import numpy as np
 
+from rnncore._core.memory import Saved
 from rnncore._core.run import Workspace
 from rnncore.nn.touched import TouchedRows
 
@@ -19,9 +20,10 @@ class Head:
         skip: tuple[int, int] | None = None,
     ) -> None: ...
     def hold(self, theta: np.ndarray, shared: Head | None = None) -> None: ...
-    def loss(
+    def loss_and_grad(
         self,
         ws: Workspace,
+        saved: Saved,
         theta: np.ndarray,
         grad: np.ndarray,
         touched: TouchedRows,

@@ -6,7 +6,6 @@ The compiled core takes sizes and options for granted, so none may change behind
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, TypeVar
 
 from rnncore import _checks, _threads
@@ -15,26 +14,28 @@ Class = TypeVar("Class", bound=type)
 
 
 def fixed(*names: str) -> Callable[[Class], Class]:
-    """Return a class decorator: these attributes can be set once, by the constructor."""
+    """Return a class decorator: these attributes can be set once, by the constructor. Reading them costs nothing."""
 
     def decorate(owner: Class) -> Class:
-        for name in names:
-            setattr(owner, name, _set_once(name))
+        known = frozenset(names) | getattr(owner, "_fixed", frozenset())
+
+        def put(self: Any, name: str, value: Any) -> None:
+            if name in known and name in self.__dict__:
+                kind = type(self).__name__
+                raise AttributeError(f"{name} of a {kind} is fixed when it is built, got {value!r}: build a new {kind}")
+            object.__setattr__(self, name, value)
+
+        def remove(self: Any, name: str) -> None:
+            if name in known:
+                raise AttributeError(
+                    f"{name} of a {type(self).__name__} is fixed when it is built: it cannot be deleted"
+                )
+            object.__delattr__(self, name)
+
+        owner._fixed, owner.__setattr__, owner.__delattr__ = known, put, remove  # type: ignore[attr-defined]
         return owner
 
     return decorate
-
-
-def _set_once(name: str) -> property:
-    own = f"_fixed_{name}"
-
-    def put(self: Any, value: Any) -> None:
-        if own in self.__dict__:
-            kind = type(self).__name__
-            raise AttributeError(f"{name} of a {kind} is fixed when it is built, got {value!r}: build a new {kind}")
-        self.__dict__[own] = value
-
-    return property(attrgetter(own), put, doc="Fixed when the object is built.")
 
 
 class RunSettings:

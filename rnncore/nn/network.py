@@ -42,16 +42,16 @@ class Space(NamedTuple):
     head: HeadKernel
 
 
-class Inputs(NamedTuple):
-    """What a batch brings, checked."""
-
-    kind: int
-    x: np.ndarray
-    sizes: np.ndarray | None
-    ids: np.ndarray | None  # of sparse features
-    values: np.ndarray | None
-    states: list[np.ndarray] | None
-    feedback: np.ndarray | None
+# What a batch brings, checked: kind of input, x, lengths, sparse features' ids and values, states, feedback.
+Inputs = tuple[
+    int,
+    np.ndarray,
+    np.ndarray | None,
+    np.ndarray | None,
+    np.ndarray | None,
+    list[np.ndarray] | None,
+    np.ndarray | None,
+]
 
 
 @dataclass(frozen=True)
@@ -400,21 +400,22 @@ class Network(FlatArrays, RunSettings):
         self.head.check_batch(x.shape[0], sizes)
         states = None if state is None else self.check_state(state, x.shape[1])
         given = None if feedback is None else self.layers[-1].check_feedback(feedback, x.shape[0], x.shape[1])
-        return Inputs(kind, x, sizes, ids, values, states, given)
+        return kind, x, sizes, ids, values, states, given
 
-    def _run(self, space: Space, given: Inputs, saved: Saved | None) -> None:
+    def _run(
+        self,
+        space: Space,
+        x: np.ndarray,
+        sizes: np.ndarray | None,
+        states: list[np.ndarray] | None,
+        feedback: np.ndarray | None,
+        saved: Saved | None,
+    ) -> None:
         """Run the layers forward."""
-        space.layers.forward(
-            self._theta,
-            self._schedule_of(given.x.shape[0], given.x.shape[1], given.sizes),
-            given.x,
-            given.states,
-            saved,
-            _threads.resolve(self.n_threads),
-            self._dropout_seed,
-            self._dropout_step,
-            given.feedback,
-        )
+        schedule = self._schedule_of(x.shape[0], x.shape[1], sizes)
+        threads = _threads.resolve(self._n_threads)
+        seed, step = self._dropout_seed, self._dropout_step
+        space.layers.forward(self._theta, schedule, x, states, saved, threads, seed, step, feedback)
 
     def loss_and_grad(
         self,
@@ -459,30 +460,21 @@ class Network(FlatArrays, RunSettings):
         RuntimeError
             If another Python thread is using this network.
         """
-        given = self._check(x, lengths, state, feedback)
-        steps, sequences = given.x.shape[:2]
+        kind, rows, sizes, ids, values, states, given = self._check(x, lengths, state, feedback)
+        steps, sequences = rows.shape[:2]
         shape = (steps, sequences) if self.readout == "every" else (sequences,)
-        targets = self.head.check_targets(targets, shape, given.sizes, self.dtype)
+        targets = self.head.check_targets(targets, shape, sizes, self.dtype)
         weights = None if sample_weight is None else _checks.sample_weight(sample_weight, sequences)
         with self._access.training:
-            space, saved = self._training_space(given.kind)
-            self._run(space, given, saved)
+            space, saved = self._training_space(kind)
+            self._run(space, rows, sizes, states, given, saved)
             self._latest = space.layers
-            space.layers.head_gradient(self._grad, saved)
-            loss: float = space.head.loss(
-                space.layers,
-                self._theta,
-                self._grad,
-                self._touched,
-                targets,
-                accumulate,
-                given.ids,
-                given.values,
-                weights,
+            arrays = (self._theta, self._grad, self._touched)
+            loss: float = space.head.loss_and_grad(
+                space.layers, saved, *arrays, targets, accumulate, ids, values, weights
             )
-            space.layers.backward(self._theta, self._grad, saved, None, None, accumulate, False, True, self._touched)
-            self._dropout_step += 1
-            self._trained_on = (x, targets, lengths, state)
+            self.__dict__["_dropout_step"] += 1
+            self.__dict__["_trained_on"] = (x, targets, lengths, state)
             return loss
 
     def train_step(
@@ -529,18 +521,18 @@ class Network(FlatArrays, RunSettings):
         -------
         array (T, B, K), zero past a sequence's end, for readout "every"; else (B, K)
         """
-        given = self._check(x, lengths, state, feedback)
+        kind, rows, sizes, ids, values, states, given = self._check(x, lengths, state, feedback)
         if out is not None:
-            steps, sequences = given.x.shape[:2]
+            steps, sequences = rows.shape[:2]
             shape = (steps, sequences) if self.readout == "every" else (sequences,)
-            out = _checks.out(out, (*shape, self.head.outputs), self.dtype, given.x)
+            out = _checks.out(out, (*shape, self.head.outputs), self.dtype, rows)
         with self._access.reading:
-            space = self._space(given.kind)
-            self._run(space, given, None)
-            result: Any = space.head.predict(space.layers, self._theta, given.ids, given.values, out)
+            space = self._space(kind)
+            self._run(space, rows, sizes, states, given, None)
+            result: Any = space.head.predict(space.layers, self._theta, ids, values, out)
             if return_state:
                 result = result, self.join_state(space.layers.final_states())
-            self._idle[given.kind].append(space)
+            self._idle[kind].append(space)
             return result
 
     def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> tuple[np.ndarray, np.ndarray]:
@@ -583,12 +575,12 @@ class Network(FlatArrays, RunSettings):
             if top > 1:
                 raise ValueError(f"top={top} needs a CRF head: a softmax head decides each output for itself")
             return self._most_probable(self.predict(x, lengths, state), lengths)
-        given = self._check(x, lengths, state, None)
+        kind, rows, sizes, ids, values, states, given = self._check(x, lengths, state, None)
         with self._access.reading:
-            space = self._space(given.kind)
-            self._run(space, given, None)
-            paths, scores = space.head.decode(space.layers, self._theta, top, given.ids, given.values)
-            self._idle[given.kind].append(space)
+            space = self._space(kind)
+            self._run(space, rows, sizes, states, given, None)
+            paths, scores = space.head.decode(space.layers, self._theta, top, ids, values)
+            self._idle[kind].append(space)
         return (paths, scores) if top > 1 else (paths[0], scores[0])
 
     def _most_probable(self, probabilities: np.ndarray, lengths: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -653,8 +645,8 @@ class Network(FlatArrays, RunSettings):
         return self._head_kernel()
 
     def _session_input(self, x: Any, lengths: Any) -> Any:
-        given = self._check(x, lengths, None, None)
-        return given.kind == DENSE, given.x, given.sizes, given.ids, given.values
+        kind, rows, sizes, ids, values, _, _ = self._check(x, lengths, None, None)
+        return kind == DENSE, rows, sizes, ids, values
 
     def _session_state(self, arrays: list[np.ndarray]) -> Any:
         return self.join_state(arrays)

@@ -574,13 +574,14 @@ class Recurrent(FlatArrays, RunSettings):
 
 
 def users_attributes(made: object) -> dict[str, Any]:
-    """Return what was added to a layer or network from outside: all of ours begin with an underscore."""
-    return {name: value for name, value in vars(made).items() if not name.startswith("_")}
+    """Return what was added to a layer or network from outside: what is ours is fixed, or begins with an underscore."""
+    ours = made._fixed  # type: ignore[attr-defined]
+    return {name: value for name, value in vars(made).items() if not (name.startswith("_") or name in ours)}
 
 
 def adopt(target: object, made: object, state: Mapping[str, Any]) -> None:
     """Let `target` become what was made from a pickle's state, with the attributes that were added from outside."""
-    ours = {"touched", *dir(type(made))}
+    ours = {"touched", *made._fixed, *dir(type(made))}  # type: ignore[attr-defined]
     added = {name: value for name, value in state.items() if not (name.startswith("_") or name in ours)}
     target.__dict__ = vars(made) | added
 

@@ -37,6 +37,7 @@ from rnncore._core.kernels cimport (
 )
 from rnncore._core.sparse cimport Skip
 from rnncore._core.plan cimport Layer, Run, Unit, View
+from rnncore._core.memory cimport Saved
 from rnncore._core.run cimport Workspace
 
 cnp.import_array()
@@ -393,9 +394,9 @@ cdef class Head:
             pack_weights(c)
         project(c, add)
 
-    def loss(self, Workspace ws, theta, grad, touched, targets, bint accumulate, skip_ids=None, skip_values=None,
-             sample_weight=None):
-        """Loss of the outputs of the run at hand; their gradient is left where its backward pass wants it.
+    def loss_and_grad(self, Workspace ws, Saved saved, theta, grad, touched, targets, bint accumulate, skip_ids=None,
+                      skip_values=None, sample_weight=None):
+        """Loss of the outputs of the training run at hand, and the gradients of everything.
 
         targets : int64 (T, B) or (B,), or numbers (T, B, K) or (B, K) of the net's precision; checked, C-contiguous.
         skip_ids : int64 (T, B, F), negative for none; skip_values: numbers of that shape, or None for ones.
@@ -409,6 +410,7 @@ cdef class Head:
         cdef char *source = <char *> cnp.PyArray_DATA(targets)
         cdef double total = 0, weight = 0
         cdef int64_t y
+        ws.begin_backward(saved, True, False, False)
         self.bind(theta, grad)
         self.carve(ws, True, weighted)
         self.load(ws, skip_ids, skip_values)
@@ -452,6 +454,7 @@ cdef class Head:
                 project_back(c, &ws.run, accumulate)
             if c.readout != EVERY:
                 spread(c, &ws.run)
+        ws.backward(theta, grad, saved, None, None, accumulate, False, True, touched)
         return total * c.scale
 
     cdef weigh(self, const View *v, sample_weight):

@@ -22,3 +22,5 @@ cdef class Workspace:
     cdef begin_backward(self, Saved saved, bint consume, bint want_dx, bint dx_in_place)
     cdef restore(self, theta, Saved saved)
     cdef state_gradients(self)
+    cpdef backward(self, theta, grad, Saved saved, dy, list dstate, bint accumulate, bint want_dx=?, bint consume=?,
+                   touched=?, out=?)

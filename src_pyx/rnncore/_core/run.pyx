@@ -266,12 +266,7 @@ cdef class Workspace:
         if saved.x is not None:
             load_dense(r, data(saved.x))
 
-    def head_gradient(self, grad, Saved saved):
-        """Make room, after a training forward pass, for the gradient of the outputs that a head leaves."""
-        self.run.grad = data(grad)
-        self.begin_backward(saved, True, False, False)
-
-    def backward(self, theta, grad, Saved saved, dy, list dstate, bint accumulate, bint want_dx=False,
+    cpdef backward(self, theta, grad, Saved saved, dy, list dstate, bint accumulate, bint want_dx=False,
                  bint consume=True, touched=None, out=None):
         """Back-propagate dy, or what a head left in the top units' dh (dy is None).
 
@@ -291,15 +286,16 @@ cdef class Workspace:
         cdef int n, d, i
         cdef bint dx_in_place = False, dy_in_place = False
         want_dx = want_dx and self.plan.structure.kind == DENSE
+        r.grad = data(grad)
         if dy is not None:
             self.restore(theta, saved)
+            r.grad = data(grad)
             width = r.layer[0].input[0].width
             # dx and dy have the core's own layout where their rows are ours and need no padding
             dx_in_place = want_dx and same_rows(&r.view) and width == padded(r.team.kernels, width)
             dy_in_place = dstate is None and same_rows(&r.view) and top.units == 1 and not r.drops_output and \
                 top.unit[0].cell.ldo == dy_width
             self.begin_backward(saved, consume, want_dx, dx_in_place)
-            r.grad = data(grad)
             if dy_in_place:
                 top.unit[0].cell.dh = source
             self.held = (theta, saved, grad, dy, dstate)
