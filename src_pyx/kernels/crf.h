@@ -185,7 +185,7 @@ INLINE void crf_product(const rc_crf *c, const rc_packed *E, long count, const r
 }
 
 static void crf_forward(const rc_crf *c, long shard, long shards) {
-    for (long t = 0, count; (count = crf_count(c, t, shard, shards)); t++) {
+    for (long t = 0, count; (count = crf_count(c, t, shard, shards)) && !rnncore_stopping(); t++) {
         const long first = c->offsets[t] + shard;
         if (t)
             crf_product(c, &c->onward, count, crf_row(c, c->alpha, c->offsets[t - 1] + shard), shards,
@@ -225,7 +225,7 @@ INLINE const real *crf_back_reach(const rc_crf *c, long t, long b) {
 }
 
 static void crf_backward(const rc_crf *c, long shard, long shards) {
-    for (long t = c->steps - 1; t >= 0; t--) {
+    for (long t = c->steps - 1; t >= 0 && !rnncore_stopping(); t--) {
         const long count = crf_count(c, t, shard, shards), go_on = crf_count(c, t + 1, shard, shards);
         const long first = c->offsets[t] + shard;
         if (go_on)
@@ -421,7 +421,7 @@ static void crf_near_zero(const rc_crf *c, real *delta) {
 
 static void crf_viterbi(const rc_crf *c, long shard, long shards, int64_t *paths) {
     const real *start = c->start, *end = c->end;
-    for (long t = 0, count; (count = crf_count(c, t, shard, shards)); t++) {
+    for (long t = 0, count; (count = crf_count(c, t, shard, shards)) && !rnncore_stopping(); t++) {
         const long first = c->offsets[t] + shard;
         if (t)
             crf_best_step(c, count, shards * c->ld, crf_row(c, c->alpha, c->offsets[t - 1] + shard),

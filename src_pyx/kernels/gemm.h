@@ -7,11 +7,13 @@
 #ifndef RNNCORE_GEMM_H
 #define RNNCORE_GEMM_H
 #include "kernels.h"
+#include "pool.h"
 #include "vec.h"
 
 #define TILE_ROWS 6
 #define TILE_WIDTH (TILE_VECTORS * VL)
 #define PANEL_DEPTH 1024   /* so much of a panel stays in the L2 cache while all rows pass */
+#define WORTH_ASKING 100000 /* rows times depth of a panel: less is done before anybody wants to stop it */
 #define WORTH_FETCHING 256 /* shorter tiles are done before what they ask for arrives */
 
 #if defined(__GNUC__)
@@ -220,6 +222,7 @@ static void product_panel(const rc_packed *B, int block, long p, long M, const r
         gemm_block(B, block, M, A, lda, from, C, ldc);
         return;
     }
+    if (M * B->K >= WORTH_ASKING && rnncore_stopping()) return;
     const long begin = panel_begin(B, p), nv = panel_vectors(B->N, p);
     const real *P = packed_panel(B, block, p);
     const real *init = from == RC_FROM_ZERO ? zeros : from == RC_FROM_BIAS ? packed_bias(B, block) + begin : C + begin;

@@ -229,6 +229,7 @@ static void outer(long M, long K, const void *A, long lda, const int64_t *a_rows
     long a_at[OUTER_DEPTH_OF_LARGE], b_at[OUTER_DEPTH_OF_LARGE];
     for (long k0 = 0, depth; k0 < K; k0 += depth) {
         depth = lmin(most, K - k0);
+        if (rnncore_stopping()) return;
         for (long k = 0; k < depth; k++) {
             a_at[k] = (a_rows ? a_rows[k0 + k] : k0 + k) * lda;
             b_at[k] = (b_rows ? b_rows[k0 + k] : k0 + k) * ldb;

@@ -2,7 +2,10 @@
 #ifndef RNNCORE_ROWS_H
 #define RNNCORE_ROWS_H
 #include "kernels.h"
+#include "pool.h"
 #include "vec.h"
+
+enum { ROWS_BETWEEN = 1024 }; /* looks at whether to stop */
 
 /* out[r] = bias + Σ_f scale[r,f]·table[ids[r,f]]: x·W for x a sum of one-hot vectors, never built. Negative ids
  * stand for nothing. Without a bias the sum starts at zero. */
@@ -10,6 +13,7 @@ static void gather(long rows, long width, long per_row, const int64_t *ids, cons
                    long ldt, const void *bias, void *out, long ldo) {
     const real *scale = scale_;
     for (long r = 0; r < rows; r++) {
+        if (r % ROWS_BETWEEN == 0 && rnncore_stopping()) return;
         real *o = (real *)out + r * ldo;
         if (bias)
             memcpy(o, bias, width * sizeof(real));
@@ -31,6 +35,7 @@ static void scatter(long rows, long from, long to, long per_row, const int64_t *
                     const void *d, long ldd, void *table, long ldt) {
     const real *scale = scale_;
     for (long r = 0; r < rows; r++) {
+        if (r % ROWS_BETWEEN == 0 && rnncore_stopping()) return;
         const real *g = (const real *)d + r * ldd;
         for (long f = 0; f < per_row; f++) {
             int64_t id = ids[r * per_row + f];

@@ -1,10 +1,97 @@
 #include "pool.h"
 
+#include <time.h>
+
+#if defined(__SSE__) || defined(_M_X64)
+#include <xmmintrin.h>
+#define FLUSH_TO_ZERO 0x8040ul /* results and operands */
+static unsigned long flush_denormals(void) {
+    unsigned long mode = _mm_getcsr();
+    if ((mode & FLUSH_TO_ZERO) != FLUSH_TO_ZERO) _mm_setcsr((unsigned)(mode | FLUSH_TO_ZERO));
+    return mode;
+}
+static void restore_mode(unsigned long mode) {
+    if ((mode & FLUSH_TO_ZERO) != FLUSH_TO_ZERO) _mm_setcsr((_mm_getcsr() & ~(unsigned)FLUSH_TO_ZERO) |
+                                                            (unsigned)(mode & FLUSH_TO_ZERO));
+}
+#elif defined(__aarch64__) && defined(__GNUC__)
+#define FLUSH_TO_ZERO (1ul << 24)
+static unsigned long read_mode(void) {
+    unsigned long mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+}
+static void write_mode(unsigned long mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
+static unsigned long flush_denormals(void) {
+    unsigned long mode = read_mode();
+    if (!(mode & FLUSH_TO_ZERO)) write_mode(mode | FLUSH_TO_ZERO);
+    return mode;
+}
+static void restore_mode(unsigned long mode) {
+    if (!(mode & FLUSH_TO_ZERO)) write_mode(read_mode() & ~FLUSH_TO_ZERO);
+}
+#else
+static unsigned long flush_denormals(void) { return 0; }
+static void restore_mode(unsigned long mode) { (void)mode; }
+#endif
+
+#if defined(_MSC_VER)
+#define THREAD_LOCAL __declspec(thread)
+#else
+#define THREAD_LOCAL __thread
+#endif
+#define ASK_EVERY 50000000LL /* ns */
+
+static THREAD_LOCAL rnncore_call *current; /* the call that this thread works for, */
+static THREAD_LOCAL int is_worker;         /* its own or another thread's */
+
+static long long now(void) {
+    struct timespec t;
+#if defined(CLOCK_MONOTONIC_COARSE)
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+#elif defined(CLOCK_MONOTONIC)
+    clock_gettime(CLOCK_MONOTONIC, &t);
+#else
+    timespec_get(&t, TIME_UTC);
+#endif
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+void rnncore_begin(rnncore_call *call, int (*check)(void)) {
+    call->check = check;
+    call->outer = current;
+    call->asked = check ? now() : 0;
+    call->stopped = 0;
+    call->mode = flush_denormals();
+    current = call;
+}
+
+int rnncore_end(rnncore_call *call) {
+    current = call->outer;
+    restore_mode(call->mode);
+    return call->stopped;
+}
+
+int rnncore_stopping(void) {
+    rnncore_call *call = current;
+    if (!call || !call->check) return 0;
+    if (call->stopped || is_worker) return call->stopped;
+    const long long time = now();
+    if (time - call->asked < ASK_EVERY) return 0;
+    call->asked = time;
+    if (call->check()) call->stopped = 1;
+    return call->stopped;
+}
+
+static void run_alone(void (*task)(void *arg, int index), void *arg, int tasks) {
+    for (int i = 0; i < tasks && !(i && rnncore_stopping()); i++) task(arg, i);
+}
+
 #if defined(RNNCORE_PORTABLE) || defined(_WIN32)
 
 void rnncore_pool_run(void (*task)(void *arg, int index), void *arg, int tasks, int n_threads) {
     (void)n_threads;
-    for (int i = 0; i < tasks; i++) task(arg, i);
+    run_alone(task, arg, tasks);
 }
 const char *rnncore_pool_kind(void) { return "none"; }
 
@@ -37,6 +124,7 @@ static struct {
     void *arg;
     int tasks;
     atomic_int next;
+    rnncore_call *call; /* that the tasks are part of, or NULL */
 } job;
 
 static void pause_briefly(void) {
@@ -48,11 +136,20 @@ static void pause_briefly(void) {
 }
 
 static void work(void) {
-    for (int i; (i = atomic_fetch_add(&job.next, 1)) < job.tasks;) job.task(job.arg, i);
+    for (int i; (i = atomic_fetch_add(&job.next, 1)) < job.tasks && !(i && rnncore_stopping());) job.task(job.arg, i);
+}
+
+static void work_for_caller(void) { /* in the mode that the caller's call is in */
+    unsigned long mode = job.call ? flush_denormals() : 0;
+    current = job.call;
+    work();
+    if (job.call) restore_mode(mode);
+    current = 0;
 }
 
 static void *worker(void *argument) {
     worker_slot *slot = argument;
+    is_worker = 1;
     for (;;) {
         for (int i = 0; i < SPINS && atomic_load_explicit(&slot->state, memory_order_acquire) != OFFERED; i++)
             pause_briefly();
@@ -65,7 +162,7 @@ static void *worker(void *argument) {
         }
         int offered = OFFERED;
         if (!atomic_compare_exchange_strong(&slot->state, &offered, WORKING)) continue;
-        work();
+        work_for_caller();
         atomic_store_explicit(&slot->state, IDLE, memory_order_release);
     }
     return 0;
@@ -101,13 +198,14 @@ void rnncore_pool_run(void (*task)(void *arg, int index), void *arg, int tasks, 
     if (n_threads > tasks) n_threads = tasks;
     if (n_threads > RNNCORE_MAX_THREADS) n_threads = RNNCORE_MAX_THREADS;
     if (n_threads <= 1 || pthread_mutex_trylock(&in_use)) {
-        for (int i = 0; i < tasks; i++) task(arg, i);
+        run_alone(task, arg, tasks);
         return;
     }
     int helpers = have_workers(n_threads - 1), sleepers = 0;
     job.task = task;
     job.arg = arg;
     job.tasks = tasks;
+    job.call = current;
     atomic_store(&job.next, 0);
     for (int i = 0; i < helpers; i++) {
         atomic_store(&slots[i].state, OFFERED);

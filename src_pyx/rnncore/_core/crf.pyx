@@ -18,13 +18,17 @@ from rnncore._core.gemm cimport Arena, Team, bind_packed, padded, team_column_su
 from rnncore._core.kernels cimport (
     RC_CRF_EXACT,
     RC_CRF_PARTIAL,
+    begin_call,
+    end_call,
     gemm_for,
     kernels_for,
     parallel,
+    raise_stopped,
     rc_columns,
     rc_crf,
     rc_kernels,
     rc_packed,
+    rnncore_call,
 )
 from rnncore._core.schedule cimport Schedule, View
 
@@ -170,6 +174,7 @@ cdef class Chain:
 
     cdef redo(self, const Team *team, const View *v, const char *theta, bint marginals):
         """Give the sequences that the fast way lost what they lack: log_total, and with marginals beta and counts."""
+        cdef rnncore_call call
         cdef rc_crf *c = &self.c
         cdef long b, n = 0
         for b in range(v.sequences):
@@ -181,12 +186,17 @@ cdef class Chain:
             self.redo_wide(team, v, theta, marginals, marked.astype(np.int64))
             return
         with nogil:
+            begin_call(&call, True)
             for b in range(v.sequences):
                 if c.flags[b] & RC_CRF_EXACT:
                     c.log_total[b] = team.kernels.crf.exact(c, b, NULL, marginals, 1, self.counts)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
 
     cdef redo_wide(self, const Team *team, const View *v, const char *theta, bint marginals, int64_t[::1] marked):
         """Do the marked sequences again in double precision."""
+        cdef rnncore_call call
         cdef rc_crf *c = &self.c
         cdef rc_crf *w
         cdef View part
@@ -228,8 +238,12 @@ cdef class Chain:
         memset(w.flags, 0, n * sizeof(int))
         memset(self.wide.counts, 0, K * K * sizeof(double))
         with nogil:
+            begin_call(&call, True)
             self.wide.prepare(&self.wide_team, <const char *> &wide_theta[0])
             spread(&job, BOTH_WAYS if marginals else FORWARD)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         self.wide.redo(&self.wide_team, &part, NULL, marginals)
         for i in range(n):
             c.log_total[marked[i]] = w.log_total[i]
@@ -264,6 +278,7 @@ cdef class Chain:
         targets : per packed row, negative where the label is not known.
         weight : how much the loss of each packed sequence counts, or NULL.
         """
+        cdef rnncore_call call
         cdef rc_crf *c = &self.c
         cdef ChainJob job
         cdef long b, t, row, K = c.labels, size = team.kernels.itemsize
@@ -274,6 +289,7 @@ cdef class Chain:
         job.targets = targets
         job.scale = scale
         with nogil:
+            begin_call(&call, True)
             for b in range(v.sequences):
                 c.flags[b] = 0
                 for t in range(v.length[b]):
@@ -282,8 +298,12 @@ cdef class Chain:
             memset(self.counts, 0, K * K * size)
             self.prepare(team, theta)
             spread(&job, BOTH_WAYS)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         self.redo(team, v, theta, True)
         with nogil:
+            begin_call(&call, True)
             for b in range(v.sequences):
                 total += (1 if weight == NULL else weight[b]) * (c.log_total[b] - (
                     team.kernels.crf.exact(c, b, targets, True, -1, self.counts) if c.flags[b] & RC_CRF_PARTIAL
@@ -296,25 +316,38 @@ cdef class Chain:
             for b in range(v.sequences):
                 row = v.last[b]
                 team.kernels.add(1, K, scores + row * c.ld * size, c.ld, grad + self.end * size, K)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         return total
 
     cdef marginals(self, const Team *team, const View *v, char *scores, const char *theta):
         """Scores become marginal probabilities."""
+        cdef rnncore_call call
         cdef rc_crf *c = &self.c
         cdef ChainJob job
         self.carve(team, v, scores)
         start_job(&job, team, c, v.rows)
         with nogil:
+            begin_call(&call, True)
             memset(c.flags, 0, v.sequences * sizeof(int))
             memset(self.counts, 0, c.labels * c.labels * team.kernels.itemsize)
             self.prepare(team, theta)
             spread(&job, BOTH_WAYS)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         self.redo(team, v, theta, True)
         with nogil:
+            begin_call(&call, True)
             spread(&job, FINISH)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
 
     cdef decode(self, const Team *team, const View *v, char *scores, const char *theta, long top):
         """Return the best paths (top, T, B), -1 past the ends, and their log-probabilities (top, B)."""
+        cdef rnncore_call call
         cdef rc_crf *c = &self.c
         cdef ChainJob job
         cdef long b, t, r, rows = v.rows
@@ -330,17 +363,25 @@ cdef class Chain:
         job.scores = <double *> cnp.PyArray_DATA(packed_scores)
         job.scratch = <char *> cnp.PyArray_DATA(scratch)
         with nogil:
+            begin_call(&call, True)
             memset(c.flags, 0, v.sequences * sizeof(int))
             self.prepare(team, theta)
             spread(&job, FORWARD)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         self.redo(team, v, theta, False)
         with nogil:
+            begin_call(&call, True)
             if top > 1:
                 spread(&job, BEST)
             else:
                 spread(&job, VITERBI)
                 for b in range(v.sequences):
                     job.scores[b] = team.kernels.crf.path_score(c, b, job.paths, NULL)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         paths = np.full((top, v.steps, v.sequences), -1, dtype=np.int64)
         log_p = np.empty((top, v.sequences))
         cdef int64_t *path = <int64_t *> cnp.PyArray_DATA(paths)

@@ -6,7 +6,7 @@ goes on where it was. The random numbers are in kernels/rows.h.
 from libc.stdint cimport uint32_t, uint64_t
 
 from rnncore._core.gemm cimport Segment
-from rnncore._core.kernels cimport parallel, rc_kernels
+from rnncore._core.kernels cimport parallel, rc_kernels, stopping
 from rnncore._core.plan cimport Layer, Run, Unit, View, state_width
 
 
@@ -32,7 +32,7 @@ cdef void drop_task(void *arg, int index) noexcept nogil:
     cdef long t, b, row, size = r.team.kernels.itemsize
     cdef uint32_t key
     t = index
-    while t < v.steps:
+    while t < v.steps and not stopping():
         key = key_for(r.seed, r.drop_step, job.site, t)
         for b in range(v.active[t]):
             row = v.offsets[t] + b

@@ -29,11 +29,15 @@ from rnncore._core.kernels cimport (
     RC_FROM_BIAS,
     RC_FROM_C,
     RC_FROM_ZERO,
+    begin_call,
+    end_call,
     gemm_for,
     kernels_for,
     parallel,
+    raise_stopped,
     rc_columns,
     rc_packed,
+    rnncore_call,
 )
 from rnncore._core.sparse cimport Skip
 from rnncore._core.plan cimport Layer, Run, Unit, View
@@ -402,6 +406,7 @@ cdef class Head:
         skip_ids : int64 (T, B, F), negative for none; skip_values: numbers of that shape, or None for ones.
         sample_weight : float64 (B,), how much each sequence's loss counts, or None.
         """
+        cdef rnncore_call call
         cdef Core *c = &self.c
         cdef View *v = &ws.run.view
         cdef bint classes = c.loss == SOFTMAX or c.loss == CHAIN
@@ -435,11 +440,16 @@ cdef class Head:
         if self.skip is not None:
             self.skip.clear_rows(&c.team, c.grad, accumulate, touched)
         with nogil:
+            begin_call(&call, True)
             self.scores()
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         if self.chain is not None:
             total = self.chain.loss(&c.team, v, c.scores, <int64_t *> c.targets, c.scale, c.importance, c.theta, c.grad,
                                     accumulate)
         with nogil:
+            begin_call(&call, True)
             if c.loss != CHAIN:
                 finish_scores(c, True)
                 if weighted:
@@ -454,6 +464,9 @@ cdef class Head:
                 project_back(c, &ws.run, accumulate)
             if c.readout != EVERY:
                 spread(c, &ws.run)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         ws.backward(theta, grad, saved, None, None, accumulate, False, True, touched)
         return total * c.scale
 
@@ -486,6 +499,7 @@ cdef class Head:
 
     def predict(self, Workspace ws, theta, skip_ids=None, skip_values=None, out=None):
         """Return probabilities or values for the outputs of the run at hand: (T, B, K), zero past the ends, or (B, K)."""
+        cdef rnncore_call call
         cdef Core *c = &self.c
         cdef View *v = &ws.run.view
         cdef long t, b, size = c.team.kernels.itemsize, K = c.options.outputs
@@ -493,7 +507,11 @@ cdef class Head:
         self.carve(ws, False)
         self.load(ws, skip_ids, skip_values)
         with nogil:
+            begin_call(&call, True)
             self.scores()
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         if self.chain is not None:
             self.chain.marginals(&c.team, v, c.scores, c.theta)
         else:
@@ -507,20 +525,29 @@ cdef class Head:
             out.fill(0)
         cdef char *target = <char *> cnp.PyArray_DATA(out)
         with nogil:
+            begin_call(&call, True)
             for t in range(v.steps if c.readout == EVERY else 1):
                 for b in range(v.active[t]):
                     memcpy(target + (t * v.sequences + v.order[b]) * K * size,
                            c.scores + (v.offsets[t] + b) * c.options.ld * size, K * size)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         return out
 
     def decode(self, Workspace ws, theta, long top, skip_ids=None, skip_values=None):
         """Return a CRF's best paths (top, T, B), -1 past the ends, and their log-probabilities (top, B)."""
+        cdef rnncore_call call
         cdef Core *c = &self.c
         self.bind(theta, None)
         self.carve(ws, False)
         self.load(ws, skip_ids, skip_values)
         with nogil:
+            begin_call(&call, True)
             self.scores()
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         return self.chain.decode(&c.team, &ws.run.view, c.scores, c.theta, top)
 
     def sizes(self):

@@ -220,9 +220,16 @@ cdef extern from "kernels.h" nogil:
         const UpdateTable *updates
         const rc_crf_table *crf
 
-ctypedef rc_kernels Lanes
+cdef extern from "pool.h" nogil:
+    ctypedef struct rnncore_call:
+        int stopped
+
 ctypedef void (*pool_task)(void *arg, int index) noexcept nogil
 
 cdef const rc_kernels *kernels_for(int itemsize) except NULL
 cdef rc_gemm gemm_for(int itemsize) except? NULL
 cdef void parallel(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil
+cdef bint stopping() noexcept nogil
+cdef void begin_call(rnncore_call *call, bint may_stop) noexcept nogil
+cdef int end_call(rnncore_call *call) noexcept nogil
+cdef int raise_stopped() except -1

@@ -14,6 +14,12 @@ cdef extern from "pool.h" nogil:
     int RNNCORE_MAX_THREADS
     void rnncore_pool_run(void (*task)(void *, int) noexcept nogil, void *arg, int tasks, int n_threads)
     const char *rnncore_pool_kind()
+    void rnncore_begin(rnncore_call *call, int (*check)() noexcept nogil)
+    int rnncore_end(rnncore_call *call)
+    int rnncore_stopping()
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals()
 
 MAX_THREADS = RNNCORE_MAX_THREADS
 
@@ -25,6 +31,35 @@ cdef bint use_blas = False
 cdef void parallel(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil:
     """Run task(arg, 0..tasks-1) on up to n_threads threads."""
     rnncore_pool_run(task, arg, tasks, n_threads)
+
+
+cdef bint stopping() noexcept nogil:
+    """Whether long work should stop, as its results do not matter any more."""
+    return rnncore_stopping()
+
+
+cdef int signalled() noexcept nogil:
+    """Whether a signal's handler has raised, such as KeyboardInterrupt; the exception then stays set."""
+    with gil:
+        return PyErr_CheckSignals()
+
+
+cdef void begin_call(rnncore_call *call, bint may_stop) noexcept nogil:
+    """Begin what pool.h says of a call: around everything numeric, without the interpreter."""
+    if may_stop:
+        rnncore_begin(call, signalled)
+    else:
+        rnncore_begin(call, NULL)
+
+
+cdef int end_call(rnncore_call *call) noexcept nogil:
+    """End it; true: it was stopped, its results are worth nothing, and raise_stopped() must follow."""
+    return rnncore_end(call)
+
+
+cdef int raise_stopped() except -1:
+    """Let the exception go on that stopped a call."""
+    return -1
 
 
 cdef const rc_kernels *kernels_for(int itemsize) except NULL:

@@ -13,6 +13,7 @@ import numpy as np
 cimport numpy as cnp
 
 from rnncore._core.gemm cimport padded
+from rnncore._core.kernels cimport begin_call, end_call, raise_stopped, rnncore_call
 from rnncore._core.memory cimport Bump, Memory, Saved, bind, place_backward, place_forward
 from rnncore._core.passes cimport run_backward, run_forward, state_gradient
 from rnncore._core.plan cimport (
@@ -170,6 +171,7 @@ cdef class Workspace:
         feedback : (T, B, F), what the last layer is fed back in place of its outputs, or None.
         out : array for the outputs, C-contiguous and of their shape.
         """
+        cdef rnncore_call call
         cdef Run *r = &self.run
         cdef bint dense = self.plan.structure.kind == DENSE, held = self.weights.theta is not None
         cdef Layer *top = &self.layer[self.plan.structure.layer_count - 1]
@@ -210,6 +212,7 @@ cdef class Workspace:
             saved.seed, saved.drop_step = seed, drop_step
         self.place(saved)
         with nogil:
+            begin_call(&call, True)
             if dense:
                 load_dense(r, source)
             else:
@@ -222,6 +225,9 @@ cdef class Workspace:
             run_forward(r)
             if want_y and not r.emits and not r.y_is_state:
                 store_outputs(r, r.y, r.y_width)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         if saved is not None:
             saved.pending = True
         return y
@@ -277,6 +283,7 @@ cdef class Workspace:
         out : array for dx, C-contiguous.
         Returns (dx or None, list of the initial states' gradients or None where there were none).
         """
+        cdef rnncore_call call
         cdef Run *r = &self.run
         cdef Unit *u
         cdef Layer *top = &self.layer[self.plan.structure.layer_count - 1]
@@ -321,6 +328,7 @@ cdef class Workspace:
         if touched is not None:
             self.clear_symbols(touched, accumulate)
         with nogil:
+            begin_call(&call, True)
             load_state_gradients(r)
             if source != NULL and not dy_in_place:
                 load_output_gradient(r, source, dy_width)
@@ -328,10 +336,14 @@ cdef class Workspace:
             run_backward(r, accumulate, want_dx)
             if target != NULL and not dx_in_place:
                 exchange(r, width, r.dx, padded(r.team.kernels, width), target, width, True)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         return dx, self.state_gradients() if r.has_state else None
 
     cdef state_gradients(self):
         """Gradients of the initial states."""
+        cdef rnncore_call call
         cdef Run *r = &self.run
         cdef Unit *u
         cdef long b, width, ld, lda, size = r.team.kernels.itemsize, B = r.view.sequences
@@ -351,10 +363,14 @@ cdef class Workspace:
                     rows = work + B * lda * size
                     target = data(gradients[u.state_array + i]) + u.state_row * B * width * size
                     with nogil:
+                        begin_call(&call, True)
                         state_gradient(r, &r.layer[n], u, i, work, rows)
                         for b in range(B):
                             r.team.kernels.copy(1, width, rows + b * ld * size, ld,
                                                 target + r.view.order[b] * width * size, width)
+                        end_call(&call)
+                    if call.stopped:
+                        raise_stopped()
         return gradients
 
     # ------------------------------------------------------------ symbols

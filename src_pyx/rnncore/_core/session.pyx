@@ -9,6 +9,7 @@ import numpy as np
 cimport numpy as cnp
 
 from rnncore._core.heads cimport Head
+from rnncore._core.kernels cimport begin_call, end_call, raise_stopped, rnncore_call
 from rnncore._core.passes cimport run_forward
 from rnncore._core.plan cimport Run
 from rnncore._core.run cimport Workspace
@@ -110,6 +111,7 @@ cdef class Stepper:
         RuntimeError
             If another Python thread is using this session.
         """
+        cdef rnncore_call call
         cdef Workspace space = self.dense
         cdef Run *r
         cdef bint dense = space is not None and fits(x_t, self.type_number, self.batch_size, self.inputs)
@@ -136,12 +138,16 @@ cdef class Stepper:
             target = <char *> cnp.PyArray_DATA(out)
             r.has_state = not self.fresh
             with nogil:
+                begin_call(&call, True)
                 if dense:
                     load_dense(r, source)
                 else:
                     load_ids(r, source)
                 load_states(r)
                 run_forward(r)
+                end_call(&call)
+            if call.stopped:
+                raise_stopped()
             space.store_states(self.arrays)
             self.fresh = False
             if self.head_ is None:

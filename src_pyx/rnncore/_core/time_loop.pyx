@@ -2,9 +2,12 @@
 from libc.string cimport memcpy
 
 from rnncore._core.gemm cimport Segment
-from rnncore._core.kernels cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_block, rc_cell_step, rc_kernels
+from rnncore._core.kernels cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_block, rc_cell_step, rc_kernels, stopping
 from rnncore._core.plan cimport Layer, Run, Unit, View, has_zoneout, row_of, same_rows
 
+
+cdef enum:
+    STEPS_BETWEEN = 16  # looks at whether to stop; products of many rows look for themselves
 
 cdef struct Loop:
     const Run *run
@@ -93,6 +96,8 @@ cdef void loop_task(void *arg, int index) noexcept nogil:
         step = kernels.zoned_backward if loop.backward else kernels.zoned_forward
     cdef long i, t, go_on
     for i in range(v.steps):
+        if i % STEPS_BETWEEN == 0 and stopping():
+            return
         t = i if ascending else v.steps - 1 - i
         go_on = v.active[t + 1] if t + 1 < v.steps else 0
         if not loop.backward and not u.reverse:  # what comes after does not matter here

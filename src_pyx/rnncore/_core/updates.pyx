@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from rnncore._core.kernels cimport kernels_for, parallel
+from rnncore._core.kernels cimport begin_call, end_call, kernels_for, parallel, rnncore_call
 
 
 cdef extern from "update_api.h":
@@ -240,6 +240,7 @@ cdef class Updater:
         FloatingPointError
             If `clip_norm` is given and the norm is not finite; nothing has been changed then.
         """
+        cdef rnncore_call call
         cdef Pass own = self.job  # a copy: another Python thread may be in here
         cdef Pass *job = &own
         cdef Py_buffer view
@@ -263,6 +264,7 @@ cdef class Updater:
             if visited < WORTH_THREADS:
                 n_threads = 1
             with nogil:
+                begin_call(&call, False)
                 if clips:
                     job.shrink = 1.0
                     total = sum_of_squares(job, self.spans, n_threads)
@@ -276,6 +278,7 @@ cdef class Updater:
                     job.rules[1] = rule[0]
                     job.rules[1].decay, job.rules[1].keep = decay, keep
                     run(update_span, job, self.spans, n_threads)
+                end_call(&call)
         finally:
             PyBuffer_Release(&view)
         if not isfinite(total):
