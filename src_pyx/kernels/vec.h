@@ -63,6 +63,7 @@ INLINE vec vfrom_bits(ivec i) {
 
 /* Shifts of the bare bits: zeros come in from either side. */
 INLINE ivec ishl(ivec i, int count) { return (ivec)((uvec)i << count); }
+INLINE ivec isub(ivec i, ivec j) { return (ivec)((uvec)i - (uvec)j); } /* bits of NaN may wrap around */
 INLINE ivec ishr(ivec i, int count) { return (ivec)((uvec)i >> count); }
 
 /* vless: a < b for each number, false for NaN. vselect: a where the mask holds, else b.

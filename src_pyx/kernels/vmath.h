@@ -76,7 +76,7 @@ INLINE vec vexp(vec x) {
     vec p = vmath_reduce(y, 2 * EXPONENT_BIAS, &n);
     ivec half = ishr(n, 1);
     vec power = vmath_power(half);
-    return (power * p + power) * vmath_power(n - half);
+    return (power * p + power) * vmath_power(isub(n, half));
 }
 
 INLINE vec vsigmoid(vec x) {

@@ -17,11 +17,18 @@ cdef long padded(const rc_kernels *kernels, long n) noexcept nogil:
     return (n + kernels.vector - 1) // kernels.vector * kernels.vector
 
 
+cdef size_t NOWHERE = (<size_t> 1) << (8 * sizeof(size_t) - 2)  # far from null and from the end
+
+
 cdef class Arena:
     """Grow-only memory, dealt out in the same order for every batch.
 
     Use: start(), take() everything, and repeat while settle() is true: it has then grown, and the places are new.
+    Until there is memory, places are counted from an address that nothing is read from: C has no null + offset.
     """
+
+    def __cinit__(self):
+        self.base = <char *> NOWHERE
 
     cdef void start(self) noexcept:
         self.used = 0
@@ -36,7 +43,7 @@ cdef class Arena:
         if self.used <= self.capacity:
             return False
         self.memory = None  # the old memory may go first
-        self.base = NULL
+        self.base = <char *> NOWHERE
         self.capacity = 0
         self.memory = np.zeros(self.used + 64, dtype=np.uint8)
         address = <size_t> cnp.PyArray_DATA(self.memory)
