@@ -264,7 +264,7 @@ static void product_block(const rc_packed *B, int block, long M, const real *A, 
 
 static void product(const rc_packed *B, long M, const void *A, long lda, int from, void *C, long ldc) {
     long rows = B->gemm ? M : ROW_BLOCK;
-    for (long m = 0; m < M; m += rows)
+    for (long m = 0; m < M && !(m && rnncore_stopping()); m += rows)
         for (int block = 0; block < B->blocks; block++)
             product_block(B, block, lmin(rows, M - m), (const real *)A + m * lda, lda, from, (real *)C + m * ldc, ldc);
 }
