@@ -246,6 +246,32 @@ def test_threads_do_not_change_bits(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", ["elman", "gru", "lstm"])
+def test_few_rows_have_the_bits_of_many(cell, dtype):
+    """Few sequences take several panels of a matrix at once, many take one: every number of panels and odd ends."""
+    T, B = 3, 14
+    rng = np.random.default_rng(45)
+    for H in [*range(1, 105, 3), 128, 200, 1040]:
+        net = ref.Stack(1 + (5 * H) % 130, H, cell=cell)
+        layer = twins.layer(net, net.random_params(rng), dtype, n_threads=1)
+        x, dy = (rng.standard_normal((T, B, n)).astype(dtype) for n in (net.input_size, H))
+        state, dstate = (tuple(s.astype(dtype) for s in twins.random_state(rng, net, B)) for _ in range(2))
+        many = run_all(layer, x, state, dy, dstate)
+        for rows in range(1, 7):
+            some = [tuple(s[:, :rows] for s in group) for group in (state, dstate)]
+            few = run_all(layer, x[:, :rows], some[0], dy[:, :rows], some[1])
+            for wanted, got in zip(many, few, strict=True):
+                twins.assert_same_bits(np.ascontiguousarray(wanted[:, :rows]), got)
+
+
+def run_all(layer, x, state, dy, dstate):
+    """y, the final states, dx and the initial states' gradients: each sequence's own."""
+    y, final = layer.forward(np.ascontiguousarray(x), state)
+    dx, dstart = layer.backward(np.ascontiguousarray(dy), dstate)
+    return [y.copy(), *final, dx, *dstart]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_not_a_number_stays_visible(dtype):
     """A NaN in a weight reaches the outputs of all later steps; it must never turn into a number."""
     net = ref.Stack(5, 19)

@@ -18,17 +18,20 @@ static void gru_points(const rc_unit *u, const rc_block *b) {
     real *carried = (real *)u->carried + b->row * ld;
     const real *hp = (const real *)u->before[0] + b->linked * ld;
     const real *m = mask_row(u, b);
-    EACH_VECTOR(b->count, ld,
-        real *a = a0 + i * step_a + j;
-        long at = i * step + j;
-        vec r = vsigmoid(vload(a)), z = vsigmoid(vload(a + ld)), q = vload(a + 3 * ld);
-        vec n = vtanh(vload(a + 2 * ld) + r * q), h = b->has_link ? vload(hp + at) : vset1(0);
-        h = n + z * (h - n);
-        vstore(a, r);
-        vstore(a + ld, z);
-        vstore(a + 2 * ld, n);
-        vstore(h0 + at, h);
-        if (m) vstore(carried + at, vload(m + at) * h);)
+    /* Two loops: in one, n would wait for r, and so many instructions on that nothing else could begin. */
+    for (long row = 0; row < b->count; row++) {
+        real *a1 = a0 + row * step_a;
+        EACH_VECTOR(2, ld, real *a = a1 + i * ld + j; vstore(a, vsigmoid(vload(a)));) /* r, z */
+        EACH_VECTOR(1, ld,
+            real *a = a1 + j;
+            long at = row * step + j;
+            vec n = vtanh(vload(a + 2 * ld) + vload(a) * vload(a + 3 * ld));
+            vec h = b->has_link ? vload(hp + at) : vset1(0);
+            h = n + vload(a + ld) * (h - n);
+            vstore(a + 2 * ld, n);
+            vstore(h0 + at, h);
+            if (m) vstore(carried + at, vload(m + at) * h);)
+    }
 }
 
 static void gru_forward(const rc_unit *u, const rc_block *b) {

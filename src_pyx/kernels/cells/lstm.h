@@ -117,26 +117,32 @@ INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b) {
     const real *cp = (const real *)u->before[1] + b->linked * ld;
     const real *m = mask_row(u, b);
     const lstm_peepholes p = lstm_peepholes_of(u);
-    EACH_VECTOR(b->count, ld,
-        real *a = a0 + i * step_a + j;
-        long q = i * step + j;
-        lstm_vectors v;
-        v.i = vload(a), v.f = vload(a + ld), v.g = vload(a + g_at), v.o = vload(a + o_at);
-        v.c = b->has_link ? vload(cp + q) : vset1(0);
-        v = lstm_gates(flags, p, j, v);
-        vec h = v.o * lstm_squash(flags, v.c);
-        vstore(a, v.i);
-        if (!(flags & LSTM_1997)) vstore(a + ld, v.f);
-        vstore(a + g_at, v.g);
-        vstore(a + o_at, v.o);
-        vstore(c0 + q, v.c);
-        vstore(h0 + q, h);
-        if (flags & LSTM_FGR) {
-            vstore((real *)u->state[2] + row + q, v.i);
-            vstore((real *)u->state[3] + row + q, v.f);
-            vstore((real *)u->state[4] + row + q, v.o);
-        }
-        if (carried) vstore(carried + q, vload(m + q) * h);)
+    /* Two loops: in one, tanh(c) would wait for the gates, and so many instructions on that nothing else could begin. */
+    for (long n = 0; n < b->count; n++) {
+        real *a1 = a0 + n * step_a;
+        EACH_VECTOR(1, ld,
+            real *a = a1 + j;
+            long q = n * step + j;
+            lstm_vectors v;
+            v.i = vload(a), v.f = vload(a + ld), v.g = vload(a + g_at), v.o = vload(a + o_at);
+            v.c = b->has_link ? vload(cp + q) : vset1(0);
+            v = lstm_gates(flags, p, j, v);
+            vstore(a, v.i);
+            if (!(flags & LSTM_1997)) vstore(a + ld, v.f);
+            vstore(a + g_at, v.g);
+            vstore(a + o_at, v.o);
+            vstore(c0 + q, v.c);
+            if (flags & LSTM_FGR) {
+                vstore((real *)u->state[2] + row + q, v.i);
+                vstore((real *)u->state[3] + row + q, v.f);
+                vstore((real *)u->state[4] + row + q, v.o);
+            })
+        EACH_VECTOR(1, ld,
+            long q = n * step + j;
+            vec h = vload(a1 + o_at + j) * lstm_squash(flags, vload(c0 + q));
+            vstore(h0 + q, h);
+            if (carried) vstore(carried + q, vload(m + q) * h);)
+    }
 }
 
 static void lstm_points(const rc_unit *u, const rc_block *b) {
