@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from rnncore import _checks, _threads
 from rnncore._core.heads import Head as HeadKernel
 from rnncore._core.schedule import Batch
 from rnncore._core.stack import Stack
+from rnncore._finite import NonFiniteError, explain
 from rnncore.nn.heads import CRF, READOUTS, Head, Softmax
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.nn.recurrent import DENSE, EMBEDDED, SYMBOLS, OneUser, Recurrent, State, cell_options
@@ -391,9 +393,23 @@ class Network(FlatArrays):
         """Forward, loss, backward, clipping and update; returns the loss before the update.
 
         The arguments are those of ``loss_and_grad``, and an optimizer such as ``rnncore.Adam()``.
+
+        Raises
+        ------
+        NonFiniteError
+            If the loss or its gradient is not finite. Weights, the optimizer and ``dropout_step`` are as they were;
+            the error names what is not finite, and sequence and step.
         """
+        dropout_step = self.dropout_step
         loss = self.loss_and_grad(x, targets, lengths, state, sample_weight=sample_weight, feedback=feedback)
-        optimizer.step(self)
+        try:
+            if not math.isfinite(loss):
+                raise NonFiniteError("the loss is not finite", "the loss")
+            optimizer.step(self)
+        except NonFiniteError as problem:
+            self.dropout_step = dropout_step
+            batch = {"x": x, "targets": targets, "lengths": lengths, "state": state, "feedback": feedback}
+            raise explain(self, batch | {"sample_weight": sample_weight}, loss, problem) from None
         return loss
 
     def predict(self, x: Any, lengths: Any = None, state: Any = None, feedback: Any = None) -> np.ndarray:
