@@ -31,6 +31,7 @@ _HOME = {
     "Adam": "optim.optimizers",
     "AdamW": "optim.optimizers",
     "SDLM": "optim.optimizers",
+    "NonFiniteError": "_finite",
     "EKF": "online.kalman",
     "RTRL": "online.rtrl",
     "gradcheck": "nn.diagnostics",
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from rnncore import replica as replica
     from rnncore import schedules as schedules
     from rnncore._config import show_config as show_config
+    from rnncore._finite import NonFiniteError as NonFiniteError
     from rnncore._threads import get_num_threads as get_num_threads
     from rnncore._threads import set_num_threads as set_num_threads
     from rnncore.estimators import SequenceTagger as SequenceTagger

@@ -180,7 +180,7 @@ def test_other_files_are_refused(sample, tmp_path):
         lambda header, arrays: header["trainer"].update(history=None),
         lambda header, arrays: header["trainer"].update(best=[1, 2]),
         lambda header, arrays: arrays.pop("theta"),
-        lambda header, arrays: arrays.update(sound=arrays["theta"][:-1].copy()),
+        lambda header, arrays: arrays.update(theta=arrays["theta"][:-1].copy()),
         lambda header, arrays: arrays.pop("optimizer.mean"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,7 @@ from rnncore._core.memory import Saved
 from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
+from rnncore._finite import NonFiniteError, explain
 from rnncore.nn.access import Access
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.heads import CRF, LOSSES, READOUTS, Head, Softmax
@@ -490,9 +492,23 @@ class Network(FlatArrays, RunSettings):
         """Forward, loss, backward, clipping and update; returns the loss before the update.
 
         The arguments are those of ``loss_and_grad``, and an optimizer such as ``rnncore.Adam()``.
+
+        Raises
+        ------
+        NonFiniteError
+            If the loss or its gradient is not finite. Weights, the optimizer and ``dropout_step`` are as they were;
+            the error names what is not finite, and sequence and step.
         """
+        dropout_step = self.dropout_step
         loss = self.loss_and_grad(x, targets, lengths, state, sample_weight=sample_weight, feedback=feedback)
-        optimizer.step(self)
+        try:
+            if not math.isfinite(loss):
+                raise NonFiniteError("the loss is not finite", "the loss")
+            optimizer.step(self)
+        except NonFiniteError as problem:
+            self.dropout_step = dropout_step
+            batch = {"x": x, "targets": targets, "lengths": lengths, "state": state, "feedback": feedback}
+            raise explain(self, batch | {"sample_weight": sample_weight}, loss, problem) from None
         return loss
 
     def predict(

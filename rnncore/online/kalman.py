@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from rnncore import _checks
+from rnncore._finite import NonFiniteError, first, problem
 from rnncore.nn.heads import SquaredError
 from rnncore.nn.network import Network
 from rnncore.optim.schedules import check_number
@@ -137,8 +138,8 @@ class EKF:
         ------
         ValueError
             For arrays that do not fit.
-        FloatingPointError
-            If the filter has diverged. The weights have not been changed then.
+        NonFiniteError
+            If a number is not finite, or the filter has diverged. Weights, P and streams are as they were before.
         """
         D, K = self.net.layers[0].input_size, self.net.head.outputs
         x = np.asarray(x_t, dtype=self.net.dtype)
@@ -150,13 +151,21 @@ class EKF:
             raise ValueError(
                 f"x_t of {len(rows)} streams follows {len(self._inputs[-1])}: call reset() to begin new streams"
             )
+        at = first(rows)
+        if at is not None:
+            raise problem("x_t", float(rows[at]), at[0])
+        before = self._inputs.copy(), self._starts.copy(), self._state
         self._inputs.append(rows)
         self._starts.append(self._state)
-        if targets is None or np.isnan(targets).all():
-            y, _, self._state = self._outputs(rows[None], self._state)
-        else:
-            y, _, self._state = self._outputs(np.stack(self._inputs), self._starts[0])
-            self._update(targets.reshape(-1, K), y)
+        try:
+            if targets is None or np.isnan(targets).all():
+                y, _, self._state = self._outputs(rows[None], self._state)
+            else:
+                y, _, self._state = self._outputs(np.stack(self._inputs), self._starts[0])
+                self._update(targets.reshape(-1, K), y)
+        except NonFiniteError:
+            self._inputs, self._starts, self._state = before
+            raise
         return y.reshape(*x.shape[:-1], K)
 
     def run(self, x: Any, targets: Any = None) -> np.ndarray:
@@ -175,10 +184,13 @@ class EKF:
 
         Raises
         ------
-        ValueError, FloatingPointError
+        ValueError, NonFiniteError
             As `step`.
         """
         x = _checks.array(x, "x")
+        at = first(x)
+        if at is not None:
+            raise problem("x", float(x[at]), at[1] if x.ndim == 3 else 0, at[0])
         if targets is None:
             return np.stack([self.step(row) for row in x])
         targets = _checks.values(targets, (*x.shape[:-1], self.net.head.outputs), np.dtype(np.float64))
@@ -239,27 +251,46 @@ class EKF:
 
     def _update(self, targets: np.ndarray, y: np.ndarray) -> None:
         known = ~np.isnan(targets)
+        with np.errstate(all="ignore"):
+            weights, own = self._filter(targets, y, known)
+        for name, parts in (("targets", [targets[known]]), ("the outputs", [y]), ("the weights", weights)):
+            for part in parts:
+                if first(part) is not None:
+                    raise self._divergence(name)
+        Q = _at(self.process_noise, self.updates)
+        for group, P, V, after in zip(self.groups, self.P, own, weights, strict=True):
+            self.net.theta[group] = after
+            P -= V @ V.T
+            P.flat[:: len(P) + 1] += Q
+        self.updates += 1
+
+    def _divergence(self, what: str) -> NonFiniteError:
+        what = next((name for name, view in self.net.params.items() if first(view) is not None), what)
+        return NonFiniteError(
+            f"the filter has diverged at update {self.updates}, in {what}; nothing was changed: take more "
+            f"measurement_noise or less covariance",
+            what,
+        )
+
+    def _filter(
+        self, targets: np.ndarray, y: np.ndarray, known: np.ndarray
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return each group's weights after the update, and V with A·S⁻¹·Aᵀ = V·Vᵀ, which is symmetric to the bit."""
         H = self.jacobian()[:, known]
-        own = [H[group] for group in self.groups]
-        A = [P @ part for P, part in zip(self.P, own, strict=True)]
-        S = sum(part.T @ a for part, a in zip(own, A, strict=True))
+        parts = [H[group] for group in self.groups]
+        A = [P @ part for P, part in zip(self.P, parts, strict=True)]
+        S = sum(part.T @ a for part, a in zip(parts, A, strict=True))
         S = S + _at(self.measurement_noise, self.updates) * np.eye(H.shape[1])
         try:
             root = np.linalg.cholesky(S)
             if not np.isfinite(root).all():
                 raise np.linalg.LinAlgError
         except np.linalg.LinAlgError:
-            raise FloatingPointError(
-                f"the filter has diverged at update {self.updates}: take more measurement_noise or less covariance"
-            ) from None
+            raise self._divergence("the gain") from None
         error = np.linalg.solve(root, (targets - y)[known])
-        Q = _at(self.process_noise, self.updates)
-        for group, P, a in zip(self.groups, self.P, A, strict=True):
-            V = np.ascontiguousarray(np.linalg.solve(root, a.T).T)  # A·S⁻¹·Aᵀ = V·Vᵀ, symmetric to the bit
-            self.net.theta[group] += V @ error
-            P -= V @ V.T
-            P.flat[:: len(P) + 1] += Q
-        self.updates += 1
+        own = [np.ascontiguousarray(np.linalg.solve(root, a.T).T) for a in A]
+        weights = [self.net.theta[group] + V @ error for group, V in zip(self.groups, own, strict=True)]
+        return [after.astype(self.net.dtype) for after in weights], own
 
 
 def _check(net: Network) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rnncore import _checks
+from rnncore._finite import NonFiniteError, check_arrays, first, problem
 from rnncore._pointwise import SLOPES, VALUES
 from rnncore.nn.heads import SigmoidCrossEntropy, SquaredError
 from rnncore.nn.network import Network
@@ -123,10 +124,13 @@ class RTRL:
         ------
         ValueError
             For arrays that do not fit.
+        NonFiniteError
+            If x_t or the gradient is not finite. Weights and stream are as they were.
         """
         x_t = np.asarray(x_t, dtype=self.net.dtype)
         if x_t.shape != (self.net.layers[0].input_size,):
             raise ValueError(f"x_t must have shape ({self.net.layers[0].input_size},), got {x_t.shape}")
+        check_arrays({"x_t": x_t})
         return self._step(x_t, None if target_t is None else self._targets(target_t, (self.net.head.outputs,)))
 
     def run(self, x: Any, targets: Any = None) -> np.ndarray:
@@ -147,9 +151,14 @@ class RTRL:
         ------
         ValueError
             For arrays that do not fit.
+        NonFiniteError
+            If x is not finite, before the first step; if a gradient is not, after the steps before it.
         """
         x = _checks.array(x, "x")
         rows = _checks.dense(x[:, None] if x.ndim == 2 else x, self.net.layers[0].input_size, self.net.dtype)[:, 0]
+        bad = first(rows)
+        if bad is not None:
+            raise problem("x", float(rows[bad]), 0, bad[0])
         predicted = np.empty((len(rows), self.net.head.outputs), dtype=self.net.dtype)
         if targets is None:
             for t, row in enumerate(rows):
@@ -168,13 +177,18 @@ class RTRL:
 
     def _step(self, x: np.ndarray, target: np.ndarray | None) -> np.ndarray:
         stream = self._stream
+        before = stream.z.copy()
         stream.advance(x)
         scores = stream.scores()
         if target is not None:
             if self.optimizer is not None:
                 self.net.grad[...] = 0
                 stream.add_gradient(self.net.grad, scores, target)
-                self.optimizer.step(self.net)
+                try:
+                    self.optimizer.step(self.net)
+                except NonFiniteError:
+                    stream.back_to(before)
+                    raise
             if self.teacher_forcing:
                 stream.force(target)
         return scores if isinstance(self.net.head, SquaredError) else VALUES["sigmoid"](scores, 0)
@@ -255,6 +269,12 @@ class _Stream:
         self.diagonals[0][...] += self.z
         self.places[0] *= self.slope(h, self.parameter)[:, None]
         self.h[...] = h
+
+    def back_to(self, z: np.ndarray) -> None:
+        """Undo the latest `advance`, before which z was this."""
+        self.z[...] = z
+        self.places.reverse()
+        self.diagonals.reverse()
 
     def scores(self) -> np.ndarray:
         return self.h @ self.W_hy + self.b_y if self.head.project else self.h[: self.head.outputs].copy()

@@ -1,8 +1,9 @@
 """Optimizers: hyper-parameters, slots, and one fused pass over the flat arrays per step.
 
 A step reads ``net.theta`` and ``net.grad``, clips the gradient by value and then by global norm, adds weight decay and
-applies the rule, all in one pass of compiled code (clipping by norm reads the gradient once more before). The gradient
-array itself is not changed. The formulas are PyTorch's where PyTorch has the rule; they stand in ``kernels/updates.h``.
+applies the rule, all in one pass of compiled code. The gradient is read once before that, for its norm or to see that
+it is finite: NaN and infinity never reach the weights. It is not changed itself. The formulas are PyTorch's where
+PyTorch has the rule; they stand in ``kernels/updates.h``.
 
 **Lazy updates.** A batch of symbol ids touches few rows of a table. With ``lazy=True``, the default, rows without a
 gradient are not visited at all. That is the very same result for `SGD` and `Adagrad` without weight decay. Elsewhere
@@ -23,6 +24,7 @@ import numpy as np
 
 from rnncore import _threads
 from rnncore._core.updates import Updater
+from rnncore._finite import NonFiniteError, check_arrays, find_in_arrays, largest_gradient, too_large
 from rnncore.nn.layout import FlatArrays
 from rnncore.optim.schedules import Schedule, check_number
 
@@ -192,10 +194,12 @@ class Optimizer:
         ------
         ValueError
             If the optimizer's slots belong to another network.
-        FloatingPointError
-            If `clip_norm` is given and the gradient holds NaN or infinity. Nothing has been changed then.
+        NonFiniteError
+            If the gradient holds NaN or infinity, clipped or not, or the step would. A `FloatingPointError` that names
+            the parameter; weights, slots and counters are as they were.
         """
         memory = self._memory
+        before = memory.slots, memory.owner
         theta, grad = _arrays(net)
         updater = memory.updater
         if (
@@ -209,7 +213,14 @@ class Optimizer:
         threads = _threads.resolve(getattr(net, "n_threads", None)) if updater.worth_threads else 1
         scalars = self._scalars(self.rate, memory.steps + 1)
         ranges = net.update_ranges(self.lazy)
-        memory.norm = updater.step(ranges, *scalars, self.clip_value, self.clip_norm, threads)
+        try:
+            memory.norm = updater.step(ranges, *scalars, self.clip_value, self.clip_norm, threads)
+        except ArithmeticError as problem:
+            if before[0] is None:  # the slots were made for this step
+                memory.slots, memory.owner, memory.updater = None, before[1], None
+            found = too_large(largest_gradient(net)) if isinstance(problem, OverflowError) else find_in_arrays(net)
+            assert found is not None
+            raise found from None
         memory.steps += 1
 
     def end_epoch(self, loss: float | None = None) -> None:
@@ -540,12 +551,26 @@ class SDLM(Optimizer):
         if take is None:
             raise ValueError(f"sdlm needs a Network, which knows its curvature; got {type(net).__name__}")
         curvature = take()
+        if not np.isfinite(curvature).all():
+            found = find_in_arrays(net)
+            if found is not None:
+                raise found
+            layout = getattr(net, "layout", None)
+            check_arrays(layout.views(curvature) if layout else {"theta": curvature}, "the curvature of ")
+        before = self._memory.slots, self._memory.owner
         if self._memory.slots is None or self._memory.owner is None or self._memory.owner() is not net:
             self._bind(net, *_arrays(net))
         slots = self._memory.slots
         assert slots is not None
+        last = slots["curvature"].copy()
         slots["curvature"][:] = curvature
-        super().step(net)
+        try:
+            super().step(net)
+        except NonFiniteError:
+            slots["curvature"][:] = last
+            if before[0] is None:
+                self._memory.slots, self._memory.owner, self._memory.updater = None, before[1], None
+            raise
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "sdlm", ("mean_curvature", "velocity", "curvature")

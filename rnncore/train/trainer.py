@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore._finite import NonFiniteError
 from rnncore.data.encoders import Sequences
 from rnncore.io.checkpoints import plain
 
@@ -37,12 +38,11 @@ __all__ = [
 # How many minibatches are sorted by length together: more makes a batch's lengths more equal (fewer and fuller time
 # steps), fewer leaves the batches more random.
 _POOL = 8
-_STEPS_BETWEEN_COPIES = 64  # of the weights to fall back to when the loss is not finite
 _TOKENS_IN_A_PREDICTION = 8192
 
 
 class DivergenceWarning(RuntimeWarning):
-    """Training met a loss that is not finite and stopped; the last sound weights were kept."""
+    """Training met a loss or gradient that is not finite and stopped; what was learned until then was kept."""
 
 
 class CheckpointWarning(RuntimeWarning):
@@ -132,8 +132,8 @@ class Trainer:
         One record for each complete epoch: epoch, loss, seconds, and what `validate` measured.
     stopped : str or None
         Why training ended: None (all epochs done), "early", "callback", "interrupted" (Ctrl-C, after the minibatch at
-        hand) or "diverged" (a loss that is not finite: the last sound weights are back, and a `DivergenceWarning`
-        names epoch and batch).
+        hand) or "diverged" (a loss or gradient that is not finite: it never reaches the weights, which stay as the
+        minibatch before left them, and a `DivergenceWarning` names epoch, batch, sequence and step).
     """
 
     def __init__(
@@ -174,7 +174,6 @@ class Trainer:
         self.checkpoint_every = checkpoint_every
         self.history: list[dict[str, Any]] = []
         self.stopped: str | None = None
-        self._sound = network.theta.copy()  # weights that gave a finite loss, or the first ones
         self._best: tuple[tuple[float, float], int, np.ndarray] | None = None
         self._at = _Position(1, rng.bit_generator.state)
         self._next_checkpoint = math.inf
@@ -212,22 +211,16 @@ class Trainer:
         started = time.perf_counter() - at.seconds
         inputs = data.x if self.corrupt is None else self.corrupt(data.x, self.rng)
         batches = minibatches(lengths, self.batch_size, self.rng)
-        batch = at.batch - 1
         for batch, rows in enumerate(islice(batches, at.batch, None), start=at.batch):
             places = data.positions(rows)
             batch_lengths = lengths.take(rows)
-            before = network.theta.copy() if batch % _STEPS_BETWEEN_COPIES == 0 else None
             try:
                 x = _arranged(data, inputs, places, self.arrange)
                 weights = None if self.weights is None else self.weights[rows]
                 loss = network.train_step(x, targets.take(places), optimizer, batch_lengths, sample_weight=weights)
-            except FloatingPointError:  # a gradient that cannot be clipped
-                loss = math.nan
-            if not math.isfinite(loss):
-                self._diverged("the loss or its gradient was not finite", at.epoch, batch + 1)
+            except NonFiniteError as problem:
+                self._diverged(problem, batch + 1, rows)
                 break
-            if before is not None:
-                self._sound = before
             n_tokens = int(batch_lengths.sum())
             at.total += loss * n_tokens
             at.done += n_tokens
@@ -240,8 +233,6 @@ class Trainer:
             self._keep(interrupted)
             if interrupted:
                 break
-        if not np.isfinite(network.theta).all():  # a finite loss, then a gradient that was not
-            self._diverged("a weight was not finite any more", at.epoch, batch + 1)
         return {"epoch": at.epoch, "loss": at.total / max(at.done, 1), "seconds": time.perf_counter() - started}
 
     @property
@@ -252,24 +243,23 @@ class Trainer:
     def _keep(self, interrupted: list[int]) -> None:
         if self.checkpoint is None or not (interrupted or time.perf_counter() >= self._next_checkpoint):
             return
-        if np.isfinite(self.network.theta).all():
-            try:
-                self.checkpoint(*self.state())
-                self._warned = False
-            except OSError as problem:  # the work done is worth more than the file
-                if not self._warned:
-                    warnings.warn(
-                        f"{problem.filename}: {problem.strerror or problem}; training goes on without a new checkpoint",
-                        CheckpointWarning,
-                        stacklevel=4,
-                    )
-                self._warned = True
+        try:
+            self.checkpoint(*self.state())
+            self._warned = False
+        except OSError as problem:  # the work done is worth more than the file
+            if not self._warned:
+                warnings.warn(
+                    f"{problem.filename}: {problem.strerror or problem}; training goes on without a new checkpoint",
+                    CheckpointWarning,
+                    stacklevel=4,
+                )
+            self._warned = True
         self._next_checkpoint = time.perf_counter() + self.checkpoint_every
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return all it takes to go on from here with the same bits: what JSON can hold, and arrays."""
         memory = self.optimizer.state_dict()
-        arrays = {"theta": self.network.theta, "sound": self._sound}
+        arrays = {"theta": self.network.theta}
         arrays |= {f"optimizer.{name}": value for name, value in memory.items() if isinstance(value, np.ndarray)}
         header = {
             "position": dataclasses.asdict(self._at),
@@ -292,7 +282,7 @@ class Trainer:
             If it is not the state of such a training.
         """
         theta = self.network.theta
-        for name in ("theta", "sound", *(["best"] if header["best"] else [])):
+        for name in ("theta", *(["best"] if header["best"] else [])):
             if arrays[name].shape != theta.shape or arrays[name].dtype != theta.dtype:
                 raise ValueError(f"expected {name} as {theta.dtype} {theta.shape}, got {arrays[name].shape}")
         slots = {name[10:]: array for name, array in arrays.items() if name.startswith("optimizer.")}
@@ -302,18 +292,20 @@ class Trainer:
         self.history = list(header["history"])
         self.network.dropout_step = int(header["dropout_step"])
         theta[:] = arrays["theta"]
-        self._sound = arrays["sound"].copy()
         if header["best"]:
             merit, epoch = header["best"]
             self._best = ((float(merit[0]), float(merit[1])), int(epoch), arrays["best"].copy())
 
-    def _diverged(self, what: str, epoch: int, batch: int) -> None:
+    def _diverged(self, problem: NonFiniteError, batch: int, rows: np.ndarray) -> None:
         self.stopped = "diverged"
-        self.network.theta[:] = self._sound
         n_batches = -(-len(self.data) // self.batch_size)
+        place = ""
+        if problem.sequence is not None:
+            step = "" if problem.step is None else f", step {problem.step}"
+            place = f" (sequence {rows[problem.sequence]} of the training data{step})"
         warnings.warn(
-            f"{what} in epoch {epoch}, batch {batch} of {n_batches}; training stopped and the last "
-            "sound weights were kept. Lower learning_rate, or set clip_norm (try 1.0)",
+            f"a number was not finite in epoch {self._at.epoch}, batch {batch} of {n_batches}: {problem.what}{place}; "
+            "training stopped and what was learned before was kept. Lower learning_rate, or set clip_norm (try 1.0)",
             DivergenceWarning,
             stacklevel=4,
         )

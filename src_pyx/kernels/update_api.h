@@ -44,6 +44,11 @@ typedef struct {
     /* chains[i % UPDATE_CHAINS] += (shrink · clamp(g_i))², g pointing at number `first` of the whole gradient;
      * shrink is a power of two, for gradients whose squares overflow. */
     void (*add_squares)(int64_t first, long n, const void *grad, double clip_value, double shrink, double *chains);
+    /* The sum of n squares in the working precision, in no particular order: NaN or infinite where a number is, and
+     * where squares overflow. Its root bounds every number; one multiply-add a vector is all it takes. */
+    double (*squares)(long n, const void *grad);
+    double (*largest)(long n, const void *grad); /* the largest of n absolute values; NaN if one of them is NaN */
+    double highest;                              /* the largest number of the working precision */
 } UpdateTable;
 
 #endif

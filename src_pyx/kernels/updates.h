@@ -32,10 +32,12 @@
 #define REAL_SQRT sqrtf
 #define REAL_ABS fabsf
 #define REAL_TINY FLT_MIN
+#define REAL_HIGHEST FLT_MAX
 #else
 #define REAL_SQRT sqrt
 #define REAL_ABS fabs
 #define REAL_TINY DBL_MIN
+#define REAL_HIGHEST DBL_MAX
 #endif
 
 /* UpdateRule in the working precision. */
@@ -221,6 +223,40 @@ static void add_squares(int64_t first, long n, const void *grad, double clip_val
     }
 }
 
+static double squares(long n, const void *grad) {
+    enum { SUMS = 4 }; /* enough that none waits for the one before */
+    const real *g = grad;
+    vec sum[SUMS];
+    real lanes[VL];
+    double total = 0;
+    long i = 0;
+    for (int j = 0; j < SUMS; j++) sum[j] = vset1(R(0.0));
+    for (; i + SUMS * VL <= n; i += SUMS * VL)
+        for (int j = 0; j < SUMS; j++) {
+            vec x = vload(g + i + j * VL);
+            sum[j] += x * x;
+        }
+    for (; i < n; i++) {
+        real x = g[i] * g[i]; /* overflows as the others do */
+        total += x;
+    }
+    for (int j = 0; j < SUMS; j++) {
+        vstore(lanes, sum[j]);
+        for (int l = 0; l < VL; l++) total += lanes[l];
+    }
+    return total;
+}
+
+static double largest(long n, const void *grad) {
+    double most = 0;
+    for (long i = 0; i < n; i++) {
+        double x = REAL_ABS(((const real *)grad)[i]);
+        if (!(x <= most)) most = x;
+        if (x != x) break;
+    }
+    return most;
+}
+
 static const UpdateTable update_table = {
     .step = {[UPDATE_SGD] = sgd_update,
              [UPDATE_MOMENTUM] = momentum_update,
@@ -233,6 +269,9 @@ static const UpdateTable update_table = {
              [UPDATE_ADAM] = adam_update,
              [UPDATE_SDLM] = sdlm_rule_update},
     .add_squares = add_squares,
+    .squares = squares,
+    .largest = largest,
+    .highest = REAL_HIGHEST,
 };
 
 #endif

@@ -3,7 +3,7 @@
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.math cimport INFINITY, isfinite, sqrt
+from libc.math cimport INFINITY, isfinite, isnan, sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -22,6 +22,9 @@ cdef extern from "update_api.h":
         update_fn *step
         void (*add_squares)(int64_t first, long n, const void *grad, double clip_value, double shrink,
                             double *chains) noexcept nogil
+        double (*squares)(long n, const void *grad) noexcept nogil
+        double (*largest)(long n, const void *grad) noexcept nogil
+        double highest
 
     enum:
         UPDATE_CHAINS
@@ -54,6 +57,9 @@ cdef enum:
     SPAN = 16384  # numbers per task: fixed, so that sums do not depend on the number of threads
     WORTH_THREADS = 16 * SPAN  # below that, waking a thread can cost more than it saves: memory sets the pace
 
+# Rules that keep squares of the gradient.
+cdef frozenset SQUARING = frozenset({"adagrad", "rmsprop", "rmsprop_momentum", "rmsprop_graves", "adadelta", "adam"})
+
 cdef double SHRINK = 2.0 ** -530  # squares of shrunken doubles never overflow
 
 cdef struct Range:  # one row of `ranges`
@@ -69,7 +75,8 @@ cdef struct Pass:
     const Range *ranges
     Py_ssize_t n_ranges
     double shrink
-    double *sums  # of squares, one per span
+    double *sums  # of squares, or largest numbers: one per span
+    bint exact  # look for the largest number, not for a bound of all
     UpdateRule rules[2]  # for ranges that do not decay, and for those that do
 
 
@@ -105,6 +112,54 @@ cdef void sum_span(void *arg, int index) noexcept nogil:
             chains[j] += chains[j + half]
         half //= 2
     job.sums[index] = chains[0]
+
+
+cdef void bound_span(void *arg, int index) noexcept nogil:
+    """Leave the sum of the squares of one span, or its largest number: not finite if one of its numbers is not."""
+    cdef Pass *job = <Pass *> arg
+    cdef int64_t begin = <int64_t> index * SPAN, end = begin + SPAN, start, stop
+    cdef Py_ssize_t r = first_range(job, begin)
+    cdef double found, most = 0.0
+    while r < job.n_ranges and job.ranges[r].start < end:
+        start = max(job.ranges[r].start, begin)
+        stop = min(job.ranges[r].start + job.ranges[r].length, end)
+        if job.exact:
+            found = job.table.largest(<long> (stop - start), job.grad + start * job.itemsize)
+            most = most if found <= most or isnan(most) else found
+        else:
+            most += job.table.squares(<long> (stop - start), job.grad + start * job.itemsize)
+        r += 1
+    job.sums[index] = most
+
+
+cdef double gradient_bound(Pass *job, int spans, int n_threads) noexcept nogil:
+    """Return a number that no absolute value of the gradient exceeds: NaN or infinity if one of them is.
+
+    The sum of all squares, as cheap as memory allows, tells it mostly; only where that overflows is each number looked
+    at.
+    """
+    cdef double total = 0.0
+    cdef int i
+    job.exact = False
+    run(bound_span, job, spans, n_threads)
+    for i in range(spans):
+        total += job.sums[i]
+    if isfinite(total):  # rounded, each of them, and squares too small to be seen: a little more is enough
+        return 2.0 * sqrt(total) + 1e-15
+    return largest_number(job, spans, n_threads)
+
+
+cdef double largest_number(Pass *job, int spans, int n_threads) noexcept nogil:
+    """Return the largest absolute value of the gradient; NaN if one of its numbers is NaN."""
+    cdef double total = 0.0
+    cdef int i
+    job.exact = True
+    run(bound_span, job, spans, n_threads)
+    for i in range(spans):
+        if isnan(job.sums[i]):
+            return job.sums[i]
+        total = max(total, job.sums[i])
+    return total
 
 
 cdef void update_span(void *arg, int index) noexcept nogil:
@@ -172,6 +227,7 @@ cdef class Updater:
     cdef Pass job
     cdef Py_buffer buffers[2 + SLOTS]
     cdef int held, spans
+    cdef bint squaring
     cdef readonly object theta, grad
     cdef readonly Py_ssize_t size
 
@@ -194,6 +250,7 @@ cdef class Updater:
         self.spans = <int> ((self.size + SPAN - 1) // SPAN)
         self.job.itemsize = self.buffers[0].itemsize
         self.job.table = <const UpdateTable *> kernels_for(<int> self.job.itemsize).updates
+        self.squaring = rule in SQUARING
         self.job.update = self.job.table.step[<int> RULES[rule]]
         self.job.theta = <char *> self.buffers[0].buf
         self.job.grad = <const char *> self.buffers[1].buf
@@ -213,6 +270,12 @@ cdef class Updater:
     def worth_threads(self):
         """Whether the arrays are large enough for more than one thread."""
         return self.size >= WORTH_THREADS
+
+    cdef bint fits(self, const UpdateRule *rule, double largest) noexcept nogil:
+        """Whether a step by a gradient of numbers up to `largest`, and the squares kept of it, stay finite."""
+        cdef double highest = self.job.table.highest
+        return rule.rate <= highest and rule.rate * largest < highest / 8 and \
+            not (self.squaring and largest * largest > highest / 8)
 
     def step(self, ranges, double rate, double decay, double keep, double a, double b, double c, double eps,
              clip_value=None, clip_norm=None, int n_threads=1):
@@ -238,14 +301,16 @@ cdef class Updater:
         ValueError
             If a range leaves the arrays, or the ranges are not sorted.
         FloatingPointError
-            If `clip_norm` is given and the norm is not finite; nothing has been changed then.
+            If the gradient is not finite. Nothing has been changed then.
+        OverflowError
+            If the gradient is finite, but the step or the squares a rule keeps would not be. Nothing has been changed.
         """
         cdef rnncore_call call
         cdef Pass own = self.job  # a copy: another Python thread may be in here
         cdef Pass *job = &own
         cdef Py_buffer view
-        cdef double total = 0.0, norm = 0.0, bound = INFINITY if clip_norm is None else clip_norm
-        cdef bint clips = clip_norm is not None
+        cdef double total = 0.0, norm = 0.0, largest = INFINITY, bound = INFINITY if clip_norm is None else clip_norm
+        cdef bint clips = clip_norm is not None, clips_values = clip_value is not None, fits = False
         cdef int64_t visited
         cdef UpdateRule *rule = &job.rules[0]
         rule.rate, rule.scale, rule.decay, rule.keep = rate, 1.0, 0.0, 1.0
@@ -265,16 +330,25 @@ cdef class Updater:
                 n_threads = 1
             with nogil:
                 begin_call(&call, False)
-                if clips:
+                if clips_values or not clips:
+                    largest = gradient_bound(job, self.spans, n_threads)
+                    total = largest  # not finite where a number is not, even if it would be clipped
+                    largest = min(largest, rule.clip_value)
+                if clips and isfinite(total):
                     job.shrink = 1.0
                     total = sum_of_squares(job, self.spans, n_threads)
                     if total == INFINITY:
                         job.shrink = SHRINK
                         total = sum_of_squares(job, self.spans, n_threads)
                     norm = sqrt(total) / job.shrink
+                    largest = min(largest, min(norm, bound))
                     if norm > bound:
                         rule.scale = bound / sqrt(total) * job.shrink
-                if isfinite(total):
+                fits = self.fits(rule, largest)
+                if isfinite(total) and not fits:  # the bound is a bound: look closer
+                    largest = min(largest, largest_number(job, self.spans, n_threads))
+                    fits = self.fits(rule, largest)
+                if isfinite(total) and fits:
                     job.rules[1] = rule[0]
                     job.rules[1].decay, job.rules[1].keep = decay, keep
                     run(update_span, job, self.spans, n_threads)
@@ -282,6 +356,7 @@ cdef class Updater:
         finally:
             PyBuffer_Release(&view)
         if not isfinite(total):
-            raise FloatingPointError("expected a finite gradient, got NaN or infinity in it; nothing was changed. "
-                                     "Try a lower learning rate, or look for such numbers in the input")
+            raise FloatingPointError("the gradient is not finite")
+        if not fits:
+            raise OverflowError("the step is too large for its precision")
         return norm if clips else None
