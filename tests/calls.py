@@ -88,6 +88,14 @@ def attempt(function: Callable, *arguments, **options) -> None:
     raise DiffersError(f"{getattr(function, '__name__', function)} accepted what it should have refused")
 
 
+def outcome(function: Callable, *arguments, **options):
+    """What a call returns, or what it says is not finite."""
+    try:
+        return function(*arguments, **options)
+    except rc.NonFiniteError as problem:
+        return problem.what
+
+
 # ---------------------------------------------------------------------------------------------------------- the objects
 
 
@@ -476,15 +484,21 @@ class NetworkCalls(Calls):
         options |= self.more(T, B)
         targets, fresh, opt = self.targets(T, B), self.fresh(), self.optimizer()
         twin = self.twin_of(opt)
-        same(
-            self.used.train_step(x, targets, opt, **options),
-            fresh.train_step(x, targets, twin, **options),
-            "train_step",
+        before = self.used.theta.copy()
+        got, wanted = (
+            outcome(net.train_step, x, targets, with_, **options) for net, with_ in ((self.used, opt), (fresh, twin))
         )
+        if isinstance(wanted, str):  # not finite: nothing was changed
+            if got != wanted:
+                raise DiffersError(f"train_step: {got!r}, not {wanted!r}")
+            same(self.used.theta, before, "theta after a step that was refused")
+            self.used.zero_grad()
+            self.rows = {name: set() for name in self.rows}
+            return
+        same(got, wanted, "train_step")
         same(self.used._grad, fresh._grad, "grad")
         same(self.used.theta, fresh.theta, "theta")
         self.note(touched)
-        self.settle()
 
     @often(2)
     def call_optimizer_step(self):
@@ -492,18 +506,14 @@ class NetworkCalls(Calls):
         twin = self.twin_of(opt)
         self.check_visits(opt.lazy)
         stand_in = Visits(self.used, self.expected_ranges(opt.lazy))
-        opt.step(self.used)
-        twin.step(stand_in)
+        got, wanted = outcome(opt.step, self.used), outcome(twin.step, stand_in)
+        if (got is None) != (wanted is None):
+            raise DiffersError(f"optimizer.step: {got!r}, not {wanted!r}")
         same(self.used.theta, stand_in.theta, f"theta after {opt}")
         same(self.used._grad, stand_in.grad, "grad")
-        self.settle()
-
-    def settle(self) -> None:
-        """Go on with ordinary numbers where NaN came in."""
-        if not np.isfinite(self.used.theta).all():
-            self.used.theta[...] = self.build().theta
-            for opt in self.optimizers.values():
-                opt.reset()
+        if wanted is not None:  # not finite: nothing was changed
+            self.used.zero_grad()
+            self.rows = {name: set() for name in self.rows}
 
     @often(3)
     def call_predict(self):
