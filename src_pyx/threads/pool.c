@@ -1,10 +1,18 @@
 #include "pool.h"
 
+static void run_alone(rnncore_pool_enter enter, rnncore_pool_task task, rnncore_pool_leave leave, void *arg,
+                      int tasks) {
+    unsigned long before = enter ? enter() : 0;
+    for (int i = 0; i < tasks; i++) task(arg, i);
+    if (leave) leave(before);
+}
+
 #if defined(RNNCORE_PORTABLE) || defined(_WIN32)
 
-void rnncore_pool_run(void (*task)(void *arg, int index), void *arg, int tasks, int n_threads) {
+void rnncore_pool_run(rnncore_pool_enter enter, rnncore_pool_task task, rnncore_pool_leave leave, void *arg, int tasks,
+                      int n_threads) {
     (void)n_threads;
-    for (int i = 0; i < tasks; i++) task(arg, i);
+    run_alone(enter, task, leave, arg, tasks);
 }
 const char *rnncore_pool_kind(void) { return "none"; }
 
@@ -33,7 +41,9 @@ static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static worker_slot slots[RNNCORE_MAX_THREADS];
 static int worker_count, fork_watched;
 static struct {
-    void (*task)(void *, int);
+    rnncore_pool_enter enter;
+    rnncore_pool_task task;
+    rnncore_pool_leave leave;
     void *arg;
     int tasks;
     atomic_int next;
@@ -48,7 +58,9 @@ static void pause_briefly(void) {
 }
 
 static void work(void) {
+    unsigned long before = job.enter ? job.enter() : 0;
     for (int i; (i = atomic_fetch_add(&job.next, 1)) < job.tasks;) job.task(job.arg, i);
+    if (job.leave) job.leave(before);
 }
 
 static void *worker(void *argument) {
@@ -97,15 +109,18 @@ static int have_workers(int wanted) { /* signals are for Python's own threads */
     return worker_count < wanted ? worker_count : wanted;
 }
 
-void rnncore_pool_run(void (*task)(void *arg, int index), void *arg, int tasks, int n_threads) {
+void rnncore_pool_run(rnncore_pool_enter enter, rnncore_pool_task task, rnncore_pool_leave leave, void *arg, int tasks,
+                      int n_threads) {
     if (n_threads > tasks) n_threads = tasks;
     if (n_threads > RNNCORE_MAX_THREADS) n_threads = RNNCORE_MAX_THREADS;
     if (n_threads <= 1 || pthread_mutex_trylock(&in_use)) {
-        for (int i = 0; i < tasks; i++) task(arg, i);
+        run_alone(enter, task, leave, arg, tasks);
         return;
     }
     int helpers = have_workers(n_threads - 1), sleepers = 0;
+    job.enter = enter;
     job.task = task;
+    job.leave = leave;
     job.arg = arg;
     job.tasks = tasks;
     atomic_store(&job.next, 0);

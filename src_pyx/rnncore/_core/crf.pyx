@@ -15,7 +15,17 @@ import numpy as np
 cimport numpy as cnp
 
 from rnncore._core.schedule cimport Batch
-from rnncore._core.gemm cimport Arena, Team, bind_packed, padded, team_column_sums, team_outer, team_pack
+from rnncore._core.flush cimport flush_enter, flush_leave
+from rnncore._core.gemm cimport (
+    Arena,
+    Team,
+    bind_packed,
+    padded,
+    team_add_rows,
+    team_column_sums,
+    team_outer,
+    team_pack,
+)
 from rnncore._core.kernels cimport (
     RC_CRF_EXACT,
     RC_CRF_PARTIAL,
@@ -131,12 +141,14 @@ cdef class Chain:
         cdef rc_packed *weights[2]
         cdef const char *biases[2]
         cdef long size = team.kernels.itemsize
+        cdef unsigned long denormals = flush_enter()
         team.kernels.crf.prepare(&self.c, theta + self.transitions * size, theta + self.start * size,
                                  theta + self.end * size, self.flags)
         weights[0] = &self.c.onward
         weights[1] = &self.c.back
         biases[0] = biases[1] = NULL
         team_pack(team, weights, biases, 2)
+        flush_leave(denormals)
 
     cdef carve(self, const Team *team, const View *v, char *scores):
         """Places for the arrays of one batch."""
@@ -173,6 +185,7 @@ cdef class Chain:
         """Give the sequences that the fast way lost what they lack: log_total, and with marginals beta and counts."""
         cdef rc_crf *c = &self.c
         cdef long b, n = 0
+        cdef unsigned long denormals
         for b in range(v.sequences):
             n += c.flags[b] & RC_CRF_EXACT
         if n == 0:
@@ -182,9 +195,11 @@ cdef class Chain:
             self.redo_wide(team, v, theta, marginals, marked.astype(np.int64))
             return
         with nogil:
+            denormals = flush_enter()
             for b in range(v.sequences):
                 if c.flags[b] & RC_CRF_EXACT:
                     c.log_total[b] = team.kernels.crf.exact(c, b, NULL, marginals, 1, self.counts)
+            flush_leave(denormals)
 
     cdef redo_wide(self, const Team *team, const View *v, const char *theta, bint marginals, int64_t[::1] marked):
         """Do the marked sequences again in double precision."""
@@ -267,8 +282,9 @@ cdef class Chain:
         """
         cdef rc_crf *c = &self.c
         cdef ChainJob job
-        cdef long b, t, row, K = c.labels, size = team.kernels.itemsize
+        cdef long b, t, K = c.labels, size = team.kernels.itemsize
         cdef double total = 0
+        cdef unsigned long denormals
         self.carve(team, v, scores)
         c.weight = weight
         start_job(&job, team, c, v.rows)
@@ -285,6 +301,7 @@ cdef class Chain:
             spread(&job, BOTH_WAYS)
         self.redo(team, v, theta, True)
         with nogil:
+            denormals = flush_enter()
             for b in range(v.sequences):
                 total += (1 if weight == NULL else weight[b]) * (c.log_total[b] - (
                     team.kernels.crf.exact(c, b, targets, True, -1, self.counts) if c.flags[b] & RC_CRF_PARTIAL
@@ -294,9 +311,8 @@ cdef class Chain:
             team_column_sums(team, v.sequences, K, scores, c.ld, accumulate, grad + self.start * size)
             if not accumulate:
                 memset(grad + self.end * size, 0, K * size)
-            for b in range(v.sequences):
-                row = v.last[b]
-                team.kernels.add(1, K, scores + row * c.ld * size, c.ld, grad + self.end * size, K)
+            team_add_rows(team, v.sequences, v.last, K, scores, c.ld, grad + self.end * size)
+            flush_leave(denormals)
         return total
 
     cdef marginals(self, const Team *team, const View *v, char *scores, const char *theta):

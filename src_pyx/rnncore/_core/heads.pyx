@@ -16,14 +16,18 @@ cimport numpy as cnp
 
 from rnncore._core.crf cimport Chain
 from rnncore._core.dropout cimport ON_OUTPUT, key_for, site_of
+from rnncore._core.flush cimport flush_enter, flush_leave
 from rnncore._core.gemm cimport (
     Arena,
+    SUM_COLUMNS,
+    SUM_ROWS,
     Segment,
     bind_packed,
     padded,
     team_outer,
     team_pack,
     team_product,
+    team_sums_wide,
 )
 from rnncore._core.kernels cimport (
     RC_FROM_BIAS,
@@ -33,6 +37,7 @@ from rnncore._core.kernels cimport (
     kernels_for,
     parallel,
     rc_columns,
+    rc_kernels,
     rc_packed,
 )
 from rnncore._core.sparse cimport Skip
@@ -119,6 +124,26 @@ cdef void add_last(Core *c, const StackCore *stack, const Unit *u, long b, int p
     c.team.kernels.add(1, u.cell.output, h, ld, z, ld)
 
 
+cdef void add_many_steps(Core *c, const View *v, long b, Segment outputs, char *z) noexcept nogil:
+    """z = Σ_t of one sequence's outputs, by blocks of steps whose sums are added in double."""
+    cdef const rc_kernels *kernels = c.team.kernels
+    cdef double total[SUM_COLUMNS]
+    cdef long first = 0, n, t, size = kernels.itemsize
+    while first < outputs.width:
+        n = min(SUM_COLUMNS, outputs.width - first)
+        memset(total, 0, sizeof(total))
+        for t in range(v.length[b]):
+            if t % SUM_ROWS == 0:
+                if t:
+                    kernels.widen(1, n, z + first * size, n, total)
+                memset(z + first * size, 0, n * size)
+            kernels.add(1, n, outputs.data + ((v.offsets[t] + b) * outputs.ld + first) * size, outputs.ld,
+                        z + first * size, n)
+        kernels.widen(1, n, z + first * size, n, total)
+        kernels.narrow(1, n, total, z + first * size, n)
+        first += n
+
+
 cdef void read_out(Core *c, StackCore *stack, const Segment *outputs) noexcept nogil:
     """One row per sequence, in packed order. `last` is each direction's own last step."""
     cdef const View *v = &stack.view
@@ -138,7 +163,9 @@ cdef void read_out(Core *c, StackCore *stack, const Segment *outputs) noexcept n
                 continue
             if c.readout == MAX:
                 memset(c.where + (s * v.sequences + b) * ld, 255, ld * sizeof(int64_t))  # -1: from no row yet
-            for t in range(v.length[b]):
+            if c.readout == MEAN and team_sums_wide(&c.team, v.length[b]):
+                add_many_steps(c, v, b, outputs[s], z)
+            for t in range(0 if c.readout == MEAN and team_sums_wide(&c.team, v.length[b]) else v.length[b]):
                 row = v.offsets[t] + b
                 if c.readout == MEAN:
                     c.team.kernels.add(1, outputs[s].width, outputs[s].data + row * ld * size, ld, z, ld)
@@ -339,6 +366,7 @@ cdef class Head:
     cdef carve(self, Stack stack, bint training, bint weighted=False):
         cdef Core *c = &self.c
         cdef Segment outputs[2]
+        cdef unsigned long denormals
         cdef long size = c.team.kernels.itemsize, B = stack.c.view.sequences
         cdef int s
         c.team.threads = stack.c.team.threads
@@ -362,7 +390,9 @@ cdef class Head:
             if not self.arena.settle():
                 break
         if c.readout != EVERY:
+            denormals = flush_enter()
             read_out(c, &stack.c, outputs)
+            flush_leave(denormals)
 
     cdef load(self, Stack stack, skip_ids, skip_values):
         if self.skip is not None:
@@ -372,14 +402,16 @@ cdef class Head:
         """s = z·W_hy + b_y, or the outputs themselves, and what sparse features add."""
         cdef Core *c = &self.c
         cdef bint add = self.skip is not None
+        cdef unsigned long denormals = flush_enter()
         if add:
             self.skip.add(&c.team, c.theta, NULL if c.direct else c.theta + c.b_y * c.team.kernels.itemsize, c.scores,
                           c.options.ld)
         if c.direct:
             take_outputs(c, add)
-            return
-        pack_weights(c)
-        project(c, add)
+        else:
+            pack_weights(c)
+            project(c, add)
+        flush_leave(denormals)
 
     def loss(self, Stack stack, targets, bint accumulate, skip_ids=None, skip_values=None, sample_weight=None):
         """Loss of the stack's latest outputs; their gradient is left in the stack.
@@ -396,6 +428,7 @@ cdef class Head:
         cdef char *source = <char *> cnp.PyArray_DATA(targets)
         cdef double total = 0, weight = 0
         cdef int64_t y
+        cdef unsigned long denormals
         self.carve(stack, True, weighted)
         self.load(stack, skip_ids, skip_values)
         if c.readout == EVERY:
@@ -424,6 +457,7 @@ cdef class Head:
             total = self.chain.loss(&c.team, v, c.scores, <int64_t *> c.targets, c.scale, c.importance, c.theta, c.grad,
                                     accumulate)
         with nogil:
+            denormals = flush_enter()
             if c.loss != CHAIN:
                 finish_scores(c, True)
                 if weighted:
@@ -438,6 +472,7 @@ cdef class Head:
                 project_back(c, &stack.c, accumulate)
             if c.readout != EVERY:
                 spread(c, &stack.c)
+            flush_leave(denormals)
         return total * c.scale
 
     cdef weigh(self, const View *v, sample_weight):

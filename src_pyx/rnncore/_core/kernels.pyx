@@ -7,12 +7,15 @@ import time
 
 import numpy as np
 
+from rnncore._core.flush cimport RNNCORE_FLUSH, float_control, flush_enter, flush_leave
+
 cdef extern from "isa.h" nogil:
     const rc_kernels *rnncore_isa(int number, int itemsize, int *runs)
 
 cdef extern from "pool.h" nogil:
     int RNNCORE_MAX_THREADS
-    void rnncore_pool_run(void (*task)(void *, int) noexcept nogil, void *arg, int tasks, int n_threads)
+    void rnncore_pool_run(unsigned long (*enter)() noexcept nogil, void (*task)(void *, int) noexcept nogil,
+                          void (*leave)(unsigned long) noexcept nogil, void *arg, int tasks, int n_threads)
     const char *rnncore_pool_kind()
 
 MAX_THREADS = RNNCORE_MAX_THREADS
@@ -23,8 +26,18 @@ cdef bint use_blas = False
 
 
 cdef void parallel(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil:
-    """Run task(arg, 0..tasks-1) on up to n_threads threads."""
-    rnncore_pool_run(task, arg, tasks, n_threads)
+    """Run task(arg, 0..tasks-1) on up to n_threads threads, with denormals as zeros."""
+    rnncore_pool_run(flush_enter, task, flush_leave, arg, tasks, n_threads)
+
+
+cdef void parallel_with_denormals(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil:
+    """Run task(arg, 0..tasks-1) on up to n_threads threads, in the caller's arithmetic."""
+    rnncore_pool_run(NULL, task, NULL, arg, tasks, n_threads)
+
+
+def float_controls():
+    """Return this thread's floating-point control word, and its bits that make denormals zeros (0: it has none)."""
+    return float_control(), RNNCORE_FLUSH
 
 
 cdef const rc_kernels *kernels_for(int itemsize) except NULL:

@@ -20,7 +20,7 @@ from rnncore._core.dropout cimport (
     site_of,
     zone_masks,
 )
-from rnncore._core.gemm cimport Segment, padded, team_column_sums, team_outer, team_product, team_scatter
+from rnncore._core.gemm cimport Segment, padded, team_add_rows, team_column_sums, team_outer, team_product, team_scatter
 from rnncore._core.kernels cimport (
     RC_FROM_BIAS,
     RC_FROM_C,
@@ -242,7 +242,7 @@ cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nog
     cdef View *v = &c.view
     cdef const rc_cell_matrix *matrix = &u.kernel.matrices[i]
     cdef long B = v.sequences, size = c.team.kernels.itemsize, ld = u.cell.ld, lda = u.cell.lda, N = u.cell.hidden
-    cdef long M = u.cell.W[i].K, W = u.W[i], ldw = u.ldw[i], b
+    cdef long M = u.cell.W[i].K, W = u.W[i], ldw = u.ldw[i]
     cdef long bias = u.vectors[matrix.bias - 1] if matrix.bias else 0
     cdef int gates = matrix.gates, last = gates - 1 if matrix.bias else gates
     cdef const int *at = matrix.at
@@ -268,8 +268,7 @@ cdef void matrix_gradient(Core *c, Unit *u, int i, bint accumulate) noexcept nog
                    True, W, ldw, last, bias)
     elif matrix.linked and matrix.bias:  # the bias is there at the first step, too
         da += at[last] * padded(c.team.kernels, N) * size
-        for b in range(B):
-            c.team.kernels.add(1, N, da + (v.last[b] if u.reverse else b) * lda * size, lda, c.grad + bias * size, N)
+        team_add_rows(&c.team, B, v.last if u.reverse else NULL, N, da, lda, c.grad + bias * size)
 
 
 cdef void weight_gradients(Core *c, Layer *layer, Unit *u, bint symbols, bint accumulate) noexcept nogil:

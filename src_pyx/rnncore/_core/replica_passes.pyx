@@ -11,7 +11,7 @@ Every number is computed whole by one thread in a fixed order: the bits do not d
 from libc.math cimport log
 from libc.stdint cimport int64_t
 
-from rnncore._core.kernels cimport parallel, rc_loss_options
+from rnncore._core.kernels cimport parallel_with_denormals, rc_loss_options
 
 cdef enum:
     TABLE_ROWS = 16  # words per task of the table's update
@@ -41,7 +41,7 @@ cdef void run(Core *c, section task, int directions, long columns) noexcept nogi
     job.task = task
     job.columns = columns
     job.pieces = c.threads if directions == 1 else (c.threads + 1) // 2
-    parallel(run_piece, &job, <int> (directions * job.pieces), c.threads)
+    parallel_with_denormals(run_piece, &job, <int> (directions * job.pieces), c.threads)
 
 cdef inline long edge(Core *c, long columns, long panel) noexcept nogil:
     return c.code.panel_column(columns, panel)
@@ -296,4 +296,4 @@ cdef void backward(Core *c) noexcept nogil:
 
 cdef void update(Core *c) noexcept nogil:
     cdef long blocks = (c.words + TABLE_ROWS - 1) // TABLE_ROWS
-    parallel(update_task, c, <int> (2 * c.layers * c.threads + blocks), c.threads)
+    parallel_with_denormals(update_task, c, <int> (2 * c.layers * c.threads + blocks), c.threads)

@@ -12,6 +12,7 @@ cimport numpy as cnp
 
 from rnncore._core.schedule cimport Batch
 from rnncore._core.dropout cimport ON_INPUT, key_for, site_of
+from rnncore._core.flush cimport flush_enter, flush_leave
 from rnncore._core.gemm cimport Arena, Segment, bind_gates, bind_gates_T, padded, team_pack
 from rnncore._core.kernels cimport (
     RC_MAX_MATRICES,
@@ -559,6 +560,7 @@ cdef class Stack:
         cdef Core *c = &self.c
         cdef View *v = &c.view
         cdef bint dense_copy
+        cdef unsigned long denormals
         v.packed = c.kind == DENSE and x.ndim == 2
         self.tape = False
         self.batch = batch
@@ -601,8 +603,10 @@ cdef class Stack:
             self.y = self.output_array()
             c.y = <char *> cnp.PyArray_DATA(self.y)
         with nogil:
+            denormals = flush_enter()
             self.pack(False)
             run_forward(c)
+            flush_leave(denormals)
         self.tape = training
 
     def backward(self, dstate, bint accumulate):
@@ -615,6 +619,7 @@ cdef class Stack:
         cdef Unit *u
         cdef long width = c.layer[0].input[0].width
         cdef int n, d, i
+        cdef unsigned long denormals
         if not self.tape:
             raise RuntimeError("backward() needs a forward(training=True) before it, and each forward serves one "
                                "backward: call forward again")
@@ -636,8 +641,10 @@ cdef class Stack:
             if self.dx_in_place():
                 c.dx = <char *> cnp.PyArray_DATA(dx)
         with nogil:
+            denormals = flush_enter()
             self.pack(True)
             run_backward(c, accumulate, self.want_dx)
+            flush_leave(denormals)
         if dx is not None and not self.dx_in_place():
             exchange(c, width, c.dx, padded(c.team.kernels, width), <char *> cnp.PyArray_DATA(dx), width, True)
         self.give_up_outputs()
@@ -762,6 +769,7 @@ cdef class Stack:
         cdef int n, d, i
         cdef char *work
         cdef char *target
+        cdef unsigned long denormals
         cdef Unit *u
         gradients = []
         for n in range(c.layer_count):
@@ -772,7 +780,9 @@ cdef class Stack:
                     width, ld = state_width(u, i), u.cell.lds[i]
                     memory = np.empty(B * (lda + ld), dtype=self.theta.dtype)
                     work = <char *> cnp.PyArray_DATA(memory)
+                    denormals = flush_enter()
                     state_gradient(c, &c.layer[n], u, i, work, work + B * lda * size)
+                    flush_leave(denormals)
                     out = np.empty((B, width), dtype=self.theta.dtype)
                     target = <char *> cnp.PyArray_DATA(out)
                     for b in range(B):

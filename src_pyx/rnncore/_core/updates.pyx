@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from rnncore._core.flush cimport flush_enter, flush_leave
 from rnncore._core.kernels cimport kernels_for, parallel
 
 
@@ -311,6 +312,7 @@ cdef class Updater:
         cdef double total = 0.0, norm = 0.0, largest = INFINITY, bound = INFINITY if clip_norm is None else clip_norm
         cdef bint clips = clip_norm is not None, clips_values = clip_value is not None, fits = False
         cdef int64_t visited
+        cdef unsigned long denormals
         cdef UpdateRule *rule = &job.rules[0]
         rule.rate, rule.scale, rule.decay, rule.keep = rate, 1.0, 0.0, 1.0
         rule.a, rule.b, rule.c, rule.eps = a, b, c, eps
@@ -328,6 +330,7 @@ cdef class Updater:
             if visited < WORTH_THREADS:
                 n_threads = 1
             with nogil:
+                denormals = flush_enter()
                 if clips_values or not clips:
                     largest = gradient_bound(job, self.spans, n_threads)
                     total = largest  # not finite where a number is not, even if it would be clipped
@@ -350,6 +353,7 @@ cdef class Updater:
                     job.rules[1] = rule[0]
                     job.rules[1].decay, job.rules[1].keep = decay, keep
                     run(update_span, job, self.spans, n_threads)
+                flush_leave(denormals)
         finally:
             PyBuffer_Release(&view)
         if not isfinite(total):
