@@ -81,8 +81,8 @@ def test_denormals_are_zeros(dtype, n_threads):
 
 
 def test_normal_numbers_keep_their_bits():
-    """What comes of normal numbers by way of normal numbers is the same with and without the switch."""
-    x, targets = batch("float32")
+    """Numbers scaled by a power of two, towards the smallest normal one: nothing but the exponent may change."""
+    x, _ = batch("float32")
     results = set()
     for scale in (1.0, 2.0**-60):
         net = rc.Network(rc.Recurrent("elman", D, H, activation="identity", random_state=1), head=rc.SquaredError(1))
@@ -91,4 +91,4 @@ def test_normal_numbers_keep_their_bits():
             view *= scale if ".b_" in name or name.endswith("b_y") else 1
         y = net.predict(x * np.float32(scale)) / np.float32(scale)
         results.add(y.tobytes())
-    assert len(results) == 1 and targets.size
+    assert len(results) == 1
