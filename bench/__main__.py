@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "ragged": Command("ragged", "lengths uniform in 1..T beside the full batch and PyTorch's PackedSequence"),
     "torch": Command("torch_modules", "a PyTorch script with rnncore.torch's modules beside torch.nn's", "1,2"),
+    "denormals": Command("denormals", "numbers that die away into denormals", "1", "float32,float64", "elman,lstm,gru"),
     "scaling": Command("scaling", "rnncore with several threads beside rnncore with one", "1,2", one_process=True),
     "memory": Command("memory", "what a training step keeps, beside its bound", one_process=True),
     "import": Command("importing", "import time, and Python's share of one training step", one_process=True),

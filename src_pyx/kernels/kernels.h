@@ -167,6 +167,8 @@ typedef struct rc_kernels {
     void (*uniform)(long n, uint32_t key, uint32_t row, void *out);
     void (*dropout_at)(long n, double rate, uint32_t key, uint32_t row, long column, void *factor);
     void (*add)(long rows, long n, const void *a, long lda, void *out, long ldo);
+    void (*widen)(long rows, long n, const void *x, long ldx, double *total);
+    void (*narrow)(long rows, long n, const double *total, void *x, long ldx);
     void (*copy)(long rows, long n, const void *a, long lda, void *out, long ldo);
     void (*fill)(long n, double value, void *y);
     void (*scale)(long n, double factor, const void *x, void *y);

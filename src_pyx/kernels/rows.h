@@ -110,6 +110,18 @@ static void add(long rows, long n, const void *a, long lda, void *out, long ldo)
     }
 }
 
+/* total (rows, n) += x, in double: how sums over very many rows are joined from sums of some. */
+static void widen(long rows, long n, const void *x, long ldx, double *total) {
+    for (long r = 0; r < rows; r++)
+        for (long j = 0; j < n; j++) total[r * n + j] += ((const real *)x)[r * ldx + j];
+}
+
+/* x = total (rows, n), rounded once */
+static void narrow(long rows, long n, const double *total, void *x, long ldx) {
+    for (long r = 0; r < rows; r++)
+        for (long j = 0; j < n; j++) ((real *)x)[r * ldx + j] = (real)total[r * n + j];
+}
+
 static void copy(long rows, long n, const void *a, long lda, void *out, long ldo) {
     for (long r = 0; r < rows; r++) {
         const real *x = (const real *)a + r * lda;

@@ -4,6 +4,14 @@ from libc.stdint cimport int64_t
 
 from rnncore._core.kernels cimport rc_columns, rc_gemm, rc_kernels, rc_packed
 
+# Sums of float32 numbers over more than MANY_ROWS rows are made of sums over SUM_ROWS rows, added in double: a chain
+# of n numbers may be off by n/2 of its last place, and a hundredfold of what it should be where n is 10^7. SUM_ROWS is a
+# multiple of the rows that `outer` takes at a time.
+cdef enum:
+    MANY_ROWS = 32768
+    SUM_ROWS = 640
+    SUM_COLUMNS = 64  # of which as many at a time are summed by strips
+
 cdef struct Segment:
     # One part of a layer's input or output: (rows, width), rows `ld` numbers apart.
     char *data
@@ -26,6 +34,9 @@ cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, 
 cdef void team_pack(const Team *team, rc_packed **weights, const char **biases, int count) noexcept nogil
 cdef void team_column_sums(const Team *team, long rows, long columns, const char *A, long lda, bint accumulate,
                            char *sums) noexcept nogil
+cdef void team_add_rows(const Team *team, long rows, const int64_t *at, long n, const char *A, long lda,
+                        char *out) noexcept nogil
+cdef bint team_sums_wide(const Team *team, long rows) noexcept nogil
 cdef void team_scatter(const Team *team, long rows, long width, long per_row, const int64_t *ids, const char *scale,
                        const char *d, long ldd, char *table, long ldt) noexcept nogil
 cdef long padded(const rc_kernels *kernels, long n) noexcept nogil

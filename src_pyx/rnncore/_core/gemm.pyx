@@ -1,8 +1,14 @@
-"""Products, sums and packing spread over the thread pool, and the memory they work in."""
+"""Products, sums and packing spread over the thread pool, and the memory they work in.
+
+Sums over very many rows are made of sums over blocks of them (gemm.pxd); their memory, small beside the rows
+themselves, comes and goes with the call.
+"""
 import numpy as np
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 from rnncore._core.kernels cimport RC_MAX_GATES, parallel, rc_columns, rc_kernels, rc_packed
 
@@ -137,8 +143,51 @@ cdef void team_product(const Team *team, const rc_packed *B, long M, const char 
     parallel(product_task, &job, tasks, tasks)
 
 
+cdef bint team_sums_wide(const Team *team, long rows) noexcept nogil:
+    """Whether a sum over so many rows is to be made of sums over blocks of them."""
+    return team.kernels.itemsize == 4 and rows > MANY_ROWS
+
+
+cdef void sum_strips(const rc_kernels *kernels, long rows, const int64_t *at, long first, long last, const char *A,
+                     long lda, bint accumulate, char *sums) noexcept nogil:
+    """sums[first:last] = or += the column sums of A's rows (at[0], at[1], ..., or all), by blocks of rows."""
+    cdef double total[SUM_COLUMNS]
+    cdef double block[SUM_COLUMNS]  # numbers of the kernels' precision
+    cdef long n, r, start, depth, size = kernels.itemsize
+    while first < last:
+        n = min(SUM_COLUMNS, last - first)
+        memset(total, 0, sizeof(total))
+        if accumulate:
+            kernels.widen(1, n, sums + first * size, n, total)
+        start = 0
+        while start < rows:
+            depth = min(SUM_ROWS, rows - start)
+            if at == NULL:
+                kernels.column_sums(depth, 0, n, A + (start * lda + first) * size, lda, False, block)
+            else:
+                for r in range(start, start + depth):
+                    kernels.column_sums(1, 0, n, A + (at[r] * lda + first) * size, lda, r > start, block)
+            kernels.widen(1, n, block, n, total)
+            start += depth
+        kernels.narrow(1, n, total, sums + first * size, n)
+        first += n
+
+
+cdef void team_add_rows(const Team *team, long rows, const int64_t *at, long n, const char *A, long lda,
+                        char *out) noexcept nogil:
+    """out += the rows of A (at[0], at[1], ..., or all), n numbers each."""
+    cdef long r, size = team.kernels.itemsize
+    if team_sums_wide(team, rows):
+        sum_strips(team.kernels, rows, at, 0, n, A, lda, True, out)
+        return
+    for r in range(rows):
+        team.kernels.add(1, n, A + (r if at == NULL else at[r]) * lda * size, lda, out, n)
+
+
 cdef struct OuterJob:
     const Team *team
+    long N
+    double *totals  # (M, N) and the N sums, where they are made of sums over blocks of rows; or NULL
     long M, K, lda, ldb, ldc, chunk
     const int64_t *a_rows
     const int64_t *b_rows
@@ -159,10 +208,52 @@ cdef void outer_task(void *arg, int index) noexcept nogil:
         run[r] = job.run[r]
         if index:  # one task is enough for the sums
             run[r].sums = NULL
-    if columns > 0:
+    if columns > 0 and job.totals != NULL:
+        outer_by_blocks(job, index, first, columns, run)
+    elif columns > 0:
         team.kernels.outer(columns, job.K, job.A + first * size, job.lda, job.a_rows, job.B, job.ldb, job.b_rows,
                            job.runs, run, job.accumulate, job.C + first * job.ldc * size, job.ldc, team.gemm,
                            team.scratch + index * team.scratch_size)
+
+cdef void outer_by_blocks(OuterJob *job, int index, long first, long columns, const rc_columns *run) noexcept nogil:
+    """The same, a block of rows at a time, each from zero."""
+    cdef const rc_kernels *kernels = job.team.kernels
+    cdef long size = kernels.itemsize, N = job.N, start = 0, depth, at
+    cdef char *C = job.C + first * job.ldc * size
+    cdef double *total = job.totals + first * N
+    cdef double *sums = job.totals + job.M * N
+    cdef int r
+    memset(total, 0, columns * N * sizeof(double))
+    if index == 0:
+        memset(sums, 0, N * sizeof(double))
+    if job.accumulate:
+        kernels.widen(columns, N, C, job.ldc, total)
+    while start < job.K:
+        depth = min(SUM_ROWS, job.K - start)
+        if start == 0 and job.accumulate:
+            at = 0
+            for r in range(job.runs):
+                if run[r].sums != NULL:
+                    kernels.widen(1, run[r].count, run[r].sums, N, sums + at)
+                at += run[r].count
+        kernels.outer(columns, depth, job.A + (first + (start * job.lda if job.a_rows == NULL else 0)) * size, job.lda,
+                      NULL if job.a_rows == NULL else job.a_rows + start,
+                      job.B + (start * job.ldb if job.b_rows == NULL else 0) * size, job.ldb,
+                      NULL if job.b_rows == NULL else job.b_rows + start, job.runs, run, False, C, job.ldc,
+                      job.team.gemm, job.team.scratch + index * job.team.scratch_size)
+        kernels.widen(columns, N, C, job.ldc, total)
+        at = 0
+        for r in range(job.runs):
+            if run[r].sums != NULL:
+                kernels.widen(1, run[r].count, run[r].sums, N, sums + at)
+            at += run[r].count
+        start += depth
+    kernels.narrow(columns, N, total, C, job.ldc)
+    at = 0
+    for r in range(job.runs):
+        if run[r].sums != NULL:
+            kernels.narrow(1, run[r].count, sums + at, run[r].sums, N)
+        at += run[r].count
 
 cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *B,
                      long ldb, const int64_t *b_rows, int runs, const rc_columns *run, bint accumulate, char *C,
@@ -189,7 +280,12 @@ cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, 
     job.C = C
     job.ldc = ldc
     job.chunk = chunk_for(M, tasks, 8)
+    job.N = N
+    job.totals = NULL
+    if team_sums_wide(team, K):  # without memory for them: one chain
+        job.totals = <double *> malloc((M + 1) * N * sizeof(double))
     parallel(outer_task, &job, tasks, tasks)
+    free(job.totals)
 
 
 cdef struct PackJob:
@@ -230,11 +326,14 @@ cdef struct ColumnJob:
     const char *scale
     bint accumulate
     char *out
+    int64_t *order  # numbers of the ids by id, where sums over blocks of rows are wanted; or NULL
 
 cdef void sums_task(void *arg, int index) noexcept nogil:
     cdef ColumnJob *job = <ColumnJob *> arg
     cdef long first = index * job.chunk, last = min(first + job.chunk, job.columns)
-    if first < last:
+    if first < last and team_sums_wide(job.team, job.rows):
+        sum_strips(job.team.kernels, job.rows, NULL, first, last, job.A, job.ld, job.accumulate, job.out)
+    elif first < last:
         job.team.kernels.column_sums(job.rows, first, last, job.A, job.ld, job.accumulate, job.out)
 
 cdef void team_column_sums(const Team *team, long rows, long columns, const char *A, long lda, bint accumulate,
@@ -252,10 +351,70 @@ cdef void team_column_sums(const Team *team, long rows, long columns, const char
     job.chunk = chunk_for(columns, tasks, 64)
     parallel(sums_task, &job, tasks, tasks)
 
+cdef void scatter_sorted(const ColumnJob *job, long first, long last) noexcept nogil:
+    """Columns [first, last) of all rows, id by id."""
+    cdef const rc_kernels *kernels = job.team.kernels
+    cdef double total[SUM_COLUMNS]
+    cdef double block[SUM_COLUMNS]  # numbers of the kernels' precision
+    cdef const char *scale
+    cdef const char *d
+    cdef char *row
+    cdef int64_t none = 0
+    cdef long i = 0, end, k, n, column, size = kernels.itemsize, count = job.rows * job.per_row
+    while i < count:
+        end = i + 1
+        while end < count and job.ids[job.order[end]] == job.ids[job.order[i]]:
+            end += 1
+        row = job.out + job.ids[job.order[i]] * job.ldt * size
+        column = first
+        while column < last and job.ids[job.order[i]] >= 0:
+            n = min(SUM_COLUMNS, last - column)
+            memset(total, 0, sizeof(total))
+            kernels.widen(1, n, row + column * size, n, total)
+            for k in range(i, end):
+                if (k - i) % SUM_ROWS == 0:
+                    if k > i:
+                        kernels.widen(1, n, block, n, total)
+                    memset(block, 0, sizeof(block))
+                scale = NULL if job.scale == NULL else job.scale + job.order[k] * size
+                d = job.A + (job.order[k] // job.per_row * job.ld + column) * size
+                kernels.scatter(1, 0, n, 1, &none, scale, d, job.ld, block, 0)
+            kernels.widen(1, n, block, n, total)
+            kernels.narrow(1, n, total, row + column * size, n)
+            column += n
+        i = end
+
+cdef int64_t *sorted_by_id(const int64_t *ids, long count) noexcept nogil:
+    """The numbers of the ids in the order of the ids, equal ones as they come; NULL without memory. free() it."""
+    cdef int64_t *order = <int64_t *> malloc(count * sizeof(int64_t))
+    cdef int64_t *place
+    cdef int64_t most = -1, at = 0, here
+    cdef long i
+    for i in range(count):
+        most = max(most, ids[i])
+    place = <int64_t *> calloc(most + 2, sizeof(int64_t))  # of id - 1 at id, so that -1 has one
+    if order == NULL or place == NULL:
+        free(order)
+        free(place)
+        return NULL
+    for i in range(count):
+        place[max(ids[i], -1) + 1] += 1
+    for i in range(most + 2):
+        here = place[i]
+        place[i] = at
+        at += here
+    for i in range(count):
+        order[place[max(ids[i], -1) + 1]] = i
+        place[max(ids[i], -1) + 1] += 1
+    free(place)
+    return order
+
 cdef void scatter_task(void *arg, int index) noexcept nogil:
     cdef ColumnJob *job = <ColumnJob *> arg
     cdef long first = index * job.chunk, last = min(first + job.chunk, job.columns)
-    if first < last:
+    if first < last and job.order != NULL:
+        scatter_sorted(job, first, last)
+    elif first < last:
         job.team.kernels.scatter(job.rows, first, last, job.per_row, job.ids, job.scale, job.A, job.ld, job.out,
                                  job.ldt)
 
@@ -275,4 +434,6 @@ cdef void team_scatter(const Team *team, long rows, long width, long per_row, co
     job.out = table
     job.ldt = ldt
     job.chunk = chunk_for(width, tasks, 64)
+    job.order = sorted_by_id(ids, rows * per_row) if team_sums_wide(team, rows * per_row) else NULL
     parallel(scatter_task, &job, tasks, tasks)
+    free(job.order)

@@ -17,6 +17,8 @@ cimport numpy as cnp
 from rnncore._core.crf cimport Chain
 from rnncore._core.dropout cimport ON_OUTPUT, key_for, site_of
 from rnncore._core.gemm cimport (
+    SUM_COLUMNS,
+    SUM_ROWS,
     Arena,
     Segment,
     bind_packed,
@@ -24,6 +26,7 @@ from rnncore._core.gemm cimport (
     team_outer,
     team_pack,
     team_product,
+    team_sums_wide,
 )
 from rnncore._core.kernels cimport (
     RC_FROM_BIAS,
@@ -36,6 +39,7 @@ from rnncore._core.kernels cimport (
     parallel,
     raise_stopped,
     rc_columns,
+    rc_kernels,
     rc_packed,
     rnncore_call,
 )
@@ -123,12 +127,33 @@ cdef void add_last(Core *c, const Run *run, const Unit *u, long b, int part, cha
     c.team.kernels.add(1, u.cell.output, h, ld, z, ld)
 
 
+cdef void add_many_steps(Core *c, const View *v, long b, Segment outputs, char *z) noexcept nogil:
+    """z = Σ_t of one sequence's outputs, by blocks of steps whose sums are added in double."""
+    cdef const rc_kernels *kernels = c.team.kernels
+    cdef double total[SUM_COLUMNS]
+    cdef long first = 0, n, t, size = kernels.itemsize
+    while first < outputs.width:
+        n = min(SUM_COLUMNS, outputs.width - first)
+        memset(total, 0, sizeof(total))
+        for t in range(v.length[b]):
+            if t % SUM_ROWS == 0:
+                if t:
+                    kernels.widen(1, n, z + first * size, n, total)
+                memset(z + first * size, 0, n * size)
+            kernels.add(1, n, outputs.data + ((v.offsets[t] + b) * outputs.ld + first) * size, outputs.ld,
+                        z + first * size, n)
+        kernels.widen(1, n, z + first * size, n, total)
+        kernels.narrow(1, n, total, z + first * size, n)
+        first += n
+
+
 cdef void read_out(Core *c, Run *run, const Segment *outputs) noexcept nogil:
     """One row per sequence, in packed order. `last` is each direction's own last step."""
     cdef const View *v = &run.view
     cdef const Layer *top = &run.layer[run.layer_count - 1]
     cdef long b, t, row, ld, size = c.team.kernels.itemsize
     cdef int s, d
+    cdef bint many
     cdef char *z
     run.apart = c.readout == LAST and top.summed
     for s in range(c.parts):
@@ -142,7 +167,10 @@ cdef void read_out(Core *c, Run *run, const Segment *outputs) noexcept nogil:
                 continue
             if c.readout == MAX:
                 memset(c.where + (s * v.sequences + b) * ld, 255, ld * sizeof(int64_t))  # -1: from no row yet
-            for t in range(v.length[b]):
+            many = c.readout == MEAN and team_sums_wide(&c.team, v.length[b])
+            if many:
+                add_many_steps(c, v, b, outputs[s], z)
+            for t in range(0 if many else v.length[b]):
                 row = v.offsets[t] + b
                 if c.readout == MEAN:
                     c.team.kernels.add(1, outputs[s].width, outputs[s].data + row * ld * size, ld, z, ld)
@@ -353,6 +381,7 @@ cdef class Head:
 
     cdef carve(self, Workspace ws, bint training, bint weighted=False):
         cdef Core *c = &self.c
+        cdef rnncore_call call
         cdef Segment outputs[2]
         cdef long size = c.team.kernels.itemsize, B = ws.run.view.sequences
         cdef int s
@@ -378,7 +407,12 @@ cdef class Head:
             if not self.arena.settle():
                 break
         if c.readout != EVERY:
-            read_out(c, &ws.run, outputs)
+            with nogil:
+                begin_call(&call, True)
+                read_out(c, &ws.run, outputs)
+                end_call(&call)
+            if call.stopped:
+                raise_stopped()
 
     cdef load(self, Workspace ws, skip_ids, skip_values):
         if self.skip is not None:

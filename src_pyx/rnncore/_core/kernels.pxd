@@ -203,6 +203,8 @@ cdef extern from "kernels.h" nogil:
         void (*uniform)(long, uint32_t, uint32_t, void *) noexcept nogil
         void (*dropout_at)(long, double, uint32_t, uint32_t, long, void *) noexcept nogil
         void (*add)(long, long, const void *, long, void *, long) noexcept nogil
+        void (*widen)(long, long, const void *, long, double *) noexcept nogil
+        void (*narrow)(long, long, const double *, void *, long) noexcept nogil
         void (*copy)(long, long, const void *, long, void *, long) noexcept nogil
         void (*fill)(long, double, void *) noexcept nogil
         void (*scale)(long, double, const void *, void *) noexcept nogil

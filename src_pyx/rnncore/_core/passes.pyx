@@ -20,7 +20,15 @@ from rnncore._core.dropout cimport (
     site_of,
     zone_masks,
 )
-from rnncore._core.gemm cimport Segment, padded, team_column_sums, team_outer, team_product, team_scatter
+from rnncore._core.gemm cimport (
+    Segment,
+    padded,
+    team_add_rows,
+    team_column_sums,
+    team_outer,
+    team_product,
+    team_scatter,
+)
 from rnncore._core.kernels cimport (
     RC_FROM_BIAS,
     RC_FROM_C,
@@ -241,7 +249,7 @@ cdef void matrix_gradient(Run *r, Unit *u, int i, bint accumulate) noexcept nogi
     cdef View *v = &r.view
     cdef const rc_cell_matrix *matrix = &u.kernel.matrices[i]
     cdef long B = v.sequences, size = r.team.kernels.itemsize, ld = u.cell.ld, lda = u.cell.lda, N = u.cell.hidden
-    cdef long M = u.weights.W[i].K, W = u.W[i], ldw = u.ldw[i], b
+    cdef long M = u.weights.W[i].K, W = u.W[i], ldw = u.ldw[i]
     cdef long bias = u.vectors[matrix.bias - 1] if matrix.bias else 0
     cdef int gates = matrix.gates, last = gates - 1 if matrix.bias else gates
     cdef const int *at = matrix.at
@@ -267,8 +275,7 @@ cdef void matrix_gradient(Run *r, Unit *u, int i, bint accumulate) noexcept nogi
                    True, W, ldw, last, bias)
     elif matrix.linked and matrix.bias:  # the bias is there at the first step, too
         da += at[last] * padded(r.team.kernels, N) * size
-        for b in range(B):
-            r.team.kernels.add(1, N, da + (v.last[b] if u.reverse else b) * lda * size, lda, r.grad + bias * size, N)
+        team_add_rows(&r.team, B, v.last if u.reverse else NULL, N, da, lda, r.grad + bias * size)
 
 
 cdef void weight_gradients(Run *r, Layer *layer, Unit *u, bint symbols, bint accumulate) noexcept nogil:
