@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from peers import peer
 
 from rnncore.cli import main
 from rnncore.datasets import news_requests
@@ -288,7 +289,7 @@ def test_what_resume_refuses(here, capsys):
 
 
 def test_plots(here):
-    pytest.importorskip("matplotlib")
+    peer("matplotlib")
     assert main(["train", "data.txt", "--quiet", "--plot", "c.png", *QUICK, "--set", "early_stopping=true"]) == 0
     assert (here / "c.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert main(["train", "data.txt", "--quiet", "--force", "--test-fraction", "0", "--plot", "c.svg", *QUICK]) == 0

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from peers import peer
 
 import rnncore as rc
 from rnncore.interop import Operator
@@ -42,7 +43,7 @@ torch_cells = pytest.mark.parametrize("cell, options", [*ELMAN, *GATED, PROJECTE
 
 
 def torch_module(cell, options, **more):
-    torch = pytest.importorskip("torch")
+    torch = peer("torch")
     kind = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell]
     own = {"nonlinearity" if name == "activation" else name: value for name, value in options.items()}
     torch.manual_seed(0)
@@ -149,9 +150,9 @@ def test_what_is_no_state_dict():
 
 @pytest.fixture(scope="module")
 def keras():
-    pytest.importorskip("torch")
+    peer("torch")
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    return pytest.importorskip("keras")
+    return peer("keras")
 
 
 def keras_layers(keras, cell, options, num_layers=1, bidirectional=False, **more):
@@ -266,7 +267,7 @@ DIRECTIONS = [{}, {"reverse": True}, {"bidirectional": True}]
 
 def run_onnx(operator, x):
     """One operator run by onnxruntime: outputs (T, B, directions·H) and final states."""
-    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    onnx, runtime = peer("onnx"), peer("onnxruntime")
     names = ["X", "W", "R", "B"]
     if "P" in operator.inputs:
         names += ["", "", "", "P"]  # without lengths and initial states

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from peers import peer
 
 from rnncore.optim.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, Nesterov, RMSprop
 from rnncore.optim.schedules import Constant, Exponential, HalveOnPlateau, Step
@@ -125,7 +126,7 @@ def test_follows_its_formula(variant, dtype, limits):
 @every_variant
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_agrees_with_torch(variant, weight_decay):
-    torch = pytest.importorskip("torch")
+    torch = peer("torch")
     if variant == "rmsprop_graves":
         pytest.skip("PyTorch does not have this form")
     make_theirs = {
@@ -150,7 +151,7 @@ def test_agrees_with_torch(variant, weight_decay):
 
 
 def test_defaults_are_torch_s():
-    torch = pytest.importorskip("torch")
+    torch = peer("torch")
     ours = {"Adagrad": "eps", "RMSprop": "rho eps momentum", "Adadelta": "rho eps", "Adam": "eps", "AdamW": "eps"}
     theirs = {"rho": {"RMSprop": "alpha", "Adadelta": "rho"}}
     for name, options in ours.items():

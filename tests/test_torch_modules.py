@@ -11,8 +11,9 @@ import threading
 import warnings
 
 import pytest
+from peers import peer
 
-torch = pytest.importorskip("torch")
+torch = peer("torch")
 
 from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations  # noqa: E402
