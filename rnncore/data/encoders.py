@@ -7,6 +7,7 @@ itself in `to_json` for a model file. Encoding happens once per fit; a minibatch
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = [
     "LabelEncoder",
     "Sequences",
     "Vocabulary",
+    "composed",
     "is_token",
     "sequence_lengths",
 ]
@@ -124,7 +126,10 @@ class Vocabulary:
 
     def _take(self, tokens: list[Any]) -> Vocabulary:
         self.tokens = tokens
-        self._ids = _Lookup(self.normal, {token: i for i, token in enumerate(tokens, start=1)})
+        ids = {token: i for i, token in enumerate(tokens, start=1)}
+        for token, i in [*ids.items()]:  # of model files that were written before words were composed
+            ids.setdefault(composed(token), i)
+        self._ids = _Lookup(self.normal, ids)
         return self
 
     @property
@@ -149,8 +154,9 @@ class Vocabulary:
         return np.zeros(self.n_symbols, dtype=np.int32)
 
     def normal(self, token: Any) -> Any:
-        """Return a token as it is looked up: in lower case, with digits folded."""
+        """Return a token as it is looked up: composed, in lower case, with digits folded."""
         if isinstance(token, str):
+            token = composed(token)
             if self.lowercase:
                 token = token.lower()
             if self.fold_digits:
@@ -306,6 +312,17 @@ def sequence_lengths(sequences: Any, name: str = "sentences") -> np.ndarray:
     if len(lengths) and not lengths.all():
         raise DataError(f"{name}[{int(np.argmin(lengths))}] is empty; leave empty sequences out")
     return lengths
+
+
+def composed(token: Any) -> Any:
+    r"""Bring text into Unicode's composed form (NFC): ``é`` is one letter, however it was typed.
+
+    Examples
+    --------
+    >>> len("e\u0301"), len(composed("e\u0301"))
+    (2, 1)
+    """
+    return token if not isinstance(token, str) or token.isascii() else unicodedata.normalize("NFC", token)
 
 
 def is_token(token: Any) -> bool:

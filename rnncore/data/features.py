@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.data.encoders import FeatureEncoder, Vocabulary, is_token, sequence_lengths
+from rnncore.data.encoders import FeatureEncoder, Vocabulary, composed, is_token, sequence_lengths
 from rnncore.data.readers import DataError
 from rnncore.data.tokens import look_up, token_counts
 
@@ -147,7 +147,7 @@ class WordFeatures:
             longer = len(normal) >= n
             found += [f"^{normal[:n]}" if longer else "", f"{normal[-n:]}$" if longer else ""]
         if self.shapes:
-            found.append(f"~{word_shape(word)}")
+            found.append(f"~{word_shape(composed(word))}")
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -397,7 +397,7 @@ def _shifted(ids: np.ndarray, offset: int) -> np.ndarray:
 
 
 def _feature(name: str, value: str | float) -> str:
-    return f"{name}={value}" if isinstance(value, str) else name
+    return composed(f"{name}={value}" if isinstance(value, str) else name)
 
 
 def _padded(rows: list[list[Any]], filler: Any, dtype: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ from rnncore.data.encoders import FeatureEncoder, LabelEncoder, Sequences, Vocab
 from rnncore.data.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json
 from rnncore.data.readers import DataError
 from rnncore.data.tokens import TokenLists, select
-from rnncore.data.vectors import read_vectors
+from rnncore.data.vectors import word_vectors
 from rnncore.estimators.base import SequenceEstimator, check_flag
 from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.metrics import Tally
@@ -55,9 +55,10 @@ class SequenceTagger(SequenceEstimator):
     embedding_size : int or None
         Size of the word vectors that the layers read. None: words go straight into the first layer, whose input weights
         are then their vectors.
-    embeddings : path, optional
-        Pretrained word vectors to start from, in the text form of word2vec or GloVe; all its words become known ones,
-        and `embedding_size` is its size.
+    embeddings : path, (words, vectors), dict or KeyedVectors, optional
+        Pretrained word vectors to start from: a file in the text form of word2vec or GloVe or (with gensim) word2vec's
+        binary form, ``.bin``; words and an array (W, E); a dict of word to vector; or gensim's. All their words become
+        known ones, and `embedding_size` is their size.
     window : int
         How many words to each side are features of a word too. The recurrent layers see them anyway; here they count by
         their exact place.
@@ -156,7 +157,7 @@ class SequenceTagger(SequenceEstimator):
         head: str | None = None,
         constraints: str | None = None,
         embedding_size: int | None = None,
-        embeddings: str | os.PathLike[str] | None = None,
+        embeddings: Any = None,
         window: int = 0,
         word_pairs: bool = False,
         affixes: int = 0,
@@ -536,11 +537,11 @@ class SequenceTagger(SequenceEstimator):
         vocabulary = getattr(self.encoder_, "vocabulary", self.encoder_)
         if not isinstance(vocabulary, Vocabulary):
             raise ValueError("embeddings are for sentences of words; leave them out")
-        words, vectors = read_vectors(self.embeddings)  # type: ignore[arg-type]
+        words, vectors = word_vectors(self.embeddings)
         if self.embedding_size not in (None, vectors.shape[1]):
             raise ValueError(
-                f"embedding_size={self.embedding_size}, but the vectors in {self.embeddings} have {vectors.shape[1]} "
-                f"numbers; leave one of them out"
+                f"embedding_size={self.embedding_size}, but the vectors of embeddings have {vectors.shape[1]} numbers; "
+                "leave one of them out"
             )
         vocabulary.also = words
         self._vector_size = vectors.shape[1]
