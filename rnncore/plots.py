@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from rnncore.io.files import write_atomically
+from rnncore.metrics import row_names
 
 __all__ = ["check_plotting", "plot_report"]
 
@@ -60,8 +61,9 @@ def _kind(path: str | os.PathLike[str]) -> str:
 
 def _scores(report: dict[str, Any]) -> dict[str, Any]:
     evaluation = report.get("evaluation") or {}
-    scores = evaluation.get("entities") or evaluation.get("labels") or {}
-    return {name: row for name, row in scores.items() if name != "all"}
+    kind = "entities" if evaluation.get("entities") else "labels"
+    scores = evaluation.get(kind) or {}
+    return {name: scores[name] for name in row_names(scores, evaluation["averages"][kind])} if scores else {}
 
 
 def _draw_curve(axes: Any, history: list[dict[str, Any]]) -> None:

@@ -32,6 +32,9 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("model", metavar="MODEL", help="a model file")
     evaluate.add_argument("data", metavar="DATA", help="lines of 'word TAB label'; - is standard input")
     add_column(evaluate)
+    evaluate.add_argument(
+        "--strict", action="store_true", help="count only entities that the labels' scheme spells without a fault"
+    )
     evaluate.add_argument("--report", metavar="FILE.json", help="write the results")
     add_quiet(evaluate)
     evaluate.set_defaults(run=run_evaluate)
@@ -68,7 +71,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     if options.report:
         check_target(options.report, force=True)
     tagger = load(options.model)
-    tally, n_sentences, seconds = Tally(), 0, 0.0
+    tally, n_sentences, seconds = Tally(options.strict), 0, 0.0
     pairs = iter_tagged(options.data, options.column)
     while chunk := list(islice(pairs, _SENTENCES_AT_ONCE)):
         sentences, tags = ([*part] for part in zip(*chunk, strict=True))
@@ -205,7 +208,7 @@ def _is_sentence(line: bytes, fields: list[str] | None, labels: set[str]) -> boo
     """Tell a line of several words from one of columns, which are divided by tabs or end in a label."""
     if not fields or len(fields) == 1 or b"\t" in line:
         return False
-    return fields[-1] not in labels and not are_chunks(fields[-1:])
+    return fields[-1] not in labels and not (len(fields[-1]) > 1 and are_chunks(fields[-1:]))
 
 
 def _typed() -> Iterator[_Line]:

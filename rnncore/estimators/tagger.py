@@ -272,7 +272,7 @@ class SequenceTagger(SequenceEstimator):
             After Ctrl-C; the tagger is then fitted with what was learned until then.
         """
         self._check_settings()
-        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight)
+        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight, self._check_tags)
         rng = generator(self.random_state)
         checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
         if checkpoints is not None:
@@ -304,7 +304,7 @@ class SequenceTagger(SequenceEstimator):
             For data or settings that cannot be used.
         """
         self._check_settings()
-        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight)
+        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight, self._check_tags)
         rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
         if not hasattr(self, "network_"):
             self._prepare(sentences, [*tags, list(classes)] if classes is not None else tags, rng)
@@ -380,10 +380,10 @@ class SequenceTagger(SequenceEstimator):
         data = self._encoded(sentences, tags, unknown=-1)
         return decode(self.network_, data, self._arrange) == data.y, data.lengths
 
-    def evaluate(self, sentences: Any, tags: Any) -> dict[str, Any]:
-        """Measure the predictions against `tags`; see `rnncore.metrics.evaluation` for what comes back."""
+    def evaluate(self, sentences: Any, tags: Any, strict: bool | str = False) -> dict[str, Any]:
+        """Measure the predictions against `tags`; see `rnncore.metrics.evaluation` for `strict` and what comes back."""
         sentences, tags = _checked(sentences, tags)
-        tally = Tally()
+        tally = Tally(strict)
         for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
             some = slice(start, start + _SENTENCES_AT_ONCE)
             tally.add(
@@ -421,6 +421,35 @@ class SequenceTagger(SequenceEstimator):
             check_flag(name, getattr(self, name))
         check_flag("lowercase", self.lowercase)
         check_flag("fold_digits", self.fold_digits)
+
+    def _check_tags(self, sentences: Any, tags: Any, counted: np.ndarray) -> None:
+        """Find tags that break the constraints, while it is known which sentence they are of."""
+        if self.constraints is None:
+            return
+        known = self._labels if self.warm_start and hasattr(self, "network_") else LabelEncoder().fit(tags)
+        rule = bio_constraints(known.classes, self.constraints)
+        ids, lengths = known.encode(tags, -1), sequence_lengths(tags, "tags")
+        ends = np.cumsum(lengths)
+        first = np.zeros(len(ids), dtype=bool)
+        first[ends - lengths] = True
+        follows = rule.transitions[np.roll(ids, 1), ids]
+        wrong = np.where(first, ~rule.start[ids], ~follows)
+        wrong[ends - 1] |= ~rule.end[ids[ends - 1]]
+        wrong &= np.repeat(counted, lengths)
+        if not wrong.any():
+            return
+        at = int(np.argmax(wrong))
+        number = int(np.searchsorted(ends, at, side="right"))
+        word = at - int(ends[number] - lengths[number])
+        label, before = tags[number][word], tags[number][word - 1] if word else None
+        if word and not follows[at]:
+            what = f"cannot follow {before!r}"
+        else:
+            what = "cannot begin a sentence" if not word and not rule.start[ids[at]] else "cannot end a sentence"
+        raise DataError(
+            f"sentence {number}, word {word} ({sentences[number][word]!r}): label {label!r} {what} by "
+            f"constraints={self.constraints!r}; mend the data, or leave the constraints out"
+        )
 
     def _set_aside(self, n: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
         """Draw which sentences to train on and which to validate on."""
@@ -686,16 +715,25 @@ class SequenceTagger(SequenceEstimator):
         self._vector_size = header.get("vector_size")
 
 
-def _weighted(sentences: Any, tags: Any, sample_weight: Any) -> tuple[Any, Any, np.ndarray | None]:
-    """Check the weights and leave out sentences that have none; None where all count alike."""
-    if sample_weight is None:
-        return sentences, tags, None
+def _weighted(
+    sentences: Any, tags: Any, sample_weight: Any, check: Callable[[Any, Any, np.ndarray], None] | None = None
+) -> tuple[Any, Any, np.ndarray | None]:
+    """Check the weights and leave out sentences that have none; None where all count alike.
+
+    `check` is told which sentences count, while they still have their numbers.
+    """
     n = len(sentences)
+    if sample_weight is None:
+        if check is not None:
+            check(sentences, tags, np.ones(n, dtype=bool))
+        return sentences, tags, None
     weights = np.asarray(sample_weight, dtype=np.float64)
     if weights.shape != (n,):
         raise ValueError(f"sample_weight: expected {n} numbers, one for each sentence, got shape {weights.shape}")
     if not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
         raise ValueError("sample_weight: expected finite numbers of at least 0, not all of them 0")
+    if check is not None:
+        check(sentences, tags, weights > 0)
     counted = np.flatnonzero(weights)
     if len(counted) < n:
         sentences, tags, weights = select(sentences, counted), select(tags, counted), weights[counted]

@@ -276,8 +276,8 @@ def bio_constraints(labels: Sequence[Any], scheme: str = "auto") -> Constraints:
     labels : sequence of str
         The K labels, in the order of the head's outputs. A label without a prefix ("O") is outside of chunks.
     scheme : {"auto", "bio", "iobes"}
-        "auto": IOBES if there is a label with one of the prefixes E, S, L, U; else BIO. IOB1, where I-X may begin a
-        chunk, has no constraints to speak of.
+        "auto": IOBES if there is a label with one of the prefixes E, S, L, U; else BIO; nothing where there is E but no
+        B, S, L or U: in IOE, as in IOB1, I-X may begin a chunk, which leaves no constraints to speak of.
 
     Returns
     -------
@@ -299,6 +299,8 @@ def bio_constraints(labels: Sequence[Any], scheme: str = "auto") -> Constraints:
     parts = [_split_label(label) for label in labels]
     if not parts:
         raise ValueError("labels must hold at least one label")
+    if scheme == "auto" and {prefix for prefix, _ in parts} - {""} <= {"I", "E"} and ("E" in dict(parts)):
+        return Constraints(np.ones((len(parts), len(parts)), dtype=bool))
     closing = scheme == "iobes" or (scheme == "auto" and any(prefix in "ESLU" for prefix, _ in parts if prefix))
     begins = np.array([prefix not in ("I", *"EL"[: 2 * closing]) for prefix, _ in parts])
     open_after = np.array([closing and prefix in ("B", "I") for prefix, _ in parts])
