@@ -13,7 +13,7 @@ def _check(n: object, what: str) -> int:
     try:
         number = int(n)  # type: ignore[call-overload]
         whole = number == n or isinstance(n, str)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole or number < 1:
         raise ValueError(f"{what} must be a whole number of at least 1, got {n!r}")

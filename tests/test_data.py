@@ -310,7 +310,8 @@ def test_labels_are_sorted_and_checked():
         (3, "list of sequences, got int"),
         (["a b", "c"], "list of lists, got a list of strings"),
         ([["a"], 3], r"sentences\[1\] must be a sequence, got int"),
-        ([["a"], []], r"sentences\[1\] is empty"),
+        ([["a"], {"a": 1}], r"sentences\[1\] must be a sequence, got dict"),
+        ({"a": ["b"]}, "list of sequences, got dict"),
     ],
 )
 def test_sequences_are_checked(sequences, message):

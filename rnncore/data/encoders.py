@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,7 +40,7 @@ class Sequences:
     ----------
     x : (N,) int32 ids or (N, D) float array
     y : (N,) int32 targets or None
-    lengths : (S,) int64, all >= 1, with the sum N
+    lengths : (S,) int64, with the sum N
     values : (N, C) float array or None
         Factors of the ids `x`.
     """
@@ -213,6 +213,8 @@ class FeatureEncoder:
         """Return all time steps of all sequences, (N, D) float64."""
         parts = []
         for number, sequence in enumerate(sequences):
+            if not len(sequence):
+                continue
             try:
                 part = np.asarray(sequence, dtype=np.float64)
             except (TypeError, ValueError) as error:
@@ -260,7 +262,11 @@ class LabelEncoder:
         DataError
             If labels are neither strings nor integers, or both.
         """
-        labels = {_plain(label) for label in token_counts(sequences)}
+        try:
+            labels = {_plain(label) for label in token_counts(sequences)}
+        except TypeError:  # of lists and dicts, which cannot be counted
+            bad = next(iter(_first_bad(sequences).removeprefix(", got ").splitlines()), "others")
+            raise DataError(f"labels must be all strings or all integers, got {bad}") from None
         kinds = {type(label) for label in labels}
         if len(kinds) > 1 or not kinds <= {str, int, bool}:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
@@ -277,10 +283,12 @@ class LabelEncoder:
             For a label not seen in training, if `unknown` gives no id for it.
         """
         ids = self._ids
-        if unknown is not None:
-            return look_up(sequences, lambda label: ids.get(label, unknown))
         try:
+            if unknown is not None:
+                return look_up(sequences, lambda label: ids.get(label, unknown))
             return look_up(sequences, ids.__getitem__)
+        except TypeError:
+            raise DataError(f"labels must be strings or integers{_first_bad(sequences)}") from None
         except KeyError as error:
             shown = ", ".join(map(str, self.classes[:12])) + (", …" if len(self.classes) > 12 else "")
             raise DataError(f"label {error.args[0]!r} was not in the training data; known labels: {shown}") from None
@@ -291,26 +299,31 @@ class LabelEncoder:
 
 
 def sequence_lengths(sequences: Any, name: str = "sentences") -> np.ndarray:
-    """Check that `sequences` is a list of non-empty sequences and return their lengths, (S,) int64.
+    """Check that `sequences` is a list of sequences and return their lengths, (S,) int64.
 
     Raises
     ------
     DataError
-        If it is a string or no list, or a sequence is a string, has no length or is empty.
+        If it is a string or no list, or a sequence is a string or a dict or has no length.
     """
     if isinstance(sequences, TokenLists):
         return sequences.lengths
     if isinstance(sequences, str | bytes) or not hasattr(sequences, "__len__"):
         raise DataError(f"{name} must be a list of sequences, got {type(sequences).__name__}")
+    if isinstance(sequences, Mapping | set | frozenset):
+        raise DataError(f"{name} must be a list of sequences, got {type(sequences).__name__}")
     if len(sequences) and isinstance(sequences[0], str | bytes):
         raise DataError(f"{name} must be a list of lists, got a list of strings; split each into words first")
+    wrong = next((i for i, part in enumerate(sequences) if isinstance(part, Mapping | set | frozenset)), None)
+    if wrong is not None:
+        raise DataError(
+            f"{name}[{wrong}] must be a sequence, got {type(sequences[wrong]).__name__}; a dict of features is a token"
+        )
     try:
         lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
     except TypeError:
         bad = next(i for i, sequence in enumerate(sequences) if not hasattr(sequence, "__len__"))
         raise DataError(f"{name}[{bad}] must be a sequence, got {type(sequences[bad]).__name__}") from None
-    if len(lengths) and not lengths.all():
-        raise DataError(f"{name}[{int(np.argmin(lengths))}] is empty; leave empty sequences out")
     return lengths
 
 

@@ -107,6 +107,8 @@ class WordFeatures:
     def encode(self, sequences: Sequence[Sequence[Any]]) -> np.ndarray:
         """Return the features of all tokens of all sequences, (N, C) int32, the word's own id first."""
         words = self.vocabulary.encode(sequences)
+        if not len(words):
+            return np.empty((0, self._n_columns), dtype=np.int32)
         edges = _edges(sequence_lengths(sequences))
         columns = [words]
         for offset, base in zip(self.offsets, self._neighbours, strict=True):
@@ -122,6 +124,10 @@ class WordFeatures:
             except (TypeError, AttributeError):
                 raise DataError("affixes and shapes need words as strings") from None
         return np.column_stack(columns).astype(np.int32, copy=False)
+
+    @property
+    def _n_columns(self) -> int:
+        return 1 + len(self.offsets) + 2 * self.word_pairs + 2 * self.affixes + self.shapes
 
     def knows(self, sequences: Sequence[Sequence[Any]]) -> np.ndarray:
         """Tell of all words of all sequences whether they are known, (N,) bool."""
@@ -328,7 +334,7 @@ def encoder_for(sequences: Sequence[Any], vocabulary: Vocabulary | None = None, 
     DataError
         If a sequence is none of these.
     """
-    first = sequences[0]
+    first = next((sequence for sequence in sequences if len(sequence)), ())
     vocabulary = vocabulary or Vocabulary()
     if len(first) and not is_token(first[0]):
         if any(templates.values()):

@@ -62,6 +62,11 @@ class SequenceEstimator(BaseEstimator):
             check_number(name, getattr(self, name), "[0, 1)", 0.5)
         for name in ("bidirectional", "early_stopping", "warm_start"):
             check_flag(name, getattr(self, name))
+        if not isinstance(self.verbose, bool | np.bool_):
+            check_number("verbose", self.verbose, "[0, inf)", 1)
+        given = () if self.callbacks is None else self.callbacks
+        if not isinstance(given, list | tuple) or not all(map(callable, given)):
+            raise TypeError(f"callbacks: expected a list of callables, got {self.callbacks!r}")
         check_number("learning_rate", self.learning_rate, "[0, inf)", 0.003)
         check_number("validation_fraction", self.validation_fraction, "(0, 1)", 0.1)
 
@@ -72,7 +77,7 @@ class SequenceEstimator(BaseEstimator):
     def _make_optimizer(self, n_steps: int, schedule: str | Schedule | None) -> Optimizer:
         if isinstance(self.optimizer, Optimizer):
             return self.optimizer.fresh()  # its settings, but no memory of an earlier training
-        if self.optimizer not in OPTIMIZERS:
+        if not isinstance(self.optimizer, str) or self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         return OPTIMIZERS[self.optimizer](
             self.learning_rate,

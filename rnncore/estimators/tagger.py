@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
 from rnncore.data.encoders import FeatureEncoder, LabelEncoder, Sequences, Vocabulary, sequence_lengths
 from rnncore.data.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json
 from rnncore.data.readers import DataError
@@ -21,7 +23,7 @@ from rnncore.nn.heads import CRF, Head, Softmax, bio_constraints
 from rnncore.nn.network import Embedding, Network
 from rnncore.nn.recurrent import Recurrent
 from rnncore.optim.optimizers import Optimizer
-from rnncore.optim.schedules import Schedule, check_count, check_number
+from rnncore.optim.schedules import Schedule, check_choice, check_count, check_number
 from rnncore.train.trainer import batches_to_predict, decode, generator, predict
 
 __all__ = ["SequenceTagger"]
@@ -278,7 +280,7 @@ class SequenceTagger(SequenceEstimator):
         if checkpoints is not None:
             checkpoints.begin(rng)
         if validation_data is not None:
-            validation_data = _checked(*validation_data)
+            validation_data = _with_words(*_checked(*validation_data))
         elif self.early_stopping:
             rest, apart = self._set_aside(len(sentences), rng)
             validation_data = (select(sentences, apart), select(tags, apart))
@@ -315,8 +317,11 @@ class SequenceTagger(SequenceEstimator):
         return self
 
     def predict(self, sentences: Any) -> list[list[Any]]:
-        """Return the most probable label of every step, as lists like `sentences`."""
+        """Return the most probable label of every step, as lists like `sentences`, empty ones for empty ones."""
         self._check_fitted()
+        if (kept := _worded(sentences)) is not None:
+            labels_of = dict(zip(kept.tolist(), self.predict(select(sentences, kept)), strict=True))
+            return [labels_of.get(number, []) for number in range(len(sentences))]
         data = self._encoded(sentences)
         labels = self._labels.decode(decode(self.network_, data, self._arrange))
         ends = np.cumsum(data.lengths).tolist()
@@ -324,6 +329,11 @@ class SequenceTagger(SequenceEstimator):
 
     def predict_proba(self, sentences: Any) -> list[np.ndarray]:
         """Return a (T, K) array of probabilities for each sentence, columns in the order of `classes_`."""
+        self._check_fitted()
+        if (kept := _worded(sentences)) is not None:
+            found = dict(zip(kept.tolist(), self.predict_proba(select(sentences, kept)), strict=True))
+            nothing = np.empty((0, len(self.classes_)), dtype=self.network_.theta.dtype)
+            return [found[number] if number in found else nothing.copy() for number in range(len(sentences))]
         probabilities, lengths = self._probabilities(sentences)
         return np.split(probabilities, np.cumsum(lengths)[:-1]) if len(lengths) else []
 
@@ -371,7 +381,7 @@ class SequenceTagger(SequenceEstimator):
 
     def count_correct(self, sentences: Any, tags: Any) -> tuple[int, int]:
         """Return how many steps are tagged right, and how many there are; labels never seen count as wrong."""
-        right, _ = self._right(*_checked(sentences, tags))
+        right, _ = self._right(*_with_words(*_checked(sentences, tags)))
         return int(right.sum()), len(right)
 
     def _right(self, sentences: Any, tags: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -382,7 +392,7 @@ class SequenceTagger(SequenceEstimator):
 
     def evaluate(self, sentences: Any, tags: Any, strict: bool | str = False) -> dict[str, Any]:
         """Measure the predictions against `tags`; see `rnncore.metrics.evaluation` for `strict` and what comes back."""
-        sentences, tags = _checked(sentences, tags)
+        sentences, tags = _with_words(*_checked(sentences, tags))
         tally = Tally(strict)
         for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
             some = slice(start, start + _SENTENCES_AT_ONCE)
@@ -401,10 +411,15 @@ class SequenceTagger(SequenceEstimator):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        if self.head not in (None, "softmax", "crf"):
-            raise ValueError(f"head: expected 'softmax' or 'crf', got {self.head!r}")
-        if self.constraints not in (None, "auto", "bio", "iobes"):
-            raise ValueError(f"constraints: expected None, 'auto', 'bio' or 'iobes', got {self.constraints!r}")
+        check_choice("cell", self.cell, [*CELLS])
+        check_choice("activation", self.activation, (None, *ACTIVATIONS))
+        if self.head is not None:
+            check_choice("head", self.head, ("softmax", "crf"))
+        check_choice("constraints", self.constraints, (None, "auto", "bio", "iobes"))
+        if not (self.class_weight is None or isinstance(self.class_weight, str | Mapping)):
+            raise ValueError(
+                f"class_weight: expected None, 'balanced' or a dict of label to weight, got {self.class_weight!r}"
+            )
         if self._head == "softmax" and self.constraints is not None:
             raise ValueError("constraints do not go with head='softmax': leave them out, or set head='crf'")
         if self.embedding_size is not None:
@@ -415,8 +430,7 @@ class SequenceTagger(SequenceEstimator):
         check_count("affixes", self.affixes, 0)
         if max(self.window, self.affixes) > 50:
             raise ValueError(f"window and affixes: expected at most 50, got {self.window} and {self.affixes}")
-        if self.skip not in (False, True, "only"):
-            raise ValueError(f"skip: expected False, True or 'only', got {self.skip!r}")
+        check_choice("skip", self.skip, (False, True, "only"))
         for name in ("word_pairs", "shapes"):
             check_flag(name, getattr(self, name))
         check_flag("lowercase", self.lowercase)
@@ -430,11 +444,11 @@ class SequenceTagger(SequenceEstimator):
         rule = bio_constraints(known.classes, self.constraints)
         ids, lengths = known.encode(tags, -1), sequence_lengths(tags, "tags")
         ends = np.cumsum(lengths)
-        first = np.zeros(len(ids), dtype=bool)
-        first[ends - lengths] = True
+        first, last = (ends - lengths)[lengths > 0], ends[lengths > 0] - 1
         follows = rule.transitions[np.roll(ids, 1), ids]
-        wrong = np.where(first, ~rule.start[ids], ~follows)
-        wrong[ends - 1] |= ~rule.end[ids[ends - 1]]
+        wrong = ~follows
+        wrong[first] = ~rule.start[ids[first]]
+        wrong[last] |= ~rule.end[ids[last]]
         wrong &= np.repeat(counted, lengths)
         if not wrong.any():
             return
@@ -726,18 +740,46 @@ def _weighted(
     if sample_weight is None:
         if check is not None:
             check(sentences, tags, np.ones(n, dtype=bool))
-        return sentences, tags, None
-    weights = np.asarray(sample_weight, dtype=np.float64)
+        return *_with_words(sentences, tags, warn=check is not None), None
+    weights = _checks.array(sample_weight, "sample_weight").astype(np.float64)
     if weights.shape != (n,):
         raise ValueError(f"sample_weight: expected {n} numbers, one for each sentence, got shape {weights.shape}")
     if not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
         raise ValueError("sample_weight: expected finite numbers of at least 0, not all of them 0")
+    if not 1e-100 < weights.max() < 1e100:  # only how they compare counts; their sums must be numbers
+        weights = weights / weights.max()
     if check is not None:
         check(sentences, tags, weights > 0)
+    kept = _worded(sentences)
+    if kept is not None:
+        sentences, tags = _with_words(sentences, tags, warn=check is not None)
+        weights = weights[kept]
+        if not weights.any():
+            raise ValueError("sample_weight: only sentences without words have a weight above 0")
     counted = np.flatnonzero(weights)
-    if len(counted) < n:
+    if len(counted) < len(weights):
         sentences, tags, weights = select(sentences, counted), select(tags, counted), weights[counted]
     return sentences, tags, None if (weights == weights[0]).all() else weights
+
+
+def _worded(sentences: Any) -> np.ndarray | None:
+    """Return which sentences have words, or None where all have."""
+    lengths = sequence_lengths(sentences)
+    return None if lengths.all() else np.flatnonzero(lengths)
+
+
+def _with_words(sentences: Any, tags: Any, warn: bool = False) -> tuple[Any, Any]:
+    """Leave out sentences without words."""
+    kept = _worded(sentences)
+    if kept is None:
+        return sentences, tags
+    if not len(kept):
+        raise DataError("there are no words: all sentences are empty")
+    if warn:
+        n = len(sentences) - len(kept)
+        first = int(np.flatnonzero(sequence_lengths(sentences) == 0)[0])
+        warnings.warn(f"{n} empty sentences were left out, the first of them number {first}", UserWarning, stacklevel=4)
+    return select(sentences, kept), select(tags, kept)
 
 
 def _checked(sentences: Any, tags: Any) -> tuple[Any, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from rnncore.data.readers import DataError
 from rnncore.io.files import ModelFileError, read_model, write_model
+from rnncore.optim.schedules import check_number
 
 __all__ = ["Checkpoints", "fingerprint", "forget", "open_checkpoints", "plain", "read_checkpoint"]
 
@@ -120,8 +121,7 @@ def open_checkpoints(
     path = checkpoint if checkpoint is not None else resume
     if path is None:
         return None
-    if not every >= 0:
-        raise ValueError(f"checkpoint_every must be at least 0 seconds, got {every!r}")
+    check_number("checkpoint_every", every, "[0, inf]", 60.0)
     return Checkpoints(path, every, None if resume is None else read_checkpoint(resume))
 
 

@@ -159,7 +159,7 @@ def _number(value: Any, name: str, least: float = 0.0, most: float = np.inf) -> 
 
 
 def _choice(value: Any, choices: tuple[Any, ...], name: str) -> Any:
-    if value not in choices:
+    if isinstance(value, np.ndarray) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
     return value
 

@@ -34,7 +34,7 @@ class Head:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", _checks.whole(self.outputs, "outputs"))
-        object.__setattr__(self, "project", bool(self.project))
+        object.__setattr__(self, "project", _checks.flag(self.project, "project"))
 
     def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
         """Return the parameters: name -> shape."""
@@ -46,7 +46,7 @@ class Head:
         self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
     ) -> np.ndarray:
         """Return targets for outputs of the given shape, (T, B) or (B,), ready for the kernels."""
-        return _checks.values(targets, (*shape, self.outputs), dtype)
+        return _checks.values(targets, (*shape, self.outputs), dtype, lengths)
 
     def check_batch(self, steps: int, lengths: np.ndarray | None) -> None:
         """Refuse sequences this head has no outputs for."""
@@ -66,8 +66,11 @@ def _class_weight(value: Any, classes: int) -> tuple[float, ...] | None:
     if value is None:
         return None
     weights = _checks.array(value, "class_weight").astype(float)
-    if weights.shape != (classes,) or not np.isfinite(weights).all() or weights.min() < 0:
-        raise ValueError(f"class_weight must be {classes} finite numbers of at least 0, one per class; got {value!r}")
+    largest = _checks.LARGEST_WEIGHT
+    if weights.shape != (classes,) or not (weights >= 0).all() or weights.max() > largest:
+        raise ValueError(f"class_weight must be {classes} numbers from 0 to {largest:g}, one per class; got {value!r}")
+    if 0 < weights.max() < 1 / largest:
+        raise ValueError(f"class_weight must not be below {1 / largest:g} for all classes; got {value!r}")
     return tuple(weights.tolist())
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from rnncore import _threads
 from rnncore._core.updates import Updater
-from rnncore.optim.schedules import Schedule, check_number
+from rnncore.optim.schedules import Schedule, check_choice, check_number
 
 __all__ = [
     "OPTIMIZERS",
@@ -80,6 +80,13 @@ def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
     memory = np.zeros(size * dtype.itemsize + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size * dtype.itemsize].view(dtype)
+
+
+def _counter(value: Any, name: str) -> int:
+    """Return a state's counter; one below 0 would divide by zero later, or go on for ever."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**62:
+        raise ValueError(f"expected {name} of an optimizer's state as a whole number of at least 0, got {value!r}")
+    return int(value)
 
 
 def _reference(net: object) -> Callable[[], object]:
@@ -190,7 +197,12 @@ class Optimizer:
             If `clip_norm` is given and the gradient holds NaN or infinity. Nothing has been changed then.
         """
         memory = self._memory
-        theta, grad = net.theta, net.grad
+        try:
+            theta, grad = net.theta, net.grad
+        except AttributeError:
+            raise ValueError(
+                f"expected a network or layer, with theta, grad and update_ranges, got {type(net).__name__}"
+            ) from None
         updater = memory.updater
         if (
             updater is None
@@ -248,6 +260,8 @@ class Optimizer:
         ValueError
             If `state` is not that of an optimizer of this kind.
         """
+        if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+            raise ValueError(f"expected what state_dict returned, a dict of names, got {type(state).__name__}")
         _, names = self._rule()
         prefix = "schedule."
         of_schedule = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
@@ -266,7 +280,7 @@ class Optimizer:
         if isinstance(self.schedule, Schedule):
             self.schedule.load_state_dict(of_schedule)
         memory = _Memory()
-        memory.steps, memory.epochs = int(state["steps"]), int(state["epochs"])
+        memory.steps, memory.epochs = (_counter(state[name], name) for name in ("steps", "epochs"))
         if slots or not names:
             memory.slots = {name: _aligned(slot.size, slot.dtype) for name, slot in slots.items()}
             for name, slot in memory.slots.items():
@@ -278,6 +292,8 @@ class Optimizer:
         memory = self._memory
         rule, names = self._rule()
         kind = type(self).__name__
+        if not all(isinstance(part, np.ndarray) for part in (theta, grad)) or not hasattr(net, "update_ranges"):
+            raise ValueError(f"expected a network with arrays theta, grad and update_ranges, got {type(net).__name__}")
         if theta.ndim != 1 or theta.dtype not in (np.float32, np.float64):
             raise ValueError(f"expected theta as a flat float32 or float64 array, got {theta.dtype} {theta.shape}")
         if grad.shape != theta.shape or grad.dtype != theta.dtype:
@@ -398,8 +414,7 @@ class RMSprop(Optimizer):
             "torch": {"learning_rate": 0.01, "rho": 0.99, "eps": 1e-8, "momentum": 0.0},
             "graves": {"learning_rate": 1e-4, "rho": 0.95, "eps": 1e-4, "momentum": 0.9},
         }
-        if self.form not in defaults:
-            raise ValueError(f'form: expected "torch" or "graves", got {self.form!r}')
+        check_choice("form", self.form, ("torch", "graves"))
         for name, value in defaults[self.form].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)

@@ -51,8 +51,8 @@ def check_choice(name: str, value: object, choices: Collection[Any]) -> None:
     """Raise a ValueError unless `value` is one of `choices`: strings, None, True or False."""
     plain = value is None or isinstance(value, str | bool | np.bool_)
     if not plain or value not in choices:
-        named = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name}: expected one of {named}, got {_shown(value)}")
+        *others, last = (repr(choice) for choice in choices)
+        raise ValueError(f"{name}: expected {', '.join(others)} or {last}, got {_shown(value)}")
 
 
 def check_count(name: str, value: object, smallest: int) -> None:
@@ -95,8 +95,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         check_count("warmup", self.warmup, 0)
-        if self.unit not in ("step", "epoch"):
-            raise ValueError(f'unit: expected "step" or "epoch", got {self.unit!r}')
+        check_choice("unit", self.unit, ("step", "epoch"))
 
     def factor(self, step: int) -> float:
         """Return what the learning rate of `step` (0, 1, ...) is multiplied by."""
@@ -266,8 +265,7 @@ class HalveOnPlateau(Schedule):
         check_number("gamma", self.gamma, "(0, 1)", 0.5)
         check_number("threshold", self.threshold, "[0, inf)", 1e-4)
         check_number("smallest", self.smallest, "[0, 1]", 0.01)
-        if self.against not in ("best", "last"):
-            raise ValueError(f'against: expected "best" or "last", got {self.against!r}')
+        check_choice("against", self.against, ("best", "last"))
         self._seen.update(factor=1.0, loss=math.inf, bad=0)
 
     def observe(self, loss: float) -> None:
@@ -291,7 +289,11 @@ class HalveOnPlateau(Schedule):
         """Take over what `state_dict` returned."""
         if not {"factor", "bad"} <= set(state) <= set(self._seen):
             raise ValueError(f"expected the state of a HalveOnPlateau, {sorted(self._seen)}, got {sorted(state)}")
-        self._seen.update({"loss": math.inf, **state})
+        check_number("factor", state["factor"], "[0, 1]", 1.0)
+        check_count("bad", state["bad"], 0)
+        if math.isnan(loss := state.get("loss", math.inf)):
+            raise ValueError("expected the loss of a HalveOnPlateau's state as a number, got NaN")
+        self._seen.update({**state, "loss": float(loss)})
 
 
 SCHEDULES: dict[str, type[Schedule]] = {
