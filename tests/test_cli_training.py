@@ -128,7 +128,8 @@ def test_columns(here, capsys):
     assert capsys.readouterr().out.splitlines()[:-1] == shown[:-1]  # but for the speed
     assert main(["predict", "plain", "conll.txt", "--column", "2", "--out", "tagged.txt"]) == 0
     lines = (here / "tagged.txt").read_text().splitlines()
-    assert lines[0].split("\t")[:5] == ["7", sentences[0][0], "NN", "x", tags[0][0]] and len(lines[0].split("\t")) == 6
+    assert lines[:3] == ["-DOCSTART- -X- O", "", "# sent_id = 1"]
+    assert lines[3].split(" ")[:5] == ["7", sentences[0][0], "NN", "x", tags[0][0]] and len(lines[3].split(" ")) == 6
     refused(
         capsys,
         ["train", "conll.txt", "--force", "--column", "2,9"],
@@ -309,10 +310,50 @@ def test_predict_reads_every_form(here, capsys, monkeypatch):
     assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
     plain = b"top\tx\nnews\n\nfrom\nkenya\n"
     forms = [plain, plain.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + plain, gzip.compress(plain)]
+    outputs = set()
     for form in forms:
         (here / "words").write_bytes(form)
         assert main(["predict", "tag.safetensors", "words"]) == 0
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(form)))
         assert main(["predict", "tag.safetensors", "-"]) == 0
-    out = capsys.readouterr().out
-    assert out == out[: len(out) // 8] * 8 and out.startswith("top\tx\t")
+        out = capsys.readouterr().out
+        assert out == out[: len(out) // 2] * 2
+        outputs.add(out.replace("\r\n", "\n").removeprefix("\ufeff")[: len(out) // 2])
+    assert all(out.startswith("top\tx\t") for out in outputs)
+
+
+# -- output that cannot be written ----------------------------------------------------------------------------------
+
+
+EVERY_COMMAND = [
+    ["--version"], ["--help"], ["config"], ["info", "tag.safetensors"], ["train", "data.txt", "--force", *QUICK],
+    ["evaluate", "tag.safetensors", "data.txt"], ["predict", "tag.safetensors", "data.txt"],
+    ["replica", "data.txt", "--config", "config.txt"],
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("how", [">&-", "> /dev/full"])
+@pytest.mark.parametrize("arguments", EVERY_COMMAND, ids=lambda arguments: arguments[0])
+def test_output_closed_or_full(here, arguments, how):
+    """One line and a code, no traceback, whatever the command."""
+    if arguments[0] == "replica":
+        (here / "config.txt").write_text("TRAINING_EPOCHS = 1\nITER_PER_EPO = 1\n")
+    elif "tag.safetensors" in arguments:
+        assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
+    command = " ".join([sys.executable, "-m", "rnncore", *arguments])
+    done = subprocess.run(f"{command} {how}", shell=True, capture_output=True, text=True, timeout=120)
+    lines = [line for line in done.stderr.split("\r")[-1].splitlines() if "rnncore" in line and "warning" not in line]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1 and "standard output" in lines[0], done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+def test_what_needs_no_output_goes_on_without(here):
+    for arguments in (
+        ["train", "data.txt", "--quiet", *QUICK],
+        ["predict", "tag.safetensors", "data.txt", "--out", "o"],
+    ):
+        command = " ".join([sys.executable, "-m", "rnncore", *arguments])
+        assert subprocess.run(f"{command} >&- 2>&-", shell=True, timeout=120).returncode == 0
+    assert (here / "o").exists()

@@ -551,3 +551,18 @@ def test_a_plateau_halves_the_rate():
     with pytest.raises(ValueError, match="expected the epoch's loss"):
         opt.end_epoch()
     Adam(schedule=Constant(warmup=3)).end_epoch()
+
+
+@pytest.mark.parametrize("name", ["steps", "epochs"])
+@pytest.mark.parametrize("value", [-1, -(2**63), 1.5, "3", None, True, 2**63])
+def test_counters_that_cannot_be(name, value):
+    """At -1 steps Adam divided by zero; a negative count never ends."""
+    with pytest.raises(ValueError, match=f"expected {name} of an optimizer's state as a whole number of at least 0"):
+        Adam().load_state_dict(Adam().state_dict() | {name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("factor", -1.0), ("factor", math.nan), ("bad", -1), ("loss", math.nan)])
+def test_states_of_schedules_that_cannot_be(name, value):
+    adam = Adam(schedule=HalveOnPlateau())
+    with pytest.raises(ValueError, match=name):
+        adam.load_state_dict(adam.state_dict() | {f"schedule.{name}": value})

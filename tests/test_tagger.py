@@ -604,6 +604,7 @@ def test_loading_is_silent(fitted, tmp_path):
         lambda header: header.pop("settings"),
         lambda header: header.update(settings=[]),
         lambda header: header.update(seed="x"),
+        lambda header: header.update(classes=[f"B-{i}" for i in range(10_000)]),
     ],
 )
 def test_parts_that_do_not_fit(fitted, tmp_path, monkeypatch, change):
@@ -614,9 +615,25 @@ def test_parts_that_do_not_fit(fitted, tmp_path, monkeypatch, change):
     header = copy.deepcopy(header)
     change(header)
     files.write_model(tmp_path / "model", "SequenceTagger", header, arrays)
+    started = time.perf_counter()
     with pytest.raises(ModelFileError, match="do not fit together") as caught:
         load(tmp_path / "model")
+    assert time.perf_counter() - started < 2.0
     assert "\n" not in str(caught.value)
+
+
+def test_a_forged_model_with_many_labels(tmp_path):
+    """The table of what may follow what is not made before it is known that there are weights for it."""
+    from rnncore.io import files
+
+    tagger = SequenceTagger(hidden_size=4, max_epochs=1, constraints="auto").fit([["a"]], [["B-X"]])
+    header, arrays = tagger._to_model()
+    header["classes"] = [f"{place}-{i}" for place in "BI" for i in range(5000)]
+    files.write_model(tmp_path / "model", "SequenceTagger", header, arrays)
+    started = time.perf_counter()
+    with pytest.raises(ModelFileError, match="classes does not go with"):
+        load(tmp_path / "model")
+    assert time.perf_counter() - started < 1.0
 
 
 def test_the_file_is_plain(fitted, tmp_path):

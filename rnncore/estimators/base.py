@@ -35,6 +35,7 @@ class SequenceEstimator(BaseEstimator):
 
     _unit = "step"
 
+    embeddings: Any
     network_: Any
     history_: list[dict[str, Any]]
     n_epochs_: int
@@ -123,7 +124,7 @@ class SequenceEstimator(BaseEstimator):
 
     def _connect(self, trainer: Trainer, data: Sequences, checkpoints: Checkpoints) -> None:
         """Put a trainer where the checkpoint to go on from stands, if there is one, and have it write new ones."""
-        settings = {name: setting_to_json(value) for name, value in self.get_params(deep=False).items()}
+        settings = self._settings_to_json()
         checkpoints.settings = {name: value for name, value in settings.items() if name not in _NOT_OF_THE_RESULT}
         checkpoints.estimator = type(self).__name__
         checkpoints.data = fingerprint([data.x, data.y, data.lengths, data.values, trainer.weights])
@@ -151,9 +152,15 @@ class SequenceEstimator(BaseEstimator):
         if not hasattr(self, "network_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit first")
 
+    def _settings_to_json(self) -> dict[str, Any]:
+        settings = {name: setting_to_json(value) for name, value in self.get_params(deep=False).items()}
+        if "embeddings" in settings and not isinstance(self.embeddings, str | os.PathLike):
+            settings["embeddings"] = None  # their numbers are among the weights
+        return settings
+
     def _to_model(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         self._check_fitted()
-        settings = {name: setting_to_json(value) for name, value in self.get_params(deep=False).items()}
+        settings = self._settings_to_json()
         header = {
             "settings": settings,
             "history": self.history_,
@@ -173,6 +180,7 @@ class SequenceEstimator(BaseEstimator):
         n_weights = sum(array.size for array in arrays.values())
         sizes = {"hidden_size": estimator.hidden_size**2 * estimator.num_layers}
         sizes |= {"embedding_size": settings.get("embedding_size") or 0, "vector_size": header.get("vector_size") or 0}
+        sizes["classes"] = len(header.get("classes", ())) ** (2 if settings.get("constraints") else 1)
         for name, size in sizes.items():  # before memory is asked for
             if size > n_weights:
                 raise ValueError(f"{name} does not go with {n_weights} weights")

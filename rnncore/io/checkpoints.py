@@ -8,7 +8,6 @@ the data, of which it keeps a checksum only.
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import zlib
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rnncore.data.readers import DataError
-from rnncore.io.files import ModelFileError, read_model, write_model
+from rnncore.io.files import ModelFileError, clear_unfinished, read_model, write_model
 from rnncore.optim.schedules import check_number
 
 __all__ = ["Checkpoints", "fingerprint", "forget", "open_checkpoints", "plain", "read_checkpoint"]
@@ -141,11 +140,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
 
 def forget(path: str | os.PathLike[str]) -> None:
     """Remove a checkpoint that is not needed any more, and what a killed process left of the next one."""
-    folder, name = os.path.split(os.path.realpath(os.fspath(path)))
-    left = glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name[:100])}.????????.tmp"))
-    for file in (os.fspath(path), *left):
-        with contextlib.suppress(OSError):
-            os.unlink(file)
+    clear_unfinished(path)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def fingerprint(arrays: Iterable[np.ndarray | None]) -> int:

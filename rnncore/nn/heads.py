@@ -307,9 +307,10 @@ def bio_constraints(labels: Sequence[Any], scheme: str = "auto") -> Constraints:
     closing = scheme == "iobes" or (scheme == "auto" and any(prefix in "ESLU" for prefix, _ in parts if prefix))
     begins = np.array([prefix not in ("I", *"EL"[: 2 * closing]) for prefix, _ in parts])
     open_after = np.array([closing and prefix in ("B", "I") for prefix, _ in parts])
-    continues = np.array(
-        [[a in ("B", "I") and b in ("I", "E", "L") and x == y for b, y in parts] for a, x in parts], dtype=bool
-    )
+    opened = np.array([prefix in ("B", "I") for prefix, _ in parts])
+    goes_on = np.array([prefix in ("I", "E", "L") for prefix, _ in parts])
+    types = np.unique([kind for _, kind in parts], return_inverse=True)[1]
+    continues = opened[:, None] & goes_on & (types[:, None] == types)
     return Constraints(continues | (begins[None, :] & ~open_after[:, None]), begins, ~open_after)
 
 
