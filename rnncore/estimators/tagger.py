@@ -710,6 +710,27 @@ class SequenceTagger(SequenceEstimator):
         data = self._encoded(sentences)
         return predict(self.network_, data, len(self.classes_), self._arrange), data.lengths
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as one ONNX model, see ``Network.to_onnx``.
+
+        Its x is what `encoder_` makes of the sentences: ids (T, B) of words, bags of ids (T, B, N) of dicts or words
+        with features, or feature vectors. Labels and encoder are in the metadata, JSON under ``rnncore``; ``scores`` and
+        ``labels`` count the labels in the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError, ImportError
+            As ``Network.to_onnx``.
+        """
+        self._check_fitted()
+        encoder = self.encoder_
+        inputs = "numbers"
+        if not isinstance(encoder, FeatureEncoder):
+            words_alone = isinstance(encoder, Vocabulary) or self.skip == "only"
+            inputs = "ids" if words_alone and not isinstance(encoder, DictFeatures) else "bags"
+        about = {"classes": self._labels.classes, "encoder": encoder.to_json(), "inputs": inputs}
+        self.network_.to_onnx(path, inputs, about)
+
     # -- model files ------------------------------------------------------------------------------------------------
 
     def _learned_to_json(self) -> dict[str, Any]:
