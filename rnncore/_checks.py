@@ -35,7 +35,7 @@ def whole(value: Any, name: str, least: int = 1, most: int = 2**31 - 1) -> int:
 
 def rate(value: Any, name: str) -> float:
     """Return a dropout rate in [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:  # type: ignore[operator]
         raise ValueError(f"{name} is the fraction of numbers set to zero: expected 0 <= {name} < 1, got {value!r}")
     return float(value)
 
@@ -194,8 +194,9 @@ def values(value: Any, shape: tuple[int, ...], precision: np.dtype, lengths: np.
     with np.errstate(over="ignore"):
         found = np.ascontiguousarray(found, dtype=precision)
     if not np.isfinite(found).all():
-        within = lengths is None or found.ndim < 3
-        counts = np.True_ if within else (np.arange(shape[0])[:, None] < lengths)[:, :, None]
+        counts: Any = True
+        if lengths is not None and found.ndim == 3:
+            counts = (np.arange(shape[0])[:, None] < lengths)[:, :, None]
         bad = np.argwhere(~np.isfinite(found) & counts)
         if len(bad):
             where = f"step {bad[0][0]} of sequence {bad[0][1]}" if found.ndim == 3 else f"sequence {bad[0][0]}"

@@ -334,7 +334,7 @@ def encoder_for(sequences: Sequence[Any], vocabulary: Vocabulary | None = None, 
     DataError
         If a sequence is none of these.
     """
-    first = next((sequence for sequence in sequences if len(sequence)), ())
+    first: Any = next((sequence for sequence in sequences if len(sequence)), ())
     vocabulary = vocabulary or Vocabulary()
     if len(first) and not is_token(first[0]):
         if any(templates.values()):

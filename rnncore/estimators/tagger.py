@@ -714,8 +714,8 @@ class SequenceTagger(SequenceEstimator):
         """Write the network as one ONNX model, see ``Network.to_onnx``.
 
         Its x is what `encoder_` makes of the sentences: ids (T, B) of words, bags of ids (T, B, N) of dicts or words
-        with features, or feature vectors. Labels and encoder are in the metadata, JSON under ``rnncore``; ``scores`` and
-        ``labels`` count the labels in the order of ``classes_``.
+        with features, or feature vectors. Labels and encoder are in the metadata, JSON under ``rnncore``; ``scores``
+        and ``labels`` count the labels in the order of ``classes_``.
 
         Raises
         ------

@@ -54,7 +54,7 @@ class Graph:
     def __init__(self, onnx: Any, outer: Graph | None = None) -> None:
         self.onnx = onnx
         self.nodes: list[Any] = []
-        self.top = outer.top if outer else self
+        self.top: Graph = outer.top if outer else self
         self.constants: list[Any] = []
         self._count = 0
 

@@ -67,6 +67,7 @@ def check_count(name: str, value: object, smallest: int) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected a whole number, got {_shown(value)}; try {name}={max(smallest, 10)}")
+    value = int(value)
     if value < smallest:
         raise ValueError(f"{name}: expected at least {smallest}, got {_shown(value)}; try {name}={max(smallest, 10)}")
     if value >= 2**31:
