@@ -73,7 +73,14 @@ def _uncapped() -> int:
 
 
 def get_num_threads() -> int:
-    """Return the number of threads that objects without their own ``n_threads`` use."""
+    """Return the number of threads that objects without their own ``n_threads`` use.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> 1 <= rc.get_num_threads() <= 64
+    True
+    """
     return resolve(None)
 
 

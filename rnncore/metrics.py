@@ -41,7 +41,13 @@ _DETECTED = (("IOB2", "BI"), ("IOE2", "IE"), ("IOBES", "BIES"), ("BILOU", "BILU"
 
 
 class Entity(NamedTuple):
-    """What a chunk of labels says: steps `start` to `end` (not included) are a `kind`."""
+    """What a chunk of labels says: steps `start` to `end` (not included) are a `kind`.
+
+    Examples
+    --------
+    >>> Entity("PER", 0, 2).end
+    2
+    """
 
     kind: str
     start: int

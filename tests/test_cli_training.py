@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from peers import peer
 from rnncore.cli import main
 from rnncore.datasets import news_requests
 from rnncore.io.files import read_model
+from rnncore.plots import plot_report
 
 QUICK = ["--set", "hidden_size=8", "--set", "max_epochs=2"]
 
@@ -295,6 +297,67 @@ def test_plots(here):
     assert (here / "c.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert main(["train", "data.txt", "--quiet", "--force", "--test-fraction", "0", "--plot", "c.svg", *QUICK]) == 0
     assert b"<svg" in (here / "c.svg").read_bytes()
+
+
+def report_of(n_labels, validated=True):
+    from rnncore.metrics import evaluation
+
+    labels = [f"B-LABEL-{i}" for i in range(n_labels)]
+    history = [{"epoch": n, "loss": 2.0 * 0.8**n, "seconds": 1.0} for n in range(1, 21)]
+    for record in history if validated else ():
+        record |= {"val_loss": 1.0 / record["epoch"], "val_score": 0.9 - abs(record["epoch"] - 13) / 100}
+    return {
+        "history": history,
+        "settings": {"cell": "elman", "hidden_size": 32, "num_layers": 2, "bidirectional": True},
+        "evaluation": evaluation([labels], [[*labels[1:], labels[0]]]),
+        "test_accuracy": 0.25,
+    }
+
+
+def drawn(report, path, monkeypatch):
+    """The figure, as it was drawn."""
+    figures = []
+    figure_class = peer("matplotlib.figure").Figure
+    save = figure_class.savefig
+
+    def seen(figure, *rest, **more):
+        figures.append(figure)
+        save(figure, *rest, **more)
+
+    monkeypatch.setattr(figure_class, "savefig", seen)
+    plot_report(report, path)
+    return figures[0]
+
+
+@pytest.mark.parametrize("n_labels", [1, 5, 100, 300])
+def test_what_a_plot_shows(here, monkeypatch, n_labels):
+    """Model and scores on top, the best epoch, ticks one can read, legends beside the lines and bars, every label."""
+    peer("matplotlib")
+    figure = drawn(report_of(n_labels), "c.png", monkeypatch)
+    title = figure._suptitle.get_text()
+    assert "2 x elman 32, both directions" in title and "accuracy 0.2500" in title and "F1" in title
+    curve, errors = (axes for axes in figure.axes if axes.get_legend())
+    assert "best epoch, 13" in [text.get_text() for text in curve.get_legend().get_texts()]
+    canvas = peer("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    low, high = curve.get_ylim()
+    places = zip(curve.get_yticklabels(), curve.get_yticks(), strict=True)
+    ticks = [tick.get_text() for tick, at in places if low <= at <= high]
+    assert len(ticks) >= 3 and all(float(tick) > 0 and "10^" not in tick for tick in ticks)
+    for axes in (curve, errors):
+        assert not axes.get_legend().get_window_extent(renderer).overlaps(axes.get_window_extent(renderer))
+    boxes = [label.get_window_extent(renderer) for label in errors.get_yticklabels()]
+    assert len(boxes) == min(n_labels, 100)
+    assert all(one.y1 <= other.y0 + 0.5 for one, other in itertools.pairwise(boxes))
+
+
+def test_a_plot_without_a_test(here, monkeypatch):
+    peer("matplotlib")
+    report = report_of(3, validated=False) | {"evaluation": None, "test_accuracy": None}
+    figure = drawn(report, "c.svg", monkeypatch)
+    assert figure._suptitle.get_text() == "2 x elman 32, both directions"
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["loss, training"]
 
 
 def test_plots_that_cannot_be(here, capsys, monkeypatch):

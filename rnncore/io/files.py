@@ -78,6 +78,15 @@ def load(path: str | os.PathLike[str]) -> Any:
         If the file cannot be read.
     ModelFileError
         If it is not a model file, is damaged or was written by a newer rnncore.
+
+    Examples
+    --------
+    >>> import os, tempfile, rnncore as rc
+    >>> tagger = rc.SequenceTagger(max_epochs=1).fit([["top", "news"]], [["O", "B-N"]])
+    >>> path = os.path.join(tempfile.mkdtemp(), "tagger.safetensors")
+    >>> tagger.save(path)
+    >>> rc.load(path).predict([["top"]]) == tagger.predict([["top"]])
+    True
     """
     header, arrays = read_model(path)
     kind = header["kind"]

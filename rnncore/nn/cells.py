@@ -80,6 +80,12 @@ class Cell:
         Where the equations come from.
     feeds_back : bool
         A step sees the outputs before it, which ``feedback=`` may give.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.CELLS["lstm"].states, rc.CELLS["gru"].options
+    (('h', 'c'), {'reset': 'after'})
     """
 
     name: str

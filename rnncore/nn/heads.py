@@ -24,6 +24,12 @@ class Head:
     project : bool
         False: there is no W_hy and no b_y, s is the first K numbers of z as they are: for layers some of whose units
         are outputs (a fully recurrent network), or that project by themselves.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> [name for name, head in rc.HEADS.items() if issubclass(head, rc.heads.Head)]
+    ['softmax', 'squared', 'sigmoid', 'crf']
     """
 
     outputs: int

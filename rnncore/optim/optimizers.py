@@ -339,7 +339,13 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True, eq=False)
 class Momentum(Optimizer):
-    """Gradient descent with a velocity: v = momentum v + g, p -= rate v (Polyak 1964, in PyTorch's form)."""
+    """Gradient descent with a velocity: v = momentum v + g, p -= rate v (Polyak 1964, in PyTorch's form).
+
+    Examples
+    --------
+    >>> Momentum(0.1, momentum=0.95)
+    Momentum(learning_rate=0.1, ...)
+    """
 
     momentum: float = field(default=0.9, kw_only=True)
 
@@ -356,7 +362,13 @@ class Momentum(Optimizer):
 
 @dataclass(frozen=True, eq=False)
 class Nesterov(Momentum):
-    """Momentum that looks ahead: v = momentum v + g, p -= rate (g + momentum v) (Nesterov 1983, in PyTorch's form)."""
+    """Momentum that looks ahead: v = momentum v + g, p -= rate (g + momentum v) (Nesterov 1983, in PyTorch's form).
+
+    Examples
+    --------
+    >>> Nesterov(0.1).momentum
+    0.9
+    """
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "nesterov", ("velocity",)
@@ -367,6 +379,11 @@ class Adagrad(Optimizer):
     """Duchi, Hazan & Singer 2011: s += g², p -= rate g / (√s + eps).
 
     That is PyTorch's form; min-char-rnn divides by √(s + 1e-8) instead, which differs where gradients are tiny.
+
+    Examples
+    --------
+    >>> Adagrad(0.1, clip_norm=1.0).clip_norm
+    1.0
     """
 
     eps: float = field(default=1e-10, kw_only=True)
@@ -436,7 +453,13 @@ class RMSprop(Optimizer):
 
 @dataclass(frozen=True, eq=False)
 class Adadelta(Optimizer):
-    """Zeiler 2012: s = rho s + (1-rho) g², d = g √(u + eps) / √(s + eps), u = rho u + (1-rho) d², p -= rate d."""
+    """Zeiler 2012: s = rho s + (1-rho) g², d = g √(u + eps) / √(s + eps), u = rho u + (1-rho) d², p -= rate d.
+
+    Examples
+    --------
+    >>> Adadelta().learning_rate
+    1.0
+    """
 
     learning_rate: float = 1.0
     rho: float = field(default=0.9, kw_only=True)
@@ -489,7 +512,13 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True, eq=False)
 class AdamW(Adam):
-    """Adam with decoupled weight decay: p -= rate weight_decay p beside Adam's own step (Loshchilov & Hutter 2019)."""
+    """Adam with decoupled weight decay: p -= rate weight_decay p beside Adam's own step (Loshchilov & Hutter 2019).
+
+    Examples
+    --------
+    >>> AdamW(1e-3, weight_decay=0.01).weight_decay
+    0.01
+    """
 
     weight_decay: float = 0.01
 

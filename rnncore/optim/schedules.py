@@ -89,6 +89,12 @@ class Schedule:
     ------
     ValueError
         If a parameter is out of range.
+
+    Examples
+    --------
+    >>> schedule = SCHEDULES["linear"](steps=4, warmup=1)
+    >>> schedule.factor(0), schedule.factor(1)
+    (0.5, 1.0)
     """
 
     warmup: int = field(default=0, kw_only=True)
