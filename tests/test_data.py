@@ -58,6 +58,10 @@ def test_a_tab_keeps_blanks_within_a_word(tmp_path):
     assert read_tagged(written(tmp_path, "new york\tB-X\n")) == ([["new york"]], [["B-X"]])
 
 
+def test_a_tab_at_the_end_of_a_line(tmp_path):
+    assert read_tagged(written(tmp_path, "a\tO\t\nb\tX\n")) == ([["a", "b"]], [["O", "X"]])
+
+
 def test_only_ascii_blanks_divide(tmp_path):
     assert read_tagged(written(tmp_path, "a\u00a0b\u2028c O\n")) == ([["a\u00a0b\u2028c"]], [["O"]])
 
@@ -177,6 +181,24 @@ def test_a_row_with_other_fields_shifts_nothing(tmp_path, content, message, colu
     for read in (read_tagged, read_packed):
         with pytest.raises(DataError, match=message):
             read(written(tmp_path, content), columns)
+
+
+@pytest.mark.parametrize(("content", "columns"), [("a O\n", (0, 5)), ("a O\nb O\n", (-3, 1)), ("# X\n", (0, 2))])
+def test_columns_that_are_not_there(tmp_path, content, columns):
+    with pytest.raises(DataError, match=r"line 1: there is no column .*; got 2 fields"):
+        read_tagged(written(tmp_path, content), columns)
+
+
+def test_a_disk_that_fails_while_it_is_read(tmp_path, monkeypatch):
+    class Failing(io.BytesIO):
+        def read1(self, size=-1):
+            if self.tell():
+                raise OSError(5, "Input/output error")
+            return super().read1(4)
+
+    monkeypatch.setattr("rnncore.data.readers._unzipped", lambda raw: Failing(b"a O\nb O\n"))
+    with pytest.raises(DataError, match="after line 1: cannot be read \\(Input/output error\\)"):
+        read_tagged(written(tmp_path, "a O\n"))
 
 
 def test_a_file_of_columns_names_the_option(tmp_path):

@@ -76,6 +76,7 @@ def test_every_variant_of_the_lstm(variant, tmp_path):
         *({"activation": name} for name in ("sigmoid", "relu", "leaky_relu", "clipped_relu", "identity", "binary")),
         {"cell": "mut1", "hidden_size": D},
         {"cell": "mut2", "hidden_size": D},
+        {"cell": "jordan", "activation": "leaky_relu", "output_activation": "relu", "outputs": 4},
         {"cell": "lstm", "zoneout": (0.3, 0.2)},
         {"cell": "gru", "zoneout": 0.3, "recurrent_dropout": 0.2, "output_dropout": 0.5, "input_dropout": 0.1},
     ],

@@ -213,8 +213,6 @@ class FeatureEncoder:
         """Return all time steps of all sequences, (N, D) float64."""
         parts = []
         for number, sequence in enumerate(sequences):
-            if not len(sequence):
-                continue
             try:
                 part = np.asarray(sequence, dtype=np.float64)
             except (TypeError, ValueError) as error:
