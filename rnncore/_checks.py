@@ -186,13 +186,20 @@ def targets(value: Any, shape: tuple[int, ...], classes: int, lengths: np.ndarra
     return found
 
 
-def values(value: Any, shape: tuple[int, ...], precision: np.dtype, lengths: np.ndarray | None = None) -> np.ndarray:
-    """Return numeric targets of the given shape and precision, finite where they count."""
+def values(value: Any, shape: tuple[int, ...], precision: np.dtype) -> np.ndarray:
+    """Return numeric targets of the given shape and precision."""
     found = array(value, "targets")
     if found.shape != shape:
         raise ValueError(f"targets must have shape {shape}; got {found.shape}")
     with np.errstate(over="ignore"):
-        found = np.ascontiguousarray(found, dtype=precision)
+        return np.ascontiguousarray(found, dtype=precision)
+
+
+def finite_values(
+    value: Any, shape: tuple[int, ...], precision: np.dtype, lengths: np.ndarray | None = None
+) -> np.ndarray:
+    """Return numeric targets (T, B, K) or (B, K) as `values`, finite where they count."""
+    found = values(value, shape, precision)
     if not np.isfinite(found).all():
         counts: Any = True
         if lengths is not None and found.ndim == 3:

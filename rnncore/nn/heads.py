@@ -52,7 +52,7 @@ class Head:
         self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
     ) -> np.ndarray:
         """Return targets for outputs of the given shape, (T, B) or (B,), ready for the kernels."""
-        return _checks.values(targets, (*shape, self.outputs), dtype, lengths)
+        return _checks.finite_values(targets, (*shape, self.outputs), dtype, lengths)
 
     def check_batch(self, steps: int, lengths: np.ndarray | None) -> None:
         """Refuse sequences this head has no outputs for."""
