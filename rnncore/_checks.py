@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+LARGEST_WEIGHT = 1e30  # of classes and sequences: sums of them are still numbers in single precision
 
 
 def dtype(value: Any) -> np.dtype:
@@ -35,9 +36,16 @@ def whole(value: Any, name: str, least: int = 1, most: int = 2**31 - 1) -> int:
 
 def rate(value: Any, name: str) -> float:
     """Return a dropout rate in [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:  # type: ignore[operator]
         raise ValueError(f"{name} is the fraction of numbers set to zero: expected 0 <= {name} < 1, got {value!r}")
     return float(value)
+
+
+def flag(value: Any, name: str) -> bool:
+    """Return True or False, in whatever form; arrays and lists are neither."""
+    if isinstance(value, (np.ndarray, Sequence, Mapping)):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def one_of(value: Any, choices: Sequence[str], name: str) -> str:
@@ -48,17 +56,26 @@ def one_of(value: Any, choices: Sequence[str], name: str) -> str:
 
 
 def array(value: Any, name: str) -> np.ndarray:
-    """Return an array of numbers; ragged lists and objects are refused."""
+    """Return an array of numbers; ragged lists, objects and numbers that NumPy does not know are refused."""
     try:
         found = np.asarray(value)
     except ValueError:
         found = np.asarray(None)
-    if found.dtype.kind not in "fiub":
+    except (TypeError, RuntimeError) as error:  # tensors of other libraries refuse in words of their own
+        raise ValueError(f"{name} must be an array of numbers; NumPy cannot read it: {error}") from None
+    kind = found.dtype.kind
+    if kind in "fiub":
+        return found
+    if kind == "O" and type(value) is not np.ndarray and np.ndim(found) == 0:
         raise ValueError(
             f"{name} must be a rectangular array of numbers, got {type(value).__name__} that is not: "
             "pad ragged sequences to one length and give their true lengths as lengths="
         )
-    return found
+    what = f"objects ({type(found.flat[0]).__name__} first)" if kind == "O" and found.size else str(found.dtype)
+    raise ValueError(
+        f"{name} must be an array of numbers that NumPy computes with, got one of {what}: "
+        f"convert it first, as with {name}.astype('float32')"
+    )
 
 
 @contextmanager
@@ -150,6 +167,8 @@ def lengths(value: Any, steps: int, sequences: int) -> np.ndarray | None:
         raise ValueError(
             f"lengths must be {sequences} whole numbers, one per sequence; got shape {found.shape}, {found.dtype}"
         )
+    if not found.size:
+        raise ValueError("lengths are of no sequence: a batch must hold at least one")
     if found.min() < 1 or found.max() > steps:
         raise ValueError(
             f"lengths must lie between 1 and T = {steps}, got values from {found.min()} to {found.max()}: "
@@ -168,8 +187,10 @@ def sample_weight(value: Any, sequences: int) -> np.ndarray | None:
             f"sample_weight must be {sequences} numbers, one per sequence; got shape {found.shape}, {found.dtype}"
         )
     found = np.ascontiguousarray(found, dtype=np.float64)
-    if not (np.isfinite(found).all() and found.min() >= 0):
-        raise ValueError("sample_weight must be finite numbers of at least 0")
+    if not (found >= 0).all() or found.max() > LARGEST_WEIGHT:
+        raise ValueError(
+            f"sample_weight must be numbers from 0 to {LARGEST_WEIGHT:g}, got {found.min()} to {found.max()}"
+        )
     return found
 
 
@@ -202,7 +223,24 @@ def values(value: Any, shape: tuple[int, ...], precision: np.dtype) -> np.ndarra
     found = array(value, "targets")
     if found.shape != shape:
         raise ValueError(f"targets must have shape {shape}; got {found.shape}")
-    return np.ascontiguousarray(found, dtype=precision)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(found, dtype=precision)
+
+
+def finite_values(
+    value: Any, shape: tuple[int, ...], precision: np.dtype, lengths: np.ndarray | None = None
+) -> np.ndarray:
+    """Return numeric targets (T, B, K) or (B, K) as `values`, finite where they count."""
+    found = values(value, shape, precision)
+    if not np.isfinite(found).all():
+        counts: Any = True
+        if lengths is not None and found.ndim == 3:
+            counts = (np.arange(shape[0])[:, None] < lengths)[:, :, None]
+        bad = np.argwhere(~np.isfinite(found) & counts)
+        if len(bad):
+            where = f"step {bad[0][0]} of sequence {bad[0][1]}" if found.ndim == 3 else f"sequence {bad[0][0]}"
+            raise ValueError(f"targets must be finite numbers where they count, got {found[tuple(bad[0])]} at {where}")
+    return found
 
 
 def zoneout(value: Any, cell: str, names: Sequence[str]) -> tuple[float, float]:

@@ -7,11 +7,12 @@ import os
 from typing import Any
 
 from rnncore.io.files import write_atomically
+from rnncore.metrics import row_names
 
 __all__ = ["check_plotting", "plot_report"]
 
 _KINDS = ("png", "svg", "pdf")
-_LABELS = 25
+_LABELS = 100
 
 
 def check_plotting(path: str | os.PathLike[str]) -> None:
@@ -44,11 +45,15 @@ def plot_report(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
     scores = _scores(report)
-    figure = Figure(figsize=(10.0 if scores else 5.5, 4.0), layout="constrained")
-    axes = figure.subplots(1, 2 if scores else 1, squeeze=False)[0]
-    _draw_curve(axes[0], report["history"])
+    n_labels = min(len(scores), _LABELS)
+    height = max(4.0, 1.5 + 0.16 * n_labels)  # inches: every label readable
+    figure = Figure(figsize=(10.0 if scores else 5.5, height), layout="constrained")
+    figure.suptitle(_title(report))
+    rows = {"height_ratios": [4, height - 4]} if height > 4 else {}  # a curve stays as high as it is for few labels
+    grid = figure.add_gridspec(1 + bool(rows), 2 if scores else 1, **rows)
+    _draw_curve(figure.add_subplot(grid[0, 0]), report["history"])
     if scores:
-        _draw_errors(axes[1], scores)
+        _draw_errors(figure.add_subplot(grid[:, 1]), scores)
     drawn = io.BytesIO()
     figure.savefig(drawn, format=_kind(path), dpi=150)
     write_atomically(path, drawn.getvalue())
@@ -60,11 +65,29 @@ def _kind(path: str | os.PathLike[str]) -> str:
 
 def _scores(report: dict[str, Any]) -> dict[str, Any]:
     evaluation = report.get("evaluation") or {}
-    scores = evaluation.get("entities") or evaluation.get("labels") or {}
-    return {name: row for name, row in scores.items() if name != "all"}
+    kind = "entities" if evaluation.get("entities") else "labels"
+    scores = evaluation.get(kind) or {}
+    return {name: scores[name] for name in row_names(scores, evaluation["averages"][kind])} if scores else {}
+
+
+def _title(report: dict[str, Any]) -> str:
+    """Name the model, and how good it is."""
+    settings = report.get("settings", {})
+    layers = f"{settings['num_layers']} x " if settings.get("num_layers", 1) > 1 else ""
+    both = ", both directions" if settings.get("bidirectional") else ""
+    model = f"{layers}{settings.get('cell', 'network')} {settings.get('hidden_size', '')}{both}".rstrip()
+    evaluation = report.get("evaluation") or {}
+    parts = [model]
+    if report.get("test_accuracy") is not None:
+        parts.append(f"accuracy {report['test_accuracy']:.4f}")
+    if evaluation.get("entities"):
+        parts.append(f"F1 {evaluation['averages']['entities']['micro']['f1']:.4f}")
+    return " · ".join(parts)
 
 
 def _draw_curve(axes: Any, history: list[dict[str, Any]]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     epochs = [record["epoch"] for record in history]
     axes.plot(epochs, [record["loss"] for record in history], marker=".", label="loss, training")
     if any("val_loss" in record for record in history):
@@ -72,12 +95,18 @@ def _draw_curve(axes: Any, history: list[dict[str, Any]]) -> None:
         twin = axes.twinx()
         twin.plot(epochs, [record.get("val_score") for record in history], color="tab:green", marker=".")
         twin.set_ylabel("accuracy, validation", color="tab:green")
+    if any("val_score" in record for record in history):
+        best = max(history, key=lambda record: (record["val_score"], -record["val_loss"]))["epoch"]
+        axes.axvline(best, color="gray", linestyle=":", label=f"best epoch, {best}")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats per word")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower left")
+    _legend_below(axes)
 
 
 def _draw_errors(axes: Any, scores: dict[str, Any]) -> None:
@@ -86,6 +115,22 @@ def _draw_errors(axes: Any, scores: dict[str, Any]) -> None:
     places = range(len(names))
     axes.barh([place + 0.2 for place in places], [rows[name][0] for name in names], height=0.4, label="missed")
     axes.barh([place - 0.2 for place in places], [rows[name][1] for name in names], height=0.4, label="wrongly found")
-    axes.set_yticks(list(places), names)
+    size = 10 if len(names) <= 25 else 7
+    axes.set_yticks(list(places), [_short(name) for name in names], fontsize=size)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("errors on the test data")
-    axes.legend()
+    hidden = len(rows) - len(names)
+    axes.set_title(
+        f"the {len(names)} labels with most errors of {len(rows)}" if hidden else "errors by label", fontsize=10
+    )
+    _legend_below(axes)
+
+
+def _legend_below(axes: Any) -> None:
+    """Explain the lines where there are none."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), borderaxespad=4.0, ncols=2, frameon=False)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else name[:23] + "…"

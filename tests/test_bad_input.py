@@ -5,6 +5,8 @@ what the command does with files that are not what they should be.
 """
 
 import copy
+import inspect
+import math
 import os
 import pickle
 import subprocess
@@ -12,14 +14,17 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import twins
+from peers import peer
 
 import rnncore as rc
 from rnncore.cli import main
 from rnncore.nn.recurrent import OPTIONS
+from rnncore.optim.schedules import SCHEDULES
 
 T, B, D, H, K = 5, 3, 4, 6, 7
 ERRORS = (ValueError, TypeError, RuntimeError)
@@ -710,14 +715,10 @@ def test_model_files(tmp_path, content):
 
 def test_empty_sentences():
     tagger = rc.SequenceTagger(max_epochs=1)
-    for sentences, tags in (([], []), ([[]], [[]]), ([["a"], []], [["X"], []]), ([["a"]], [["X", "Y"]]), ([["a"]], [])):
+    for sentences, tags in (([], []), ([[]], [[]]), ([["a"]], [["X", "Y"]]), ([["a"]], [])):
         refused(tagger.fit, sentences, tags)
     tagger.fit([["a", "b"], ["b"]] * 10, [["X", "Y"], ["Y"]] * 10)
-    try:
-        predicted = tagger.predict([["a"], []])
-    except ValueError:
-        return
-    assert [len(tags) for tags in predicted] == [1, 0]
+    assert [len(tags) for tags in tagger.predict([["a"], []])] == [1, 0]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
@@ -762,3 +763,160 @@ def test_references_are_not_leaked_by_errors(x):
         with pytest.raises(ERRORS):
             net.loss_and_grad(x, np.zeros((T, B + 1), int))
     assert abs(sys.getrefcount(x) - count) < 5
+
+
+class Odd:
+    """Something of which nothing is known."""
+
+
+HUGE = 10**400
+VALUES = [
+    *(np.array([0.1, 2.0]), np.array(["a", "b"]), np.array([]), np.float32("inf"), np.int64(-5), np.datetime64("now")),
+    *([], {}, set(), {"a": 1}, [1, 2], (1,), HUGE, -HUGE, 2**63, 2**64, math.inf, math.nan, 1e308, 1e-320, -1, 0),
+    *(True, None, "x", b"x", "\0", 1j, Odd(), Odd, Fraction(1, 3), Fraction(HUGE, 3)),
+]
+VAGUE = ("truth value", "unhashable", "__array", "too large to convert", "object has no")
+SENTENCES, TAGS = [["a", "b"], ["c"]] * 3, [["O", "B-X"], ["O"]] * 3
+
+
+def parameters(made):
+    return [name for name in inspect.signature(made).parameters if name != "options"]
+
+
+def never_crashes(call, value):
+    """It goes well, or ends in an error of ours that says something."""
+    try:
+        call(value)
+    except (ValueError, TypeError) as error:
+        assert str(error) and not any(words in str(error) for words in VAGUE), (value, error)
+
+
+def made_with(make, name, **others):
+    return lambda value: make(**{**others, name: value})
+
+
+SETTINGS = [
+    *((f"{kind}.{name}", made_with(make, name)) for kind, make in rc.OPTIMIZERS.items() for name in parameters(make)),
+    *(
+        (f"{kind}.{name}", made_with(make, name, **dict.fromkeys({"every", "steps"} & {*parameters(make)}, 1)))
+        for kind, make in SCHEDULES.items()
+        for name in parameters(make)
+    ),
+    *(
+        (f"Recurrent.{name}", made_with(rc.Recurrent, name, cell="lstm", input_size=3, hidden_size=4))
+        for name in [*parameters(rc.Recurrent), "zoneout", "peepholes", "proj_size", "variant", "layer_norm"]
+    ),
+    *(
+        (f"{kind}.{name}", made_with(make, name, outputs=3))
+        for kind, make in rc.HEADS.items()
+        for name in parameters(make)
+    ),
+    *(
+        (f"Network.{name}", lambda value, name=name: rc.Network(
+            **{"layers": rc.Recurrent("elman", D, H), "head": rc.Softmax(K), name: value}
+        ))
+        for name in parameters(rc.Network)
+    ),
+    *(
+        (f"SequenceTagger.{name}", lambda value, name=name: rc.SequenceTagger(
+            **{"max_epochs": 1, "hidden_size": 3, name: value}
+        ).fit(SENTENCES, TAGS))
+        for name in parameters(rc.SequenceTagger)
+        if name not in ("max_epochs", "verbose")
+    ),
+    ("set_num_threads", rc.set_num_threads),
+    ("optimizer.step", lambda value: rc.SGD(0.1).step(value)),
+    ("load_state_dict", lambda value: rc.Adam().load_state_dict(value)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", [call for _, call in SETTINGS], ids=[name for name, _ in SETTINGS])
+@pytest.mark.filterwarnings("ignore")
+def test_settings_of_every_kind(call):
+    try:
+        for value in VALUES:
+            never_crashes(call, value)
+    finally:
+        rc.set_num_threads(None)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}-{value!r:.20}")
+def test_data_of_every_kind(x, value):
+    tagger = rc.SequenceTagger(max_epochs=1, hidden_size=3).fit(SENTENCES, TAGS)
+
+    def learn(sentences, tags, **more):
+        rc.SequenceTagger(max_epochs=1, hidden_size=3).fit(sentences, tags, **more)
+
+    for call in (
+        lambda value: learn(value, TAGS),
+        lambda value: learn([value, ["a"]], [["O"], ["O"]]),
+        lambda value: learn([[value], ["a"]], [["O"], ["O"]]),
+        lambda value: learn([["a"], [value]], [["O"], ["O"]]),
+        lambda value: learn(SENTENCES, value),
+        lambda value: learn([["a"], ["a"]], [value, ["O"]]),
+        lambda value: learn([["a"], ["a"]], [[value], ["O"]]),
+        lambda value: learn(SENTENCES, TAGS, sample_weight=value),
+        lambda value: learn(SENTENCES, TAGS, validation_data=value),
+        lambda value: learn(SENTENCES, TAGS, checkpoint=os.devnull, checkpoint_every=value),
+        tagger.predict,
+        lambda value: tagger.predict([value]),
+        lambda value: tagger.predict_proba([[value]]),
+        lambda value: tagger.knows([value]),
+        lambda value: tagger.score(SENTENCES, [[value, value], [value]] * 3),
+        lambda value: rc.SequenceTagger(max_epochs=1).partial_fit(SENTENCES, TAGS, classes=value),
+    ):
+        never_crashes(call, value)
+    net = network()
+    targets = np.zeros((T, B), int)
+    for call in (
+        net.predict,
+        lambda value: net.predict(x, lengths=value),
+        lambda value: net.predict(x, state=value),
+        lambda value: net.loss_and_grad(x, value),
+        lambda value: net.loss_and_grad(x, targets, sample_weight=value),
+    ):
+        never_crashes(call, value)
+
+
+def test_arrays_of_other_numbers(layer):
+    """What NumPy does not compute with is told apart from what is ragged."""
+    numbers = np.zeros((T, B, D), object)
+    message = refused(layer.forward, numbers)
+    assert "objects (int first)" in message and "astype('float32')" in message and "ragged" not in message
+    assert "ragged" in refused(layer.forward, [[[1.0] * D] * B, [[1.0] * D]])
+    assert "complex128" in refused(layer.forward, np.zeros((T, B, D), complex))
+
+
+def test_bfloat16(layer):
+    message = refused(layer.forward, np.zeros((T, B, D), peer("ml_dtypes").bfloat16))
+    assert "bfloat16" in message and "astype('float32')" in message
+    assert "BFloat16" in refused(layer.forward, peer("torch").zeros((T, B, D), dtype=peer("torch").bfloat16))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("head", [rc.SquaredError(K), rc.SigmoidCrossEntropy(K)])
+def test_targets_that_are_no_numbers(x, head, bad):
+    net = network(head, dtype="float32")
+    targets = np.full((T, B, K), 0.5)
+    targets[2, 1, 0] = bad
+    message = refused(net.loss_and_grad, x.astype(np.float32), targets)
+    assert "step 2 of sequence 1" in message
+    assert np.isfinite(net.loss_and_grad(x.astype(np.float32), targets, lengths=[T, 2, T]))
+    net = network(head, readout="last", dtype="float32")
+    assert "sequence 1" in refused(net.loss_and_grad, x.astype(np.float32), targets[2])
+
+
+@pytest.mark.parametrize("weight", [1e31, 1e308, np.finfo(np.float64).max, np.inf, np.nan, -1.0])
+def test_weights_near_the_largest_number(x, weight):
+    net = network(dtype="float32")
+    assert "1e+30" in refused(net.loss_and_grad, x, np.zeros((T, B), int), sample_weight=[1.0, weight, 1.0])
+    for head in (rc.Softmax, rc.CRF):
+        assert "1e+30" in refused(head, 3, class_weight=[1.0, weight, 1.0])
+    loss = network(rc.Softmax(K, class_weight=[1e30] * K), dtype="float32").loss_and_grad(x, np.zeros((T, B), int))
+    assert loss == pytest.approx(net.loss_and_grad(x, np.zeros((T, B), int)), rel=1e-5)
+    assert np.isfinite(net.loss_and_grad(x, np.zeros((T, B), int), sample_weight=[1e30] * B))
+
+
+def test_lengths_of_an_empty_batch(layer):
+    assert "at least one" in refused(layer.forward, np.zeros((T, 0, D)), lengths=np.zeros(0, int))

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import os
 import random
@@ -12,10 +13,12 @@ import time
 
 import numpy as np
 import pytest
+from peers import peer
 
 from rnncore.cli import main
 from rnncore.datasets import news_requests
 from rnncore.io.files import read_model
+from rnncore.plots import plot_report
 
 QUICK = ["--set", "hidden_size=8", "--set", "max_epochs=2"]
 
@@ -127,7 +130,8 @@ def test_columns(here, capsys):
     assert capsys.readouterr().out.splitlines()[:-1] == shown[:-1]  # but for the speed
     assert main(["predict", "plain", "conll.txt", "--column", "2", "--out", "tagged.txt"]) == 0
     lines = (here / "tagged.txt").read_text().splitlines()
-    assert lines[0].split("\t")[:5] == ["7", sentences[0][0], "NN", "x", tags[0][0]] and len(lines[0].split("\t")) == 6
+    assert lines[:3] == ["-DOCSTART- -X- O", "", "# sent_id = 1"]
+    assert lines[3].split(" ")[:5] == ["7", sentences[0][0], "NN", "x", tags[0][0]] and len(lines[3].split(" ")) == 6
     refused(
         capsys,
         ["train", "conll.txt", "--force", "--column", "2,9"],
@@ -288,11 +292,72 @@ def test_what_resume_refuses(here, capsys):
 
 
 def test_plots(here):
-    pytest.importorskip("matplotlib")
+    peer("matplotlib")
     assert main(["train", "data.txt", "--quiet", "--plot", "c.png", *QUICK, "--set", "early_stopping=true"]) == 0
     assert (here / "c.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert main(["train", "data.txt", "--quiet", "--force", "--test-fraction", "0", "--plot", "c.svg", *QUICK]) == 0
     assert b"<svg" in (here / "c.svg").read_bytes()
+
+
+def report_of(n_labels, validated=True):
+    from rnncore.metrics import evaluation
+
+    labels = [f"B-LABEL-{i}" for i in range(n_labels)]
+    history = [{"epoch": n, "loss": 2.0 * 0.8**n, "seconds": 1.0} for n in range(1, 21)]
+    for record in history if validated else ():
+        record |= {"val_loss": 1.0 / record["epoch"], "val_score": 0.9 - abs(record["epoch"] - 13) / 100}
+    return {
+        "history": history,
+        "settings": {"cell": "elman", "hidden_size": 32, "num_layers": 2, "bidirectional": True},
+        "evaluation": evaluation([labels], [[*labels[1:], labels[0]]]),
+        "test_accuracy": 0.25,
+    }
+
+
+def drawn(report, path, monkeypatch):
+    """The figure, as it was drawn."""
+    figures = []
+    figure_class = peer("matplotlib.figure").Figure
+    save = figure_class.savefig
+
+    def seen(figure, *rest, **more):
+        figures.append(figure)
+        save(figure, *rest, **more)
+
+    monkeypatch.setattr(figure_class, "savefig", seen)
+    plot_report(report, path)
+    return figures[0]
+
+
+@pytest.mark.parametrize("n_labels", [1, 5, 100, 300])
+def test_what_a_plot_shows(here, monkeypatch, n_labels):
+    """Model and scores on top, the best epoch, ticks one can read, legends beside the lines and bars, every label."""
+    peer("matplotlib")
+    figure = drawn(report_of(n_labels), "c.png", monkeypatch)
+    title = figure._suptitle.get_text()
+    assert "2 x elman 32, both directions" in title and "accuracy 0.2500" in title and "F1" in title
+    curve, errors = (axes for axes in figure.axes if axes.get_legend())
+    assert "best epoch, 13" in [text.get_text() for text in curve.get_legend().get_texts()]
+    canvas = peer("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    low, high = curve.get_ylim()
+    places = zip(curve.get_yticklabels(), curve.get_yticks(), strict=True)
+    ticks = [tick.get_text() for tick, at in places if low <= at <= high]
+    assert len(ticks) >= 3 and all(float(tick) > 0 and "10^" not in tick for tick in ticks)
+    for axes in (curve, errors):
+        assert not axes.get_legend().get_window_extent(renderer).overlaps(axes.get_window_extent(renderer))
+    boxes = [label.get_window_extent(renderer) for label in errors.get_yticklabels()]
+    assert len(boxes) == min(n_labels, 100)
+    assert all(one.y1 <= other.y0 + 0.5 for one, other in itertools.pairwise(boxes))
+
+
+def test_a_plot_without_a_test(here, monkeypatch):
+    peer("matplotlib")
+    report = report_of(3, validated=False) | {"evaluation": None, "test_accuracy": None}
+    figure = drawn(report, "c.svg", monkeypatch)
+    assert figure._suptitle.get_text() == "2 x elman 32, both directions"
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["loss, training"]
 
 
 def test_plots_that_cannot_be(here, capsys, monkeypatch):
@@ -308,10 +373,50 @@ def test_predict_reads_every_form(here, capsys, monkeypatch):
     assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
     plain = b"top\tx\nnews\n\nfrom\nkenya\n"
     forms = [plain, plain.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + plain, gzip.compress(plain)]
+    outputs = set()
     for form in forms:
         (here / "words").write_bytes(form)
         assert main(["predict", "tag.safetensors", "words"]) == 0
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(form)))
         assert main(["predict", "tag.safetensors", "-"]) == 0
-    out = capsys.readouterr().out
-    assert out == out[: len(out) // 8] * 8 and out.startswith("top\tx\t")
+        out = capsys.readouterr().out
+        assert out == out[: len(out) // 2] * 2
+        outputs.add(out.replace("\r\n", "\n").removeprefix("\ufeff")[: len(out) // 2])
+    assert all(out.startswith("top\tx\t") for out in outputs)
+
+
+# -- output that cannot be written ----------------------------------------------------------------------------------
+
+
+EVERY_COMMAND = [
+    ["--version"], ["--help"], ["config"], ["info", "tag.safetensors"], ["train", "data.txt", "--force", *QUICK],
+    ["evaluate", "tag.safetensors", "data.txt"], ["predict", "tag.safetensors", "data.txt"],
+    ["replica", "data.txt", "--config", "config.txt"],
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("how", [">&-", "> /dev/full"])
+@pytest.mark.parametrize("arguments", EVERY_COMMAND, ids=lambda arguments: arguments[0])
+def test_output_closed_or_full(here, arguments, how):
+    """One line and a code, no traceback, whatever the command."""
+    if arguments[0] == "replica":
+        (here / "config.txt").write_text("TRAINING_EPOCHS = 1\nITER_PER_EPO = 1\n")
+    elif "tag.safetensors" in arguments:
+        assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
+    command = " ".join([sys.executable, "-m", "rnncore", *arguments])
+    done = subprocess.run(f"{command} {how}", shell=True, capture_output=True, text=True, timeout=120)
+    lines = [line for line in done.stderr.split("\r")[-1].splitlines() if "rnncore" in line and "warning" not in line]
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1 and "standard output" in lines[0], done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+def test_what_needs_no_output_goes_on_without(here):
+    for arguments in (
+        ["train", "data.txt", "--quiet", *QUICK],
+        ["predict", "tag.safetensors", "data.txt", "--out", "o"],
+    ):
+        command = " ".join([sys.executable, "-m", "rnncore", *arguments])
+        assert subprocess.run(f"{command} >&- 2>&-", shell=True, timeout=120).returncode == 0
+    assert (here / "o").exists()

@@ -613,5 +613,31 @@ def test_the_tagger_keeps_to_constraints():
     for labels in tagger.predict(wild):
         for before, label in zip(["O", *labels], labels, strict=False):
             assert label[0] != "I" or before[1:] == label[1:]
-    with pytest.raises(ValueError, match="break the constraints"):
-        rc.SequenceTagger(head="crf", constraints="bio").fit([["a", "b"]] * 2, [["O", "I-A"], ["B-A", "I-A"]])
+
+
+@pytest.mark.parametrize(
+    ("constraints", "tags", "message"),
+    [
+        ("bio", ["O", "I-A", "B-A"], r"sentence 7, word 1 \('news'\): label 'I-A' cannot follow 'O'"),
+        ("bio", ["I-A", "B-A", "O"], r"sentence 7, word 0 \('top'\): label 'I-A' cannot begin a sentence"),
+        ("iobes", ["O", "S-A", "B-A"], r"sentence 7, word 2 \('now'\): label 'B-A' cannot end a sentence"),
+    ],
+)
+@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}])
+def test_tags_that_break_the_constraints_are_named(constraints, tags, message, settings):
+    """By the caller's own numbers, before training, however the sentences are shuffled."""
+    good = {"bio": ["B-A", "I-A", "O"], "iobes": ["B-A", "E-A", "O"]}[constraints]
+    sentences, rows = [["top", "news", "now"]] * 20, [good] * 7 + [tags] + [good] * 12
+    trained = []
+    tagger = rc.SequenceTagger(constraints=constraints, callbacks=[trained.append], max_epochs=1, **settings)
+    for learn in (tagger.fit, tagger.partial_fit):
+        with pytest.raises(ValueError, match=message):
+            learn(sentences, rows)
+    assert not trained and not hasattr(tagger, "network_")
+    tagger.fit(sentences, rows, sample_weight=[1.0] * 7 + [0.0] + [1.0] * 12)
+
+
+def test_ioe_labels_have_no_constraints():
+    assert bio_constraints(["I-A", "E-A", "O"]).transitions.all()
+    tagger = rc.SequenceTagger(constraints="auto", max_epochs=1).fit([["a", "b", "c"]], [["I-A", "E-A", "O"]])
+    assert tagger.classes_.tolist() == ["E-A", "I-A", "O"]

@@ -5,11 +5,14 @@ import io
 import subprocess
 import sys
 import tracemalloc
+import unicodedata
+from itertools import chain
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import peer
 
 from rnncore.data.encoders import (
     FeatureEncoder,
@@ -18,9 +21,10 @@ from rnncore.data.encoders import (
     Vocabulary,
     sequence_lengths,
 )
-from rnncore.data.features import WordFeatures, encoder_for, encoder_from_json
-from rnncore.data.readers import DataError, iter_rows, read_packed, read_tagged, read_words
+from rnncore.data.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json
+from rnncore.data.readers import DataError, iter_rows, iter_text, read_packed, read_tagged, read_words
 from rnncore.data.tokens import TokenLists, select
+from rnncore.data.vectors import read_vectors
 from rnncore.train.trainer import minibatches
 
 TWO = ([["top", "news"], ["café"]], [["B-N", "I-N"], ["O"]])
@@ -54,6 +58,10 @@ def test_a_tab_keeps_blanks_within_a_word(tmp_path):
     assert read_tagged(written(tmp_path, "new york\tB-X\n")) == ([["new york"]], [["B-X"]])
 
 
+def test_a_tab_at_the_end_of_a_line(tmp_path):
+    assert read_tagged(written(tmp_path, "a\tO\t\nb\tX\n")) == ([["a", "b"]], [["O", "X"]])
+
+
 def test_only_ascii_blanks_divide(tmp_path):
     assert read_tagged(written(tmp_path, "a\u00a0b\u2028c O\n")) == ([["a\u00a0b\u2028c"]], [["O"]])
 
@@ -66,7 +74,7 @@ def test_only_ascii_blanks_divide(tmp_path):
         ("a O\n\nb\n", "line 3: expected a word and its label, 'word TAB label', got 1 field: 'b'"),
         ("a O\nb c d\n", "line 2: .* got 3 fields: 'b c d'"),
         ("a\t\tO\n", "line 1: an empty field"),
-        ("\tO\n", "line 1: expected a word and its label"),
+        ("\tO\n", "line 1: an empty field; expected a word and its label"),
         (b"a O\nb\xff O\n", r"line 2: not UTF-8 text \(byte 0xff at column 2\)"),
         ("a O\n".encode("utf-16"), "line 1: not UTF-8 .*UTF-16"),
         (b"a O\n\0\0\0\n", "line 2: a zero byte"),
@@ -100,6 +108,146 @@ def test_reads_standard_input(monkeypatch):
 
 def test_words_keep_their_columns(tmp_path):
     assert read_words(written(tmp_path, "a\n\nb X Y\nc\n")) == [[["a"]], [["b", "X", "Y"], ["c"]]]
+
+
+UNIVERSAL = """\
+# newdoc id = weblog-1
+# newpar
+#sent_id=1
+# text = don't you # go
+1-2\tdon't\t_\t_\t_\t_\t_\t_\t_\t_
+1\tdo\tdo\tAUX\t_\t_\t_\t_\t_\t_
+2\tn't\tnot\tPART\t_\t_\t_\t_\t_\t_
+2.1\tyou\tyou\tPRON\t_\t_\t_\t_\t_\t_
+3\t#\t#\tSYM\t_\t_\t_\t_\t_\t_
+
+# a remark of whatever form
+1\t-DOCSTART-\tgo\tVERB\t_\t_\t_\t_\t_\t_
+"""
+
+
+def test_conllu_holds_words_and_no_words(tmp_path):
+    path = written(tmp_path, UNIVERSAL)
+    expected = ([["do", "n't", "#"], ["-DOCSTART-"]], [["AUX", "PART", "SYM"], ["VERB"]])
+    assert read_tagged(path, (1, 3)) == expected
+    assert tuple(map(list, read_packed(path, (1, 3)))) == expected
+    lines = list(iter_text(path, columns=(1,)))
+    assert b"".join(line for line, _ in lines) == UNIVERSAL.encode()
+    assert [fields[1] for _, fields in lines if fields] == ["do", "n't", "#", "-DOCSTART-"]
+    with pytest.raises(DataError, match=r"line 5: got 10 fields.* --column WORD,LABEL .*2,4"):
+        read_tagged(path)
+
+
+def test_conllu_read_as_its_own_package_reads_it(data):
+    conllu = peer("conllu")
+    path = data("ewt_dev.conllu")
+    with open(path, encoding="utf-8") as file:
+        own = [[token for token in row if isinstance(token["id"], int)] for row in conllu.parse_incr(file)]
+    sentences, tags = read_tagged(path, (1, 3))
+    assert sentences == [[unicodedata.normalize("NFC", token["form"]) for token in row] for row in own]
+    assert tags == [[token["upos"] for token in row] for row in own]
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "words"),
+    [
+        ("# B-X\n#tag O\n#\tO\n", None, ["#", "#tag", "#"]),
+        ("# newpar\n# newdoc id = x\n# newpar id = a b c\n#sent_id=1\n#sent_id = 1\na O\n", None, ["a"]),
+        ("#begin document (bc/cctv); part 000\na O\n\n#end document\n", None, ["a"]),
+        ("-DOCSTART- O\n\na O\n", None, ["a"]),
+        ("-DOCSTART- -X- -X- O\n\n# NN B-NP O\n#x NN B-NP O\n# sent_id = 3\n", (0, 3), ["#", "#x"]),
+        ("# SYM X\n#tag=1 SYM X\n#tag=1\n", (0, 2), ["#", "#tag=1"]),
+        ("#\tSYM\t=\n", (0, 2), ["#"]),
+        ("1990 NN O\n1.5 NN O\n1-2 NN O\n", (0, 2), ["1990", "1.5", "1-2"]),
+        ("doc 1 a\ndoc 1-2 b\n", (2, 0), ["a", "b"]),
+    ],
+)
+def test_words_that_look_like_comments_stay_words(tmp_path, content, columns, words):
+    assert [*chain.from_iterable(read_tagged(written(tmp_path, content), columns)[0])] == words
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\tX\tO\n\tX\tO\n", "line 2: an empty field; expected 3 fields as in line 1"),
+        ("a\tX\tO\nb\tX\t\n", "line 2: an empty field"),
+        ("a X O\n\nb X\n", "line 3: expected 3 fields as in line 1, got 2 fields"),
+        ("# id = 1\na X O\nb X Y O\n", "line 3: expected 3 fields as in line 2, got 4 fields"),
+        ("a X O\n#remark\n", "line 2: expected 3 fields"),
+    ],
+)
+@pytest.mark.parametrize("columns", [(0, 2), (0, -1), (-3, -1)])
+def test_a_row_with_other_fields_shifts_nothing(tmp_path, content, message, columns):
+    for read in (read_tagged, read_packed):
+        with pytest.raises(DataError, match=message):
+            read(written(tmp_path, content), columns)
+
+
+@pytest.mark.parametrize(("content", "columns"), [("a O\n", (0, 5)), ("a O\nb O\n", (-3, 1)), ("# X\n", (0, 2))])
+def test_columns_that_are_not_there(tmp_path, content, columns):
+    with pytest.raises(DataError, match=r"line 1: there is no column .*; got 2 fields"):
+        read_tagged(written(tmp_path, content), columns)
+
+
+def test_a_disk_that_fails_while_it_is_read(tmp_path, monkeypatch):
+    class Failing(io.BytesIO):
+        def read1(self, size=-1):
+            if self.tell():
+                raise OSError(5, "Input/output error")
+            return super().read1(4)
+
+    monkeypatch.setattr("rnncore.data.readers._unzipped", lambda raw: Failing(b"a O\nb O\n"))
+    with pytest.raises(DataError, match="after line 1: cannot be read \\(Input/output error\\)"):
+        read_tagged(written(tmp_path, "a O\n"))
+
+
+def test_a_file_of_columns_names_the_option(tmp_path):
+    with pytest.raises(DataError, match=r"line 1: .* got 4 fields: .*--column WORD,LABEL"):
+        read_tagged(written(tmp_path, "EU NNP B-NP B-ORG\n"))
+    with pytest.raises(DataError, match=r"line 1: got 10 fields.*--column"):
+        list(iter_rows(written(tmp_path, "\t".join("1abcdefghi") + "\n")))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"top B-N\rnews I-N\r\rcaf\xc3\xa9 O\r",
+        b"top B-N\r\r\nnews I-N\r\r\n\r\r\ncaf\xc3\xa9 O\r\r\n",
+        b"top B-N\nnews I-N\n\n\xef\xbb\xbfcaf\xc3\xa9 O\n",
+        b"top B-N\nnews I-N\n\xef\xbb\xbf\ncafe\xcc\x81 O\n",
+    ],
+    ids=["cr", "cr-cr-lf", "bom-within", "decomposed"],
+)
+@pytest.mark.parametrize("chunk", [1, 7, 2**16])
+def test_text_is_brought_into_one_form(tmp_path, monkeypatch, content, chunk):
+    monkeypatch.setattr("rnncore.data.readers._CHUNK", chunk)
+    path = written(tmp_path, content)
+    assert read_tagged(path) == TWO
+    assert tuple(map(list, read_packed(path))) == TWO
+
+
+def test_decomposed_words_are_known():
+    vocabulary = Vocabulary().fit([["caf\u00e9"]])
+    assert vocabulary.encode([["cafe\u0301", "CAFE\u0301"]]).tolist() == [1, 1]
+    old = vocabulary.to_json() | {"tokens": ["cafe\u0301"]}
+    assert Vocabulary.from_json(old).encode([["cafe\u0301", "caf\u00e9"]]).tolist() == [1, 1]
+    words = WordFeatures(Vocabulary(), affixes=2, shapes=True).fit([["caf\u00e9"]])
+    assert np.array_equal(words.encode([["caf\u00e9"]]), words.encode([["cafe\u0301"]]))
+    dicts = DictFeatures().fit([[{"word": "caf\u00e9"}]])
+    assert np.array_equal(dicts.encode([[{"word": "caf\u00e9"}]]), dicts.encode([[{"word": "cafe\u0301"}]]))
+
+
+def test_a_small_file_of_one_huge_line(tmp_path):
+    """Three megabytes that would unpack to three gigabytes: refused after the first of them."""
+    path = written(tmp_path, gzip.compress(bytes(30_000_000).replace(b"\0", b"x")))
+    tracemalloc.start()
+    try:
+        for read in (read_packed, read_vectors):
+            with pytest.raises(DataError, match="line 1: more than 1,048,576 bytes in one line"):
+                read(path)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.binary(max_size=60))
@@ -184,7 +332,8 @@ def test_labels_are_sorted_and_checked():
         (3, "list of sequences, got int"),
         (["a b", "c"], "list of lists, got a list of strings"),
         ([["a"], 3], r"sentences\[1\] must be a sequence, got int"),
-        ([["a"], []], r"sentences\[1\] is empty"),
+        ([["a"], {"a": 1}], r"sentences\[1\] must be a sequence, got dict"),
+        ({"a": ["b"]}, "list of sequences, got dict"),
     ],
 )
 def test_sequences_are_checked(sequences, message):
@@ -251,10 +400,12 @@ def test_reading_packed_takes_little_memory(tmp_path):
 def test_reading_packed_takes_a_line_apart_once(tmp_path, monkeypatch):
     path = written(tmp_path, "# sent_id = 1\na X O\n\n" * 50 + "b Y O\n")
     taken = []
-    monkeypatch.setattr("rnncore.data.readers._fields", lambda line, *rest: taken.append(line) or line.decode().split())
+    monkeypatch.setattr(
+        "rnncore.data.readers.split_line", lambda line, *rest: taken.append(line) or line.decode().split()
+    )
     sentences, tags = read_packed(path, (0, 1))
     assert (len(sentences), sentences[50], tags[50], tags[0]) == (51, ["b"], ["Y"], ["X"])
-    assert taken.count(b"a X O\n") == 1
+    assert taken.count(b"a X O\n") == 2  # once more for the file's form
     monkeypatch.setattr("rnncore.data.readers._LINES_KEPT", 0)
     assert [list(part) for part in read_packed(path, (0, 1))] == [list(sentences), list(tags)]
 

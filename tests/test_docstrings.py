@@ -33,3 +33,11 @@ def test_public_names_explain_themselves(name):
     methods = inspect.getmembers(thing, inspect.isfunction) if inspect.isclass(thing) else []
     silent = [method for method, code in methods if not method.startswith("_") and not inspect.getdoc(code)]
     assert not silent, f"rnncore.{name}: no docstring at {', '.join(silent)}"
+    assert ">>> " in inspect.getdoc(thing), f"rnncore.{name} has no example, and the README says that it has"
+
+
+@pytest.mark.parametrize("module", ["heads", "schedules", "metrics", "datasets"])
+def test_public_modules_have_examples(module):
+    found = importlib.import_module(f"rnncore.{module}")
+    names = [name for name in found.__all__ if callable(getattr(found, name))]
+    assert names and [name for name in names if ">>> " not in (inspect.getdoc(getattr(found, name)) or "")] == []

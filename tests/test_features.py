@@ -3,15 +3,17 @@
 import gzip
 import json
 import pickle
+import sys
 
 import numpy as np
 import pytest
+from peers import peer
 from sklearn.base import clone
 
 from rnncore.data.encoders import Vocabulary
 from rnncore.data.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json, word_shape
 from rnncore.data.readers import DataError
-from rnncore.data.vectors import read_vectors
+from rnncore.data.vectors import read_vectors, word_vectors
 from rnncore.datasets import news_requests
 from rnncore.estimators.tagger import SequenceTagger
 from rnncore.io.files import load
@@ -289,7 +291,7 @@ def test_vectors_are_read(tmp_path):
         (b"a 1 2\nb 1 x\n", "line 2: expected a word and 2 numbers"),
         (b"a 1 2\nb 1 nan\n", "vector of 'b' is not finite"),
         (b"a 1 2\nb\xff 1 2\n", "line 2: not UTF-8"),
-        (gzip.compress(b"a 1 2\n" * 999)[:-20], "cannot be read"),
+        (gzip.compress(b"a 1 2\n" * 999)[:-20], "damaged or cut off"),
     ],
 )
 def test_bad_vectors(tmp_path, content, message):
@@ -322,3 +324,64 @@ def test_training_starts_from_pretrained_vectors(sample, tmp_path):
         SequenceTagger(**settings, embedding_size=5).fit(*sample)
     with pytest.raises(ValueError, match="sentences of words"):
         SequenceTagger(**settings).fit([np.zeros((2, 3))], [["O", "O"]])
+
+
+def test_vectors_from_memory(sample, tmp_path):
+    """Words and an array, a dict, or what gensim holds: as if they had been read from a file."""
+    words, vectors = ["news", "kenya"], np.array([[1, 2, 3], [4, 5, 6.5]])
+    (tmp_path / "v").write_text("news 1 2 3\nkenya 4 5 6.5\n")
+    settings = {"hidden_size": 4, "max_epochs": 1}
+    wanted = SequenceTagger(embeddings=tmp_path / "v", **settings).fit(*sample).network_.theta
+    for given in ((words, vectors), [words, vectors.tolist()], dict(zip(words, vectors, strict=True))):
+        tagger = SequenceTagger(embeddings=given, **settings).fit(*sample)
+        assert tagger.network_.theta.tobytes() == wanted.tobytes()
+        assert clone(tagger).fit(*sample).network_.theta.tobytes() == wanted.tobytes()
+        tagger.save(tmp_path / "model")
+        again = load(tmp_path / "model")
+        assert same(again.predict_proba(sample[0]), tagger.predict_proba(sample[0])) and again.embeddings is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (3, "embeddings: expected a file's name, .* got int"),
+        (["a", "b", "c"], "got list"),
+        ((["a"], np.zeros((2, 3))), r"shape \(1, size\), got \(2, 3\)"),
+        (({"a": 1}), r"got \(1,\)"),
+        ({}, "got"),
+        ({"a": [1, 2], "b": [1]}, "vectors of one size"),
+        ({"a": [1, np.nan]}, "the vector of 'a' is not finite"),
+        ({"a": [1e300]}, "the vector of 'a' is not finite"),
+        ({"a": ["x"]}, "vectors of one size"),
+    ],
+)
+def test_bad_vectors_from_memory(given, message):
+    with pytest.raises(DataError, match=message):
+        word_vectors(given)
+
+
+def test_vectors_of_gensim(tmp_path):
+    keyed = peer("gensim.models").KeyedVectors(vector_size=2)
+    keyed.add_vectors(["news", "café"], np.array([[1, 2], [3, 4]], dtype=np.float32))
+    keyed.save_word2vec_format(str(tmp_path / "v.bin"), binary=True)
+    keyed.save_word2vec_format(str(tmp_path / "v.txt"), binary=False)
+
+    class Model:
+        wv = keyed
+
+    for source in (keyed, Model(), tmp_path / "v.bin", str(tmp_path / "v.txt")):
+        words, vectors = word_vectors(source)
+        assert words == ["news", "café"] and vectors.tolist() == [[1, 2], [3, 4]] and vectors.dtype == np.float32
+    (tmp_path / "bad.bin").write_bytes(b"not vectors at all")
+    with pytest.raises(DataError, match=r"bad\.bin: cannot be read as word2vec's binary form"):
+        word_vectors(tmp_path / "bad.bin")
+
+
+def test_binary_vectors_without_gensim(tmp_path, monkeypatch):
+    for name in ("gensim", "gensim.models"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(DataError, match="need gensim: pip install gensim"):
+        word_vectors(tmp_path / "v.bin")
+    (tmp_path / "v").write_bytes(b"1 2\nnews \x00\x00\xff\x3f\x00\x00\x00\x40\n")
+    with pytest.raises(DataError, match="line 2: not UTF-8 text; word2vec's binary form takes gensim"):
+        word_vectors(tmp_path / "v")

@@ -1,8 +1,10 @@
 """Model files: what is written comes back, what is damaged is refused in one line."""
 
 import builtins
+import errno
 import json
 import os
+import re
 import stat
 import struct
 import sys
@@ -198,6 +200,42 @@ def test_devices_are_written_to_and_not_replaced(tmp_path):
     write_atomically(tmp_path / "pipe", (piece for piece in (b"a", b"bc")))
     assert os.read(reader, 9) == b"abc" and os.listdir(tmp_path) == ["pipe"]
     os.close(reader)
+
+
+def test_what_killed_saves_left_is_cleared(tmp_path):
+    """By the next save of the same file; what another process still writes, and other files', stays."""
+    left = tmp_path / ".file.0123abcd.tmp"
+    others = [tmp_path / ".file2.0123abcd.tmp", tmp_path / ".file.x.tmp", tmp_path / "file.tmp"]
+    for name in (left, *others):
+        name.write_bytes(b"half")
+
+    def pieces():
+        ours = [name for name in os.listdir(tmp_path) if re.fullmatch(r"\.file\.[0-9a-f]{8}\.tmp", name)]
+        assert len(ours) == 1 and not left.exists()
+        write_atomically(tmp_path / "file", b"another's")  # while this one is being written
+        assert ours[0] in os.listdir(tmp_path)
+        yield b"ours"
+
+    write_atomically(tmp_path / "file", pieces())
+    assert (tmp_path / "file").read_bytes() == b"ours"
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "file", *others])
+
+
+def test_a_folder_closed_to_us_is_told_by_the_file_asked_for(tmp_path, monkeypatch):
+    """Not by a temporary file's name, nor by where a link leads."""
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    opened = os.open
+
+    def closed(path, flags, *rest):
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system", path)
+        return opened(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", closed)
+    for name in ("new", "link"):
+        with pytest.raises(OSError, match="Read-only") as caught:
+            write_atomically(tmp_path / name, b"x")
+        assert caught.value.filename == str(tmp_path / name)
 
 
 def test_pieces_that_fail_leave_nothing(tmp_path):

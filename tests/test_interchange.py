@@ -1,11 +1,14 @@
 """Weights from and to PyTorch, Keras and ONNX: their programs compute the same numbers with them."""
 
+import functools
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
+from peers import peer
 
 import rnncore as rc
 from rnncore.interop import Operator
@@ -42,7 +45,7 @@ torch_cells = pytest.mark.parametrize("cell, options", [*ELMAN, *GATED, PROJECTE
 
 
 def torch_module(cell, options, **more):
-    torch = pytest.importorskip("torch")
+    torch = peer("torch")
     kind = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell]
     own = {"nonlinearity" if name == "activation" else name: value for name, value in options.items()}
     torch.manual_seed(0)
@@ -149,9 +152,9 @@ def test_what_is_no_state_dict():
 
 @pytest.fixture(scope="module")
 def keras():
-    pytest.importorskip("torch")
+    peer("torch")
     os.environ.setdefault("KERAS_BACKEND", "torch")
-    return pytest.importorskip("keras")
+    return peer("keras")
 
 
 def keras_layers(keras, cell, options, num_layers=1, bidirectional=False, **more):
@@ -266,7 +269,7 @@ DIRECTIONS = [{}, {"reverse": True}, {"bidirectional": True}]
 
 def run_onnx(operator, x):
     """One operator run by onnxruntime: outputs (T, B, directions·H) and final states."""
-    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    onnx, runtime = peer("onnx"), peer("onnxruntime")
     names = ["X", "W", "R", "B"]
     if "P" in operator.inputs:
         names += ["", "", "", "P"]  # without lengths and initial states
@@ -366,6 +369,10 @@ def test_attributes_as_onnx_hands_them_out():
         ("lstm", {"clip": 3.0}, {}, "clip=3.0"),
         ("lstm", {"direction": "sideways"}, {}, "forward, reverse, bidirectional"),
         ("lstm", {"activations": ["Sigmoid", "Relu", "Tanh"]}, {}, "Sigmoid, Tanh, Tanh"),
+        ("lstm", {}, {"initial_h": np.ones((1, 2, 5), "f4")}, "cannot keep the input initial_h .* state="),
+        ("lstm", {}, {"initial_c": np.full((1, 2, 5), np.nan)}, "cannot keep the input initial_c"),
+        ("gru", {}, {"sequence_lens": np.array([3, 2], "i4")}, "cannot keep the input sequence_lens .* lengths="),
+        ("elman", {}, {"Q": np.ones(3)}, "cannot keep the input Q of RNN: leave it out, it would be lost"),
         ("elman", {"activations": ["Softsign"]}, {}, "one of Tanh"),
         ("elman", {"activations": ["Affine"], "activation_alpha": [2.0]}, {}, "identity"),
     ],
@@ -374,6 +381,97 @@ def test_bad_operators(cell, attributes, inputs, message):
     ((op_type, own, arrays),) = rc.to_onnx(random_layer(cell))
     with pytest.raises(ValueError, match=message):
         rc.from_onnx((op_type, own | attributes, arrays | inputs))
+
+
+def test_inputs_that_say_nothing():
+    """States of zeros are what a layer begins with, and X is what it is given."""
+    ((op_type, attributes, arrays),) = rc.to_onnx(random_layer("lstm"))
+    silent = {"X": np.ones((2, 3, D), "f4"), "initial_h": np.zeros((1, 3, H), "f4"), "initial_c": None, "P": None}
+    layer = rc.from_onnx((op_type, attributes, {**arrays, **silent}))
+    assert layer.theta.tobytes() == rc.from_onnx((op_type, attributes, arrays)).theta.tobytes()
+
+
+@functools.cache
+def node_cases():
+    """ONNX's own test cases of its recurrent operators: (operator, attributes, inputs, outputs) by name."""
+    loader = peer("onnx.backend.test.loader")
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of cases of other operators
+        cases = loader.load_model_tests(kind="node")
+    for case in cases:
+        node = case.model.graph.node[0]
+        if node.op_type in ("RNN", "LSTM", "GRU") and len(case.model.graph.node) == 1:
+            attributes = {a.name: peer("onnx").helper.get_attribute_value(a) for a in node.attribute}
+            ((given, expected),) = case.data_sets
+            inputs = dict(zip(filter(None, node.input), given, strict=True))
+            outputs = dict(zip(filter(None, node.output), expected, strict=True))
+            found[case.name] = node.op_type, attributes, inputs, outputs
+    return found
+
+
+KINDS = {"RNN": "simple_rnn", "LSTM": "lstm", "GRU": "gru"}
+ALIKE = ("defaults", "with_initial_bias", "batchwise", "reverse", "bidirectional")
+NODES = [f"test_{kind}_{case}" for kind in KINDS.values() for case in ALIKE]
+NODES += ["test_rnn_seq_length", "test_gru_seq_length", "test_lstm_with_peepholes"]
+
+
+def outputs_of(layer, given, op_type):
+    """What ONNX's operator puts out, by our layer."""
+    x = given["X"]
+    y, state = layer.forward(x, lengths=given.get("sequence_lens"))
+    steps = y.reshape(*y.shape[:2], -1, layer.hidden_size).swapaxes(1, 2)
+    return {"Y": steps, **dict(zip(("Y_h", "Y_c"), state, strict=False))}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_onnx_node_cases(name):
+    """Read from the node, our layer gives what ONNX expects; written again, so does the node."""
+    op_type, attributes, given, expected = node_cases()[name]
+    batch_first = attributes.pop("layout", 0)
+    if batch_first:  # (B, T, D), (B, T, directions, H), (B, directions, H)
+        given = {**given, "X": given["X"].swapaxes(0, 1)}
+        turned = {"Y": (1, 2, 0, 3), "Y_h": (1, 0, 2)}
+        expected = {output: array.transpose(turned[output]) for output, array in expected.items()}
+    weights = {key: array for key, array in given.items() if key not in ("X", "sequence_lens")}
+    layer = rc.from_onnx((op_type, attributes, weights))
+    found = outputs_of(layer, given, op_type)
+    for output, array in expected.items():
+        np.testing.assert_allclose(found[output], array, rtol=1e-5, atol=1e-6)
+    (operator,) = rc.to_onnx(layer)
+    y, states = run_onnx(operator, given["X"])
+    written = {"Y": y.reshape(*y.shape[:2], -1, layer.hidden_size).swapaxes(1, 2)}
+    written |= dict(zip(("Y_h", "Y_c"), states, strict=False))
+    for output, array in expected.items():
+        np.testing.assert_allclose(written[output], array, rtol=1e-5, atol=1e-6)
+
+
+def test_all_onnx_node_cases_are_here():
+    assert set(NODES) == set(node_cases())
+
+
+def test_what_is_handed_out_is_a_copy():
+    """Also where a matrix of one row or column is its own transpose."""
+    for cell, options in (*ELMAN, *GATED, ("lstm", {"proj_size": 1}), ("lstm", {"peepholes": True}), BEFORE):
+        for inputs, hidden in ((1, 1), (1, 3), (3, 1)):
+            layer = rc.Recurrent(cell, inputs, hidden, num_layers=2, bidirectional=True, **options)
+            for write in (rc.to_torch, rc.to_keras, rc.to_onnx):
+                try:
+                    given = write(layer)
+                except ValueError:
+                    continue
+                for array in every_array(given):
+                    assert not np.shares_memory(array, layer.theta), (write, cell, options)
+
+
+def every_array(given):
+    """All arrays in what a writer returns: dicts, lists and operators of them."""
+    if isinstance(given, np.ndarray):
+        return [given]
+    if isinstance(given, Operator):
+        given = given.inputs
+    parts = given.values() if isinstance(given, dict) else given
+    return [array for part in parts for array in every_array(part)]
 
 
 def test_bad_lists_of_operators():

@@ -4,8 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import peer
 
-from rnncore.metrics import Tally, are_chunks, confusions, entities, entity_scores, evaluation, label_scores
+from rnncore.cli.tables import show_evaluation
+from rnncore.metrics import (
+    SCHEMES,
+    Tally,
+    are_chunks,
+    confusions,
+    entities,
+    entity_averages,
+    entity_scores,
+    evaluation,
+    label_scores,
+    row_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +44,14 @@ from rnncore.metrics import Tally, are_chunks, confusions, entities, entity_scor
         ("B-a-b I-a-b", "a-b02"),  # the type goes from the first dash on
         ("B I O", "02"),  # places without a type
         ("B-X O B-X", "X01 X23"),
+        ("B-X L-X", "X02"),  # BILOU
+        ("B-X I-X L-X U-X", "X03 X34"),
+        ("U-X U-X L-X", "X01 X12 X23"),
+        ("L-X", "X01"),
+        ("B-X L-X I-X", "X02 X23"),
+        ("I-X E-X I-X E-X", "X02 X24"),  # IOE2
+        ("I-X I-Y E-Y", "X01 Y13"),
+        ("B L U I O", "02 23 34"),
     ],
 )
 def test_entities(labels, expected):
@@ -82,11 +103,12 @@ def test_evaluation():
 
 
 def test_chunk_labels_are_told_from_others():
-    assert are_chunks(["O", "B-X"]) and are_chunks(["S-X", "E-Y"])
+    assert are_chunks(["O", "B-X"]) and are_chunks(["S-X", "E-Y"]) and are_chunks(["U-X", "L-X"])
+    assert are_chunks(["B", "I", "O"]) and are_chunks(["I", "O", "E"]) and not are_chunks(["U", "L"])
     assert not are_chunks(["O"]) and not are_chunks([0, 1]) and not are_chunks(["B-X", "NOUN"])
 
 
-@given(st.lists(st.sampled_from(["O", *(f"{place}-{kind}" for place in "BIES" for kind in "XY")]), max_size=12))
+@given(st.lists(st.sampled_from(["O", *(f"{place}-{kind}" for place in "BIESLU" for kind in "XY")]), max_size=12))
 def test_entities_cover_all_but_o(labels):
     """Whatever the labels: entities do not overlap, have one type, and leave nothing but O outside."""
     found = entities(labels)
@@ -110,3 +132,87 @@ def test_piece_by_piece_is_all_at_once(labels):
         tally.add(true[start:stop], predicted[start:stop], known[some])
     assert tally.result() == evaluation(true, predicted, known)
     assert "known" not in Tally().result() and Tally().result()["accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("scheme", "labels", "expected"),
+    [
+        ("IOB2", "I-X B-X I-X I-Y B-Y", "X13 Y45"),
+        ("IOE2", "I-X I-X O I-X E-X E-X I-X", "X35 X56"),
+        ("IOBES", "B-X I-X O B-X E-X S-X I-X E-X", "X35 X56"),
+        ("BILOU", "B-X L-Y B-X I-X L-X U-Y", "X25 Y56"),
+    ],
+)
+def test_strict_entities(scheme, labels, expected):
+    assert " ".join(f"{e.kind}{e.start}{e.end}" for e in entities(labels.split(), scheme)) == expected
+
+
+PLACES = {"IOB2": "BI", "IOE2": "IE", "IOBES": "BIES", "BILOU": "BILU"}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@given(data=st.data())
+def test_strict_entities_are_seqeval_s(scheme, data):
+    theirs = getattr(peer("seqeval.scheme"), scheme)
+    labels = data.draw(
+        st.lists(st.sampled_from(["O", *(f"{p}-{k}" for p in PLACES[scheme] for k in "XY")]), min_size=1)
+    )
+    found = peer("seqeval.scheme").Entities([labels], theirs).entities[0]
+    assert [(e.tag, e.start, e.end) for e in found] == entities(labels, scheme)
+
+
+@pytest.mark.parametrize("strict", [False, *SCHEMES])
+@given(data=st.data())
+def test_scores_and_averages_are_seqeval_s(strict, data):
+    """Its own mode knows no L and no U, so that one is held against what it was made for."""
+    report = peer("seqeval.metrics").classification_report
+    kinds = [f"{place}-{kind}" for place in PLACES[strict or "IOBES"] for kind in "XYZ"]
+    row = st.lists(st.tuples(*[st.sampled_from(["O", *kinds])] * 2), min_size=1)
+    rows = data.draw(st.lists(row, min_size=1))
+    true, predicted = ([[pair[side] for pair in pairs] for pairs in rows] for side in (0, 1))
+    if not entity_scores(true, predicted, strict)["all"]["there"]:
+        return  # it fails where there is nothing to find
+    options = {"mode": "strict", "scheme": getattr(peer("seqeval.scheme"), strict)} if strict else {}
+    theirs = report(true, predicted, output_dict=True, zero_division=0, **options)
+    ours = entity_scores(true, predicted, strict) | {
+        f"{name} avg": row for name, row in entity_averages(true, predicted, strict).items()
+    }
+    for name, row in theirs.items():
+        for own, other in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+            assert ours[name][own] == pytest.approx(row[other]), (name, own)
+
+
+def test_the_scheme_is_found():
+    assert entity_scores([["B-X", "L-X", "U-X"]], [["B-X", "I-X", "U-X"]], strict=True)["X"]["right"] == 1
+    tally = Tally(strict=True)
+    tally.add([["U-X", "O"]], [["U-X", "O"]])
+    tally.add([["B-X", "L-X"]], [["B-X", "B-X"]])
+    result = tally.result()
+    assert result["entities"]["X"]["found"] == 1 and result["averages"]["entities"]["micro"]["right"] == 1
+    for bad in ("IOB3", 3):
+        with pytest.raises(ValueError, match="strict: expected True or one of IOB2"):
+            Tally(bad)
+    with pytest.raises(ValueError, match="no scheme has the places E, L"):
+        entity_scores([["E-X", "L-X"]], [["E-X", "L-X"]], strict=True)
+
+
+def test_a_label_called_all():
+    true, predicted = [["all", "some", "some"]], [["all", "all", "some"]]
+    result = evaluation(true, predicted)
+    assert (result["labels"]["all"]["there"], result["labels"]["all"]["found"]) == (1, 2)
+    assert result["averages"]["labels"]["micro"]["there"] == 3
+    lines = []
+    show_evaluation(lambda topic, text: lines.append(text), result)
+    rows = {line.split()[0]: line.split()[4:] for line in lines if line.count(".") == 3}
+    assert (rows["all"], rows["some"], rows["together"]) == (["1", "2", "1"], ["2", "1", "1"], ["3", "3", "2"])
+    assert "mean" in rows and "weighted" in rows
+    assert row_names(result["labels"], result["averages"]["labels"]) == ["all", "some"]
+    result = entity_scores([["B-all"]], [["B-all"]])
+    assert list(result) == ["all"] and result["all"]["there"] == 1
+
+
+def test_averages():
+    scores = entity_averages([["B-A", "B-B", "B-A", "B-A"]], [["B-A", "B-A", "B-A", "O"]])
+    assert scores["micro"]["f1"] == 4 / 7 and scores["macro"]["f1"] == pytest.approx(1 / 3)
+    assert scores["weighted"]["recall"] == pytest.approx((3 * 2 / 3) / 4)
+    assert entity_averages([["O"]], [["O"]])["macro"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0}

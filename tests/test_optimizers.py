@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from peers import peer
 
 from rnncore.optim.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, Nesterov, RMSprop
 from rnncore.optim.schedules import Constant, Exponential, HalveOnPlateau, Step
@@ -125,7 +126,7 @@ def test_follows_its_formula(variant, dtype, limits):
 @every_variant
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_agrees_with_torch(variant, weight_decay):
-    torch = pytest.importorskip("torch")
+    torch = peer("torch")
     if variant == "rmsprop_graves":
         pytest.skip("PyTorch does not have this form")
     make_theirs = {
@@ -150,7 +151,7 @@ def test_agrees_with_torch(variant, weight_decay):
 
 
 def test_defaults_are_torch_s():
-    torch = pytest.importorskip("torch")
+    torch = peer("torch")
     ours = {"Adagrad": "eps", "RMSprop": "rho eps momentum", "Adadelta": "rho eps", "Adam": "eps", "AdamW": "eps"}
     theirs = {"rho": {"RMSprop": "alpha", "Adadelta": "rho"}}
     for name, options in ours.items():
@@ -529,3 +530,18 @@ def test_a_plateau_halves_the_rate():
     with pytest.raises(ValueError, match="expected the epoch's loss"):
         opt.end_epoch()
     Adam(schedule=Constant(warmup=3)).end_epoch()
+
+
+@pytest.mark.parametrize("name", ["steps", "epochs"])
+@pytest.mark.parametrize("value", [-1, -(2**63), 1.5, "3", None, True, 2**63])
+def test_counters_that_cannot_be(name, value):
+    """At -1 steps Adam divided by zero; a negative count never ends."""
+    with pytest.raises(ValueError, match=f"expected {name} of an optimizer's state as a whole number of at least 0"):
+        Adam().load_state_dict(Adam().state_dict() | {name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("factor", -1.0), ("factor", math.nan), ("bad", -1), ("loss", math.nan)])
+def test_states_of_schedules_that_cannot_be(name, value):
+    adam = Adam(schedule=HalveOnPlateau())
+    with pytest.raises(ValueError, match=name):
+        adam.load_state_dict(adam.state_dict() | {f"schedule.{name}": value})

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from peers import peer
 
 import rnncore as rc
 from rnncore.cli import main
@@ -16,12 +17,30 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 
 
+PYTHON = {f"README.md, Python block {number}": block for number, block in enumerate(blocks("python"), start=1)}
+
+
+def run(names: dict, name: str) -> None:
+    exec(compile(PYTHON[name], name, "exec"), names)
+
+
 def test_python(tmp_path, monkeypatch):
+    """One after the other, for some go on with what others made; those of PyTorch have a test of their own."""
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "readme"}
-    assert blocks("python")
-    for number, block in enumerate(blocks("python"), start=1):
-        exec(compile(block, f"README.md, Python block {number}", "exec"), names)
+    for name, block in PYTHON.items():
+        if "rnncore.torch" not in block:
+            run(names, name)
+    assert "tagger" in names and "layer" in names
+
+
+def test_python_of_pytorch(tmp_path, monkeypatch):
+    peer("torch")
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "readme"}
+    for name in (name for name, block in PYTHON.items() if "rnncore.torch" in block):
+        run(names, name)
+    assert "rnn" in names
 
 
 def test_commands_exist(capsys):

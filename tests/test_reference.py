@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import reference as ref
+from peers import peer
 
-torch = pytest.importorskip("torch")
+torch = peer("torch")
 
 from torch_twin import rnn_gradients, rnn_twin, run  # noqa: E402
 

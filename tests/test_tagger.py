@@ -347,7 +347,13 @@ def test_silent_unless_asked(sample, capfd):
         ([], [], "no sentences"),
         ([["a"]], [], "got 1 and 0"),
         ([["a", "b"]], [["O"]], "sentence 0 has 2 words but 1 tags"),
-        ([["a"], []], [["O"], []], "is empty"),
+        ([[], []], [[], []], "there are no words: all sentences are empty"),
+        ([["a"], []], [["O"], ["O"]], "sentence 1 has 0 words but 1 tags"),
+        ([{"w": 1}], [["O"]], r"sentences\[0\] must be a sequence, got dict"),
+        ({"w": 1}, [["O"]], "list of strings"),
+        ([["a"]], [{"O": 1}], r"tags\[0\] must be a sequence, got dict"),
+        ([["a"]], [[{"O": 1}]], "labels must be all strings or all integers, got dict"),
+        ([["a"]], [[["O"]]], "labels must be all strings or all integers, got list"),
         (["a b"], ["O O"], "split each into words"),
         ("a b", "O O", "list of sequences"),
         (None, None, "list of sequences"),
@@ -391,6 +397,54 @@ def test_bad_data(sentences, tags, message):
 def test_bad_settings(settings, message):
     with pytest.raises((ValueError, TypeError), match=message):
         SequenceTagger(**settings).fit([["a", "b"]], [["O", "O"]])
+
+
+def test_sentences_without_words(sample):
+    """They have no labels; what is learned is what the others say."""
+    sentences, tags = ([*part[:40], [], *part[40:], []] for part in sample)
+    for settings in ({}, {"window": 1, "affixes": 2, "head": "softmax"}):
+        tagger = SequenceTagger(hidden_size=8, max_epochs=2, **settings).fit(*sample)
+        with pytest.warns(UserWarning, match="2 empty sentences were left out, the first of them number 40"):
+            other = SequenceTagger(hidden_size=8, max_epochs=2, **settings).fit(sentences, tags)
+        assert other.network_.theta.tobytes() == tagger.network_.theta.tobytes()
+        predicted = tagger.predict(sentences)
+        assert predicted[40] == predicted[-1] == [] and [p for p in predicted if p] == tagger.predict(sample[0])
+        marginals = tagger.predict_proba(sentences)
+        assert marginals[40].shape == (0, len(tagger.classes_)) and len(marginals) == len(sentences)
+        assert tagger.predict([[]]) == [[]] and tagger.predict([]) == [] and len(tagger.predict_proba([[]])[0]) == 0
+        assert tagger.score(sentences, tags) == tagger.score(*sample)
+        assert tagger.evaluate(sentences, tags) == tagger.evaluate(*sample)
+        assert tagger.count_correct(sentences, tags) == tagger.count_correct(*sample)
+        assert np.array_equal(tagger.knows(sentences), tagger.knows(sample[0]))
+    with pytest.warns(UserWarning, match="2 empty"):
+        tagger.partial_fit(sentences, tags, sample_weight=np.ones(len(sentences)))
+    with pytest.raises(ValueError, match="only sentences without words have a weight"):
+        SequenceTagger().fit([["a"], []], [["O"], []], sample_weight=[0, 1])
+
+
+def test_the_first_sentence_may_be_empty():
+    vectors = [np.zeros((0, 3)), np.ones((2, 3))]
+    with pytest.warns(UserWarning, match="1 empty"):
+        tagger = SequenceTagger(max_epochs=1).fit(vectors, [[], ["A", "B"]])
+    assert list(map(len, tagger.predict(vectors))) == [0, 2]
+    with pytest.warns(UserWarning, match="1 empty"):
+        SequenceTagger(max_epochs=1, constraints="bio").fit([[], ["a"]], [[], ["B-X"]])
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300, 1.7e308])
+def test_weights_of_any_size(sample, size):
+    """Only how they compare counts."""
+    weights = np.random.default_rng(0).integers(1, 4, len(sample[0])).astype(float)
+    one, other = (
+        SequenceTagger(hidden_size=8, max_epochs=2).fit(*sample, sample_weight=scale * weights)
+        for scale in (1.0, size / weights.max())
+    )
+    np.testing.assert_allclose(other.network_.theta, one.network_.theta, rtol=1e-3, atol=1e-5)
+    assert other.score(*sample, sample_weight=size / 3 * weights) == pytest.approx(
+        other.score(*sample, sample_weight=weights)
+    )
+    with pytest.raises(ValueError, match="class_weight must"):
+        SequenceTagger(class_weight={"O": size}).fit(*sample) if size > 1 else rc.Softmax(2, [size, size])
 
 
 def test_sample_weights(sample):
@@ -550,6 +604,7 @@ def test_loading_is_silent(fitted, tmp_path):
         lambda header: header.pop("settings"),
         lambda header: header.update(settings=[]),
         lambda header: header.update(seed="x"),
+        lambda header: header.update(classes=[f"B-{i}" for i in range(10_000)]),
     ],
 )
 def test_parts_that_do_not_fit(fitted, tmp_path, monkeypatch, change):
@@ -560,9 +615,25 @@ def test_parts_that_do_not_fit(fitted, tmp_path, monkeypatch, change):
     header = copy.deepcopy(header)
     change(header)
     files.write_model(tmp_path / "model", "SequenceTagger", header, arrays)
+    started = time.perf_counter()
     with pytest.raises(ModelFileError, match="do not fit together") as caught:
         load(tmp_path / "model")
+    assert time.perf_counter() - started < 2.0
     assert "\n" not in str(caught.value)
+
+
+def test_a_forged_model_with_many_labels(tmp_path):
+    """The table of what may follow what is not made before it is known that there are weights for it."""
+    from rnncore.io import files
+
+    tagger = SequenceTagger(hidden_size=4, max_epochs=1, constraints="auto").fit([["a"]], [["B-X"]])
+    header, arrays = tagger._to_model()
+    header["classes"] = [f"{place}-{i}" for place in "BI" for i in range(5000)]
+    files.write_model(tmp_path / "model", "SequenceTagger", header, arrays)
+    started = time.perf_counter()
+    with pytest.raises(ModelFileError, match="classes does not go with"):
+        load(tmp_path / "model")
+    assert time.perf_counter() - started < 1.0
 
 
 def test_the_file_is_plain(fitted, tmp_path):

@@ -1,5 +1,6 @@
 """Threads: how many, same bits for any number, and what happens with fork and with Python's own threads."""
 
+import math
 import os
 import subprocess
 import sys
@@ -284,3 +285,67 @@ def test_ctrl_c_between_steps():
     """)
     result = run_python(code)
     assert result.stdout.strip() == "fine", result.stderr
+
+
+ENVIRONMENT = "import rnncore as rc; print(rc.get_num_threads())"
+
+
+@pytest.mark.parametrize(
+    ("variables", "n"),
+    [
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": " 5, 2"}, 5),
+        ({"OMP_NUM_THREADS": "3", "RNNCORE_NUM_THREADS": "4"}, 4),
+        ({"OMP_NUM_THREADS": "3", "RNNCORE_NUM_THREADS": ""}, 3),
+        ({"OMP_NUM_THREADS": "99999999999999999999"}, 64),
+        *(({"OMP_NUM_THREADS": bad}, None) for bad in ("", "0", "-1", "many", "1.5", "²")),
+    ],
+    ids=str,
+)
+def test_variables_of_the_environment(variables, n):
+    """OpenMP's own, too; one that OpenMP would not understand counts as not there."""
+    plain = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    run = {"capture_output": True, "text": True, "timeout": 60, "check": True}
+    done = subprocess.run([sys.executable, "-c", ENVIRONMENT], env=plain | variables, **run)
+    if n is None:
+        n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert int(done.stdout) == n
+
+
+LIMITS = """
+{first}
+{second}
+from rnncore import _threads
+rc.set_num_threads(6)
+wanted = lambda: (rc.get_num_threads(), _threads.resolve(8), _threads.resolve(1))
+assert wanted() == (6, 8, 1), wanted()
+with threadpoolctl.threadpool_limits(2):
+    assert wanted() == (2, 2, 1), wanted()
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        assert wanted() == (1, 1, 1), wanted()
+    rc.set_num_threads(7)
+    assert wanted() == (2, 2, 1), wanted()
+assert wanted() == (7, 8, 1), wanted()
+with threadpoolctl.threadpool_limits(7):
+    assert wanted() == (7, 7, 1), wanted()
+with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    assert wanted() == (7, 8, 1), wanted()
+(ours,) = [found for found in threadpoolctl.threadpool_info() if found["internal_api"] == "rnncore"]
+assert (ours["num_threads"], ours["version"]) == (7, rc.__version__)
+"""
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_limits_of_threadpoolctl(order):
+    """Whichever of the two was imported first."""
+    first, second = ["import threadpoolctl", "import rnncore as rc"][::order]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITS.format(first=first, second=second)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_infinite_number_of_threads():
+    for n in (math.inf, -math.inf, math.nan, 10**400):
+        with pytest.raises(ValueError, match="number of threads"):
+            rc.set_num_threads(n if n != 10**400 else -n)

@@ -11,8 +11,9 @@ import threading
 import warnings
 
 import pytest
+from peers import peer
 
-torch = pytest.importorskip("torch")
+torch = peer("torch")
 
 from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations  # noqa: E402
@@ -743,6 +744,76 @@ def test_recorders_see_torch_s_module(name, passes):
     for recorded in (traced, scripted, exported):
         torch.testing.assert_close(recorded(x)[0], y, rtol=1e-12, atol=1e-12)
     assert len(passes) == 1
+
+
+class Model(nn.Module):
+    """An encoder and a decoder with a layer between, as models are written."""
+
+    def __init__(self, modules, name):
+        super().__init__()
+        kind = getattr(modules, name)
+        self.first, self.second = kind(D, H, batch_first=True), kind(H, H, batch_first=True)
+        self.out = nn.Linear(H, 2)
+
+    def forward(self, x):
+        y, state = self.first(x)
+        return self.out(self.second(torch.relu(y), state)[0])
+
+
+def two_models(name):
+    ours, theirs = Model(rt, name).float(), Model(nn, name).float()
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fx_records_a_call(name, passes):
+    """As of torch.nn's modules: one node for each call, which runs here."""
+    ours, theirs = two_models(name)
+    x = torch.randn(B, T, D, dtype=torch.float32)
+    traced, wanted = torch.fx.symbolic_trace(ours), torch.fx.symbolic_trace(theirs)
+    described = [
+        [(node.op, str(node.target), len(node.args)) for node in part.graph.nodes] for part in (traced, wanted)
+    ]
+    assert described[0] == described[1] and ("call_module", "second", 2) in described[0]
+    torch.testing.assert_close(traced(x), wanted(x))
+    assert isinstance(traced.first, rt.__dict__[name]) and len(passes) == 2
+    for kind in (getattr(nn, name), getattr(rt, name)):  # neither can be taken apart by itself
+        with pytest.raises((torch.fx.proxy.TraceError, TypeError, RuntimeError)):
+            torch.fx.symbolic_trace(kind(D, H))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+def test_quantization(name, monkeypatch):
+    """It says why it leaves the modules as they are; those that `to_plain` gives are quantized as torch.nn's are."""
+    from rnncore.torch import notices
+
+    monkeypatch.setattr(notices, "_given", set())
+    ours, theirs = two_models(name)
+    quantize = torch.ao.quantization.quantize_dynamic
+    with pytest.warns(UserWarning, match=r"rnncore\.torch\.to_plain"):
+        kept = quantize(ours)
+    assert type(kept.first) is getattr(rt, name)
+    x = torch.randn(B, T, D, dtype=torch.float32)
+    plain = rt.to_plain(ours)
+    assert type(plain.first) is getattr(nn, name) and type(ours.first) is getattr(rt, name)
+    found, wanted = quantize(plain), quantize(theirs)
+    assert type(found.first) is type(wanted.first) is not getattr(nn, name)
+    torch.testing.assert_close(found(x), wanted(x))
+    assert type(rt.to_plain(ours.first)) is getattr(nn, name)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_onnx_export(name, tmp_path):
+    peer("onnx")
+    ours, _ = two_models(name)
+    x = torch.randn(B, T, D, dtype=torch.float32)
+    torch.onnx.export(ours, (x,), str(tmp_path / "m.onnx"), dynamo=False)
+    session = peer("onnxruntime").InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), ours(x).detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_compiling(passes):

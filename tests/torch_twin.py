@@ -1,4 +1,4 @@
-"""The reference's networks as PyTorch modules, in float64. Import after `pytest.importorskip("torch")`."""
+"""The reference's networks as PyTorch modules, in float64. Import after `peer("torch")`."""
 
 from collections.abc import Iterator
 

@@ -7,6 +7,7 @@ what was learned saved, 1 for a bug in rnncore.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import warnings
@@ -24,15 +25,59 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write as argparse does, but let it be known where it cannot be written."""
+        if message:
+            (file or sys.stderr).write(message)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with the arguments `argv` (those of the process without) and return its exit status."""
+    if sys.stderr is None:  # closed; messages have no other place
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    closed = sys.stdout is None
+    if closed:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # the names of files need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said its line, or printed its help
-        return stop.code if isinstance(stop.code, int) else BAD_INPUT
+        code = stop.code if isinstance(stop.code, int) else BAD_INPUT
+        return _finished("rnncore", code, closed)
+    except OSError as error:
+        return _no_output("rnncore", error)
+    if closed and not (getattr(options, "quiet", False) or getattr(options, "out", None)):
+        return _finished(f"rnncore {options.command}", 0, closed)
+    return _finished(f"rnncore {options.command}", _run(options), False)
+
+
+def _finished(command: str, code: int, closed: bool) -> int:
+    """Send off what is still on its way to standard output, and say so where it cannot be written."""
+    if closed:
+        _say(command, "standard output is closed")
+        return code or BAD_INPUT
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+    except OSError as error:
+        return _no_output(command, error)
+    return code
+
+
+def _no_output(command: str, error: OSError) -> int:
+    _drop_output()
+    _say(command, f"standard output: {error.strerror or error}")
+    return BAD_INPUT
+
+
+def _drop_output() -> None:
+    """Let the interpreter's last flush find an open file."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _run(options: argparse.Namespace) -> int:
     from rnncore.train.trainer import CheckpointWarning, DivergenceWarning
 
     command = f"rnncore {options.command}"
@@ -47,9 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(command, "interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has seen enough, as with | head
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (so that the interpreter's last flush finds an open file)
+        _drop_output()
         return 0
     except (ValueError, TypeError, OSError) as error:
+        if isinstance(error, OSError) and not error.filename:  # all other writing names its file
+            return _no_output(command, error)
         _say(command, _describe(error))
         return BAD_INPUT
     except MemoryError:
@@ -73,10 +120,11 @@ def _describe(error: Exception) -> str:
 
 def _say(command: str, message: str) -> None:
     line = f"{command}: {' '.join(message.split())}"
-    if "tqdm" in sys.modules:  # a progress bar may be under way on this line
-        sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
-    else:
-        print(line, file=sys.stderr)
+    with contextlib.suppress(OSError):  # there is no other place to say it
+        if "tqdm" in sys.modules:  # a progress bar may be under way on this line
+            sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

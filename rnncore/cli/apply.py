@@ -6,15 +6,15 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
-from itertools import islice
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
 from rnncore.cli.tables import show_evaluation, tell
-from rnncore.data.readers import DataError, iter_rows, iter_tagged, no_sentences
+from rnncore.data.readers import DataError, iter_tagged, iter_text, no_sentences, split_line
 from rnncore.io.files import load, write_atomically
-from rnncore.metrics import Tally
+from rnncore.metrics import Tally, are_chunks
 
 __all__ = ["add_commands"]
 
@@ -32,6 +32,9 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("model", metavar="MODEL", help="a model file")
     evaluate.add_argument("data", metavar="DATA", help="lines of 'word TAB label'; - is standard input")
     add_column(evaluate)
+    evaluate.add_argument(
+        "--strict", action="store_true", help="count only entities that the labels' scheme spells without a fault"
+    )
     evaluate.add_argument("--report", metavar="FILE.json", help="write the results")
     add_quiet(evaluate)
     evaluate.set_defaults(run=run_evaluate)
@@ -39,7 +42,7 @@ def add_commands(commands: Any) -> None:
     predict = commands.add_parser(
         "predict",
         help="tag words",
-        description="Tag words: every line comes back with a tab and the predicted label at its end.",
+        description="Tag words: every line comes back as it was, those of words with the predicted label at their end.",
         allow_abbrev=False,
     )
     predict.add_argument("model", metavar="MODEL", help="a model file")
@@ -48,9 +51,12 @@ def add_commands(commands: Any) -> None:
         nargs="?",
         default="-",
         metavar="DATA",
-        help="one word per line, blank line between sentences (default: standard input; sentences, if it is typed in)",
+        help="one word per line, blank line between sentences, or a whole sentence per line, told by the first "
+        "(default: standard input; sentences, if it is typed in)",
     )
-    predict.add_argument(
+    how = predict.add_mutually_exclusive_group()
+    how.add_argument("--sentences", action="store_true", help="every line is a sentence, its words divided by blanks")
+    how.add_argument(
         "--column",
         type=column_pair,
         metavar="WORD",
@@ -65,7 +71,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     if options.report:
         check_target(options.report, force=True)
     tagger = load(options.model)
-    tally, n_sentences, seconds = Tally(), 0, 0.0
+    tally, n_sentences, seconds = Tally(options.strict), 0, 0.0
     pairs = iter_tagged(options.data, options.column)
     while chunk := list(islice(pairs, _SENTENCES_AT_ONCE)):
         sentences, tags = ([*part] for part in zip(*chunk, strict=True))
@@ -89,11 +95,11 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 
 def run_predict(options: argparse.Namespace) -> None:
-    """Tag a file sentence by sentence; columns after the word are kept."""
+    """Tag a file sentence by sentence; all that is no word comes back as it was."""
     if options.out:
         check_target(options.out, force=True)
     tagger = load(options.model)
-    pieces = _tagged(tagger, options.data, options.column)
+    pieces = _tagged(tagger, _lines(options, set(map(str, tagger.classes_))), 1 if _is_typed(options) else None)
     if options.out:
         write_atomically(options.out, (piece.encode() for piece in pieces))
         return
@@ -104,26 +110,113 @@ def run_predict(options: argparse.Namespace) -> None:
         sys.stdout.flush()
 
 
-def _tagged(tagger: Any, path: str, columns: tuple[int, int] | None) -> Iterator[str]:
-    """Yield the tagged text, some sentences at a time; one by one where a person types them."""
-    word = columns[0] if columns else 0
-    typed = path == "-" and sys.stdin.isatty()
-    sentences = _typed() if typed else iter_rows(path, columns=columns and (word,))
-    n = 1 if typed else _SENTENCES_AT_ONCE
-    while chunk := list(islice(sentences, n)):
-        labels = tagger.predict([[row[word] for row in rows] for rows in chunk])
-        lines = []
-        for rows, predicted in zip(chunk, labels, strict=True):
-            lines += ["\t".join((*row, str(label))) for row, label in zip(rows, predicted, strict=True)]
-            lines.append("")
-        yield "\n".join([*lines, ""])
+class _Line(NamedTuple):
+    """A line of the text to tag."""
+
+    text: str  # as it comes back
+    word: str | None  # None: no word, such as a comment
+    ends: bool = False  # whether a sentence is over
 
 
-def _typed() -> Iterator[list[list[str]]]:
+def _tagged(tagger: Any, lines: Iterable[_Line], n_sentences: int | None) -> Iterator[str]:
+    """Yield the tagged text, so many sentences at a time."""
+    n_sentences = n_sentences or _SENTENCES_AT_ONCE
+    waiting: list[_Line] = []
+    n_ended = 0
+    for line in chain(lines, [_Line("", None, ends=True)]):
+        waiting.append(line)
+        n_ended += line.ends
+        if n_ended == n_sentences:
+            yield _with_labels(tagger, waiting)
+            waiting, n_ended = [], 0
+    yield _with_labels(tagger, waiting)
+
+
+def _with_labels(tagger: Any, lines: list[_Line]) -> str:
+    sentences: list[list[str]] = [[]]
+    for line in lines:
+        if line.word is not None:
+            sentences[-1].append(line.word)
+        if line.ends and sentences[-1]:
+            sentences.append([])
+    sentences = [words for words in sentences if words]
+    labels = chain.from_iterable(tagger.predict(sentences) if sentences else [])
+    return "".join(line.text if line.word is None else _labelled(line.text, str(next(labels))) for line in lines)
+
+
+def _labelled(text: str, label: str) -> str:
+    """Put a label behind a line's fields, divided as they are."""
+    fields = text.rstrip()
+    end = text[len(text.rstrip("\r\n")) :] or "\n"
+    between = " " if " " in fields.lstrip() and "\t" not in fields else "\t"
+    return f"{fields}{between}{label}{end}"
+
+
+def _is_typed(options: argparse.Namespace) -> bool:
+    return bool(options.data == "-" and sys.stdin.isatty())
+
+
+def _lines(options: argparse.Namespace, labels: set[str]) -> Iterator[_Line]:
+    """Read what is to be tagged: lines of columns, or of sentences."""
+    if _is_typed(options):
+        return _typed()
+    word = options.column[0] if options.column else 0
+    found = iter_text(options.data, columns=options.column and (word,), whole=False)
+    if options.sentences:
+        return _sentences(found)
+    if options.column:
+        return _columns(found, word)
+    return _guessed(found, labels, "standard input" if options.data == "-" else options.data)
+
+
+def _columns(lines: Iterable[tuple[bytes, list[str] | None]], word: int) -> Iterator[_Line]:
+    for line, fields in lines:
+        yield _Line(line.decode("utf-8"), fields[word] if fields else None, ends=fields == [])
+
+
+def _sentences(lines: Iterable[tuple[bytes, list[str] | None]]) -> Iterator[_Line]:
+    for number, (line, _) in enumerate(lines, start=1):
+        words = [word for part in split_line(line, number, "") for word in part.split()]
+        yield from (_Line(f"{word}\n", word) for word in words)
+        if words:
+            yield _Line("\n", None, ends=True)
+
+
+def _guessed(lines: Iterator[tuple[bytes, list[str] | None]], labels: set[str], name: str) -> Iterator[_Line]:
+    """Take lines of several words for sentences if the first is one, and complain if only a later one is."""
+    seen: list[tuple[bytes, list[str] | None]] = []
+    for line, fields in lines:
+        seen.append((line, fields))
+        if fields:
+            break
+    if seen and _is_sentence(*seen[-1], labels):
+        print(
+            "reading a sentence on every line (--column 1 takes the first word of each for the word)", file=sys.stderr
+        )
+        yield from _sentences(chain(seen, lines))
+        return
+    for number, (line, fields) in enumerate(chain(seen, lines), start=1):
+        if _is_sentence(line, fields, labels):
+            raise DataError(
+                f"{name}, line {number}: several words on a line, {' '.join(fields or ())[:40]!r}; --sentences reads "
+                "a sentence on every line, --column 1 takes the first for the word"
+            )
+        yield from _columns([(line, fields)], 0)
+
+
+def _is_sentence(line: bytes, fields: list[str] | None, labels: set[str]) -> bool:
+    """Tell a line of several words from one of columns, which are divided by tabs or end in a label."""
+    if not fields or len(fields) == 1 or b"\t" in line:
+        return False
+    return fields[-1] not in labels and not (len(fields[-1]) > 1 and are_chunks(fields[-1:]))
+
+
+def _typed() -> Iterator[_Line]:
     """Yield what a person types: a sentence on every line."""
     print("type sentences, one on a line; an empty line or Ctrl-D ends", file=sys.stderr)
     for line in sys.stdin:
         words = line.split()
         if not words:
             return
-        yield [[word] for word in words]
+        yield from (_Line(f"{word}\n", word) for word in words)
+        yield _Line("\n", None, ends=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rnncore.metrics import row_names
+
 __all__ = ["count", "show_evaluation", "tell"]
 
 _ROWS = 40  # of labels: a table of thousands is for the report
 _CONFUSIONS = 5
+_AVERAGES = {"micro": "together", "macro": "mean", "weighted": "weighted mean"}
 
 
 def tell(topic: str, text: str) -> None:
@@ -35,26 +38,29 @@ def show_evaluation(say: Callable[[str, str], None], result: dict[str, Any], top
             say("", f"{kind} words {_share(result[kind])}" if result[kind]["total"] else f"no {kind} words")
     scores = result["entities"] or result["labels"]
     noun = "entities" if result["entities"] else "labels"
-    names = [name for name in scores if name != "all"]
+    averages = result["averages"]["entities" if result["entities"] else "labels"]
+    names = row_names(scores, averages)
     hidden = max(0, len(names) - _ROWS)
     names = sorted(names, key=lambda name: -scores[name]["there"])[:_ROWS] if hidden else names
-    width = min(max([len(name) for name in names] + [len("together"), len(noun)]), 40)
+    shown = [*names, *_AVERAGES.values(), noun]
+    width = min(max(map(len, shown)), 40)
     say("", "")
     say("", f"{noun:<{width}}  precision  recall      F1    there    found    right")
-    for name in [*names, "all"]:
-        row = scores[name]
-        shown = ("together" if name == "all" else name)[:width]
-        say(
-            "",
-            f"{shown:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}"
-            f"  {row['there']:7,}  {row['found']:7,}  {row['right']:7,}",
-        )
+    for name in names:
+        say("", _table_row(name or "(no type)", scores[name], width))
+    for average, name in _AVERAGES.items():
+        say("", _table_row(name, averages[average], width))
     if hidden:
         say("", f"({count(hidden, 'rarer one')} not shown; --report has all)")
     if result["confusions"]:
         wrong = ", ".join(f"{own} as {other} {n:,}x" for own, other, n in result["confusions"][:_CONFUSIONS])
         say("", "")
         say("", f"most often mistaken: {wrong}")
+
+
+def _table_row(name: str, row: dict[str, Any], width: int) -> str:
+    text = f"{name[:width]:<{width}}  {row['precision']:9.4f}  {row['recall']:6.4f}  {row['f1']:6.4f}"
+    return text + (f"  {row['there']:7,}  {row['found']:7,}  {row['right']:7,}" if "there" in row else "")
 
 
 def _share(part: dict[str, Any]) -> str:

@@ -124,9 +124,9 @@ def run(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - started
     _save(tagger, options)
     report = _report(options, tagger, train, test, seconds)
-    _show(say, tagger, report)
     if options.report:
         write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
+    _show(say, tagger, report)
     if options.plot:
         from rnncore.plots import plot_report
 

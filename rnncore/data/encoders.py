@@ -7,8 +7,9 @@ itself in `to_json` for a model file. Encoding happens once per fit; a minibatch
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "LabelEncoder",
     "Sequences",
     "Vocabulary",
+    "composed",
     "is_token",
     "sequence_lengths",
 ]
@@ -38,7 +40,7 @@ class Sequences:
     ----------
     x : (N,) int32 ids or (N, D) float array
     y : (N,) int32 targets or None
-    lengths : (S,) int64, all >= 1, with the sum N
+    lengths : (S,) int64, with the sum N
     values : (N, C) float array or None
         Factors of the ids `x`.
     """
@@ -124,7 +126,10 @@ class Vocabulary:
 
     def _take(self, tokens: list[Any]) -> Vocabulary:
         self.tokens = tokens
-        self._ids = _Lookup(self.normal, {token: i for i, token in enumerate(tokens, start=1)})
+        ids = {token: i for i, token in enumerate(tokens, start=1)}
+        for token, i in [*ids.items()]:  # of model files that were written before words were composed
+            ids.setdefault(composed(token), i)
+        self._ids = _Lookup(self.normal, ids)
         return self
 
     @property
@@ -149,8 +154,9 @@ class Vocabulary:
         return np.zeros(self.n_symbols, dtype=np.int32)
 
     def normal(self, token: Any) -> Any:
-        """Return a token as it is looked up: in lower case, with digits folded."""
+        """Return a token as it is looked up: composed, in lower case, with digits folded."""
         if isinstance(token, str):
+            token = composed(token)
             if self.lowercase:
                 token = token.lower()
             if self.fold_digits:
@@ -254,7 +260,11 @@ class LabelEncoder:
         DataError
             If labels are neither strings nor integers, or both.
         """
-        labels = {_plain(label) for label in token_counts(sequences)}
+        try:
+            labels = {_plain(label) for label in token_counts(sequences)}
+        except TypeError:  # of lists and dicts, which cannot be counted
+            bad = next(iter(_first_bad(sequences).removeprefix(", got ").splitlines()), "others")
+            raise DataError(f"labels must be all strings or all integers, got {bad}") from None
         kinds = {type(label) for label in labels}
         if len(kinds) > 1 or not kinds <= {str, int, bool}:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
@@ -271,10 +281,12 @@ class LabelEncoder:
             For a label not seen in training, if `unknown` gives no id for it.
         """
         ids = self._ids
-        if unknown is not None:
-            return look_up(sequences, lambda label: ids.get(label, unknown))
         try:
+            if unknown is not None:
+                return look_up(sequences, lambda label: ids.get(label, unknown))
             return look_up(sequences, ids.__getitem__)
+        except TypeError:
+            raise DataError(f"labels must be strings or integers{_first_bad(sequences)}") from None
         except KeyError as error:
             shown = ", ".join(map(str, self.classes[:12])) + (", …" if len(self.classes) > 12 else "")
             raise DataError(f"label {error.args[0]!r} was not in the training data; known labels: {shown}") from None
@@ -285,27 +297,43 @@ class LabelEncoder:
 
 
 def sequence_lengths(sequences: Any, name: str = "sentences") -> np.ndarray:
-    """Check that `sequences` is a list of non-empty sequences and return their lengths, (S,) int64.
+    """Check that `sequences` is a list of sequences and return their lengths, (S,) int64.
 
     Raises
     ------
     DataError
-        If it is a string or no list, or a sequence is a string, has no length or is empty.
+        If it is a string or no list, or a sequence is a string or a dict or has no length.
     """
     if isinstance(sequences, TokenLists):
         return sequences.lengths
     if isinstance(sequences, str | bytes) or not hasattr(sequences, "__len__"):
         raise DataError(f"{name} must be a list of sequences, got {type(sequences).__name__}")
+    if isinstance(sequences, Mapping | set | frozenset):
+        raise DataError(f"{name} must be a list of sequences, got {type(sequences).__name__}")
     if len(sequences) and isinstance(sequences[0], str | bytes):
         raise DataError(f"{name} must be a list of lists, got a list of strings; split each into words first")
+    wrong = next((i for i, part in enumerate(sequences) if isinstance(part, Mapping | set | frozenset)), None)
+    if wrong is not None:
+        raise DataError(
+            f"{name}[{wrong}] must be a sequence, got {type(sequences[wrong]).__name__}; a dict of features is a token"
+        )
     try:
         lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
     except TypeError:
         bad = next(i for i, sequence in enumerate(sequences) if not hasattr(sequence, "__len__"))
         raise DataError(f"{name}[{bad}] must be a sequence, got {type(sequences[bad]).__name__}") from None
-    if len(lengths) and not lengths.all():
-        raise DataError(f"{name}[{int(np.argmin(lengths))}] is empty; leave empty sequences out")
     return lengths
+
+
+def composed(token: Any) -> Any:
+    r"""Bring text into Unicode's composed form (NFC): ``é`` is one letter, however it was typed.
+
+    Examples
+    --------
+    >>> len("e\u0301"), len(composed("e\u0301"))
+    (2, 1)
+    """
+    return token if not isinstance(token, str) or token.isascii() else unicodedata.normalize("NFC", token)
 
 
 def is_token(token: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.data.encoders import FeatureEncoder, Vocabulary, is_token, sequence_lengths
+from rnncore.data.encoders import FeatureEncoder, Vocabulary, composed, is_token, sequence_lengths
 from rnncore.data.readers import DataError
 from rnncore.data.tokens import look_up, token_counts
 
@@ -107,6 +107,8 @@ class WordFeatures:
     def encode(self, sequences: Sequence[Sequence[Any]]) -> np.ndarray:
         """Return the features of all tokens of all sequences, (N, C) int32, the word's own id first."""
         words = self.vocabulary.encode(sequences)
+        if not len(words):
+            return np.empty((0, self._n_columns), dtype=np.int32)
         edges = _edges(sequence_lengths(sequences))
         columns = [words]
         for offset, base in zip(self.offsets, self._neighbours, strict=True):
@@ -122,6 +124,10 @@ class WordFeatures:
             except (TypeError, AttributeError):
                 raise DataError("affixes and shapes need words as strings") from None
         return np.column_stack(columns).astype(np.int32, copy=False)
+
+    @property
+    def _n_columns(self) -> int:
+        return 1 + len(self.offsets) + 2 * self.word_pairs + 2 * self.affixes + self.shapes
 
     def knows(self, sequences: Sequence[Sequence[Any]]) -> np.ndarray:
         """Tell of all words of all sequences whether they are known, (N,) bool."""
@@ -147,7 +153,7 @@ class WordFeatures:
             longer = len(normal) >= n
             found += [f"^{normal[:n]}" if longer else "", f"{normal[-n:]}$" if longer else ""]
         if self.shapes:
-            found.append(f"~{word_shape(word)}")
+            found.append(f"~{word_shape(composed(word))}")
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -328,7 +334,7 @@ def encoder_for(sequences: Sequence[Any], vocabulary: Vocabulary | None = None, 
     DataError
         If a sequence is none of these.
     """
-    first = sequences[0]
+    first: Any = next((sequence for sequence in sequences if len(sequence)), ())
     vocabulary = vocabulary or Vocabulary()
     if len(first) and not is_token(first[0]):
         if any(templates.values()):
@@ -397,7 +403,7 @@ def _shifted(ids: np.ndarray, offset: int) -> np.ndarray:
 
 
 def _feature(name: str, value: str | float) -> str:
-    return f"{name}={value}" if isinstance(value, str) else name
+    return composed(f"{name}={value}" if isinstance(value, str) else name)
 
 
 def _padded(rows: list[list[Any]], filler: Any, dtype: Any) -> np.ndarray:

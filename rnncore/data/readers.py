@@ -1,8 +1,10 @@
 """Reading tagged sentences from files: one word per line, a blank line between sentences.
 
 A line is ``word TAB label``, or blanks in place of the tab; of more columns, as CoNLL's files have, two are chosen.
-Line ends may be CRLF, the text may start with a byte-order mark and be compressed with gzip. Every complaint names the
-file and the line.
+What is no word is passed over: comments, document starts, and CoNLL-U's ranges (``1-2``) and empty nodes (``1.1``).
+
+Lines may end in LF, CRLF or CR, byte-order marks are passed over wherever they are, text is brought into Unicode's
+composed form (NFC), and files may be compressed with gzip. Every complaint names the file and the line.
 """
 
 from __future__ import annotations
@@ -11,11 +13,14 @@ import errno
 import gzip
 import io
 import os
+import re
 import sys
+import unicodedata
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import BinaryIO
 
 import numpy as np
@@ -24,19 +29,26 @@ from rnncore.data.tokens import TokenLists
 
 __all__ = [
     "DataError",
+    "iter_lines",
     "iter_rows",
     "iter_tagged",
+    "iter_text",
     "no_sentences",
-    "opened",
     "read_packed",
     "read_tagged",
     "read_words",
+    "split_line",
 ]
 
 Row = list[str]
 _LINES_KEPT = 200_000
 _NEW = (-1, -1)
 _BLANKS = " \t\r\n\v\f"
+_CHUNK = 2**16
+_LONGEST = 2**20  # bytes in a line: no word is as long, and a small gzip file may hold a line of gigabytes
+_FIRST_NUMBER = re.compile(r"[01](?:-\d+|\.\d+)?")  # the first field of a file that counts its words
+_NO_WORD = re.compile(r"\d+(?:-\d+|\.\d+)")  # CoNLL-U: of several words together, of a word that is not there
+_COMMENT = re.compile(r"#\s*(?:new(?:doc|par)(?:\s+id\b.*)?$|(?:begin|end) document\b|[^\s=]+\s*=)")
 
 
 class DataError(ValueError):
@@ -53,8 +65,8 @@ def read_tagged(
     path : str or path
         A file of ``word TAB label`` lines (or blanks), plain or gzip, UTF-8; ``-`` is standard input.
     columns : (int, int), optional
-        Where word and label stand in lines of any number of fields, counted from 0, or from the end with -1. CoNLL's
-        ``-DOCSTART-`` lines and ``# name = value`` comments are then passed over. Without: two fields, word and label.
+        Where word and label stand in lines of more fields, all of as many; counted from 0, or from the end with -1.
+        Without: two fields, word and label.
 
     Returns
     -------
@@ -63,7 +75,13 @@ def read_tagged(
     Raises
     ------
     DataError
-        If the file cannot be read, is not UTF-8, has a line of other than two fields or holds no sentence.
+        If the file cannot be read, is not UTF-8, holds no sentence, or has a line of another number of fields.
+
+    Notes
+    -----
+    Passed over are ``-DOCSTART-`` lines, comments (``# name = value``, ``#name=value``, ``# newpar``, ``#begin
+    document``), and in files that count their words, as CoNLL-U, all lines that begin with ``#`` and the numbers
+    ``1-2`` and ``1.1``. Other lines that begin with ``#`` are words.
 
     Examples
     --------
@@ -123,10 +141,8 @@ def iter_rows(
     DataError
         As `read_tagged`, with the line's number.
     """
-    form = _Form(_name(path), n_fields, columns)
     sentence: list[Row] = []
-    for number, line in _lines(path):
-        fields = form.read(line, number)
+    for _, fields in iter_text(path, n_fields, columns):
         if fields:
             sentence.append(fields)
         elif fields is not None and sentence:
@@ -134,6 +150,31 @@ def iter_rows(
             sentence = []
     if sentence:
         yield sentence
+
+
+def iter_text(
+    path: str | os.PathLike[str],
+    n_fields: int | None = None,
+    columns: tuple[int, ...] | None = None,
+    whole: bool = True,
+) -> Iterator[tuple[bytes, Row | None]]:
+    """Yield each line as it stands, and its fields: none for a blank one, None for what is no word.
+
+    Parameters
+    ----------
+    path, n_fields, columns
+        As `iter_rows` takes them.
+    whole : bool
+        Whether a field that is empty is an error; without, only one of `columns` (or the first) is.
+
+    Raises
+    ------
+    DataError
+        As `read_tagged`, with the line's number.
+    """
+    form = _Form(_name(path), n_fields, columns, whole)
+    for number, line in form.settled(iter_lines(path)):
+        yield line, form.read(line, number)
 
 
 def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = None) -> tuple[TokenLists, TokenLists]:
@@ -146,11 +187,12 @@ def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = 
     """
     word, label = columns or (0, 1)
     form = _Form(_name(path), 2 if columns is None else None, columns)
+    lines = form.settled(iter_lines(path))
     words: dict[str, int] = {}
     labels: dict[str, int] = {}
     seen: dict[bytes, tuple[int, int] | None] = {}  # lines come again and again: each is taken apart once; None: blank
     word_ids, label_ids, ends = array("i"), array("i"), array("q", [0])
-    for number, line in _lines(path):
+    for number, line in lines:
         pair = seen.get(line, _NEW)
         if pair is _NEW:
             fields = form.read(line, number)
@@ -159,7 +201,7 @@ def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = 
             pair = None
             if fields:
                 pair = words.setdefault(fields[word], len(words)), labels.setdefault(fields[label], len(labels))
-            if number > 1 and len(seen) < _LINES_KEPT:  # the first may bear a mark of its own
+            if len(seen) < _LINES_KEPT:
                 seen[line] = pair
         if pair:
             word_ids.append(pair[0])
@@ -177,72 +219,147 @@ def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = 
     )
 
 
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
-    """Yield number and line, counted from 1, and complain in one line where the file cannot be read on."""
-    name, number = _name(path), 0
-    with opened(path) as stream:
+def iter_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    """Yield number and line, counted from 1 and with its end, and complain in one line where it cannot be read on."""
+    name, number, rest = _name(path), 0, b""
+    with _opened(path) as stream:
         try:
-            for line in stream:
-                number += 1
-                yield number, line
+            while chunk := stream.read1(_CHUNK):  # type: ignore[attr-defined]
+                data = rest + chunk
+                if b"\r\r\n" in data:  # what copying CRLF as text twice makes
+                    data = re.sub(rb"\r+\n", b"\r\n", data)
+                end = data.rfind(b"\n") + 1 or data.rstrip(b"\r").rfind(b"\r") + 1
+                rest = data[end:]
+                for line in data[:end].splitlines(keepends=True):
+                    number += 1
+                    yield number, line
+                if len(rest) > _LONGEST:
+                    raise DataError(
+                        f"{name}, line {number + 1}: more than {_LONGEST:,} bytes in one line; expected a word per line"
+                    )
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{name}, after line {number}: the gzip data are damaged or cut off ({error})") from None
         except OSError as error:
             raise DataError(f"{name}, after line {number}: cannot be read ({error.strerror or error})") from None
+    for line in rest.splitlines(keepends=True):
+        number += 1
+        yield number, line
 
 
 class _Form:
     """What the lines of a file must be."""
 
-    def __init__(self, name: str, n_fields: int | None, columns: tuple[int, ...] | None) -> None:
+    def __init__(self, name: str, n_fields: int | None, columns: tuple[int, ...] | None, whole: bool = True) -> None:
         self.name = name
-        self.n_fields = n_fields
         self.columns = columns
+        self.whole = whole
         self.least = max((column + 1 if column >= 0 else -column for column in columns or ()), default=1)
+        self.n_fields = n_fields
+        self.first: int | None = None  # of lines of as many fields as the first, its number
+        self.numbered = False  # whether the first field counts the words of a sentence
+
+    def settled(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        """Return the lines again after having looked at the first that holds a word for sure."""
+        lines, seen, likely = iter(lines), [], None
+        for number, line in lines:
+            seen.append((number, line))
+            fields = split_line(line, number, self.name)
+            if fields and fields[0] != "-DOCSTART-":
+                if not fields[0].startswith("#") and not self._may_be_no_word(fields):
+                    likely = fields, number
+                    break
+                if likely is None and (b"\t" in line or not _COMMENT.match(" ".join(fields))):
+                    likely = fields, number
+        if likely:
+            self._settle(*likely)
+        return chain(seen, lines)
+
+    def _may_be_no_word(self, fields: Row) -> bool:
+        beside = self.columns is not None and self.columns[0] % len(fields) != 0
+        return beside and _NO_WORD.fullmatch(fields[0]) is not None
+
+    def _settle(self, fields: Row, number: int) -> None:
+        starts = _FIRST_NUMBER.fullmatch(fields[0]) is not None
+        if self.columns is None:
+            if starts and len(fields) == 10:
+                raise DataError(f"{self.name}, line {number}: {_shown(fields)}, as CoNLL-U has them; {_CHOOSE}")
+            return
+        self.numbered = starts and self.columns[0] % len(fields) != 0
+        if len(fields) >= self.least and self.n_fields is None:
+            self.n_fields, self.first = len(fields), number
 
     def read(self, line: bytes, number: int) -> Row | None:
-        """Return the fields of a line, none for a blank one; None for a comment."""
+        """Return the fields of a line, none for a blank one; None for what is no word."""
         name = self.name
-        fields = _fields(line, number, name)
+        fields = split_line(line, number, name)
         if not fields:
             return fields
-        if self.columns and _is_comment(fields):
+        if self._is_no_word(fields, b"\t" in line):
             return None
-        if len(fields) != (self.n_fields or len(fields)) or "" in fields:
-            raise DataError(_wrong_fields(fields, name, number, self.n_fields))
-        if len(fields) < self.least:
+        if self.n_fields == 2 and len(fields) == 3 and not fields[2]:  # a tab at the end of the line
+            del fields[2]
+        if len(fields) < self.least and not self.first:
             wanted = ", ".join(str(column + 1 if column >= 0 else column) for column in self.columns or ())
             raise DataError(f"{name}, line {number}: there is no column {wanted}; {_shown(fields)}")
+        needed = fields if self.whole else [fields[column] for column in self.columns or (0,)]
+        if len(fields) != (self.n_fields or len(fields)) or "" in needed:
+            raise DataError(self._wrong_fields(fields, number))
         return fields
 
+    def _is_no_word(self, fields: Row, tabs: bool) -> bool:
+        """Tell document starts, comments, and what CoNLL-U numbers that is no word."""
+        first = fields[0]
+        if first == "-DOCSTART-":
+            return True
+        if self.numbered:
+            return first.startswith("#") or _NO_WORD.fullmatch(first) is not None
+        if not first.startswith("#"):
+            return False
+        if len(fields) != self.n_fields:
+            return _COMMENT.match(" ".join(fields)) is not None
+        return not tabs and (
+            fields in (["#", "newdoc"], ["#", "newpar"], ["#end", "document"])
+            or fields[:2] == ["#begin", "document"]
+            or (first == "#" and fields[2:3] == ["="])
+        )
 
-def _fields(line: bytes, number: int, name: str) -> Row:
-    if number == 1:
-        line = line.removeprefix(b"\xef\xbb\xbf")
+    def _wrong_fields(self, fields: Row, number: int) -> str:
+        where = f"{self.name}, line {number}:"
+        if self.first:
+            expected = f"{self.n_fields} fields as in line {self.first}"
+        else:
+            expected = "a word and its label, 'word TAB label'" if self.n_fields == 2 else "a word first"
+        if "" in fields:
+            return f"{where} an empty field; expected {expected}, {_shown(fields)}"
+        hint = f"; {_CHOOSE}" if self.n_fields == 2 and len(fields) > 2 and not self.first else ""
+        return f"{where} expected {expected}, {_shown(fields)}{hint}"
+
+
+_CHOOSE = "choose word and label with --column WORD,LABEL (columns= in Python), such as 2,4 for CoNLL-U"
+
+
+def split_line(line: bytes, number: int, name: str) -> Row:
+    """Return the fields of a line, divided by tabs where it has some and by blanks else; none of a blank line."""
     try:
-        text = line.decode("utf-8").strip(_BLANKS)
+        text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         hint = "; UTF-16? save it as UTF-8" if line[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
         raise DataError(
             f"{name}, line {number}: not UTF-8 text (byte 0x{line[error.start]:02x} at column {error.start + 1}){hint}"
         ) from None
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text.replace("\ufeff", ""))
     if "\0" in text:
         raise DataError(f"{name}, line {number}: a zero byte; expected text, not a binary file")
     if "\t" in text:
-        return [field.strip(_BLANKS) for field in text.split("\t")]
-    return [field for field in text.split(" ") if field]
+        fields = [field.strip(_BLANKS) for field in text.split("\t")]
+        return fields if any(fields) else []
+    return [field for field in text.strip(_BLANKS).split(" ") if field]
 
 
 def no_sentences(path: str | os.PathLike[str]) -> str:
     """Say that a file has nothing in it."""
     return f"{_name(path)} holds no sentences: expected lines of 'word TAB label'"
-
-
-def _wrong_fields(fields: Row, name: str, number: int, n_fields: int | None) -> str:
-    expected = "a word and its label, 'word TAB label'" if n_fields == 2 else "a word first"
-    if "" in fields:
-        return f"{name}, line {number}: an empty field; expected {expected}, {_shown(fields)}"
-    return f"{name}, line {number}: expected {expected}, {_shown(fields)}"
 
 
 def _shown(fields: Row) -> str:
@@ -251,14 +368,8 @@ def _shown(fields: Row) -> str:
     return f"got {'1 field' if len(fields) == 1 else f'{len(fields)} fields'}: {text!r}"
 
 
-def _is_comment(fields: Row) -> bool:
-    """Tell CoNLL's lines that are no words: document starts, and comments such as ``# sent_id = 3``."""
-    first = fields[0]
-    return first == "-DOCSTART-" or (first.startswith("# ") and " = " in first) or fields[0::2][:2] == ["#", "="]
-
-
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file or standard input, plain or gzip, and complain in one line if that cannot be."""
     if os.fspath(path) == "-":
         yield _unzipped(sys.stdin.buffer)

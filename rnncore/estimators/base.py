@@ -35,6 +35,7 @@ class SequenceEstimator(BaseEstimator):
 
     _unit = "step"
 
+    embeddings: Any
     network_: Any
     history_: list[dict[str, Any]]
     n_epochs_: int
@@ -62,6 +63,11 @@ class SequenceEstimator(BaseEstimator):
             check_number(name, getattr(self, name), "[0, 1)", 0.5)
         for name in ("bidirectional", "early_stopping", "warm_start"):
             check_flag(name, getattr(self, name))
+        if not isinstance(self.verbose, bool | np.bool_):
+            check_number("verbose", self.verbose, "[0, inf)", 1)
+        given = () if self.callbacks is None else self.callbacks
+        if not isinstance(given, list | tuple) or not all(map(callable, given)):
+            raise TypeError(f"callbacks: expected a list of callables, got {self.callbacks!r}")
         check_number("learning_rate", self.learning_rate, "[0, inf)", 0.003)
         check_number("validation_fraction", self.validation_fraction, "(0, 1)", 0.1)
 
@@ -72,7 +78,7 @@ class SequenceEstimator(BaseEstimator):
     def _make_optimizer(self, n_steps: int, schedule: str | Schedule | None) -> Optimizer:
         if isinstance(self.optimizer, Optimizer):
             return self.optimizer.fresh()  # its settings, but no memory of an earlier training
-        if self.optimizer not in OPTIMIZERS:
+        if not isinstance(self.optimizer, str) or self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         return OPTIMIZERS[self.optimizer](
             self.learning_rate,
@@ -118,7 +124,7 @@ class SequenceEstimator(BaseEstimator):
 
     def _connect(self, trainer: Trainer, data: Sequences, checkpoints: Checkpoints) -> None:
         """Put a trainer where the checkpoint to go on from stands, if there is one, and have it write new ones."""
-        settings = {name: setting_to_json(value) for name, value in self.get_params(deep=False).items()}
+        settings = self._settings_to_json()
         checkpoints.settings = {name: value for name, value in settings.items() if name not in _NOT_OF_THE_RESULT}
         checkpoints.estimator = type(self).__name__
         checkpoints.data = fingerprint([data.x, data.y, data.lengths, data.values, trainer.weights])
@@ -146,9 +152,15 @@ class SequenceEstimator(BaseEstimator):
         if not hasattr(self, "network_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit first")
 
+    def _settings_to_json(self) -> dict[str, Any]:
+        settings = {name: setting_to_json(value) for name, value in self.get_params(deep=False).items()}
+        if "embeddings" in settings and not isinstance(self.embeddings, str | os.PathLike):
+            settings["embeddings"] = None  # their numbers are among the weights
+        return settings
+
     def _to_model(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         self._check_fitted()
-        settings = {name: setting_to_json(value) for name, value in self.get_params(deep=False).items()}
+        settings = self._settings_to_json()
         header = {
             "settings": settings,
             "history": self.history_,
@@ -168,6 +180,7 @@ class SequenceEstimator(BaseEstimator):
         n_weights = sum(array.size for array in arrays.values())
         sizes = {"hidden_size": estimator.hidden_size**2 * estimator.num_layers}
         sizes |= {"embedding_size": settings.get("embedding_size") or 0, "vector_size": header.get("vector_size") or 0}
+        sizes["classes"] = len(header.get("classes", ())) ** (2 if settings.get("constraints") else 1)
         for name, size in sizes.items():  # before memory is asked for
             if size > n_weights:
                 raise ValueError(f"{name} does not go with {n_weights} weights")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
 from rnncore.data.encoders import FeatureEncoder, LabelEncoder, Sequences, Vocabulary, sequence_lengths
 from rnncore.data.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json
 from rnncore.data.readers import DataError
 from rnncore.data.tokens import TokenLists, select
-from rnncore.data.vectors import read_vectors
+from rnncore.data.vectors import word_vectors
 from rnncore.estimators.base import SequenceEstimator, check_flag
 from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.metrics import Tally
@@ -21,7 +23,7 @@ from rnncore.nn.heads import CRF, Head, Softmax, bio_constraints
 from rnncore.nn.network import Embedding, Network
 from rnncore.nn.recurrent import Recurrent
 from rnncore.optim.optimizers import Optimizer
-from rnncore.optim.schedules import Schedule, check_count, check_number
+from rnncore.optim.schedules import Schedule, check_choice, check_count, check_number
 from rnncore.train.trainer import batches_to_predict, decode, generator, predict
 
 __all__ = ["SequenceTagger"]
@@ -55,9 +57,10 @@ class SequenceTagger(SequenceEstimator):
     embedding_size : int or None
         Size of the word vectors that the layers read. None: words go straight into the first layer, whose input weights
         are then their vectors.
-    embeddings : path, optional
-        Pretrained word vectors to start from, in the text form of word2vec or GloVe; all its words become known ones,
-        and `embedding_size` is its size.
+    embeddings : path, (words, vectors), dict or KeyedVectors, optional
+        Pretrained word vectors to start from: a file in the text form of word2vec or GloVe or (with gensim) word2vec's
+        binary form, ``.bin``; words and an array (W, E); a dict of word to vector; or gensim's. All their words become
+        known ones, and `embedding_size` is their size.
     window : int
         How many words to each side are features of a word too. The recurrent layers see them anyway; here they count by
         their exact place.
@@ -156,7 +159,7 @@ class SequenceTagger(SequenceEstimator):
         head: str | None = None,
         constraints: str | None = None,
         embedding_size: int | None = None,
-        embeddings: str | os.PathLike[str] | None = None,
+        embeddings: Any = None,
         window: int = 0,
         word_pairs: bool = False,
         affixes: int = 0,
@@ -271,13 +274,13 @@ class SequenceTagger(SequenceEstimator):
             After Ctrl-C; the tagger is then fitted with what was learned until then.
         """
         self._check_settings()
-        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight)
+        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight, self._check_tags)
         rng = generator(self.random_state)
         checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
         if checkpoints is not None:
             checkpoints.begin(rng)
         if validation_data is not None:
-            validation_data = _checked(*validation_data)
+            validation_data = _with_words(*_checked(*validation_data))
         elif self.early_stopping:
             rest, apart = self._set_aside(len(sentences), rng)
             validation_data = (select(sentences, apart), select(tags, apart))
@@ -303,7 +306,7 @@ class SequenceTagger(SequenceEstimator):
             For data or settings that cannot be used.
         """
         self._check_settings()
-        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight)
+        sentences, tags, weights = _weighted(*_checked(sentences, tags), sample_weight, self._check_tags)
         rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
         if not hasattr(self, "network_"):
             self._prepare(sentences, [*tags, list(classes)] if classes is not None else tags, rng)
@@ -314,8 +317,11 @@ class SequenceTagger(SequenceEstimator):
         return self
 
     def predict(self, sentences: Any) -> list[list[Any]]:
-        """Return the most probable label of every step, as lists like `sentences`."""
+        """Return the most probable label of every step, as lists like `sentences`, empty ones for empty ones."""
         self._check_fitted()
+        if (kept := _worded(sentences)) is not None:
+            labels_of = dict(zip(kept.tolist(), self.predict(select(sentences, kept)), strict=True))
+            return [labels_of.get(number, []) for number in range(len(sentences))]
         data = self._encoded(sentences)
         labels = self._labels.decode(decode(self.network_, data, self._arrange))
         ends = np.cumsum(data.lengths).tolist()
@@ -323,6 +329,11 @@ class SequenceTagger(SequenceEstimator):
 
     def predict_proba(self, sentences: Any) -> list[np.ndarray]:
         """Return a (T, K) array of probabilities for each sentence, columns in the order of `classes_`."""
+        self._check_fitted()
+        if (kept := _worded(sentences)) is not None:
+            found = dict(zip(kept.tolist(), self.predict_proba(select(sentences, kept)), strict=True))
+            nothing = np.empty((0, len(self.classes_)), dtype=self.network_.theta.dtype)
+            return [found[number] if number in found else nothing.copy() for number in range(len(sentences))]
         probabilities, lengths = self._probabilities(sentences)
         return np.split(probabilities, np.cumsum(lengths)[:-1]) if len(lengths) else []
 
@@ -368,7 +379,7 @@ class SequenceTagger(SequenceEstimator):
 
     def count_correct(self, sentences: Any, tags: Any) -> tuple[int, int]:
         """Return how many steps are tagged right, and how many there are; labels never seen count as wrong."""
-        right, _ = self._right(*_checked(sentences, tags))
+        right, _ = self._right(*_with_words(*_checked(sentences, tags)))
         return int(right.sum()), len(right)
 
     def _right(self, sentences: Any, tags: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -377,10 +388,10 @@ class SequenceTagger(SequenceEstimator):
         data = self._encoded(sentences, tags, unknown=-1)
         return decode(self.network_, data, self._arrange) == data.y, data.lengths
 
-    def evaluate(self, sentences: Any, tags: Any) -> dict[str, Any]:
-        """Measure the predictions against `tags`; see `rnncore.metrics.evaluation` for what comes back."""
-        sentences, tags = _checked(sentences, tags)
-        tally = Tally()
+    def evaluate(self, sentences: Any, tags: Any, strict: bool | str = False) -> dict[str, Any]:
+        """Measure the predictions against `tags`; see `rnncore.metrics.evaluation` for `strict` and what comes back."""
+        sentences, tags = _with_words(*_checked(sentences, tags))
+        tally = Tally(strict)
         for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
             some = slice(start, start + _SENTENCES_AT_ONCE)
             tally.add(
@@ -398,10 +409,15 @@ class SequenceTagger(SequenceEstimator):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        if self.head not in (None, "softmax", "crf"):
-            raise ValueError(f"head: expected 'softmax' or 'crf', got {self.head!r}")
-        if self.constraints not in (None, "auto", "bio", "iobes"):
-            raise ValueError(f"constraints: expected None, 'auto', 'bio' or 'iobes', got {self.constraints!r}")
+        check_choice("cell", self.cell, [*CELLS])
+        check_choice("activation", self.activation, (None, *ACTIVATIONS))
+        if self.head is not None:
+            check_choice("head", self.head, ("softmax", "crf"))
+        check_choice("constraints", self.constraints, (None, "auto", "bio", "iobes"))
+        if not (self.class_weight is None or isinstance(self.class_weight, str | Mapping)):
+            raise ValueError(
+                f"class_weight: expected None, 'balanced' or a dict of label to weight, got {self.class_weight!r}"
+            )
         if self._head == "softmax" and self.constraints is not None:
             raise ValueError("constraints do not go with head='softmax': leave them out, or set head='crf'")
         if self.embedding_size is not None:
@@ -412,12 +428,40 @@ class SequenceTagger(SequenceEstimator):
         check_count("affixes", self.affixes, 0)
         if max(self.window, self.affixes) > 50:
             raise ValueError(f"window and affixes: expected at most 50, got {self.window} and {self.affixes}")
-        if self.skip not in (False, True, "only"):
-            raise ValueError(f"skip: expected False, True or 'only', got {self.skip!r}")
+        check_choice("skip", self.skip, (False, True, "only"))
         for name in ("word_pairs", "shapes"):
             check_flag(name, getattr(self, name))
         check_flag("lowercase", self.lowercase)
         check_flag("fold_digits", self.fold_digits)
+
+    def _check_tags(self, sentences: Any, tags: Any, counted: np.ndarray) -> None:
+        """Find tags that break the constraints, while it is known which sentence they are of."""
+        if self.constraints is None:
+            return
+        known = self._labels if self.warm_start and hasattr(self, "network_") else LabelEncoder().fit(tags)
+        rule = bio_constraints(known.classes, self.constraints)
+        ids, lengths = known.encode(tags, -1), sequence_lengths(tags, "tags")
+        ends = np.cumsum(lengths)
+        first, last = (ends - lengths)[lengths > 0], ends[lengths > 0] - 1
+        follows = rule.transitions[np.roll(ids, 1), ids]
+        wrong = ~follows
+        wrong[first] = ~rule.start[ids[first]]
+        wrong[last] |= ~rule.end[ids[last]]
+        wrong &= np.repeat(counted, lengths)
+        if not wrong.any():
+            return
+        at = int(np.argmax(wrong))
+        number = int(np.searchsorted(ends, at, side="right"))
+        word = at - int(ends[number] - lengths[number])
+        label, before = tags[number][word], tags[number][word - 1] if word else None
+        if word and not follows[at]:
+            what = f"cannot follow {before!r}"
+        else:
+            what = "cannot begin a sentence" if not word and not rule.start[ids[at]] else "cannot end a sentence"
+        raise DataError(
+            f"sentence {number}, word {word} ({sentences[number][word]!r}): label {label!r} {what} by "
+            f"constraints={self.constraints!r}; mend the data, or leave the constraints out"
+        )
 
     def _set_aside(self, n: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
         """Draw which sentences to train on and which to validate on."""
@@ -534,11 +578,11 @@ class SequenceTagger(SequenceEstimator):
         vocabulary = getattr(self.encoder_, "vocabulary", self.encoder_)
         if not isinstance(vocabulary, Vocabulary):
             raise ValueError("embeddings are for sentences of words; leave them out")
-        words, vectors = read_vectors(self.embeddings)  # type: ignore[arg-type]
+        words, vectors = word_vectors(self.embeddings)
         if self.embedding_size not in (None, vectors.shape[1]):
             raise ValueError(
-                f"embedding_size={self.embedding_size}, but the vectors in {self.embeddings} have {vectors.shape[1]} "
-                f"numbers; leave one of them out"
+                f"embedding_size={self.embedding_size}, but the vectors of embeddings have {vectors.shape[1]} numbers; "
+                "leave one of them out"
             )
         vocabulary.also = words
         self._vector_size = vectors.shape[1]
@@ -664,6 +708,27 @@ class SequenceTagger(SequenceEstimator):
         data = self._encoded(sentences)
         return predict(self.network_, data, len(self.classes_), self._arrange), data.lengths
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as one ONNX model, see ``Network.to_onnx``.
+
+        Its x is what `encoder_` makes of the sentences: ids (T, B) of words, bags of ids (T, B, N) of dicts or words
+        with features, or feature vectors. Labels and encoder are in the metadata, JSON under ``rnncore``; ``scores``
+        and ``labels`` count the labels in the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError, ImportError
+            As ``Network.to_onnx``.
+        """
+        self._check_fitted()
+        encoder = self.encoder_
+        inputs = "numbers"
+        if not isinstance(encoder, FeatureEncoder):
+            words_alone = isinstance(encoder, Vocabulary) or self.skip == "only"
+            inputs = "ids" if words_alone and not isinstance(encoder, DictFeatures) else "bags"
+        about = {"classes": self._labels.classes, "encoder": encoder.to_json(), "inputs": inputs}
+        self.network_.to_onnx(path, inputs, about)
+
     # -- model files ------------------------------------------------------------------------------------------------
 
     def _learned_to_json(self) -> dict[str, Any]:
@@ -683,20 +748,57 @@ class SequenceTagger(SequenceEstimator):
         self._vector_size = header.get("vector_size")
 
 
-def _weighted(sentences: Any, tags: Any, sample_weight: Any) -> tuple[Any, Any, np.ndarray | None]:
-    """Check the weights and leave out sentences that have none; None where all count alike."""
-    if sample_weight is None:
-        return sentences, tags, None
+def _weighted(
+    sentences: Any, tags: Any, sample_weight: Any, check: Callable[[Any, Any, np.ndarray], None] | None = None
+) -> tuple[Any, Any, np.ndarray | None]:
+    """Check the weights and leave out sentences that have none; None where all count alike.
+
+    `check` is told which sentences count, while they still have their numbers.
+    """
     n = len(sentences)
-    weights = np.asarray(sample_weight, dtype=np.float64)
+    if sample_weight is None:
+        if check is not None:
+            check(sentences, tags, np.ones(n, dtype=bool))
+        return *_with_words(sentences, tags, warn=check is not None), None
+    weights = _checks.array(sample_weight, "sample_weight").astype(np.float64)
     if weights.shape != (n,):
         raise ValueError(f"sample_weight: expected {n} numbers, one for each sentence, got shape {weights.shape}")
     if not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
         raise ValueError("sample_weight: expected finite numbers of at least 0, not all of them 0")
+    if not 1e-100 < weights.max() < 1e100:  # only how they compare counts; their sums must be numbers
+        weights = weights / weights.max()
+    if check is not None:
+        check(sentences, tags, weights > 0)
+    kept = _worded(sentences)
+    if kept is not None:
+        sentences, tags = _with_words(sentences, tags, warn=check is not None)
+        weights = weights[kept]
+        if not weights.any():
+            raise ValueError("sample_weight: only sentences without words have a weight above 0")
     counted = np.flatnonzero(weights)
-    if len(counted) < n:
+    if len(counted) < len(weights):
         sentences, tags, weights = select(sentences, counted), select(tags, counted), weights[counted]
     return sentences, tags, None if (weights == weights[0]).all() else weights
+
+
+def _worded(sentences: Any) -> np.ndarray | None:
+    """Return which sentences have words, or None where all have."""
+    lengths = sequence_lengths(sentences)
+    return None if lengths.all() else np.flatnonzero(lengths)
+
+
+def _with_words(sentences: Any, tags: Any, warn: bool = False) -> tuple[Any, Any]:
+    """Leave out sentences without words."""
+    kept = _worded(sentences)
+    if kept is None:
+        return sentences, tags
+    if not len(kept):
+        raise DataError("there are no words: all sentences are empty")
+    if warn:
+        n = len(sentences) - len(kept)
+        first = int(np.flatnonzero(sequence_lengths(sentences) == 0)[0])
+        warnings.warn(f"{n} empty sentences were left out, the first of them number {first}", UserWarning, stacklevel=4)
+    return select(sentences, kept), select(tags, kept)
 
 
 def _checked(sentences: Any, tags: Any) -> tuple[Any, Any]:

@@ -198,6 +198,7 @@ def _units(operator: Operator, cell: str, count: int, before: bool) -> list[Unit
     rows = len(orders["onnx"]) * hidden
     R = array_of(inputs["R"], "R", (count, rows, hidden))
     W = array_of(inputs["W"], "W", (count, rows, None))
+    _refuse_others(operator)
     B = inputs.get("B")
     B = np.zeros((count, 2 * rows), W.dtype) if B is None else array_of(B, "B", (count, 2 * rows))
     P = inputs.get("P")
@@ -213,6 +214,19 @@ def _units(operator: Operator, cell: str, count: int, before: bool) -> list[Unit
             peepholes = np.split(array_of(P, "P", (count, 3 * hidden))[d], 3)
             units[-1] |= {f"w_c{gate}": part for gate, part in zip(PEEPHOLE_ORDERS["onnx"], peepholes, strict=True)}
     return units
+
+
+def _refuse_others(operator: Operator) -> None:
+    """Refuse inputs that say something which a layer cannot hold: an initial state is no part of one."""
+    for name, value in operator.inputs.items():
+        if name in ("X", "W", "R", "B", "P") or value is None:
+            continue
+        if name in ("initial_h", "initial_c") and not array_of(value, name, (None, None, None)).any():
+            continue  # what every sequence starts from anyway
+        what = "pass it to forward, as state=" if name in ("initial_h", "initial_c") else "it would be lost"
+        if name == "sequence_lens":
+            what = "pass them to forward, as lengths="
+        raise ValueError(f"a layer cannot keep the input {name} of {operator.op_type}: leave it out, {what}")
 
 
 def _activation(op_type: str, attributes: Mapping[str, Any], count: int) -> dict[str, Any]:

@@ -64,11 +64,11 @@ def to_torch(layer: Recurrent, prefix: str = "") -> dict[str, np.ndarray]:
             biases = split_biases(unit)
             for part, array in (("ih", unit["W_xh"]), ("hh", unit["W_hh"])):
                 columns = reordered(array, orders["rnncore"], orders["torch"])
-                state[f"{prefix}weight_{part}_l{n}{ending}"] = np.ascontiguousarray(columns.T)
+                state[f"{prefix}weight_{part}_l{n}{ending}"] = columns.T.copy()
             for part, bias in zip(("ih", "hh"), biases, strict=True):
                 state[f"{prefix}bias_{part}_l{n}{ending}"] = reordered(bias, orders["rnncore"], orders["torch"])
             if "W_hr" in unit:
-                state[f"{prefix}weight_hr_l{n}{ending}"] = np.ascontiguousarray(unit["W_hr"].T)
+                state[f"{prefix}weight_hr_l{n}{ending}"] = unit["W_hr"].T.copy()
     return state
 
 

@@ -8,7 +8,6 @@ the data, of which it keeps a checksum only.
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 import zlib
@@ -19,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from rnncore.data.readers import DataError
-from rnncore.io.files import ModelFileError, read_model, write_model
+from rnncore.io.files import ModelFileError, clear_unfinished, read_model, write_model
+from rnncore.optim.schedules import check_number
 
 __all__ = ["Checkpoints", "fingerprint", "forget", "open_checkpoints", "plain", "read_checkpoint"]
 
@@ -120,8 +120,7 @@ def open_checkpoints(
     path = checkpoint if checkpoint is not None else resume
     if path is None:
         return None
-    if not every >= 0:
-        raise ValueError(f"checkpoint_every must be at least 0 seconds, got {every!r}")
+    check_number("checkpoint_every", every, "[0, inf]", 60.0)
     return Checkpoints(path, every, None if resume is None else read_checkpoint(resume))
 
 
@@ -141,11 +140,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
 
 def forget(path: str | os.PathLike[str]) -> None:
     """Remove a checkpoint that is not needed any more, and what a killed process left of the next one."""
-    folder, name = os.path.split(os.path.realpath(os.fspath(path)))
-    left = glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name[:100])}.????????.tmp"))
-    for file in (os.fspath(path), *left):
-        with contextlib.suppress(OSError):
-            os.unlink(file)
+    clear_unfinished(path)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def fingerprint(arrays: Iterable[np.ndarray | None]) -> int:

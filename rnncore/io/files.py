@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import secrets
@@ -20,10 +21,16 @@ from typing import Any
 
 import numpy as np
 
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file cannot be removed anyway
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = [
     "FORMAT_VERSION",
     "KINDS",
     "ModelFileError",
+    "clear_unfinished",
     "is_device",
     "load",
     "read_header",
@@ -71,6 +78,15 @@ def load(path: str | os.PathLike[str]) -> Any:
         If the file cannot be read.
     ModelFileError
         If it is not a model file, is damaged or was written by a newer rnncore.
+
+    Examples
+    --------
+    >>> import os, tempfile, rnncore as rc
+    >>> tagger = rc.SequenceTagger(max_epochs=1).fit([["top", "news"]], [["O", "B-N"]])
+    >>> path = os.path.join(tempfile.mkdtemp(), "tagger.safetensors")
+    >>> tagger.save(path)
+    >>> rc.load(path).predict([["top"]]) == tagger.predict([["top"]])
+    True
     """
     header, arrays = read_model(path)
     kind = header["kind"]
@@ -186,17 +202,20 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]
         with _named(path), open(path, "wb") as file:
             file.writelines(pieces)
         return
-    path = os.path.realpath(os.fspath(path))
+    asked, path = os.fspath(path), os.path.realpath(os.fspath(path))
     folder = os.path.dirname(path)
     if os.path.isdir(path):
-        raise IsADirectoryError(f"{path} is a folder; expected the name of a file")
+        raise IsADirectoryError(f"{asked} is a folder; expected the name of a file")
     if os.path.exists(path) and not os.access(path, os.W_OK):  # renaming would not mind
-        raise PermissionError(errno.EACCES, "the file is read-only", path)
+        raise PermissionError(errno.EACCES, "the file is read-only", asked)
+    clear_unfinished(path)
     temporary = os.path.join(folder, f".{os.path.basename(path)[:100]}.{secrets.token_hex(4)}.tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    with _named(asked):
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        with _named(path):
+        with _named(asked):
             with os.fdopen(handle, "wb") as file:
+                _lock(file.fileno())
                 file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
@@ -208,6 +227,27 @@ def write_atomically(path: str | os.PathLike[str], data: bytes | Iterable[bytes]
             os.unlink(temporary)
         raise
     _sync_folder(folder)
+
+
+def clear_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left of `path` when they were writing it; what another still writes stays."""
+    folder, name = os.path.split(os.path.realpath(os.fspath(path)))
+    for left in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name[:100])}.????????.tmp")):
+        with contextlib.suppress(OSError):
+            handle = os.open(left, os.O_RDWR)
+            try:
+                _lock(handle)  # fails where its writer lives
+                os.unlink(left)
+            finally:
+                os.close(handle)
+            if os.path.exists(left):  # where open files cannot be removed
+                os.unlink(left)
+
+
+def _lock(handle: int) -> None:
+    """Lock a file for as long as it is open in this process, where the system can."""
+    if fcntl is not None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager

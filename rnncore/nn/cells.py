@@ -80,6 +80,12 @@ class Cell:
         Where the equations come from.
     feeds_back : bool
         A step sees the outputs before it, which ``feedback=`` may give.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.CELLS["lstm"].states, rc.CELLS["gru"].options
+    (('h', 'c'), {'reset': 'after'})
     """
 
     name: str
@@ -159,7 +165,7 @@ def _number(value: Any, name: str, least: float = 0.0, most: float = np.inf) -> 
 
 
 def _choice(value: Any, choices: tuple[Any, ...], name: str) -> Any:
-    if value not in choices:
+    if isinstance(value, np.ndarray) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
     return value
 

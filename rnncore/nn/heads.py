@@ -24,6 +24,12 @@ class Head:
     project : bool
         False: there is no W_hy and no b_y, s is the first K numbers of z as they are: for layers some of whose units
         are outputs (a fully recurrent network), or that project by themselves.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> [name for name, head in rc.HEADS.items() if issubclass(head, rc.heads.Head)]
+    ['softmax', 'squared', 'sigmoid', 'crf']
     """
 
     outputs: int
@@ -34,7 +40,7 @@ class Head:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", _checks.whole(self.outputs, "outputs"))
-        object.__setattr__(self, "project", bool(self.project))
+        object.__setattr__(self, "project", _checks.flag(self.project, "project"))
 
     def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
         """Return the parameters: name -> shape."""
@@ -46,7 +52,7 @@ class Head:
         self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
     ) -> np.ndarray:
         """Return targets for outputs of the given shape, (T, B) or (B,), ready for the kernels."""
-        return _checks.values(targets, (*shape, self.outputs), dtype)
+        return _checks.finite_values(targets, (*shape, self.outputs), dtype, lengths)
 
     def check_batch(self, steps: int, lengths: np.ndarray | None) -> None:
         """Refuse sequences this head has no outputs for."""
@@ -66,8 +72,11 @@ def _class_weight(value: Any, classes: int) -> tuple[float, ...] | None:
     if value is None:
         return None
     weights = _checks.array(value, "class_weight").astype(float)
-    if weights.shape != (classes,) or not np.isfinite(weights).all() or weights.min() < 0:
-        raise ValueError(f"class_weight must be {classes} finite numbers of at least 0, one per class; got {value!r}")
+    largest = _checks.LARGEST_WEIGHT
+    if weights.shape != (classes,) or not (weights >= 0).all() or weights.max() > largest:
+        raise ValueError(f"class_weight must be {classes} numbers from 0 to {largest:g}, one per class; got {value!r}")
+    if 0 < weights.max() < 1 / largest:
+        raise ValueError(f"class_weight must not be below {1 / largest:g} for all classes; got {value!r}")
     return tuple(weights.tolist())
 
 
@@ -276,8 +285,8 @@ def bio_constraints(labels: Sequence[Any], scheme: str = "auto") -> Constraints:
     labels : sequence of str
         The K labels, in the order of the head's outputs. A label without a prefix ("O") is outside of chunks.
     scheme : {"auto", "bio", "iobes"}
-        "auto": IOBES if there is a label with one of the prefixes E, S, L, U; else BIO. IOB1, where I-X may begin a
-        chunk, has no constraints to speak of.
+        "auto": IOBES if there is a label with one of the prefixes E, S, L, U; else BIO; nothing where there is E but no
+        B, S, L or U: in IOE, as in IOB1, I-X may begin a chunk, which leaves no constraints to speak of.
 
     Returns
     -------
@@ -299,12 +308,15 @@ def bio_constraints(labels: Sequence[Any], scheme: str = "auto") -> Constraints:
     parts = [_split_label(label) for label in labels]
     if not parts:
         raise ValueError("labels must hold at least one label")
+    if scheme == "auto" and {prefix for prefix, _ in parts} - {""} <= {"I", "E"} and ("E" in dict(parts)):
+        return Constraints(np.ones((len(parts), len(parts)), dtype=bool))
     closing = scheme == "iobes" or (scheme == "auto" and any(prefix in "ESLU" for prefix, _ in parts if prefix))
     begins = np.array([prefix not in ("I", *"EL"[: 2 * closing]) for prefix, _ in parts])
     open_after = np.array([closing and prefix in ("B", "I") for prefix, _ in parts])
-    continues = np.array(
-        [[a in ("B", "I") and b in ("I", "E", "L") and x == y for b, y in parts] for a, x in parts], dtype=bool
-    )
+    opened = np.array([prefix in ("B", "I") for prefix, _ in parts])
+    goes_on = np.array([prefix in ("I", "E", "L") for prefix, _ in parts])
+    types = np.unique([kind for _, kind in parts], return_inverse=True)[1]
+    continues = opened[:, None] & goes_on & (types[:, None] == types)
     return Constraints(continues | (begins[None, :] & ~open_after[:, None]), begins, ~open_after)
 
 

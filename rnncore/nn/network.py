@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -301,6 +302,42 @@ class Network(FlatArrays, RunSettings):
         if kind not in self._training:
             self._training[kind] = self._space(kind), Saved()
         return self._training[kind]
+
+    def to_onnx(self, path: str | os.PathLike[str], inputs: str | None = None, about: Any = None) -> None:
+        """Write the whole network as one ONNX model, for onnxruntime and others; needs the package onnx.
+
+        Cells that ONNX has operators for become these, all others loops over their equations. It computes in single
+        precision, without dropout, on batches of any number of steps and sequences.
+
+        Its inputs are ``x`` (T, B, D), ids (T, B) or bags (T, B, N), and ``lengths`` (B,) int64; of a network with
+        sparse features also ``skip_ids`` and ``skip_values`` (T, B, F). Its outputs are ``scores``, before softmax or
+        sigmoid, with these heads ``probabilities``, and with a CRF ``labels``, the most probable ones. What lies past
+        a sequence's end means nothing, but ids there must be ids, too.
+
+        Parameters
+        ----------
+        path : str or path
+        inputs : {"numbers", "ids", "bags"}, optional
+            What x is. Without: numbers, or ids where there is an embedding.
+        about : anything JSON can hold, optional
+            Kept in the model's metadata under ``rnncore``.
+
+        Raises
+        ------
+        ValueError
+            For a cell that cannot be written.
+        ImportError
+            If onnx is not installed.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("lstm", 3, 5, bidirectional=True), head=rc.Softmax(2))
+        >>> net.to_onnx("net.onnx")  # doctest: +SKIP
+        """
+        from rnncore.interop.models import write_onnx
+
+        write_onnx(self, path, inputs, about)
 
     def copy(self, dtype: Any = None) -> Network:
         """Return a network of the same structure and parameters, in another precision if asked.

@@ -141,7 +141,7 @@ class Recurrent(FlatArrays, RunSettings):
         self.input_size = _checks.whole(input_size, "input_size")
         self.hidden_size = _checks.whole(hidden_size, "hidden_size")
         self.num_layers = _checks.whole(num_layers, "num_layers", most=1000)
-        self.bidirectional = bool(bidirectional)
+        self.bidirectional = _checks.flag(bidirectional, "bidirectional")
         self.merge = _checks.one_of(merge, ("concat", "sum"), "merge")
         self.activation = _checks.one_of(activation, self.cell.activations, "activation")
         self.dropout = _checks.rate(dropout, "dropout")
@@ -153,7 +153,7 @@ class Recurrent(FlatArrays, RunSettings):
         )
         self.zoneout = zoneout
         self.truncate = None if truncate is None else _checks.whole(truncate, "truncate")
-        self.reverse = bool(reverse)
+        self.reverse = _checks.flag(reverse, "reverse")
         if self.reverse and self.bidirectional:
             raise ValueError("reverse is for layers of one direction: leave out reverse or bidirectional")
         self.dtype = _checks.dtype(dtype)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
@@ -26,7 +26,7 @@ from rnncore import _threads
 from rnncore._core.updates import Updater
 from rnncore._finite import NonFiniteError, check_arrays, find_in_arrays, largest_gradient, too_large
 from rnncore.nn.layout import FlatArrays
-from rnncore.optim.schedules import Schedule, check_number
+from rnncore.optim.schedules import Schedule, check_choice, check_number
 
 __all__ = [
     "OPTIMIZERS",
@@ -88,6 +88,13 @@ def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
 def _arrays(net: Trainable) -> tuple[np.ndarray, np.ndarray]:
     """Return parameters and gradient, the latter only to be read: no further row of it counts as touched."""
     return (net._theta, net._grad) if isinstance(net, FlatArrays) else (net.theta, net.grad)
+
+
+def _counter(value: Any, name: str) -> int:
+    """Return a state's counter; one below 0 would divide by zero later, or go on for ever."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value < 2**62:
+        raise ValueError(f"expected {name} of an optimizer's state as a whole number of at least 0, got {value!r}")
+    return int(value)
 
 
 def _reference(net: object) -> Callable[[], object]:
@@ -200,7 +207,12 @@ class Optimizer:
         """
         memory = self._memory
         before = memory.slots, memory.owner
-        theta, grad = _arrays(net)
+        try:
+            theta, grad = _arrays(net)
+        except AttributeError:
+            raise ValueError(
+                f"expected a network or layer, with theta, grad and update_ranges, got {type(net).__name__}"
+            ) from None
         updater = memory.updater
         if (
             updater is None
@@ -265,6 +277,8 @@ class Optimizer:
         ValueError
             If `state` is not that of an optimizer of this kind.
         """
+        if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+            raise ValueError(f"expected what state_dict returned, a dict of names, got {type(state).__name__}")
         _, names = self._rule()
         prefix = "schedule."
         of_schedule = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
@@ -283,7 +297,7 @@ class Optimizer:
         if isinstance(self.schedule, Schedule):
             self.schedule.load_state_dict(of_schedule)
         memory = _Memory()
-        memory.steps, memory.epochs = int(state["steps"]), int(state["epochs"])
+        memory.steps, memory.epochs = (_counter(state[name], name) for name in ("steps", "epochs"))
         if slots or not names:
             memory.slots = {name: _aligned(slot.size, slot.dtype) for name, slot in slots.items()}
             for name, slot in memory.slots.items():
@@ -295,6 +309,8 @@ class Optimizer:
         memory = self._memory
         rule, names = self._rule()
         kind = type(self).__name__
+        if not all(isinstance(part, np.ndarray) for part in (theta, grad)) or not hasattr(net, "update_ranges"):
+            raise ValueError(f"expected a network with arrays theta, grad and update_ranges, got {type(net).__name__}")
         if theta.ndim != 1 or theta.dtype not in (np.float32, np.float64):
             raise ValueError(f"expected theta as a flat float32 or float64 array, got {theta.dtype} {theta.shape}")
         if grad.shape != theta.shape or grad.dtype != theta.dtype:
@@ -340,7 +356,13 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True, eq=False)
 class Momentum(Optimizer):
-    """Gradient descent with a velocity: v = momentum v + g, p -= rate v (Polyak 1964, in PyTorch's form)."""
+    """Gradient descent with a velocity: v = momentum v + g, p -= rate v (Polyak 1964, in PyTorch's form).
+
+    Examples
+    --------
+    >>> Momentum(0.1, momentum=0.95)
+    Momentum(learning_rate=0.1, ...)
+    """
 
     momentum: float = field(default=0.9, kw_only=True)
 
@@ -357,7 +379,13 @@ class Momentum(Optimizer):
 
 @dataclass(frozen=True, eq=False)
 class Nesterov(Momentum):
-    """Momentum that looks ahead: v = momentum v + g, p -= rate (g + momentum v) (Nesterov 1983, in PyTorch's form)."""
+    """Momentum that looks ahead: v = momentum v + g, p -= rate (g + momentum v) (Nesterov 1983, in PyTorch's form).
+
+    Examples
+    --------
+    >>> Nesterov(0.1).momentum
+    0.9
+    """
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         return "nesterov", ("velocity",)
@@ -368,6 +396,11 @@ class Adagrad(Optimizer):
     """Duchi, Hazan & Singer 2011: s += g², p -= rate g / (√s + eps).
 
     That is PyTorch's form; min-char-rnn divides by √(s + 1e-8) instead, which differs where gradients are tiny.
+
+    Examples
+    --------
+    >>> Adagrad(0.1, clip_norm=1.0).clip_norm
+    1.0
     """
 
     eps: float = field(default=1e-10, kw_only=True)
@@ -415,8 +448,7 @@ class RMSprop(Optimizer):
             "torch": {"learning_rate": 0.01, "rho": 0.99, "eps": 1e-8, "momentum": 0.0},
             "graves": {"learning_rate": 1e-4, "rho": 0.95, "eps": 1e-4, "momentum": 0.9},
         }
-        if self.form not in defaults:
-            raise ValueError(f'form: expected "torch" or "graves", got {self.form!r}')
+        check_choice("form", self.form, ("torch", "graves"))
         for name, value in defaults[self.form].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -438,7 +470,13 @@ class RMSprop(Optimizer):
 
 @dataclass(frozen=True, eq=False)
 class Adadelta(Optimizer):
-    """Zeiler 2012: s = rho s + (1-rho) g², d = g √(u + eps) / √(s + eps), u = rho u + (1-rho) d², p -= rate d."""
+    """Zeiler 2012: s = rho s + (1-rho) g², d = g √(u + eps) / √(s + eps), u = rho u + (1-rho) d², p -= rate d.
+
+    Examples
+    --------
+    >>> Adadelta().learning_rate
+    1.0
+    """
 
     learning_rate: float = 1.0
     rho: float = field(default=0.9, kw_only=True)
@@ -491,7 +529,13 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True, eq=False)
 class AdamW(Adam):
-    """Adam with decoupled weight decay: p -= rate weight_decay p beside Adam's own step (Loshchilov & Hutter 2019)."""
+    """Adam with decoupled weight decay: p -= rate weight_decay p beside Adam's own step (Loshchilov & Hutter 2019).
+
+    Examples
+    --------
+    >>> AdamW(1e-3, weight_decay=0.01).weight_decay
+    0.01
+    """
 
     weight_decay: float = 0.01
 

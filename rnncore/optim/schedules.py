@@ -8,9 +8,12 @@ raises the factor in equal parts over that many steps first; the schedule itself
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 __all__ = ["SCHEDULES", "Constant", "Cosine", "Exponential", "HalveOnPlateau", "Linear", "Schedule", "Step"]
 
@@ -26,29 +29,49 @@ def check_number(name: str, value: object, interval: str, example: float) -> Non
         If it lies outside, or is NaN.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number, got {value!r}; try {name}={example}")
-    number = float(value)
+        raise TypeError(f"{name}: expected a number, got {_shown(value)}; try {name}={example}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: {_shown(value)} is too large; try {name}={example}") from None
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = number >= low if interval[0] == "[" else number > low
     below = number <= high if interval[-1] == "]" else number < high
     if not (above and below):
-        raise ValueError(f"{name}: expected a number in {interval}, got {value!r}; try {name}={example}")
+        raise ValueError(f"{name}: expected a number in {interval}, got {_shown(value)}; try {name}={example}")
+
+
+def _shown(value: object) -> str:
+    """Name a value that may have thousands of digits."""
+    text = "a number" if isinstance(value, int) and value.bit_length() > 10_000 else repr(value)  # Python's own limit
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def check_choice(name: str, value: object, choices: Collection[Any]) -> None:
+    """Raise a ValueError unless `value` is one of `choices`: strings, None, True or False."""
+    plain = value is None or isinstance(value, str | bool | np.bool_)
+    if not plain or value not in choices:
+        *others, last = (repr(choice) for choice in choices)
+        raise ValueError(f"{name}: expected {', '.join(others)} or {last}, got {_shown(value)}")
 
 
 def check_count(name: str, value: object, smallest: int) -> None:
-    """Raise unless `value` is a whole number of at least `smallest`.
+    """Raise unless `value` is a whole number of at least `smallest`, and below 2**31.
 
     Raises
     ------
     TypeError
         If `value` is no integer.
     ValueError
-        If it is too small.
+        If it is too small or too large.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name}: expected a whole number, got {value!r}; try {name}={max(smallest, 10)}")
+        raise TypeError(f"{name}: expected a whole number, got {_shown(value)}; try {name}={max(smallest, 10)}")
+    value = int(value)
     if value < smallest:
-        raise ValueError(f"{name}: expected at least {smallest}, got {value!r}; try {name}={max(smallest, 10)}")
+        raise ValueError(f"{name}: expected at least {smallest}, got {_shown(value)}; try {name}={max(smallest, 10)}")
+    if value >= 2**31:
+        raise ValueError(f"{name}: expected less than 2**31, got {_shown(value)}; try {name}={max(smallest, 10)}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +89,12 @@ class Schedule:
     ------
     ValueError
         If a parameter is out of range.
+
+    Examples
+    --------
+    >>> schedule = SCHEDULES["linear"](steps=4, warmup=1)
+    >>> schedule.factor(0), schedule.factor(1)
+    (0.5, 1.0)
     """
 
     warmup: int = field(default=0, kw_only=True)
@@ -73,8 +102,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         check_count("warmup", self.warmup, 0)
-        if self.unit not in ("step", "epoch"):
-            raise ValueError(f'unit: expected "step" or "epoch", got {self.unit!r}')
+        check_choice("unit", self.unit, ("step", "epoch"))
 
     def factor(self, step: int) -> float:
         """Return what the learning rate of `step` (0, 1, ...) is multiplied by."""
@@ -244,8 +272,7 @@ class HalveOnPlateau(Schedule):
         check_number("gamma", self.gamma, "(0, 1)", 0.5)
         check_number("threshold", self.threshold, "[0, inf)", 1e-4)
         check_number("smallest", self.smallest, "[0, 1]", 0.01)
-        if self.against not in ("best", "last"):
-            raise ValueError(f'against: expected "best" or "last", got {self.against!r}')
+        check_choice("against", self.against, ("best", "last"))
         self._seen.update(factor=1.0, loss=math.inf, bad=0)
 
     def observe(self, loss: float) -> None:
@@ -269,7 +296,11 @@ class HalveOnPlateau(Schedule):
         """Take over what `state_dict` returned."""
         if not {"factor", "bad"} <= set(state) <= set(self._seen):
             raise ValueError(f"expected the state of a HalveOnPlateau, {sorted(self._seen)}, got {sorted(state)}")
-        self._seen.update({"loss": math.inf, **state})
+        check_number("factor", state["factor"], "[0, 1]", 1.0)
+        check_count("bad", state["bad"], 0)
+        if math.isnan(loss := state.get("loss", math.inf)):
+            raise ValueError("expected the loss of a HalveOnPlateau's state as a number, got NaN")
+        self._seen.update({**state, "loss": float(loss)})
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

@@ -7,10 +7,10 @@ does not cover is left to PyTorch's own code, and said once by a warning.
 from __future__ import annotations
 
 try:
-    from rnncore.torch.modules import GRU, LSTM, RNN
+    from rnncore.torch.modules import GRU, LSTM, RNN, to_plain
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
     raise ImportError("rnncore.torch needs PyTorch, 2.4 or newer: pip install torch") from error
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN", "to_plain"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+import torch.fx
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
@@ -14,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from rnncore._core.kernels import MAX_THREADS
 from rnncore._core.schedule import Batch
 from rnncore.torch.autograd import in_graph, run
-from rnncore.torch.notices import notice
+from rnncore.torch.notices import notice, say_once
 from rnncore.torch.workspaces import Net, Pass
 
 MODES = {
@@ -36,6 +38,9 @@ class _OnRnncore(torch.nn.RNNBase):
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # type: ignore[override]
         """Run the layers, as torch.nn's module of the same name does."""
+        proxy = _proxy_in(input, hx)
+        if proxy is not None and (path := _path_in(proxy.tracer.root, self)):
+            return proxy.tracer.create_proxy("call_module", path, (input,) if hx is None else (input, hx), {})
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # what is recorded are PyTorch's own operators
             return super().forward(input, hx)
         packed = isinstance(input, PackedSequence)
@@ -56,8 +61,28 @@ class _OnRnncore(torch.nn.RNNBase):
     def __prepare_scriptable__(self) -> torch.nn.Module:
         """Return torch.nn's own module with the same parameters: the one that TorchScript compiles."""
         twin = self._plain.__new__(self._plain)
-        twin.__dict__.update(self.__dict__)
+        twin.__dict__.update({name: value for name, value in self.__dict__.items() if name != "_qconfig"})
         return twin
+
+    @property
+    def qconfig(self) -> Any:
+        """What torch.ao.quantization sets on every module it visits."""
+        try:
+            return self.__dict__["_qconfig"]
+        except KeyError:
+            raise AttributeError("qconfig") from None
+
+    @qconfig.setter
+    def qconfig(self, value: Any) -> None:
+        self.__dict__["_qconfig"] = value
+        say_once(
+            "torch.ao.quantization knows torch.nn's own classes only and leaves rnncore.torch's as they are: give it "
+            "rnncore.torch.to_plain(model)"
+        )
+
+    @qconfig.deleter
+    def qconfig(self) -> None:
+        self.__dict__.pop("_qconfig", None)
 
     # ------------------------------------------------------------ who computes
 
@@ -174,6 +199,39 @@ class _OnRnncore(torch.nn.RNNBase):
         if input.unsorted_indices is not None:
             final = [part.index_select(1, input.unsorted_indices) for part in final]
         return PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices), *final
+
+
+def to_plain(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a model with torch.nn's own modules in the place of rnncore's: for quantization and exporters.
+
+    Examples
+    --------
+    >>> import torch, rnncore.torch as rt
+    >>> type(rt.to_plain(torch.nn.Sequential(rt.GRU(3, 5)))[0])
+    <class 'torch.nn.modules.rnn.GRU'>
+    """
+    copied = copy.deepcopy(model)
+    if isinstance(copied, _OnRnncore):
+        return copied.__prepare_scriptable__()
+    for module in copied.modules():
+        for name, child in module.named_children():
+            if isinstance(child, _OnRnncore):
+                setattr(module, name, child.__prepare_scriptable__())
+    return copied
+
+
+def _proxy_in(*values: Any) -> Any:
+    """Return the first of torch.fx's stand-ins for tensors: the model is being recorded."""
+    for value in values:
+        found = _proxy_in(*value) if isinstance(value, (tuple, list)) else value
+        if isinstance(found, torch.fx.Proxy):
+            return found
+    return None
+
+
+def _path_in(root: Any, module: torch.nn.Module) -> str:
+    """Return where a module is within the model that torch.fx records; nothing where it is all of it."""
+    return next((path for path, own in root.named_modules() if own is module), "")
 
 
 def lengths_of(batch_sizes: np.ndarray) -> np.ndarray:

@@ -9,6 +9,11 @@ _given: set[str] = set()
 
 def notice(what: str) -> None:
     """Warn that PyTorch's own code does this."""
-    if what not in _given:
-        _given.add(what)
-        warnings.warn(f"rnncore.torch leaves {what} to PyTorch's own code", UserWarning, stacklevel=2)
+    say_once(f"rnncore.torch leaves {what} to PyTorch's own code")
+
+
+def say_once(message: str) -> None:
+    """Warn, the first time that there is this to say."""
+    if message not in _given:
+        _given.add(message)
+        warnings.warn(message, UserWarning, stacklevel=3)

@@ -285,9 +285,10 @@ class Trainer:
         for name in ("theta", *(["best"] if header["best"] else [])):
             if arrays[name].shape != theta.shape or arrays[name].dtype != theta.dtype:
                 raise ValueError(f"expected {name} as {theta.dtype} {theta.shape}, got {arrays[name].shape}")
+        position = self._checked_position(header)
         slots = {name[10:]: array for name, array in arrays.items() if name.startswith("optimizer.")}
         self.optimizer.load_state_dict(header["optimizer"] | slots)
-        self._at = _Position(**header["position"])
+        self._at = position
         self.rng.bit_generator.state = self._at.rng
         self.history = list(header["history"])
         self.network.dropout_step = int(header["dropout_step"])
@@ -295,6 +296,29 @@ class Trainer:
         if header["best"]:
             merit, epoch = header["best"]
             self._best = ((float(merit[0]), float(merit[1])), int(epoch), arrays["best"].copy())
+
+    def _checked_position(self, header: dict[str, Any]) -> _Position:
+        """Return where a checkpoint stands; from where no training stood it might never end."""
+        position = _Position(**header["position"])
+        n_batches, n_steps = -(-len(self.data) // self.batch_size), len(self.data.x)
+        for name, value, most in (
+            ("epoch", position.epoch - 1, self.max_epochs),
+            ("batch", position.batch, n_batches),
+            ("done", position.done, n_steps),
+            ("dropout_step", header["dropout_step"], 2**62),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+                raise ValueError(f"{name}: expected a whole number up to {most}, got {value!r}")
+        if not 0 <= position.seconds < math.inf or not math.isfinite(position.total):
+            raise ValueError(f"expected seconds and a loss as numbers, got {position.seconds} and {position.total}")
+        history = header["history"]
+        if not isinstance(history, list) or len(history) != position.epoch - 1:
+            raise ValueError(f"expected a history of {position.epoch - 1} epochs")
+        if not all(isinstance(record, dict) and {"epoch", "loss"} <= set(record) for record in history):
+            raise ValueError("expected a history of records, each with epoch and loss")
+        if header["best"] and not 1 <= int(header["best"][1]) < position.epoch:
+            raise ValueError(f"expected the best epoch among the first {position.epoch - 1}, got {header['best'][1]}")
+        return position
 
     def _diverged(self, problem: NonFiniteError, batch: int, rows: np.ndarray) -> None:
         self.stopped = "diverged"
