@@ -518,6 +518,11 @@ class Network(FlatArrays):
             tables.append(("head.W_skip", features))
         return tables
 
+    def keep_bounds(self) -> None:
+        """Put parameters that a cell bounds back within their bounds; an optimizer's step ends with this."""
+        for layer in self.layers:
+            layer.keep_bounds()
+
     def update_ranges(self, lazy: bool) -> np.ndarray:
         """Return which parts of theta an optimizer must visit: rows (start, length, decays) of int64, sorted.
 

@@ -180,7 +180,7 @@ class Optimizer:
         ----------
         net
             A `Network` or layer, or any object with flat float32 or float64 arrays `theta` and `grad` and a method
-            `update_ranges(lazy)`.
+            `update_ranges(lazy)`. Where it has a method `keep_bounds()`, the step ends with it.
 
         Raises
         ------
@@ -204,6 +204,9 @@ class Optimizer:
         scalars = self._scalars(self.rate, memory.steps + 1)
         ranges = net.update_ranges(self.lazy)
         memory.norm = updater.step(ranges, *scalars, self.clip_value, self.clip_norm, threads)
+        keep_bounds = getattr(net, "keep_bounds", None)
+        if keep_bounds is not None:
+            keep_bounds()
         memory.steps += 1
 
     def end_epoch(self, loss: float | None = None) -> None:

@@ -4,7 +4,7 @@ This module knows arrays, not people: whoever calls has checked everything (rnnc
 """
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memcpy, memset, strcmp
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -17,9 +17,9 @@ from rnncore._core.kernels cimport (
     RC_MAX_MATRICES,
     RC_MAX_STATES,
     RC_MAX_VECTORS,
+    cell_named,
     gemm_for,
     kernels_for,
-    rc_cell,
     rc_cell_matrix,
     rc_kernels,
     rc_packed,
@@ -110,13 +110,9 @@ cdef array_for(list kept, tuple shape, dtype, bint zeroed):
     return array
 
 
-cdef const rc_cell *kernel_named(const rc_kernels *kernels, str name) except NULL:
-    cdef bytes wanted = name.encode()
-    cdef int i
-    for i in range(kernels.cell_count):
-        if strcmp(kernels.cells[i].name, wanted) == 0:
-            return &kernels.cells[i]
-    raise ValueError(f"there is no kernel {name!r}")
+cdef long start_of(dict starts, const char *parameter, long part) noexcept:
+    """Where in theta a part of one of a unit's parameters begins, or -1: the unit has none of that name."""
+    return starts[parameter.decode()][0] + part if parameter != NULL and parameter.decode() in starts else -1
 
 
 cdef class Stack:
@@ -129,8 +125,8 @@ cdef class Stack:
     layers : list of dicts
         Per layer: cell (its kernel's name), hidden, output (width), activation (its number), parameter, factor, flags,
         widths (of its input segments), summed (directions are added, not concatenated), dropout (rate on its input),
-        recurrent_dropout, mask_per_step, and units: per direction a dict of reverse, the places of W_xh, b_h and the
-        vectors in theta, and for each further matrix its place and the columns of its parameter.
+        recurrent_dropout, mask_per_step, and units: per direction a dict of reverse and starts: name of each parameter
+        that the unit has -> its place in theta and its columns. What they are for, the cell's record says.
     kind : int
         Input: 0 dense, 1 symbols (ids pick rows of W_xh), 2 symbols through an embedding table.
     options : dict
@@ -175,17 +171,17 @@ cdef class Stack:
             for d in range(layer.units):
                 places = spec["units"][d]
                 u = &layer.unit[d]
-                u.kernel = kernel_named(c.team.kernels, spec["cell"])
+                u.kernel = cell_named(c.team.kernels, spec["cell"])
                 u.cell.cell = u.kernel
                 u.cell.zone_rate[0], u.cell.zone_rate[1] = spec["zoneout"]
                 u.reverse = places["reverse"]
                 u.number = self.state_count
                 self.state_count += u.kernel.states
-                u.W_xh, u.b_h = places["W_xh"], places["b_h"]
+                starts = places["starts"]
+                u.W_xh, u.b_h = starts["W_xh"][0], starts["b_h"][0]
                 for i in range(RC_MAX_VECTORS):
-                    u.vectors[i] = -1
-                for i, place in enumerate(places["vectors"]):
-                    u.vectors[i] = place
+                    u.vectors[i] = start_of(starts, u.kernel.vector[i].parameter,
+                                            u.kernel.vector[i].part * <long> spec["hidden"])
                 u.cell.hidden = spec["hidden"]
                 u.cell.output = spec["output"]
                 u.cell.ld = padded(c.team.kernels, u.cell.hidden)
@@ -199,10 +195,9 @@ cdef class Stack:
                 for i in range(RC_MAX_STATES):
                     u.cell.lds[i] = u.cell.ldo if state_width(u, i) == u.cell.output else u.cell.ld
                 for i in range(RC_MAX_MATRICES):
-                    u.W[i] = -1
-                for i, (place, columns) in enumerate(places["matrices"]):
-                    u.W[i], u.ldw[i] = place, columns
-                    if place >= 0:
+                    u.W[i] = start_of(starts, u.kernel.matrices[i].parameter, 0)
+                    if u.W[i] >= 0:
+                        u.ldw[i] = starts[u.kernel.matrices[i].parameter.decode()][1]
                         scratch = max(scratch, self.bind_matrix(u, i))
                 for s in range(layer.inputs):
                     layer.input[s].width = widths[s]
@@ -454,7 +449,7 @@ cdef class Stack:
         u.cell.dlater = self.arena.take(rows * u.cell.lda * size) if c.truncate else u.cell.da
         u.cell.carry_per_row = c.truncate > 0
         for i in range(u.kernel.states):
-            if u.kernel.carries >> i & 1 or (i < 2 and has_zoneout(layer)):
+            if u.kernel.state[i].carries or (i < 2 and has_zoneout(layer)):
                 u.cell.dcarry[i] = self.arena.take((rows if c.truncate else B) * u.cell.lds[i] * size)
                 u.cell.dcarry_later[i] = u.cell.dcarry[i]
                 if c.truncate:

@@ -36,6 +36,7 @@ cdef void step_block(const Walk *walk, const Unit *u, rc_cell_step step, int sha
     block.previous = before + b
     block.has_previous = has_before or walk.has_state
     block.ends = not has_after
+    block.zoned = False
     if walk.backward:
         block.has_link = has_after and walk.linked
         block.linked = b + (v.offsets[t - 1 if u.reverse else t + 1] if has_after else 0)
