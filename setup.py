@@ -4,7 +4,8 @@ The numeric code (src_pyx/kernels) is compiled once per instruction-set level in
 one extension, rnncore._core.kernels, which picks a level at run time. RNNCORE_PORTABLE=1 builds the plain-C level
 alone, without threads; RNNCORE_DEBUG=1 adds bounds checks; RNNCORE_SANITIZE=1 adds AddressSanitizer and
 UndefinedBehaviorSanitizer, which end the process where they find something. Each kind of build keeps its objects in a
-folder of its own, so that none ends up in another.
+folder of its own, so that none ends up in another. RNNCORE_MODULES=kernels,... builds these extensions alone: with
+RNNCORE_PORTABLE=1, the quickest way to try a kernel.
 """
 
 import os
@@ -110,12 +111,16 @@ MODULES = (
 )
 # fmt: on
 
+CHOSEN = [name for name in os.environ.get("RNNCORE_MODULES", "").split(",") if name] or MODULES
+if unknown := set(CHOSEN) - set(MODULES):
+    raise SystemExit(f"RNNCORE_MODULES must name some of {', '.join(MODULES)}; got {', '.join(sorted(unknown))}")
+
 setup(
     options={"build": {"build_base": BUILD}},
     cmdclass={"build_ext": BuildWithLibraries},
     libraries=libraries,
     ext_modules=cythonize(
-        [extension(name) for name in MODULES],
+        [extension(name) for name in CHOSEN],
         include_path=[SOURCE],
         build_dir=os.path.join(BUILD, "cython"),
         compiler_directives={

@@ -50,6 +50,7 @@ CASES = [
     Case("mut2", "", {}),
     Case("mut3", "", {}),
     Case("mgu", "", {}),
+    Case("indrnn", "", {}),
     Case("jordan", f"{OUTPUTS} outputs", {"outputs": OUTPUTS}),
     Case("jordan", f"{OUTPUTS} outputs, hidden feedback", {"outputs": OUTPUTS, "hidden_feedback": True}),
 ]

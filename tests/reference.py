@@ -126,6 +126,14 @@ def mgu(net, p, x, state, mask):
     return (f * np.tanh(n + (f * mask * h) @ U_n) + (1 - f) * h,)
 
 
+def indrnn(net, p, x, state, mask):
+    """h' = f(x·W_xh + b_h + u*mask*h), with u as if what is beyond ±bound were at it"""
+    (h,), u, bound = state, p["u"], net.option("bound")
+    if bound is not None:
+        u = np.where(abs(np.real(u)) > bound, bound * np.sign(np.real(u)), u)
+    return (net.f(x @ p["W_xh"] + p["b_h"] + u * mask * h),)
+
+
 def jordan(net, p, x, state, mask):
     """s' = μ*s + y, h' = f(x·W_xh + (mask*s')·W_yh + b_h), y' = g(h'·W_hy + b_y), and perhaps h·W_hh inside f"""
     y, s, *h = state
@@ -184,6 +192,11 @@ def mut_shapes(net: Stack, inputs: int) -> Shapes:
     return shapes | {"b_h": (3 * H,)}
 
 
+def indrnn_shapes(net: Stack, inputs: int) -> Shapes:
+    H = net.hidden_size
+    return {"W_xh": (inputs, H), "u": (H,), "b_h": (H,)}
+
+
 def jordan_shapes(net: Stack, inputs: int) -> Shapes:
     H, K = net.hidden_size, net.width
     hidden = {"W_hh": (H, H)} if net.option("hidden_feedback") else {}
@@ -216,6 +229,7 @@ CELLS = {
     "mut2": Cell(mut, mut_shapes, alike(1)),
     "mut3": Cell(mut, mut_shapes, alike(1)),
     "mgu": Cell(mgu, gated(2), alike(1)),
+    "indrnn": Cell(indrnn, indrnn_shapes, alike(1)),
     "jordan": Cell(jordan, jordan_shapes, jordan_widths, dropped=1),
 }
 
@@ -235,6 +249,8 @@ FAMILY: dict[str, tuple[str, dict]] = {
     "mut2": ("mut2", {}),
     "mut3": ("mut3", {}),
     "mgu": ("mgu", {}),
+    "indrnn": ("indrnn", {}),
+    "indrnn with a bound": ("indrnn", {"bound": 0.6}),
     "jordan": ("jordan", {"outputs": 4}),
     "jordan, decaying": ("jordan", {"outputs": 2, "decay": 0.7, "output_activation": "sigmoid"}),
     "jordan, s as given": ("jordan", {"decay": 0.5, "output_activation": "tanh", "through_outputs": False}),

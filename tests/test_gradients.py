@@ -48,9 +48,9 @@ def allowed(case):
     """Leave out what means nothing, or is an error by design."""
     between_needs_depth = case["dropout"] != "between" or case["depth"] == 2
     states_go_forward = case["direction"] == "fwd" or not case["state"]
-    elman_alone_has_activations = case["cell"] == "elman" or case["activation"] == "tanh"
+    has_activation = case["activation"] in rc.CELLS[ref.FAMILY[case["cell"]][0]].activations
     zoneout_has_states = case["dropout"] != "zoneout" or case["cell"] not in NOT_ZONED
-    return zoneout_has_states and between_needs_depth and states_go_forward and elman_alone_has_activations
+    return zoneout_has_states and between_needs_depth and states_go_forward and has_activation
 
 
 def allowed_in_a_layer(case):

@@ -67,10 +67,15 @@ def easy(sequences: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray
 
 
 def updates_until_close(seed: int, cell: str, length: int, **options) -> int | None:
+    made = layer(cell, 2, 16, seed, **options)
+    return updates_of(made, seed, length, learning_rate=0.01)
+
+
+def updates_of(made: rc.Recurrent, seed: int, length: int, learning_rate: float) -> int | None:
     """Train until the mean squared error on 2560 new sequences is below 0.01; look every 25 updates."""
     x_test, sums_test = easy(2560, length, 10_000 + seed)
-    net = rc.Network(layer(cell, 2, 16, seed, **options), head=rc.SquaredError(1), readout="last")
-    opt = rc.Adam(learning_rate=0.01, clip_norm=1)
+    net = rc.Network(made, head=rc.SquaredError(1), readout="last")
+    opt = rc.Adam(learning_rate=learning_rate, clip_norm=1)
     for update in range(1, EASY_MOST + 1):
         net.train_step(*easy(EASY_BATCH, length, 1_000_000 * (seed + 1) + update), opt)
         if update % 25 == 0 and np.mean((net.predict(x_test) - sums_test) ** 2) < 0.01:
@@ -101,4 +106,19 @@ def test_easy_adding_problem(name, length, share, tell):
     found = for_each_seed(
         tell, lambda seed: updates_until_close(seed, cell, length, **options), cell=name, length=length, most=most
     )
+    solved_by([updates is not None and updates <= most for updates in found], 5)
+
+
+def updates_of_an_indrnn(seed: int, length: int) -> int | None:
+    """Two layers, as in the paper, which lets the upper one begin with memories as long as the sequences."""
+    bound = 2 ** (1 / length)
+    made = layer("indrnn", 2, 16, seed, num_layers=2, bound=bound)
+    made.params["layers.1.fwd.u"][...] = np.random.default_rng(seed).uniform(1 / bound, bound, 16)
+    return updates_of(made, seed, length, learning_rate=0.003)
+
+
+def test_easy_adding_problem_with_indrnn(tell):
+    """100 steps: within the LSTM's updates, the median of its seeds."""
+    most = np.median(updates_of_the_lstm(100))
+    found = for_each_seed(tell, lambda seed: updates_of_an_indrnn(seed, 100), cell="indrnn", length=100, most=most)
     solved_by([updates is not None and updates <= most for updates in found], 5)

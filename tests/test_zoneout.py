@@ -13,7 +13,8 @@ T, B = 6, 5
 def zoned_states(name: str) -> int:
     """How many states of one of the family zoneout acts on."""
     cell, options = ref.FAMILY[name]
-    return len(rc.CELLS[cell].zoned_states(rc.CELLS[cell].settle(options, "tanh")))
+    kind = rc.CELLS[cell]
+    return len(kind.record(kind.plan("tanh", kind.settle(options, "tanh"))).zoned)
 
 
 ZONED = [name for name in ref.FAMILY if zoned_states(name)]

@@ -1,7 +1,9 @@
 """The registry of cells: what distinguishes one recurrent architecture from another.
 
-A cell is its kernel (src_pyx/kernels/cells/), this record, and a few lines of NumPy in tests/reference.py. Directions,
-depth, ragged batches, dropout, threads, heads and files know nothing of cells but what stands here.
+A cell is a kernel with its record (src_pyx/kernels/cells/), what stands here, and a few lines of NumPy in
+tests/reference.py. The record has names and sizes (`rnncore.nn.records`); this module adds what the compiled core
+cannot know: options and how they choose a record, activations, initial values, bounds, the source. Directions, depth,
+ragged batches, dropout, threads, heads and files know nothing of cells but that.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from rnncore import _checks
+from rnncore.nn.records import Record, record
 
 #: activation name -> (its number in the kernels, name of the option that parametrises it, default)
 ACTIVATIONS: Mapping[str, tuple[int, str | None, float]] = {
@@ -37,17 +40,15 @@ class Plan:
     Attributes
     ----------
     kernel : str
-        Its name in the table of kernels (src_pyx/kernels/cells/table.h).
+        The name of its record in the table of kernels (src_pyx/kernels/cells/table.h).
     flags : int
         Variants, as the kernel numbers them.
     activation, parameter
         The activation's number, and its slope or limit.
     factor : float
         The cell's own number, such as a decay.
-    matrices : tuple of str or None
-        Which parameter each of the kernel's matrices is (a part of); None: left out.
-    vectors : tuple of str or None
-        The same for its parameters of H numbers. A name that stands n times is a parameter of n·H numbers.
+    optional : tuple of str
+        Which of the record's optional parameters are there.
     """
 
     kernel: str
@@ -55,8 +56,7 @@ class Plan:
     activation: int = 0
     parameter: float = 0.0
     factor: float = 0.0
-    matrices: tuple[str | None, ...] = ("W_hh",)
-    vectors: tuple[str | None, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,13 @@ class Cell:
     Attributes
     ----------
     name : str
-    gates : int
-        Gate blocks per unit: W_xh is (D, gates·H).
-    states : tuple of str
-        Names of the arrays that a step hands to the next.
+        Also that of its record, where no option chooses another.
     activations : tuple of str
         The names that ``activation=`` accepts; the first is the default.
-    zoned : int
-        How many of its states, from the first on, zoneout can act on.
     options : mapping of str to default
         What else can be chosen.
     source : str
         Where the equations come from.
-    feeds_back : bool
-        A step sees the outputs before it, which ``feedback=`` may give.
 
     Examples
     --------
@@ -89,13 +82,14 @@ class Cell:
     """
 
     name: str
-    gates: int
-    states: tuple[str, ...]
     activations: tuple[str, ...] = ("tanh",)
-    zoned: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
-    feeds_back: bool = False
+
+    @property
+    def feeds_back(self) -> bool:
+        """A step sees the outputs before it, which ``feedback=`` may give."""
+        return record(self.name).feeds_back
 
     def settle(self, given: Mapping[str, Any], activation: str) -> dict[str, Any]:
         """Return all options, those given over the defaults; unknown names are refused."""
@@ -117,31 +111,27 @@ class Cell:
         parameter = _number(options[option], option) if option else 0.0
         return Plan(self.name, activation=number, parameter=parameter)
 
-    def kernel_for(self, plan: Plan, inputs: int, hidden: int) -> str:
-        """Return the name of the kernel for an input of a certain width."""
-        return plan.kernel
+    def record(self, plan: Plan, inputs: int | None = None, hidden: int | None = None) -> Record:
+        """Return the record of its kernel, for an input of a certain width where that decides."""
+        return record(plan.kernel)
 
     def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
         """Return how many numbers a step puts out."""
         return hidden
 
-    def state_widths(self, hidden: int, options: Mapping[str, Any]) -> dict[str, int]:
+    def state_widths(self, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, int]:
         """Return what a step hands to the next: name -> how many numbers. The first is the output."""
-        widths = dict.fromkeys(self.states, hidden)
-        return widths | {self.states[0]: self.output_width(hidden, options)}
-
-    def zoned_states(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names of the states that zoneout can act on."""
-        return self.states[: self.zoned]
+        sizes = {"H": hidden, "output": self.output_width(hidden, options)}
+        return {name: sizes[symbol] for name, symbol in self.record(plan).states.items()}
 
     def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
         """Return the parameters of one layer in one direction: name -> shape."""
-        return {
-            "W_xh": (inputs, self.gates * hidden),
-            "W_hh": (self.output_width(hidden, options), self.gates * hidden),
-            "b_h": (self.gates * hidden,),
-            **_vectors(hidden, plan),
-        }
+        sizes = {"D": inputs, "H": hidden, "output": self.output_width(hidden, options)}
+        return self.record(plan, inputs, hidden).parameters(sizes, plan.optional)
+
+    def bounds(self, options: Mapping[str, Any]) -> dict[str, float]:
+        """Return which parameters stay within ± what: an optimizer's step ends by putting them back."""
+        return {}
 
     def initialise(
         self, params: Mapping[str, np.ndarray], hidden: int, options: Mapping[str, Any], rng: np.random.Generator
@@ -150,10 +140,6 @@ class Cell:
         bound = 1 / np.sqrt(hidden)
         for array in params.values():
             array[...] = rng.uniform(-bound, bound, array.shape)
-
-
-def _vectors(hidden: int, plan: Plan) -> dict[str, tuple[int, ...]]:
-    return {name: (plan.vectors.count(name) * hidden,) for name in plan.vectors if name}
 
 
 def _number(value: Any, name: str, least: float = 0.0, most: float = np.inf) -> float:
@@ -221,40 +207,15 @@ class LSTM(Cell):
         for name, chosen in (("layer_norm", norm), ("proj_size", projected)):
             if chosen and (variant, name) in self.UNDEFINED:
                 raise ValueError(f"variant {variant} has no {name}: leave out one of them")
-        W_hr = "W_hr" if projected else None
-        kernel, factor = "lstm_projected" if projected else "lstm", 0.0
-        matrices: tuple[str | None, ...] = ("W_hh", W_hr) if projected else ("W_hh",)
-        vectors: tuple[str | None, ...] = ("w_ci", "w_cf", "w_co") if peepholes else ()
+        chosen = (("W_hr",) if projected else ()) + (("w_ci", "w_cf", "w_co") if peepholes else ())
         if norm:
-            kernel, factor = "lstm_norm", self.EPSILON
-            vectors = vectors or (None, None, None)
-            vectors += ("b_h",) * 4 + ("gain_x",) * 4 + ("gain_h",) * 4 + ("gain_c", "shift_c")
-        elif variant == "FGR":
-            kernel, matrices = "lstm_fgr", ("W_hh", W_hr, "W_gi", "W_gf", "W_go")
-        elif variant == "1997":
-            kernel, vectors = "lstm_1997", ("w_ci", None, "w_co") if peepholes else ()
-        return Plan(kernel, self.FLAGS[variant], factor=factor, matrices=matrices, vectors=vectors)
-
-    def zoned_states(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the names of the states that zoneout can act on; with FGR, gates are states too, and none is."""
-        return () if options["variant"] == "FGR" else self.states
+            return Plan("lstm_norm", self.FLAGS[variant], factor=self.EPSILON, optional=chosen)
+        special = {"1997": "lstm_1997", "FGR": "lstm_fgr"}.get(variant)
+        return Plan(special or ("lstm_projected" if projected else "lstm"), self.FLAGS[variant], optional=chosen)
 
     def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
         """Return how many numbers a step puts out."""
         return options["proj_size"] or hidden
-
-    def state_widths(self, hidden: int, options: Mapping[str, Any]) -> dict[str, int]:
-        """Return what a step hands to the next; with full gate recurrence also its gates."""
-        gates = ("i", "f", "o") if options["variant"] == "FGR" else ()
-        return super().state_widths(hidden, options) | dict.fromkeys(gates, hidden)
-
-    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
-        """Return the parameters of one layer in one direction: name -> shape."""
-        width, columns = self.output_width(hidden, options), (3 if options["variant"] == "1997" else 4) * hidden
-        shapes: dict[str, tuple[int, ...]] = {"W_xh": (inputs, columns), "W_hh": (width, columns), "b_h": (columns,)}
-        further = {"W_hr": (hidden, width)} | dict.fromkeys(("W_gi", "W_gf", "W_go"), (hidden, 3 * hidden))
-        shapes |= {name: shape for name, shape in further.items() if name in plan.matrices}
-        return shapes | _vectors(hidden, plan)
 
     def initialise(
         self, params: Mapping[str, np.ndarray], hidden: int, options: Mapping[str, Any], rng: np.random.Generator
@@ -280,8 +241,8 @@ class GRU(Cell):
     def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
         """Return what the settled options mean to the kernel."""
         if _choice(options["reset"], ("after", "before"), "reset") == "before":
-            return Plan("gru_before", matrices=("W_hh", "W_hh"))
-        return Plan("gru", vectors=("b_hn",))
+            return Plan("gru_before")
+        return Plan("gru")
 
 
 class MUT(Cell):
@@ -293,34 +254,43 @@ class MUT(Cell):
 
     DIRECT = ("mut1", "mut2")  # those that take x itself
 
-    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
-        """Return what the settled options mean to the kernel."""
-        if self.name == "mut1":
-            return Plan(self.name, matrices=("W_hh", "W_hh"), vectors=("b_hn",))
-        return Plan(self.name, matrices=("W_hh",) * (2 if self.name == "mut2" else 3))
-
-    def kernel_for(self, plan: Plan, inputs: int, hidden: int) -> str:
-        """Return the name of the kernel for an input of a certain width."""
-        return f"{self.name}_direct" if self.name in self.DIRECT and inputs == hidden else self.name
-
-    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
-        """Return the parameters of one layer in one direction: name -> shape."""
-        direct = inputs == hidden and self.name in self.DIRECT
-        recurrent = 2 if self.name == "mut1" else 3
-        return {
-            "W_xh": (inputs, (2 if direct else 3) * hidden),
-            "W_hh": (hidden, recurrent * hidden),
-            "b_h": ((2 if direct and self.name == "mut1" else 3) * hidden,),
-            **_vectors(hidden, plan),
-        }
+    def record(self, plan: Plan, inputs: int | None = None, hidden: int | None = None) -> Record:
+        """Return the record of its kernel, for an input of a certain width where that decides."""
+        direct = self.name in self.DIRECT and inputs is not None and inputs == hidden
+        return record(f"{plan.kernel}_direct" if direct else plan.kernel)
 
 
 class MGU(Cell):
     """Minimal gated unit; gates f, n, with h = f·n + (1-f)·h_prev."""
 
+
+class IndRNN(Cell):
+    """Independently recurrent network, h = f(x·W_xh + u⊙h_prev + b_h): each unit sees, of the past, itself alone.
+
+    Option ``bound``: a number that |u| stays below. The paper takes 2^(1/T) for relu and sequences of T steps, so that
+    nothing grows to more than twice its size; None, the default, leaves u alone. The kernel reads u as if what is out
+    of bounds were at them, so that there it has no gradient; and the step of an optimizer ends by putting u back. u
+    starts uniformly between 0 and the bound (1 without one), W_xh and b_h as in other cells. Recurrent dropout acts on
+    h as u meets it.
+    """
+
     def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
         """Return what the settled options mean to the kernel."""
-        return Plan(self.name, matrices=("W_hh", "W_hh"))
+        bound = options["bound"]
+        if bound is not None and not _number(bound, "bound (None: none)") > 0:
+            raise ValueError(f"bound must be more than 0, or None: no bound; got {bound!r}")
+        return replace(super().plan(activation, options), factor=np.inf if bound is None else float(bound))
+
+    def bounds(self, options: Mapping[str, Any]) -> dict[str, float]:
+        """Return which parameters stay within ± what: an optimizer's step ends by putting them back."""
+        return {} if options["bound"] is None else {"u": float(options["bound"])}
+
+    def initialise(
+        self, params: Mapping[str, np.ndarray], hidden: int, options: Mapping[str, Any], rng: np.random.Generator
+    ) -> None:
+        """Draw initial parameters: memories of all lengths."""
+        super().initialise(params, hidden, options, rng)
+        params["u"][...] = rng.uniform(0, options["bound"] or 1, hidden)
 
 
 class Jordan(Cell):
@@ -351,31 +321,12 @@ class Jordan(Cell):
             kernel="jordan_elman" if hidden else "jordan",
             flags=flags,
             factor=decay,
-            matrices=("W_yh", "W_hy", "W_hh") if hidden else ("W_yh", "W_hy"),
-            vectors=("b_y",),
         )
 
     def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
         """Return how many numbers a step puts out."""
         outputs = options["outputs"]
         return hidden if outputs is None else _checks.whole(outputs, "outputs")
-
-    def state_widths(self, hidden: int, options: Mapping[str, Any]) -> dict[str, int]:
-        """Return what a step hands to the next: name -> how many numbers. The first is the output."""
-        widths = dict.fromkeys(self.states, self.output_width(hidden, options))
-        return widths | {"h": hidden} if options["hidden_feedback"] else widths
-
-    def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
-        """Return the parameters of one layer in one direction: name -> shape."""
-        outputs = self.output_width(hidden, options)
-        return {
-            "W_xh": (inputs, hidden),
-            **({"W_hh": (hidden, hidden)} if options["hidden_feedback"] else {}),
-            "W_yh": (outputs, hidden),
-            "b_h": (hidden,),
-            "W_hy": (hidden, outputs),
-            "b_y": (outputs,),
-        }
 
 
 #: every cell by name
@@ -384,15 +335,11 @@ CELLS: Mapping[str, Cell] = {
     for cell in (
         Elman(
             "elman",
-            gates=1,
-            states=("h",),
             activations=tuple(ACTIVATIONS),
             source="Elman 1990, Cognitive Science 14:179",
         ),
         LSTM(
             "lstm",
-            gates=4,
-            states=("h", "c"),
             options={
                 **{"forget_bias": 1.0, "peepholes": False, "variant": None},
                 **{"proj_size": None, "layer_norm": False},
@@ -401,19 +348,21 @@ CELLS: Mapping[str, Cell] = {
         ),
         GRU(
             "gru",
-            gates=3,
-            states=("h",),
             options={"reset": "after"},
             source="Cho et al. 2014; Chung et al. 2014",
         ),
-        MUT("mut1", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
-        MUT("mut2", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
-        MUT("mut3", gates=3, states=("h",), source="Jozefowicz, Zaremba and Sutskever 2015"),
-        MGU("mgu", gates=2, states=("h",), source="Zhou, Wu, Zhang and Zhou 2016"),
+        MUT("mut1", source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MUT("mut2", source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MUT("mut3", source="Jozefowicz, Zaremba and Sutskever 2015"),
+        MGU("mgu", source="Zhou, Wu, Zhang and Zhou 2016"),
+        IndRNN(
+            "indrnn",
+            activations=("relu", *(name for name in DETERMINISTIC if name != "relu")),
+            options={"bound": None},
+            source="Li, Li, Cook, Zhu and Gao 2018",
+        ),
         Jordan(
             "jordan",
-            gates=1,
-            states=("y", "s"),
             activations=DETERMINISTIC,
             options={
                 "outputs": None,
@@ -423,8 +372,6 @@ CELLS: Mapping[str, Cell] = {
                 "hidden_feedback": False,
             },
             source="Jordan 1986, ICS report 8604",
-            zoned=0,
-            feeds_back=True,
         ),
     )
 }

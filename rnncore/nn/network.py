@@ -754,6 +754,11 @@ class Network(FlatArrays, RunSettings):
             names.append("head.W_skip")
         return {name: self.layout.starts[name] for name in names}
 
+    def keep_bounds(self) -> None:
+        """Put parameters that a cell bounds back within their bounds; an optimizer's step ends with this."""
+        for layer in self.layers:
+            layer.keep_bounds()
+
     def update_ranges(self, lazy: bool) -> np.ndarray:
         """Return which parts of theta an optimizer must visit: rows (start, length, decays) of int64, sorted.
 

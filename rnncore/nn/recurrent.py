@@ -55,9 +55,10 @@ class Recurrent(FlatArrays, RunSettings):
         Each layer runs over the sequence in both directions.
     merge : {"concat", "sum"}
         What becomes of the two directions' outputs.
-    activation : str
-        tanh, sigmoid, relu, leaky_relu (option ``leaky_slope``), clipped_relu (option ``clip_at``), identity; binary:
-        stochastic units, 1 with probability sigmoid(a), with straight-through gradients.
+    activation : str, optional
+        The cell's own by default (tanh; relu for indrnn): tanh, sigmoid, relu, leaky_relu (option ``leaky_slope``),
+        clipped_relu (option ``clip_at``), identity; binary: stochastic units, 1 with probability sigmoid(a), with
+        straight-through gradients.
     dropout, input_dropout, output_dropout : float
         Rates between layers, on the input of the first, and on the output of the last; kept numbers are scaled by
         1/(1 - rate). Random numbers depend on ``dropout_seed``, ``dropout_step``, layer, sequence and time only.
@@ -123,7 +124,7 @@ class Recurrent(FlatArrays, RunSettings):
         num_layers: int = 1,
         bidirectional: bool = False,
         merge: str = "concat",
-        activation: str = "tanh",
+        activation: str | None = None,
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         input_dropout: float = 0.0,
@@ -143,7 +144,9 @@ class Recurrent(FlatArrays, RunSettings):
         self.num_layers = _checks.whole(num_layers, "num_layers", most=1000)
         self.bidirectional = _checks.flag(bidirectional, "bidirectional")
         self.merge = _checks.one_of(merge, ("concat", "sum"), "merge")
-        self.activation = _checks.one_of(activation, self.cell.activations, "activation")
+        self.activation = _checks.one_of(
+            self.cell.activations[0] if activation is None else activation, self.cell.activations, "activation"
+        )
         self.dropout = _checks.rate(dropout, "dropout")
         self.recurrent_dropout = _checks.rate(recurrent_dropout, "recurrent_dropout")
         self.input_dropout = _checks.rate(input_dropout, "input_dropout")
@@ -162,14 +165,12 @@ class Recurrent(FlatArrays, RunSettings):
         self.cell_options: Mapping[str, Any] = MappingProxyType(cell_options)
         settled = self.cell.settle(cell_options, self.activation)
         self.plan = self.cell.plan(self.activation, settled)
-        self.zone_rates = _checks.zoneout(zoneout, self.cell.name, self.cell.zoned_states(settled))
-        if any(self.zone_rates) and (not self.plan.matrices or self.plan.matrices[0] is None):
-            raise ValueError(
-                f"zoneout needs a cell with recurrent weights to h, which {self.cell.name} with these options has not: "
-                f"leave zoneout out, got {zoneout!r}"
-            )
+        self.zone_rates = _checks.zoneout(zoneout, self.cell.name, self.cell.record(self.plan).zoned)
         self.width = self.cell.output_width(self.hidden_size, settled)
-        self.state_widths: Mapping[str, int] = MappingProxyType(self.cell.state_widths(self.hidden_size, settled))
+        self.state_widths: Mapping[str, int] = MappingProxyType(
+            self.cell.state_widths(self.hidden_size, settled, self.plan)
+        )
+        self._bounds = self.cell.bounds(settled)
         self.dropout_seed = self.random_state
         self.dropout_step = 0
 
@@ -222,7 +223,7 @@ class Recurrent(FlatArrays, RunSettings):
             rate = self.dropout if n else 1 - (1 - self.input_dropout) * (1 - more_dropout)
             layers.append(
                 {
-                    "cell": self.cell.kernel_for(self.plan, sum(widths), self.hidden_size),
+                    "cell": self.cell.record(self.plan, sum(widths), self.hidden_size).name,
                     "hidden": self.hidden_size,
                     "output": self.width,
                     "activation": self.plan.activation,
@@ -241,25 +242,22 @@ class Recurrent(FlatArrays, RunSettings):
         return layers
 
     def _places(self, start: int, prefix: str) -> dict[str, Any]:
-        """Where one unit's parameters begin in theta."""
-        places: dict[str, Any] = {"reverse": prefix.endswith(".bwd.")}
-        for name in ("W_xh", "b_h"):
-            places[name] = start + self.layout.starts[prefix + name]
-        places["matrices"] = [
-            (start + self.layout.starts[prefix + name], self.layout.shapes[prefix + name][1]) if name else (-1, 0)
-            for name in self.plan.matrices
-        ]
-        names = self.plan.vectors
-        places["vectors"] = [
-            start + self.layout.starts[prefix + name] + names[:i].count(name) * self.hidden_size if name else -1
-            for i, name in enumerate(names)
-        ]
-        return places
+        """Where one unit's parameters begin in theta, and how many columns they have."""
+        starts = {
+            name.removeprefix(prefix): (start + self.layout.starts[name], shape[-1])
+            for name, shape in self.layout.shapes.items()
+            if name.startswith(prefix)
+        }
+        return {"reverse": prefix.endswith(".bwd."), "starts": starts}
 
     def move_to(self, theta: np.ndarray, grad: np.ndarray, touched: TouchedRows, access: Access) -> None:
         """Let the parameters and gradients live in other flat arrays (a Network's); values are not copied."""
         self._theta, self._grad, self._touched, self._access = theta, grad, touched, access
         self._params, self._grads = self.layout.views(theta), self.layout.views(grad)
+        bounds = self._bounds.items()
+        self._bounded = [
+            (v, most) for name, v in self._params.items() for own, most in bounds if name.endswith("." + own)
+        ]
         self._plans: dict[int, Plan] = {}
         self._idle: dict[int, list[Workspace]] = {DENSE: [], SYMBOLS: []}  # those that no call runs in
         self._saved = Saved()
@@ -267,6 +265,21 @@ class Recurrent(FlatArrays, RunSettings):
         self._schedule: Schedule | None = None
         self._snapshot: Any = None  # a weak reference to what sessions have packed
         self._steppers = threading.local()
+
+    def keep_bounds(self) -> None:
+        """Put parameters that a cell bounds back within ± their bound; an optimizer's step ends with this.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> layer = rc.Recurrent("indrnn", 2, 3, bound=1.01)
+        >>> layer.params["layers.0.fwd.u"][...] = [0.5, 3, -2]
+        >>> layer.keep_bounds()
+        >>> layer.params["layers.0.fwd.u"].tolist()
+        [0.5, 1.0099999904632568, -1.0099999904632568]
+        """
+        for view, most in self._bounded:
+            np.clip(view, -most, most, out=view)
 
     def kernel_plan(self, kind: int) -> Plan:
         """Return the layers' structure as the compiled core knows it, for one kind of input."""

@@ -195,7 +195,7 @@ class Optimizer:
         ----------
         net
             A `Network` or layer, or any object with flat float32 or float64 arrays `theta` and `grad` and a method
-            `update_ranges(lazy)`.
+            `update_ranges(lazy)`. Where it has a method `keep_bounds()`, the step ends with it.
 
         Raises
         ------
@@ -233,6 +233,9 @@ class Optimizer:
             found = too_large(largest_gradient(net)) if isinstance(problem, OverflowError) else find_in_arrays(net)
             assert found is not None
             raise found from None
+        keep_bounds = getattr(net, "keep_bounds", None)
+        if keep_bounds is not None:
+            keep_bounds()
         memory.steps += 1
 
     def end_epoch(self, loss: float | None = None) -> None:

@@ -13,6 +13,9 @@
  * forbidden, not by numbers) falls below CRF_LOW, and is taken along as if all that is lost met the best that comes:
  * lost_t = (lost_{t-1}·Σ e_t + ...) / (the factor that α_t is divided by). A sequence that might have lost more than
  * CRF_TOLERANCE of its total is marked and done again in log space and double precision (crf_exact).
+ *
+ * Shapes: s, α, β, γ (rows, K), row length ld; A, E (K, K) likewise; targets (rows), paths (rows) or (top, rows), label
+ * numbers; counts (K, K), row length K. What else a batch has stands beside its field in crf_api.h.
  */
 #ifndef RNNCORE_CRF_H
 #define RNNCORE_CRF_H

@@ -3,6 +3,11 @@
  * C is computed in tiles of up to TILE_ROWS rows by TILE_VECTORS vectors that live in registers while k runs over
  * the whole inner dimension: one multiply-add chain per element. A row therefore has the same bits whatever tile,
  * thread or batch it falls in. For few rows see gemv.h.
+ *
+ * Shapes (rc_packed): A (M, K), row length lda; B (K, blocks·N), the blocks anywhere in W's rows or, transposed, W's
+ * columns; C (M, ...), block b at column block_at[b], row length ldc. A and C may end in pads: K and N count numbers.
+ * A panel is K rows of up to TILE_WIDTH numbers; all panels together are packed_size(B) numbers; bias: N rounded up to
+ * whole vectors, per block. product_panel takes one panel of one block, product_block one block, product all of them.
  */
 #ifndef RNNCORE_GEMM_H
 #define RNNCORE_GEMM_H

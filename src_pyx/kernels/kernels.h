@@ -47,6 +47,8 @@ enum { RC_FROM_ZERO, RC_FROM_BIAS, RC_FROM_C };
 #define RC_MAX_MATRICES 5
 #define RC_MAX_INNER 2
 #define RC_MAX_VECTORS 20
+#define RC_MAX_BLOCKS 12
+#define RC_MAX_PARAMETERS 12
 
 /* One cell in one direction, bound to one batch. State arrays have one row per sequence in front, at negative row
  * numbers: the initial states. State 0 is the output. */
@@ -56,7 +58,7 @@ typedef struct {
     long hidden, ld;       /* H, and H rounded up to whole vectors: the row length of (rows, H) arrays */
     long output, ldo;      /* width of state 0, likewise; mostly H */
     long lda;              /* row length of a and da: ld, or at least so many blocks of ld */
-    const rc_packed *W;    /* RC_MAX_MATRICES matrices that meet a state or an inner array at every step: W_hh first */
+    const rc_packed *W;    /* RC_MAX_MATRICES matrices that meet a state or an inner array at every step: the cell's, or none */
     const rc_packed *W_T;  /* their transposes */
     int activation, flags; /* flags: variants of a cell */
     double activation_parameter, factor; /* factor: the cell's own number, such as a decay */
@@ -92,12 +94,43 @@ typedef struct {
 typedef struct {
     long row, linked, previous, sequence, count, stride;
     int has_link, has_previous, ends;
+    int zoned; /* backward: gradients come from `zone_dh` and `zone_given` instead of `dh` and `dend` (zoneout.h) */
 } rc_block;
 
 typedef void (*rc_cell_step)(const rc_unit *unit, const rc_block *block);
 
+/* A cell's record: all that is known of it outside its kernels, said once. Whoever wants to know reads it by name
+ * (Python: rnncore/nn/records.py), and the shapes of the parameters follow from how the kernels use them, with
+ * D inputs, H hidden units and `output` numbers in state 0:
+ *
+ *   W_xh (D, input_gates·H)     b_h (gates·H)     a vector (its parts·H)
+ *   a parameter that matrices are parts of: (width of what they meet, the sum of their gates · H, or `output`)
+ */
+enum { RC_H, RC_OUTPUT }; /* widths */
+
+/* A parameter, in theta's order. Optional ones are there where the cell's options ask for them. */
+typedef struct {
+    const char *name;
+    int optional;
+} rc_cell_parameter;
+
+/* What a step hands to the next. */
+typedef struct {
+    const char *name;
+    int width;   /* RC_H, or RC_OUTPUT: as wide as state 0, the output, where options choose that */
+    int carries; /* its gradient comes back by `dcarry`, too, not by matrices alone */
+} rc_cell_state;
+
+/* H numbers that a kernel reads itself: a part of a parameter. (The bias of a product that makes the output is as wide
+ * as that.) Without a name: what another cell of the same kernels has there. */
+typedef struct {
+    const char *parameter;
+    int part;
+} rc_cell_vector;
+
 /* A matrix of a cell: gates [gate, gate + gates) of its parameter, what it meets, and where the product belongs. */
 typedef struct {
+    const char *parameter;
     int gate, gates;
     int at[RC_MAX_GATES]; /* the block of a that each gate's product is added to */
     int source;           /* a state's number, or RC_INNER + an inner array's */
@@ -107,23 +140,28 @@ typedef struct {
 } rc_cell_matrix;
 enum { RC_INNER = RC_MAX_STATES };
 
-/* A cell's kernels and the arrays they need. */
+/* Lists are as long as what is filled in; counts stand beside those that loops go through. */
 typedef struct rc_cell {
     const char *name;
     rc_cell_step forward, backward;
+    rc_cell_parameter parameters[RC_MAX_PARAMETERS];
+    int width;                         /* blocks of H in a row of a, */
+    const char *blocks[RC_MAX_BLOCKS]; /* named after what forward leaves there, or NULL: of no use outside */
     int gates;                  /* blocks of b_h, and of a that x·W_xh + b_h goes to: the first ones */
     int input_gates;            /* gates of W_xh, */
     int input_at[RC_MAX_GATES]; /* and the blocks they go to, one after another */
     int direct_at;              /* 1 + the block that x itself is added to (D is H then), or 0 */
-    int width;                  /* blocks in a row of a */
-    rc_cell_matrix matrices[RC_MAX_MATRICES];
-    int states, inner, extra;   /* how many; extra in blocks of H */
-    int of_output;              /* bit s: state s is as wide as the output, not H; state 0 always is */
-    int carries;                /* bit s: `dcarry` of state s is used */
+    int states, inner, vectors;
+    rc_cell_state state[RC_MAX_STATES];
+    const char *inner_name[RC_MAX_INNER]; /* (rows, H) arrays that matrices meet at their own step */
+    rc_cell_vector vector[RC_MAX_VECTORS];
+    rc_cell_matrix matrices[RC_MAX_MATRICES]; /* none is needed: a recurrence may be elementwise */
+    int extra;                  /* blocks of H of what else backward wants to know */
     int dropped;                /* the state that recurrent dropout is for */
-    int vectors;                /* how many parameters of H numbers, at most (of the output's width: output bias) */
+    int zoned;                  /* how many states, from the first on, zoneout can act on: 0, or all (two at most) */
     int in_place;               /* a is h */
     int noise;                  /* `extra` holds random numbers in (0, 1) on entry */
+    int feeds_back;             /* the kernel reads `feedback` */
     int own_bias;               /* b_h is among the vectors: nothing is added to x·W_xh */
 } rc_cell;
 

@@ -5,6 +5,9 @@
  *                    dL/ds_k = (Σ_j q_j w_j)·p_k - q_k w_k
  *   squared error    L = Σ_k (s_k - t_k)²                       dL/ds = 2(s - t)
  *   sigmoid          L = Σ_k max(s,0) - s·t + log(1 + e^-|s|)   dL/ds = σ(s) - t
+ *
+ * Shapes: scores (rows, outputs), row length ld, whole vectors; targets (rows) class numbers for softmax, negative: not
+ * counted, else (rows, outputs); loss (rows), in double; class_weight (outputs) or NULL.
  */
 #ifndef RNNCORE_LOSSES_H
 #define RNNCORE_LOSSES_H

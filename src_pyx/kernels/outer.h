@@ -3,6 +3,10 @@
  * The batch is taken outer_depth() rows at a time. Of these rows B is packed into panels of OUTER_VECTORS vectors, one
  * panel at a time: it stays in the L1 cache while all of A passes, or, where C is large, in L2, so that C passes less
  * often. A is packed into columns of OUTER_ROWS numbers by the tiles of the first panel, on their way.
+ *
+ * Shapes: A (K, M), row length lda; B (K, ...), row length ldb, of which `runs` runs of columns count, N together; C
+ * (M, N), row length ldc; run.sums (its count). With a_rows or b_rows (K), row k is row a_rows[k] of A, b_rows[k] of B.
+ * scratch: outer_scratch(M, N) numbers. column_sums: A (rows, ...), sums (to - from).
  */
 #ifndef RNNCORE_OUTER_H
 #define RNNCORE_OUTER_H

@@ -1,4 +1,10 @@
-/* The replica's numeric code (interface and formulas: replica_api.h). */
+/* The replica's numeric code (interface and formulas: replica_api.h).
+ *
+ * Shapes: θ (K, N) in packed order, replica_size(K, N) numbers; product: A (M, K), C (M, N). enter: h and mask (count,
+ * columns), row length ld, `rows` and `links` (count) row numbers of in and z. collect: out (count, columns), start
+ * (count + 1), items as many row numbers of x as start's last says. An update's A and A2 (K, rows), B and B2 (K, columns),
+ * scratch sdlm_scratch(rows, K); a table's d and e (places, columns).
+ */
 #ifndef RNNCORE_REPLICA_H
 #define RNNCORE_REPLICA_H
 #include "gemm.h"

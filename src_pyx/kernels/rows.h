@@ -1,4 +1,9 @@
-/* What happens to rows outside the products: tables of rows (symbols), dropout, sums. */
+/* What happens to rows outside the products: tables of rows (symbols), dropout, sums.
+ *
+ * Shapes: ids (rows, per_row), scale likewise or NULL; table (symbols, width), row length ldt; bias (width) or NULL; out
+ * (rows, width), row length ldo; d (rows, width), row length ldd, of which scatter takes the columns [from, to). add and
+ * copy: a and out (rows, n). All else is a row of n numbers; running_max's `where` has as many row numbers.
+ */
 #ifndef RNNCORE_ROWS_H
 #define RNNCORE_ROWS_H
 #include "kernels.h"

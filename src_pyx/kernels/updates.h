@@ -3,6 +3,8 @@
  * The compiler vectorises the loops. They run over whole blocks only, and what is left of an array goes through the
  * same machine code by way of a buffer: so a number's bits depend neither on where its range starts nor on how the
  * work was split among threads, even where the compiler contracts a·b + c as it likes.
+ *
+ * Shapes: theta, grad and the slots a rule has, n numbers each: a range of the flat arrays. chains: UPDATE_CHAINS doubles.
  */
 #ifndef RNNCORE_UPDATES_H
 #define RNNCORE_UPDATES_H

@@ -7,7 +7,7 @@
  * `unit->extra` holds on entry (1/2 without training). It holds p on return, and f' = p(1-p): the gradient goes straight
  * through the draw (Bengio, Léonard and Courville 2013).
  *
- * Rows are sequences, (rows, H). `unit->state[0]` holds x_t·W_xh + b on entry and h_t on return. m is recurrent dropout's
+ * Shapes: a, h, da, dh (rows, H), W_hh (H, H). `unit->state[0]` holds x_t·W_xh + b on entry and h_t on return. m is recurrent dropout's
  * mask, or absent. dh and da may be the same array when there is no mask.
  */
 #include "steps.h"
@@ -51,7 +51,7 @@ static void elman_forward(const rc_unit *u, const rc_block *b) {
 static void elman_derive(const rc_unit *u, const rc_block *b) {
     long step = b->stride * u->ld, offset = b->row * u->ld;
     const real *h = (const real *)(u->activation == RC_BINARY ? u->extra : u->state[0]) + offset;
-    const real *dh = (const real *)u->dh + offset, *m = mask_row(u, b);
+    const real *dh = dh_row(u, b), *m = mask_row(u, b);
     real *da = (real *)u->da + offset;
     int add = b->has_link && dh != da;
     const vec parameter = vset1((real)u->activation_parameter);

@@ -8,6 +8,8 @@
  *              dn = dh⊙(1-z)⊙(1-n²)   dz = dh⊙(h_{t-1} - n)⊙z(1-z)   dr = dn⊙q⊙r(1-r)   dq = dn⊙r
  *              dcarry = dh⊙z                                     (for step t-1)
  *
+ * Shapes: a, da (rows, 4·H), W_hh (H, 3·H); h, dh (rows, H); dcarry (sequences, H), or (rows, H) when truncated.
+ *
  * Cho et al. and Jozefowicz et al. write z for our z, Chung et al. and char-rnn write z for our 1-z.
  */
 #include "steps.h"
@@ -51,7 +53,7 @@ static void gru_forward(const rc_unit *u, const rc_block *b) {
 
 static void gru_derive(const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
-    const real *a0 = (const real *)u->a + b->row * u->lda, *dh0 = (const real *)u->dh + b->row * ld;
+    const real *a0 = (const real *)u->a + b->row * u->lda, *dh0 = dh_row(u, b);
     real *da0 = (real *)u->da + b->row * u->lda;
     const real *hp = (const real *)u->before[0] + b->previous * ld, *work = (const real *)u->work[0] + b->sequence * ld;
     const real *m = mask_row(u, b);

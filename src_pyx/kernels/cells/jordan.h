@@ -11,6 +11,9 @@
  * For step t-1, ds_t is handed back to y (which ignores it where the outputs were given), μ ds_t to s. With
  * JORDAN_GIVEN, s counts as given (Jordan's own training): no gradient passes through it. m, recurrent dropout's mask,
  * is that of the step before, as for other cells: a step's own row of `carried` is m⊙s as that step sees it.
+ *
+ * Shapes: a, h, da (rows, H); y, s, m⊙s, dy, dp (rows, K); W_yh (K, H), W_hy (H, K), W_hh (H, H); what is handed back
+ * (sequences, K), or (rows, K) when truncated.
  */
 #include "steps.h"
 
@@ -65,7 +68,7 @@ INLINE void jordan_back(const rc_unit *u, const rc_block *b, const real *h, cons
     times_slope(u->flags & JORDAN_OUTPUT_ACTIVATION, 0, b->count, ldo, y, dp, step_o);
 
     const rc_packed *W_hy = &u->W_T[JORDAN_W_HY], *W_hh = &u->W_T[JORDAN_W_HH];
-    const real *dh_end = hidden_feedback && b->ends && u->dend[2] ? (const real *)u->dend[2] + b->sequence * u->ld : 0;
+    const real *dh_end = hidden_feedback ? end_row(u, b, 2) : 0;
     for (long p = 0; p < W_hy->panel_count; p++) { /* da = dh, then ⊙ f'(h) while it is in cache */
         const long from = panel_begin(W_hy, p), to = panel_end(W_hy, p);
         product_panel(W_hy, 0, p, b->count, dp, step_o, RC_FROM_ZERO, da, step);
@@ -80,9 +83,7 @@ INLINE void jordan_back(const rc_unit *u, const rc_block *b, const real *h, cons
 
     real *back = work_row(u, b, JORDAN_W_YH), *ds_y = carry_row(u, b, 0), *ds_s = carry_row(u, b, 1);
     const real *m = mask_at(u, b, b->previous);
-    const real *later = b->has_link ? later_row(u, b, 1)
-                        : b->ends && u->dend[1] ? (const real *)u->dend[1] + b->sequence * ldo
-                                                : 0;
+    const real *later = b->has_link ? later_row(u, b, 1) : end_row(u, b, 1);
     const vec decay = vset1((real)u->factor);
     if (!given) multiply_T(u, b, JORDAN_W_YH, da, step, back, step_o);
     EACH_VECTOR(b->count, ldo, long q = i * step_o + j; vec ds = vset1(0);

@@ -9,6 +9,9 @@
  *              di = dc⊙g⊙i(1-i)   df = dc⊙c_{t-1}⊙f(1-f)   dg = dc⊙i⊙(1-g²)
  *              dcarry = dc⊙f + p_i⊙di + p_f⊙df             (for step t-1)
  *
+ * Shapes: a, da (rows, 4·H), or 3·H; h, c, dh (rows, H); W_hh (H, 4·H), p (H); dcarry (sequences, H), or (rows, H) when
+ * truncated; gradients of p (sequences, H).
+ *
  * Variants, by flags: NIG i = 1, NFG f = 1, NOG o = 1, NIAF g = ag, NOAF h = o⊙c, CIFG f = 1 - i, FGR see lstm_rows.h;
  * 1997 f = 1, g = 4σ(ag) - 2 = 2·tanh(ag/2), h = o⊙(2σ(c) - 1) = o⊙tanh(c/2): three gates, in the order i, g, o.
  */
@@ -168,7 +171,7 @@ INLINE const real *lstm_state_gradient(const rc_unit *u, const rc_block *b, int 
     const long ld = u->ld, sequence = b->sequence * ld;
     if (b->has_link && s > 1) return (const real *)u->work[s] + sequence;
     if (b->has_link) return (const real *)u->dcarry_later[s] + (u->carry_per_row ? b->linked * ld : sequence);
-    return b->ends && u->dend[s] ? (const real *)u->dend[s] + sequence : 0;
+    return end_row(u, b, s);
 }
 
 INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b) {
@@ -177,7 +180,7 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b) {
     const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
     const real *a0 = (const real *)u->a + b->row * u->lda;
     real *da0 = (real *)u->da + b->row * u->lda;
-    const real *dh0 = flags & LSTM_PROJECTED ? (const real *)u->work[1] + sequence : (const real *)u->dh + row;
+    const real *dh0 = flags & LSTM_PROJECTED ? (const real *)u->work[1] + sequence : dh_row(u, b);
     const real *back = flags & LSTM_PROJECTED || !b->has_link ? 0 : (const real *)u->work[0] + sequence;
     const real *c0 = (const real *)u->state[1] + row, *h0 = lstm_product(flags, u, row);
     const real *cp = (const real *)u->before[1] + b->previous * ld;

@@ -8,6 +8,9 @@
  *              N'(y) = (y - mean(y) - N(v)⊙mean(y⊙N(v))) / sqrt(var(v) + ε)
  *
  * A row of a has N(v), N(w) and the gates, where dv, dw and ds come; `factor` is ε.
+ *
+ * Shapes: a, da (rows, 12·H); extra (rows, NORM_EXTRA·H); γ_x, γ_h, b (4·H), γ_c, β_c (H), their gradients a row per
+ * sequence; c, o⊙tanh (rows, H); h, dh (rows, width of the output).
  */
 #ifndef RNNCORE_LSTM_NORM_H
 #define RNNCORE_LSTM_NORM_H

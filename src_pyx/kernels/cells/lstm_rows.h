@@ -5,6 +5,9 @@
  *   2017): i, f, o are states 2, 3, 4      di = (dc⊙g + [da_i da_f da_o]_{t+1}·W_giᵀ)⊙i(1-i), likewise df, do
  *
  * or both. Gate s (2, 3, 4) goes through matrix s; W_hr is matrix 1.
+ *
+ * Shapes: a, da (rows, 4·H); c, i, f, o, o⊙tanh(c) (rows, H); h, dh, doutput (rows, P); W_hh (P, 4·H), W_hr (H, P), W_gi,
+ * W_gf, W_go (H, 3·H).
  */
 #ifndef RNNCORE_LSTM_ROWS_H
 #define RNNCORE_LSTM_ROWS_H

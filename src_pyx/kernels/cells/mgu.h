@@ -5,6 +5,9 @@
  *   backward   dh = dh_t + dcarry + m⊙(df_{t+1}·W_fᵀ)
  *              dn = dh⊙f⊙(1-n²)     ds = dn·W_nᵀ     df = (dh⊙(n - h_{t-1}) + ds⊙h̃)⊙f(1-f)
  *              dcarry = dh⊙(1-f) + m⊙f⊙ds                                              (for step t-1)
+ *
+ * Shapes: a, da (rows, 2·H); h, s, dh (rows, H); W_f, W_n (H, H), the halves of W_hh; dcarry (sequences, H), or (rows, H)
+ * when truncated.
  */
 #include "steps.h"
 

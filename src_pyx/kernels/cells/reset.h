@@ -13,6 +13,9 @@
  *              ds = dn·U_nᵀ    dr = ds⊙h̃⊙r(1-r)    MUT1: dx = dn⊙(1-tanh²x)    MUT3: du = dz·U_zᵀ
  *              dcarry = dh⊙(the share of h_{t-1} in h) + m⊙(r⊙ds + (1-tanh²h̃)⊙du)           (for step t-1)
  *
+ * Shapes: a, da (rows, 3·H), MUT1 4·H; h, s, tanh(h̃), dh (rows, H); U_r, U_z, U_n (H, H), side by side in W_hh; dcarry
+ * (sequences, H), or (rows, H) when truncated.
+ *
  * MUT1 keeps tanh(x) in block 2 of a, and n in block 3.
  */
 #include "steps.h"

@@ -1,5 +1,8 @@
 /* What the kernels have in common: rows of the arrays of one block, and products of whole rows.
  *
+ * Shapes: a, da (rows, width·H); state s (rows, H or output); inner (rows, H); dcarry (sequences, as the state), or rows
+ * of them when truncated; work (sequences, what its matrix meets). Each H and output rounded up to whole vectors.
+ *
  * The first row of a block and the distance of its rows, in numbers, describe an array: row i is `i * step` on.
  */
 #ifndef RNNCORE_STEPS_H
@@ -28,8 +31,13 @@ static inline const real *mask_at(const rc_unit *u, const rc_block *b, long row)
 }
 static inline const real *mask_row(const rc_unit *u, const rc_block *b) { return mask_at(u, b, b->row); }
 
+/* gradient of the output; that of the final state where nothing follows, or NULL */
 static inline const real *dh_row(const rc_unit *u, const rc_block *b) {
-    return (const real *)u->dh + b->row * u->lds[0];
+    return (const real *)(b->zoned ? u->zone_dh : u->dh) + b->row * u->lds[0];
+}
+static inline const real *end_row(const rc_unit *u, const rc_block *b, int state) {
+    const void *end = !b->zoned ? u->dend[state] : state == 1 ? u->zone_given : 0;
+    return b->ends && end ? (const real *)end + b->sequence * u->lds[state] : 0;
 }
 /* what this step hands back to the one before, and what was handed to it, beside the products */
 static inline real *carry_row(const rc_unit *u, const rc_block *b, int state) {

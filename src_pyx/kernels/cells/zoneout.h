@@ -5,7 +5,11 @@
  *              dcarry = what the cell hands back + (1-k)⊙ds    (for step t-1)
  *
  * k is 0 or 1 (`unit->zone`, where dropout would be 0 or more), or without training the share that is new. The cell
- * writes s̃ to `state` and reads s from `before`; for state 0 what comes back is what W_T[0] and dcarry bring.
+ * writes s̃ to `state` and reads s from `before`. What comes back from step t+1 is its dcarry, and the products of its
+ * da with the matrices that met s (under recurrent dropout's mask), whichever and however many those are.
+ *
+ * Shapes, with `width` numbers in a state: state, before, zone (rows, width); zone_dh (rows, output); zone_given (sequences,
+ * width of state 1); zone_kept (sequences, width).
  */
 #include "steps.h"
 
@@ -29,48 +33,52 @@ static void zoned_forward(const rc_unit *u, const rc_block *b) {
         EACH_VECTOR(b->count, ld, long at = i * step + j; vec old = b->has_link ? vload(prev + at) : vset1(0);
                     vec new = old + zone_keep(u, s, first + at) * (vload(fresh + at) - old);
                     vstore(mixed + at, new);
-                    if (m && s == 0) vstore(carried + at, vload(m + at) * new);)
+                    if (m && s == u->cell->dropped) vstore(carried + at, vload(m + at) * new);)
     }
 }
 
-/* back = m⊙(da_later·Wᵀ) + dcarry, over what the next step hands back; or the final state's own gradient */
-static inline vec zone_later(const rc_unit *u, const rc_block *b, int s, const real *back, const real *m, long at) {
-    vec sum = vset1(0);
-    if (b->has_link) {
-        sum = vload(later_row(u, b, s) + at);
-        if (s == 0) sum += m ? (vec)(vload(m + at) * vload(back + at)) : vload(back + at);
-    } else if (s > 0 && b->ends && u->dend[s]) {
-        sum = vload((const real *)u->dend[s] + b->sequence * u->lds[s] + at);
+/* The products m⊙(da_later·Wᵀ) that come back to state s; returns how many there are. */
+static int zone_products(const rc_unit *u, const rc_block *b, int s, const real *back[RC_MAX_MATRICES]) {
+    const long ld = u->lds[s], step = b->stride * ld;
+    const real *m = s == u->cell->dropped ? mask_row(u, b) : 0;
+    int count = 0;
+    for (int k = 0; k < RC_MAX_MATRICES; k++) {
+        if (!u->W[k].blocks || !u->cell->matrices[k].linked || u->cell->matrices[k].source != s) continue;
+        real *product = work_row(u, b, k);
+        multiply_back(u, b, k);
+        if (m) /* apart from the sum: no multiply-add, so that the bits are those of a product and a sum */
+            EACH_VECTOR(b->count, ld, long at = i * step + j; vstore(product + at, vload(m + at) * vload(product + at));)
+        back[count++] = product;
     }
-    return sum;
+    return count;
 }
 
 static void zoned_backward(const rc_unit *u, const rc_block *b) {
-    rc_unit inner = *u;
     rc_block alone = *b; /* the cell sees a last step: what comes after is in the gradients it is given */
-    const real *m = mask_row(u, b), *back = multiply_back(u, b, 0);
     alone.has_link = 0;
     alone.ends = 1;
+    alone.zoned = 1;
     for (int s = 0; s < u->cell->states && s < ZONED_STATES; s++) {
         const long ld = u->lds[s], step = b->stride * ld, first = b->row * ld;
         const int zoned = is_zoned(u, s);
         real *given = s ? (real *)u->zone_given + b->sequence * ld : (real *)u->zone_dh + first;
         real *kept = (real *)u->zone_kept[s] + b->sequence * ld;
-        const real *dh = dh_row(u, b);
-        EACH_VECTOR(b->count, ld, long at = i * step + j; vec d = zone_later(u, b, s, back, m, at);
-                    if (s == 0) d += vload(dh + at);
+        const real *back[RC_MAX_MATRICES];
+        const int products = b->has_link ? zone_products(u, b, s, back) : 0;
+        const real *later = b->has_link ? later_row(u, b, s) : s ? end_row(u, b, s) : 0, *dh = s ? 0 : dh_row(u, b);
+        EACH_VECTOR(b->count, ld, long at = i * step + j; vec d = later ? vload(later + at) : vset1(0);
+                    for (int k = 0; k < products; k++) d += vload(back[k] + at);
+                    if (dh) d += vload(dh + at);
                     vec new = zoned ? (vec)(zone_keep(u, s, first + at) * d) : d;
                     vstore(given + at, new);
                     vstore(kept + at, d - new);)
     }
-    inner.dh = u->zone_dh;
-    inner.dend[1] = u->zone_given;
-    u->cell->backward(&inner, &alone);
+    u->cell->backward(u, &alone);
     for (int s = 0; s < u->cell->states && s < ZONED_STATES; s++) {
         const long ld = u->lds[s], step = b->stride * ld;
         const real *kept = (const real *)u->zone_kept[s] + b->sequence * ld;
         real *carry = carry_row(u, b, s);
-        const int adds = u->cell->carries >> s & 1;
+        const int adds = u->cell->state[s].carries;
         EACH_VECTOR(b->count, ld, long at = i * step + j; vec d = vload(kept + at);
                     vstore(carry + at, adds ? (vec)(d + vload(carry + at)) : d);)
     }

@@ -91,10 +91,31 @@ cdef extern from "kernels.h" nogil:
         int has_link
         int has_previous
         int ends
+        int zoned
 
     ctypedef void (*rc_cell_step)(const rc_unit *, const rc_block *) noexcept nogil
 
+    enum:
+        RC_MAX_BLOCKS
+        RC_MAX_PARAMETERS
+        RC_H
+        RC_OUTPUT
+
+    ctypedef struct rc_cell_parameter:
+        const char *name
+        int optional
+
+    ctypedef struct rc_cell_state:
+        const char *name
+        int width
+        int carries
+
+    ctypedef struct rc_cell_vector:
+        const char *parameter
+        int part
+
     ctypedef struct rc_cell_matrix:
+        const char *parameter
         int gate
         int gates
         int *at
@@ -107,21 +128,26 @@ cdef extern from "kernels.h" nogil:
         const char *name
         rc_cell_step forward
         rc_cell_step backward
+        rc_cell_parameter *parameters
+        int width
+        const char **blocks
         int gates
         int input_gates
         int *input_at
         int direct_at
-        int width
-        rc_cell_matrix *matrices
         int states
         int inner
-        int extra
-        int of_output
-        int carries
-        int dropped
         int vectors
+        rc_cell_state *state
+        const char **inner_name
+        rc_cell_vector *vector
+        rc_cell_matrix *matrices
+        int extra
+        int dropped
+        int zoned
         int in_place
         int noise
+        int feeds_back
         int own_bias
 
     ctypedef struct rc_loss_options:
@@ -229,6 +255,7 @@ cdef extern from "pool.h" nogil:
 ctypedef void (*pool_task)(void *arg, int index) noexcept nogil
 
 cdef const rc_kernels *kernels_for(int itemsize) except NULL
+cdef const rc_cell *cell_named(const rc_kernels *kernels, str name) except NULL
 cdef rc_gemm gemm_for(int itemsize) except? NULL
 cdef void parallel(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil
 cdef bint stopping() noexcept nogil

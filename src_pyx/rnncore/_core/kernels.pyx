@@ -5,6 +5,8 @@ The level is the best one this processor runs, or RNNCORE_ISA; the product is RN
 import os
 import time
 
+from libc.string cimport strcmp
+
 import numpy as np
 
 cdef extern from "isa.h" nogil:
@@ -65,6 +67,69 @@ cdef int raise_stopped() except -1:
 cdef const rc_kernels *kernels_for(int itemsize) except NULL:
     """The active level's table for numbers of 4 or 8 bytes."""
     return chosen[itemsize == 8]
+
+
+cdef const rc_cell *cell_named(const rc_kernels *kernels, str name) except NULL:
+    """A cell's record."""
+    cdef bytes wanted = name.encode()
+    cdef int i
+    for i in range(kernels.cell_count):
+        if strcmp(kernels.cells[i].name, wanted) == 0:
+            return &kernels.cells[i]
+    raise ValueError(f"there is no kernel {name!r}")
+
+
+cdef _text(const char *name):
+    return None if name == NULL else name.decode()
+
+
+def cell_names():
+    """Return the names of all records of cells, in the order of the table."""
+    cdef const rc_kernels *kernels = kernels_for(8)
+    return [_text(kernels.cells[i].name) for i in range(kernels.cell_count)]
+
+
+def cell_record(str name):
+    """Return what the table of cells says of one (kernels.h explains), names and numbers as they stand there."""
+    cdef const rc_cell *cell = cell_named(kernels_for(8), name)
+    cdef const rc_cell_matrix *m
+    cdef int i
+    parameters, matrices = [], []
+    for i in range(RC_MAX_PARAMETERS):
+        if cell.parameters[i].name != NULL:
+            parameters.append((_text(cell.parameters[i].name), bool(cell.parameters[i].optional)))
+    for i in range(RC_MAX_MATRICES):
+        m = &cell.matrices[i]
+        if m.gates == 0:
+            continue
+        matrices.append({
+            "parameter": _text(m.parameter), "gate": m.gate, "gates": m.gates,
+            "blocks": tuple(m.at[g] for g in range(m.gates)),
+            "meets": _text(cell.inner_name[m.source - RC_INNER] if m.source >= RC_INNER else
+                           cell.state[m.source].name),
+            "meets_output": m.source < RC_INNER and cell.state[m.source].width == RC_OUTPUT,
+            "previous": bool(m.linked), "to_output": bool(m.to_output), "bias": m.bias - 1,
+        })
+    return {
+        "name": name,
+        "parameters": tuple(parameters),
+        "blocks": tuple(_text(cell.blocks[i]) for i in range(cell.width)),
+        "gates": cell.gates,
+        "input_blocks": tuple(cell.input_at[i] for i in range(cell.input_gates)),
+        "states": tuple((_text(cell.state[i].name), cell.state[i].width == RC_OUTPUT, bool(cell.state[i].carries))
+                        for i in range(cell.states)),
+        "inner": tuple(_text(cell.inner_name[i]) for i in range(cell.inner)),
+        "vectors": tuple((_text(cell.vector[i].parameter), cell.vector[i].part) for i in range(cell.vectors)),
+        "matrices": tuple(matrices),
+        "extra": cell.extra,
+        "direct": cell.direct_at - 1,
+        "dropped": cell.dropped,
+        "zoned": cell.zoned,
+        "in_place": bool(cell.in_place),
+        "noise": bool(cell.noise),
+        "feeds_back": bool(cell.feeds_back),
+        "own_bias": bool(cell.own_bias),
+    }
 
 
 cdef rc_gemm gemm_for(int itemsize) except? NULL:

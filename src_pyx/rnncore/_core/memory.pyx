@@ -166,7 +166,7 @@ cdef void place_gradients(Run *r, const Layer *layer, Unit *u, Bump *scratch, bi
     u.cell.dlater = take(scratch, rows * u.cell.lda * size) if r.truncate else <char *> u.cell.da
     u.cell.carry_per_row = r.truncate > 0
     for i in range(u.kernel.states):
-        if u.kernel.carries >> i & 1 or (i < 2 and zoned):
+        if u.kernel.state[i].carries or (i < 2 and zoned):
             u.cell.dcarry[i] = take(scratch, (rows if r.truncate else B) * u.cell.lds[i] * size)
             u.cell.dcarry_later[i] = u.cell.dcarry[i]
             if r.truncate:

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from rnncore._core.gemm cimport Segment, Team
-from rnncore._core.kernels cimport RC_INNER, RC_MAX_MATRICES, rc_cell, rc_packed, rc_unit
+from rnncore._core.kernels cimport RC_INNER, RC_MAX_MATRICES, RC_OUTPUT, rc_cell, rc_packed, rc_unit
 from rnncore._core.schedule cimport View
 
 cdef enum:
@@ -118,7 +118,7 @@ cdef inline bint has_zoneout(const Layer *layer) noexcept nogil:
 
 
 cdef inline long state_width(const Unit *u, int state) noexcept nogil:
-    return u.cell.output if state == 0 or u.kernel.of_output >> state & 1 else u.cell.hidden
+    return u.cell.output if u.kernel.state[state].width == RC_OUTPUT else u.cell.hidden
 
 
 cdef inline long source_width(const Unit *u, int source) noexcept nogil:

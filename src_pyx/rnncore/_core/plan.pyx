@@ -1,6 +1,5 @@
 """The structure of recurrent layers over packed batches, as the kernels want it: read once, from what Python describes."""
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.string cimport strcmp
 
 import numpy as np
 
@@ -11,9 +10,9 @@ from rnncore._core.kernels cimport (
     RC_MAX_MATRICES,
     RC_MAX_STATES,
     RC_MAX_VECTORS,
+    cell_named,
     gemm_for,
     kernels_for,
-    rc_cell,
     rc_cell_matrix,
     rc_kernels,
 )
@@ -32,13 +31,9 @@ cdef long row_length(const rc_kernels *kernels, int blocks, long ld) noexcept no
     return n if blocks == 1 or n * kernels.itemsize % CACHE_PERIOD else n + LINE // kernels.itemsize
 
 
-cdef const rc_cell *kernel_named(const rc_kernels *kernels, str name) except NULL:
-    cdef bytes wanted = name.encode()
-    cdef int i
-    for i in range(kernels.cell_count):
-        if strcmp(kernels.cells[i].name, wanted) == 0:
-            return &kernels.cells[i]
-    raise ValueError(f"there is no kernel {name!r}")
+cdef long start_of(dict starts, const char *parameter, long part) noexcept:
+    """Where in theta a part of one of a unit's parameters begins, or -1: the unit has none of that name."""
+    return starts[parameter.decode()][0] + part if parameter != NULL and parameter.decode() in starts else -1
 
 
 cdef bint packs_input(const Run *r, int n) noexcept nogil:
@@ -57,8 +52,8 @@ cdef class Plan:
         Layers whose states lie in the same arrays, group by group. Per layer: cell (its kernel's name), hidden, output
         (width), activation (its number), parameter, factor, flags, widths (of its input segments), summed (directions
         are added, not concatenated), dropout (rate on its input), recurrent_dropout, mask_per_step, zoneout, and units:
-        per direction a dict of reverse, the offsets of W_xh, b_h and the vectors in theta, and for each further matrix
-        its offset and the columns of its parameter.
+        per direction a dict of reverse and starts: name of each parameter that the unit has -> its offset in theta and
+        its columns. What they are for, the cell's record says.
     kind : int
         Input: 0 dense, 1 symbols (ids pick rows of W_xh), 2 symbols through an embedding table.
     options : dict
@@ -121,17 +116,17 @@ cdef class Plan:
         cdef const rc_kernels *kernels = self.structure.team.kernels
         cdef long scratch = 0
         cdef int i
-        u.kernel = kernel_named(kernels, spec["cell"])
+        starts = offsets["starts"]
+        u.kernel = cell_named(kernels, spec["cell"])
         u.cell.cell = u.kernel
         u.cell.zone_rate[0], u.cell.zone_rate[1] = spec["zoneout"]
         u.reverse = offsets["reverse"]
         u.number = self.state_count
         self.state_count += u.kernel.states
-        u.W_xh, u.b_h = offsets["W_xh"], offsets["b_h"]
+        u.W_xh, u.b_h = starts["W_xh"][0], starts["b_h"][0]
         for i in range(RC_MAX_VECTORS):
-            u.vectors[i] = -1
-        for i, offset in enumerate(offsets["vectors"]):
-            u.vectors[i] = offset
+            u.vectors[i] = start_of(starts, u.kernel.vector[i].parameter,
+                                    u.kernel.vector[i].part * <long> spec["hidden"])
         u.cell.hidden = spec["hidden"]
         u.cell.output = spec["output"]
         u.cell.ld = padded(kernels, u.cell.hidden)
@@ -145,10 +140,9 @@ cdef class Plan:
         for i in range(RC_MAX_STATES):
             u.cell.lds[i] = u.cell.ldo if state_width(u, i) == u.cell.output else u.cell.ld
         for i in range(RC_MAX_MATRICES):
-            u.W[i] = -1
-        for i, (offset, columns) in enumerate(offsets["matrices"]):
-            u.W[i], u.ldw[i] = offset, columns
-            if offset >= 0:
+            u.W[i] = start_of(starts, u.kernel.matrices[i].parameter, 0)
+            if u.W[i] >= 0:
+                u.ldw[i] = starts[u.kernel.matrices[i].parameter.decode()][1]
                 scratch = max(scratch, self.bind_matrix(u, i))
         return scratch
 

@@ -39,6 +39,7 @@ cdef void step_block(const Loop *loop, const Unit *u, rc_cell_step step, int sha
     block.previous = before + b
     block.has_previous = has_before or loop.has_state
     block.ends = not has_after
+    block.zoned = False
     if loop.backward:
         block.has_link = has_after and loop.linked
         block.linked = b + (v.offsets[t - 1 if u.reverse else t + 1] if has_after else 0)
