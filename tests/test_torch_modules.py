@@ -1,13 +1,18 @@
 """rnncore.torch's modules do what torch.nn's do: values, gradients, shapes, errors, and everything around a module."""
 
+import contextlib
 import copy
 import gc
 import io
 import itertools
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+import time
+import tracemalloc
 import warnings
 
 import pytest
@@ -285,34 +290,53 @@ def test_second_backward_pass(name):
         torch.autograd.grad(loss, inputs)
 
 
-def test_no_tape_is_kept_where_too_much_memory_is_lent(monkeypatch):
-    module = rt.GRU(D, H, num_layers=2, dropout=0.5)
-    x = torch.randn(T, B, D)
-    gradients = []
-    for allowed in (workspaces.LENT_BYTES, -1):
-        monkeypatch.setattr(workspaces, "LENT_BYTES", allowed)
-        torch.manual_seed(3)
-        gradients.append(torch.autograd.grad(weighted(module(x)), list(module.parameters())))
-    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
-
-
 def test_workspaces_are_used_again(monkeypatch):
+    """None is kept until a backward pass."""
     pool = workspaces.Pool()
     monkeypatch.setattr("rnncore.torch.autograd.POOL", pool)
     module, x = rt.GRU(D, H), torch.randn(T, B, D)
-    for _ in range(3):
-        module(x)[0].sum().backward()
-        module(x)  # a graph that is dropped without a backward pass
-        with torch.no_grad():
-            module(x)
-    gc.collect()
-    assert len(pool._idle) == 1 and pool.lent_bytes == 0
-    kept = [module(x) for _ in range(3)]
-    assert len(pool._idle) == 0 and pool.lent_bytes == 3 * kept[0][0].grad_fn.lease.bytes > 0
+    kept = [module(x)[0] for _ in range(3)]
+    with torch.no_grad():
+        module(x)
+    for y in kept:
+        y.sum().backward()
+    assert len(pool._idle) == 1
+    pool._idle.append(workspaces.Workspace(pool._idle[0].net))
     monkeypatch.setattr(workspaces, "IDLE_BYTES", 0)
-    del kept
-    gc.collect()
-    assert len(pool._idle) == 1 and pool.lent_bytes == 0
+    module(x)
+    assert len(pool._idle) == 1
+
+
+def test_weights_are_loaded_once_where_backward_comes_next(monkeypatch):
+    monkeypatch.setattr("rnncore.torch.autograd.POOL", workspaces.Pool())
+    loads = []
+    load = workspaces.Unit.load
+    monkeypatch.setattr(workspaces.Unit, "load", lambda *all_: loads.append(1) or load(*all_))
+    one, two, x = rt.GRU(D, H), rt.GRU(D, H), torch.randn(T, B, D)
+    alone = [torch.autograd.grad(m(x)[0].sum(), list(m.parameters())) for m in (one, two)]
+    assert len(loads) == 2
+    outputs = [one(x)[0].sum(), two(x)[0].sum()]  # the second pass loads its weights over the first one's
+    for module, loss, expected in zip((one, two), outputs, alone, strict=True):
+        found = torch.autograd.grad(loss, list(module.parameters()))
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert len(loads) == 6
+    y = one(x)[0]
+    one.weight_hh_l0.data.zero_()  # no version counts it: the backward pass is still that of the forward pass
+    assert all(torch.equal(a, b) for a, b in zip(torch.autograd.grad(y.sum(), list(one.parameters())), alone[0], strict=True))
+
+
+def test_a_pass_that_fails_leaves_a_workspace_that_works(monkeypatch):
+    pool = workspaces.Pool()
+    monkeypatch.setattr("rnncore.torch.autograd.POOL", pool)
+    module, x = rt.LSTM(D, H), torch.randn(T, B, D)
+    expected = torch.autograd.grad(module(x)[0].sum(), list(module.parameters()))
+    with monkeypatch.context() as patch:
+        patch.setattr(workspaces.Workspace, "forward", lambda *all_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            module(x)
+    assert [workspace.loaded for workspace in pool._idle] == [None]
+    found = torch.autograd.grad(module(x)[0].sum(), list(module.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -388,15 +412,253 @@ def test_a_workspace_made_in_inference_mode_serves_training(monkeypatch):
     assert torch.equal(trained, y)
 
 
-def test_checkpointing():
+# -------------------------------------------------------------- saved tensors
+
+
+def cases():
+    """Modules and inputs, with all that makes a difference to what is saved."""
+    yield rt.RNN(D, H, num_layers=2), (torch.randn(T, B, D),)
+    yield rt.RNN(D, 16, nonlinearity="relu"), (torch.randn(T, B, D),)
+    yield rt.LSTM(D, 16, num_layers=2, dropout=0.3, bidirectional=True), (torch.randn(T, B, D),)
+    yield rt.LSTM(D, H, proj_size=2, batch_first=True), (torch.randn(B, T, D),)
+    yield rt.GRU(D, H, num_layers=2), (torch.randn(T, B, D), torch.randn(2, B, H))
+    yield rt.GRU(D, H), (pack_sequence([torch.randn(n, D) for n in (2, 6, 1)], enforce_sorted=False),)
+    yield rt.GRU(8, 16, dtype=torch.float32), (torch.randn(T, B, 8, dtype=torch.float32),)
+
+
+def gradients(module, arguments, hooks=None, times=1):
+    """Gradients of everything, of the last of some backward passes; under hooks that see what is saved."""
+    torch.manual_seed(1)
+    arguments = leaves(arguments)
+    with torch.autograd.graph.saved_tensors_hooks(*hooks) if hooks else contextlib.nullcontext():
+        loss = weighted(module(*arguments))
+    wanted = [*tensors_in(arguments), *module.parameters()]
+    found = [torch.autograd.grad(loss, wanted, retain_graph=n < times - 1) for n in range(times)]
+    assert all(torch.equal(a, b) for again in found[1:] for a, b in zip(found[0], again, strict=True))
+    return found[-1]
+
+
+def to_bytes(tensor):
+    file = io.BytesIO()
+    torch.save(tensor, file)
+    return file.getvalue()
+
+
+def from_bytes(data):
+    return torch.load(io.BytesIO(data))
+
+
+def elsewhere(tensor):
+    """A copy at an odd address, and whose rows do not follow one another."""
+    if tensor.dtype == torch.uint8:
+        return torch.cat([torch.zeros(3, dtype=torch.uint8), tensor])[3:]
+    return torch.stack([tensor, tensor], -1)[..., 0]
+
+
+MOVES = {
+    "kept as they are": (lambda t: t, lambda t: t),
+    "cloned": (torch.clone, lambda t: t),
+    "on disk": (to_bytes, from_bytes),
+    "at odd addresses": (elsewhere, lambda t: t),
+    "moved twice": (elsewhere, elsewhere),
+    "as arrays": (lambda t: t.detach().numpy().copy(), torch.from_numpy),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_saved_tensors_may_be_moved(move):
+    for module, arguments in cases():
+        for times in (1, 3):
+            expected = gradients(module, arguments, times=times)
+            found = gradients(module, arguments, MOVES[move], times)
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_saved_tensors_on_the_cpu():
+    module, x = rt.LSTM(D, H), torch.randn(T, B, D)
+    expected = gradients(module, (x,))
+    with torch.autograd.graph.save_on_cpu():
+        found = gradients(module, (x,))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_hooks_see_all_that_backward_needs():
+    """Besides what they have seen the context keeps no numbers."""
+    for module, arguments in cases():
+        seen = []
+        gradients(module, arguments, (lambda t, seen=seen: seen.append(t) or t, lambda t: t))
+        (memory,) = (tensor for tensor in seen if tensor.dtype == torch.uint8)
+        rows, units = len(tensors_in(arguments)[0].flatten(0, -2)), len(module.all_weights)
+        per_unit = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 5, "GRU": 4}[module.mode]  # the gates, and the LSTM's c
+        assert memory.nbytes >= rows * units * per_unit * module.hidden_size * arguments_size(arguments)
+    y = module(*arguments)[0]
+    context = y.grad_fn
+    assert not any(isinstance(value, torch.Tensor) for value in vars(context).values())
+    assert context.layout.size() == 0 and context.layout.x in (None, ...) and context.layout.y is None
+
+
+def arguments_size(arguments):
+    return tensors_in(arguments)[0].element_size()
+
+
+def test_memory_that_a_hook_shares_between_passes():
+    """Equal tensors are one tensor for these hooks, so one pass may not write over what another will read."""
+    seen = {}
+
+    def pack(tensor):
+        same = b"" if tensor.dtype == torch.uint8 else tensor.detach().numpy().tobytes()  # the passes are the same
+        return seen.setdefault((tensor.shape, tensor.dtype, same), tensor)
+
+    module, x = rt.LSTM(D, 16), torch.randn(T, B, D)
+    expected = gradients(module, (x,))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        losses = [weighted(module(x)) for _ in range(2)]
+    memories = {t.data_ptr() for loss in losses for t in lstm_node(loss).saved_tensors if t.dtype == torch.uint8}
+    assert len(memories) == 1
+    for loss in losses:
+        found = torch.autograd.grad(loss, list(module.parameters()))
+        assert all(torch.equal(a, b) for a, b in zip(found, expected[1:], strict=True))
+
+
+def lstm_node(loss):
+    """The node of the graph that is ours."""
+    nodes = [loss.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is not None and "Recurrence" in node.name():
+            return node
+        nodes += [] if node is None else [n for n, _ in node.next_functions]
+    raise AssertionError("there is none")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_memory_is_written_over_only_where_the_graph_is_not_kept(name):
+    module = getattr(rt, name)(D, 16)
+    y = module(torch.randn(T, B, D))[0]
+    memory = y.grad_fn.saved_tensors[-1]
+    before = memory.clone()
+    first = torch.autograd.grad(y.sum(), list(module.parameters()), retain_graph=True)
+    assert torch.equal(memory, before)
+    second = torch.autograd.grad(y.sum(), list(module.parameters()))
+    assert torch.equal(memory, before) == (name == "RNN")  # which has no gates to write over
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_may_be_changed_in_place(name):
+    """Dropout, ReLU and masks in place are common; torch.nn's modules allow it, but for one kind of LSTM."""
+    found = []
+    for module in pair(name, D, 16):
+        y, _ = module(torch.linspace(-1, 1, T * B * D).reshape(T, B, D))
+        loss = nn.functional.relu_(y).square().sum()
+        found.append(torch.autograd.grad(loss, list(module.parameters())))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
+def test_outputs_have_no_memory_in_common():
+    module = rt.RNN(D, 16)
+    y, h = module(torch.randn(T, B, D))
+    last = h.clone()
+    with torch.no_grad():
+        y.zero_()
+    assert torch.equal(h, last)
+
+
+# -------------------------------------------------------------- checkpointing
+
+
+def selective(context, operator, *args, **kwargs):
+    from torch.utils.checkpoint import CheckpointPolicy
+
+    return CheckpointPolicy.MUST_SAVE if "cat" in str(operator) else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checkpointing(name, passes):
+    from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+
+    module = getattr(rt, name)(D, H, num_layers=2, dropout=0.3)
+    x = torch.randn(T, B, D, requires_grad=True)
+    inputs, found = [x, *module.parameters()], []
+
+    def flat(x):
+        return tuple(tensors_in(module(x)))  # reentrant checkpointing overlooks tensors in tuples in tuples
+
+    for call in (
+        flat,
+        lambda x: checkpoint(flat, x, use_reentrant=False),
+        lambda x: checkpoint(flat, x, use_reentrant=True),
+        lambda x: checkpoint(lambda x: checkpoint(flat, x, use_reentrant=False), x, use_reentrant=False),
+        lambda x: checkpoint_sequential([flat], 1, x, use_reentrant=False),
+    ):
+        for inner in inputs:
+            inner.grad = None
+        torch.manual_seed(1)
+        weighted(call(x)).backward()
+        found.append([inner.grad for inner in inputs])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    assert len(passes) >= 8  # those that are computed again, too
+
+
+@pytest.mark.filterwarnings("ignore:rnncore.torch leaves")
+@pytest.mark.parametrize("name", NAMES)
+def test_selective_checkpointing(name):
+    """It watches PyTorch's operators, and so it gets PyTorch's."""
+    from functools import partial
+
+    from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+
+    x, found = torch.randn(T, B, D), []
+    for module in pair(name):
+        contexts = partial(create_selective_checkpoint_contexts, selective)
+        y = checkpoint(module, x, use_reentrant=False, context_fn=contexts)
+        found.append(torch.autograd.grad(weighted(y), list(module.parameters())))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
+def peak_bytes(call):
+    """The most memory that a call holds: PyTorch's, as its profiler counts it, and NumPy's, which is the engine's."""
+    from torch.profiler import ProfilerActivity, profile
+
+    gc.collect()
+    tracemalloc.start()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            call()
+            ours = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return ours + max(itertools.accumulate(changes))
+
+
+def test_checkpointing_saves_memory(monkeypatch):
     from torch.utils.checkpoint import checkpoint
 
-    x, module = torch.randn(T, B, D), rt.GRU(D, H, num_layers=2, dropout=0.3)
-    gradients = []
-    for call in (module, lambda x: checkpoint(module, x, use_reentrant=False)):
-        torch.manual_seed(1)
-        gradients.append(torch.autograd.grad(weighted(call(x)), list(module.parameters())))
-    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    layers = 12
+    modules = [rt.LSTM(64, 64, dtype=torch.float32) for _ in range(layers)]
+    gradient_bytes = sum(p.nbytes for module in modules for p in module.parameters())
+    x = torch.randn(50, 16, 64, dtype=torch.float32, requires_grad=True)
+    saved = 50 * 16 * 64 * 4 * 7  # of a layer: four gates, c, h, and the outputs
+
+    def through(keep):
+        monkeypatch.setattr("rnncore.torch.autograd.POOL", workspaces.Pool())
+        y = x
+        for module in modules:
+            module.zero_grad()
+            y = module(y)[0] if keep else checkpoint(lambda y, m=module: m(y)[0], y, use_reentrant=False)
+        y.sum().backward()
+
+    through(True)  # whatever is allocated once and for all
+    kept, dropped = peak_bytes(lambda: through(True)), peak_bytes(lambda: through(False))
+    assert kept > layers * saved
+    # One layer at a time: what it saved, as much again for its backward pass; beside the outputs of all layers.
+    assert dropped < layers * saved / 7 + 3 * saved + 2 * gradient_bytes
+    assert dropped < kept / 2
 
 
 def test_odd_tensors():
@@ -540,6 +802,99 @@ def test_python_threads_may_share_a_module():
     for several in found.values():
         assert len(several) == 6
         assert all(torch.equal(a, b) for others in several[1:] for a, b in zip(several[0], others, strict=True))
+
+
+def in_threads(*jobs):
+    """Run all at once; what one of them raises is raised."""
+    errors = []
+
+    def guarded(job):
+        try:
+            job()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def test_forward_passes_in_several_threads():
+    module = rt.LSTM(D, 40, num_layers=2, bidirectional=True)
+    xs = [torch.randn(20, n, D) for n in (3, 4, 5, 6)]
+    with torch.no_grad():
+        expected = [module(x)[0] for x in xs]
+
+    def job(n):
+        with torch.no_grad():
+            for _ in range(10):
+                assert torch.equal(module(xs[n])[0], expected[n])
+
+    in_threads(*(lambda n=n: job(n) for n in range(4)))
+
+
+def test_two_threads_train_two_modules():
+    def trained(n):
+        torch.manual_seed(n)  # both threads draw from one generator, but not while they train
+        module, x = starts[n]
+        module = copy.deepcopy(module)
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.01)
+        for _ in range(8):
+            optimizer.zero_grad()
+            module(x)[0].square().sum().backward()
+            optimizer.step()
+        return [p.detach().clone() for p in module.parameters()]
+
+    starts = [(rt.GRU(D, 40), torch.randn(20, 4, D)) for _ in range(2)]
+    expected = [trained(n) for n in range(2)]
+    found = {}
+    in_threads(*(lambda n=n: found.__setitem__(n, trained(n)) for n in range(2)))
+    for n in range(2):
+        assert all(torch.equal(a, b) for a, b in zip(found[n], expected[n], strict=True))
+
+
+def test_threads_take_one_graph_back_at_once():
+    module = rt.LSTM(D, 40, num_layers=2, dropout=0.3)
+    loss = weighted(module(torch.randn(20, 4, D)))
+    expected = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
+
+    def job():
+        for _ in range(5):
+            found = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+    in_threads(job, job, job)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_trains():
+    """Also where another thread was just asking for a workspace."""
+    module, x = rt.GRU(D, 40), torch.randn(20, 4, D)
+    expected = torch.autograd.grad(module(x)[0].sum(), list(module.parameters()))
+    with workspaces.POOL._lock:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                found = torch.autograd.grad(module(x)[0].sum(), list(module.parameters()))
+                code = 0 if all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)) else 2
+            finally:
+                os._exit(code)
+    for _ in range(600):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -714,6 +1069,66 @@ def test_forward_mode(notice, passes):
             return forward_ad.unpack_dual(module(forward_ad.make_dual(x, dx))[0]).tangent
 
     torch.testing.assert_close(left_to_torch(ours, tangent, "forward-mode", passes), tangent(theirs))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batched_gradients(name, notice):
+    module = getattr(rt, name)(2, 3, num_layers=2, bidirectional=True)
+    x, hx = torch.randn(3, 2, 2, requires_grad=True), leaves(state_of(module, 2))
+    jacobian, hessian = torch.autograd.functional.jacobian, torch.autograd.functional.hessian
+
+    def outputs(x):
+        return tuple(tensors_in(module(x, hx)))
+
+    def loss(x):
+        return weighted(module(x, hx))
+
+    expected = jacobian(outputs, x)
+    with pytest.warns(UserWarning, match="batched gradients"):
+        found = jacobian(outputs, x, vectorize=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="rnncore.torch leaves batched")
+        jacobian(outputs, x, vectorize=True)
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+        expected = hessian(loss, x)
+        torch.testing.assert_close(hessian(loss, x, vectorize=True), expected, rtol=1e-11, atol=1e-11)
+    y = module(x, hx)[0]
+    inputs, several = [x, *tensors_in(hx), *module.parameters()], torch.randn(4, *y.shape)
+    found = torch.autograd.grad(y, inputs, several, is_grads_batched=True, retain_graph=True)
+    for n in range(4):
+        expected = torch.autograd.grad(y, inputs, several[n], retain_graph=True)
+        torch.testing.assert_close([part[n] for part in found], list(expected), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore:rnncore.torch leaves")
+def test_batched_gradients_of_packed_sequences():
+    module = rt.GRU(D, H)
+    packed = leaves(pack_sequence([torch.randn(n, D) for n in (1, 3)], enforce_sorted=False))
+    y = module(packed)[0].data
+    several = torch.randn(3, *y.shape)
+    found = torch.autograd.grad(y, packed.data, several, is_grads_batched=True, retain_graph=True)[0]
+    for n in range(3):
+        (expected,) = torch.autograd.grad(y, packed.data, several[n], retain_graph=True)
+        torch.testing.assert_close(found[n], expected, rtol=1e-11, atol=1e-11)
+
+
+def test_batched_gradients_do_not_go_through_dropout():
+    y, _ = rt.GRU(D, H, num_layers=2, dropout=0.5)(torch.randn(T, B, D, requires_grad=True))
+    with pytest.raises(RuntimeError, match="batched gradients.*dropout=0"):
+        torch.autograd.grad(y, y.grad_fn.saved_tensors[0], torch.randn(2, *y.shape), is_grads_batched=True)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:rnncore.torch leaves nested")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_nested_tensors(name, layout, notice, passes):
+    """PyTorch's own modules know what to say of them."""
+    parts = [torch.randn(n, D) for n in (3, 5)]
+    for options in ({}, {"batch_first": True}):
+        theirs, ours = pair(name, **options)
+        found = [outcome(lambda m: m(torch.nested.nested_tensor(parts, layout=layout)), m) for m in (theirs, ours)]
+        assert found[0] == found[1]
+    assert not passes and "nested tensors" in notices._given
 
 
 def test_modes_and_sub_classes(notice, passes):

@@ -25,8 +25,10 @@ class Workspace:
         feedback: np.ndarray | None = None,
         want_y: bool = False,
         out: np.ndarray | None = None,
+        share_y: bool = True,
     ) -> np.ndarray: ...
     def final_states(self) -> list[np.ndarray]: ...
+    def release(self) -> None: ...
     def backward(
         self,
         theta: np.ndarray,

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnncore._core.memory import Saved
 from rnncore.torch.notices import notice
-from rnncore.torch.workspaces import POOL, Lease, Pass
+from rnncore.torch.workspaces import POOL, Pass, SavedMemory, array_of
 
 FUNCTIONS = {
     ("elman", "tanh"): torch.rnn_tanh,
@@ -17,6 +18,19 @@ FUNCTIONS = {
     ("lstm", "tanh"): torch.lstm,
     ("gru", "tanh"): torch.gru,
 }
+DIFFERENTIABLE = "gradients of gradients (create_graph=True)"
+BATCHED = "batched gradients (is_grads_batched=True)"
+
+# PyTorch's own, without a public name. Where a version lacks the first, every graph counts as kept, which is right, but
+# wants more scratch memory; without the second, no memory counts as ours alone.
+_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
+_default_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda ignore_tracing: True)
+_functorch = torch._C._functorch
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    """Whether vmap made it: then it stands for many."""
+    return bool(_functorch.is_legacy_batchedtensor(tensor) or _functorch.is_functorch_wrapped_tensor(tensor))
 
 
 def in_graph(tensors: Sequence[Tensor]) -> bool:
@@ -29,15 +43,9 @@ def run(what: Pass, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tenso
     tensors = (x, *states, *weights)
     if in_graph(tensors):
         return Recurrence.apply(what, *tensors)  # type: ignore[no-untyped-call]
-    lease = POOL.lend(what.net)
-    return lease.workspace.forward(what, x, states, weights, what.net.dropout > 0, False)
-
-
-def _taped(what: Pass, tensors: Sequence[Tensor], want_dx: bool) -> tuple[Lease, tuple[Tensor, ...]]:
-    """Run forward and keep the tape: a lease on the workspace that has it, and the outputs."""
-    states, weights = _split(what, tensors)
-    lease = POOL.lend(what.net)
-    return lease, lease.workspace.forward(what, tensors[0], states, weights, True, want_dx)
+    with POOL.lend(what.net) as workspace:
+        workspace.load(weights, None)
+        return workspace.forward(what, x, states, None)
 
 
 def _split(what: Pass, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -47,47 +55,66 @@ def _split(what: Pass, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Seq
 
 
 class Recurrence(torch.autograd.Function):
-    """(x, initial states, weights) to (y, final states)."""
+    """(x, initial states, weights) to (y, final states).
+
+    Everything that backward reads is among the saved tensors, for hooks and checkpoints to see: the tensors it was
+    given, and last the engine's saved memory, as bytes. The context itself keeps only how that memory is laid out.
+    """
 
     @staticmethod
     def forward(ctx: Any, what: Pass, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return y and the final states."""
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors)
-        ctx.what = what
-        lease, outputs = _taped(what, tensors, ctx.needs_input_grad[1])
-        ctx.lease = lease if POOL.may_keep(lease) else None
+        states, weights = _split(what, tensors)
+        memory = SavedMemory()
+        saved = Saved(memory)
+        ctx.what, ctx.pass_ = what, object()
+        with POOL.lend(what.net) as workspace:
+            workspace.load(weights, ctx.pass_)
+            outputs = workspace.forward(what, tensors[0], states, saved)
+        # Hooks may hand the same tensor to several nodes, or keep it: only what nobody else has may be written to.
+        ctx.ours_alone = _default_hooks(False) is None
+        saved.detach()
+        ctx.layout = saved
+        ctx.save_for_backward(*tensors, memory.take())
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *douts: Tensor | None) -> tuple[Tensor | None, ...]:
         """Return nothing for `what`, and the gradients of the tensors."""
-        what, tensors = ctx.what, ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True
-            return None, *_differentiable(what, tensors, douts, ctx.needs_input_grad[1:])
-        lease, ctx.lease = ctx.lease, None  # a tape serves once: a second backward pass records another
-        if lease is None:
-            lease, _ = _taped(what, tensors, ctx.needs_input_grad[1])
-        dx, dstates, dweights = lease.workspace.backward(what, douts[0], douts[1:])
+        what = ctx.what
+        *tensors, memory = ctx.saved_tensors
+        batched = any(dout is not None and _is_batched(dout) for dout in douts)
+        if batched or torch.is_grad_enabled():
+            return None, *_by_torch(what, tensors, douts, ctx.needs_input_grad[1:], batched)
+        consume = ctx.ours_alone and not _keeps_graph()
+        saved = ctx.layout.attached(array_of(memory), array_of(tensors[0]), None)
+        with POOL.lend(what.net, ctx.pass_) as workspace:
+            workspace.load(_split(what, tensors)[1], ctx.pass_)
+            dx, dstates, dweights = workspace.backward(
+                what, saved, douts[0], douts[1:], ctx.needs_input_grad[1], consume
+            )
         return None, dx, *dstates, *dweights
 
 
-def _differentiable(
-    what: Pass, tensors: Sequence[Tensor], douts: Sequence[Tensor | None], needed: Sequence[bool]
+def _by_torch(
+    what: Pass, tensors: Sequence[Tensor], douts: Sequence[Tensor | None], needed: Sequence[bool], batched: bool
 ) -> list[Tensor | None]:
-    """Gradients that have gradients themselves, by PyTorch's own code."""
+    """Gradients that have gradients themselves, or of several losses at once, by PyTorch's own code."""
     net = what.net
+    kind = BATCHED if batched else DIFFERENTIABLE
     if net.dropout > 0:
         raise RuntimeError(
-            "rnncore.torch: gradients of gradients (create_graph=True) do not go through the dropout between layers: "
-            "set dropout=0, or use torch.nn's module here"
+            f"rnncore.torch: {kind} do not go through the dropout between layers: set dropout=0, or use torch.nn's "
+            "module here"
         )
-    notice("gradients of gradients (create_graph=True)")
+    notice(kind)
+    create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         own = [tensor.view_as(tensor) for tensor in tensors]  # paths from x or a state to a weight are not ours
         states, weights = _split(what, own)
         if not states:
-            shape = (net.units, what.batch.sequences)
+            shape = (net.units, what.schedule.sequences)
             states = [torch.zeros(*shape, width, dtype=net.dtype, device="cpu") for width in net.states]
         start = list(states) if len(states) == 2 else states[0]
         options = (list(weights), net.bias, net.num_layers, 0.0, False, net.bidirectional)
@@ -103,7 +130,7 @@ def _differentiable(
                 [output for output, _ in pairs],
                 wanted,
                 [dout for _, dout in pairs],
-                create_graph=True,
+                create_graph=create_graph,
                 allow_unused=True,
             )
         )

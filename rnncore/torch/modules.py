@@ -14,7 +14,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
 from rnncore._core.kernels import MAX_THREADS
-from rnncore._core.schedule import Batch
+from rnncore._core.schedule import Schedule
 from rnncore.torch.autograd import in_graph, run
 from rnncore.torch.notices import notice, say_once
 from rnncore.torch.workspaces import Net, Pass
@@ -45,6 +45,9 @@ class _OnRnncore(torch.nn.RNNBase):
             return super().forward(input, hx)
         packed = isinstance(input, PackedSequence)
         data = input.data if packed else input
+        if isinstance(data, Tensor) and data.is_nested:
+            notice("nested tensors")
+            return super().forward(input, hx)
         states = self._states(hx)
         weights: list[Any] = [getattr(self, name, None) for name in self._flat_weights_names]
         if states is None or not self._understood(input, data, states, weights):
@@ -155,7 +158,7 @@ class _OnRnncore(torch.nn.RNNBase):
 
     # ------------------------------------------------------------ shapes
 
-    def _pass(self, batch: Batch, batch_sizes: Tensor | None, dtype: torch.dtype, has_state: bool) -> Pass:
+    def _pass(self, schedule: Schedule, batch_sizes: Tensor | None, dtype: torch.dtype, has_state: bool) -> Pass:
         cell, activation, _ = MODES[self.mode]
         dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
         net = Net(
@@ -171,7 +174,7 @@ class _OnRnncore(torch.nn.RNNBase):
             dtype,
         )
         seed = int(torch.randint(2**62, (), device="cpu")) if dropout else 0  # torch.manual_seed decides the masks
-        return Pass(net, batch, batch_sizes, has_state, min(torch.get_num_threads(), MAX_THREADS), seed)
+        return Pass(net, schedule, batch_sizes, has_state, min(torch.get_num_threads(), MAX_THREADS), seed)
 
     def _padded(self, data: Tensor, states: tuple[Tensor, ...], weights: list[Tensor]) -> tuple[Tensor, ...]:
         """Run over (T, B, D), (B, T, D) or (T, D)."""
@@ -182,7 +185,7 @@ class _OnRnncore(torch.nn.RNNBase):
             states = tuple(part.unsqueeze(1) for part in states)
         elif turned:
             data = data.transpose(0, 1)
-        what = self._pass(Batch(data.shape[0], data.shape[1]), None, data.dtype, bool(states))
+        what = self._pass(Schedule(data.shape[0], data.shape[1]), None, data.dtype, bool(states))
         y, *final = run(what, data, states, weights)
         if alone:
             return y.squeeze(1), *(part.squeeze(1) for part in final)
@@ -193,8 +196,8 @@ class _OnRnncore(torch.nn.RNNBase):
         if input.sorted_indices is not None:
             states = tuple(part.index_select(1, input.sorted_indices) for part in states)
         lengths = lengths_of(input.batch_sizes.numpy())
-        batch = Batch(len(input.batch_sizes), len(lengths), lengths)
-        what = self._pass(batch, input.batch_sizes, input.data.dtype, bool(states))
+        schedule = Schedule(len(input.batch_sizes), len(lengths), lengths)
+        what = self._pass(schedule, input.batch_sizes, input.data.dtype, bool(states))
         y, *final = run(what, input.data, states, weights)
         if input.unsorted_indices is not None:
             final = [part.index_select(1, input.unsorted_indices) for part in final]

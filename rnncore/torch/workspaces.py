@@ -1,25 +1,29 @@
 """Where one pass over torch's tensors happens: an engine with parameters of its own, lent from a pool.
 
-An engine's forward pass leaves what its backward pass needs in its own memory. Several forward passes may precede their
-backward passes in a graph, so each takes a workspace to itself, and hands it back when it is done.
+A workspace is lent for one pass, forward or backward, and goes back to the pool at its end. What a backward pass needs
+of its forward pass is not in there but in a tensor, which autograd keeps, moves, or drops and computes again.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rnncore._core.schedule import Batch
-from rnncore._core.stack import Stack
+from rnncore._core.memory import Saved
+from rnncore._core.run import Workspace as Engine
+from rnncore._core.schedule import Schedule
 from rnncore.nn.recurrent import DENSE, Recurrent
 
 IDLE_BYTES = 1 << 30  # workspaces beyond this, the longest unused first, are let go
-LENT_BYTES = 1 << 30  # tapes beyond this are not kept: their backward passes run the forward pass again
+LINE = 64  # bytes: what saved memory is aligned to
+NOTHING = torch.empty(0, dtype=torch.uint8, device="cpu")
 
 
 class Net(NamedTuple):
@@ -56,7 +60,7 @@ class Pass(NamedTuple):
     """What a forward pass depends on besides its tensors; running it again gives the same bits."""
 
     net: Net
-    batch: Batch
+    schedule: Schedule
     batch_sizes: Tensor | None  # of a PackedSequence
     has_state: bool
     threads: int
@@ -129,9 +133,12 @@ class Workspace:
             dtype="float64" if net.dtype == torch.float64 else "float32",
             **options,
         )
-        self.stack: Stack = layer._stack(DENSE)
-        self.layer = layer
-        layer.theta[...] = 0
+        self.engine = Engine(layer.kernel_plan(DENSE))
+        self.directions = layer.directions
+        self.theta, self.grad = layer.theta, layer.grad
+        self.theta[...] = 0
+        self.unkept = Saved()  # of a pass that drops out, but has no backward pass
+        self.loaded: object = None  # the forward pass whose weights theta holds
         with torch.inference_mode(False):  # tensors made in that mode could not be written to outside it
             self.units = self._views(layer.params)
             self.gradients = self._views(layer.grads)
@@ -141,108 +148,131 @@ class Workspace:
         return [
             Unit(*(views.get(f"layers.{n}.{direction}.{name}") for name in Unit._fields))  # type: ignore[arg-type]
             for n in range(self.net.num_layers)
-            for direction in self.layer.directions
+            for direction in self.directions
         ]
 
     @property
     def bytes(self) -> int:
         """Memory held."""
-        return sum(self.stack.sizes()) + 2 * self.layer.theta.nbytes
+        return sum(self.engine.sizes()) + self.unkept.size() + self.theta.nbytes + self.grad.nbytes
 
-    def forward(
-        self, what: Pass, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], tape: bool, want_dx: bool
-    ) -> tuple[Tensor, ...]:
-        """Return y and the final states; with `tape` a backward pass may follow.
-
-        x and y are (T, B, ...), or the rows of a PackedSequence; states (units, B, H).
-        """
+    def load(self, weights: Sequence[Tensor], pass_: object) -> None:
+        """Bring torch's parameters into the engine's order, unless they are there since that very forward pass."""
+        if pass_ is not None and self.loaded is pass_:
+            return
+        self.loaded = None
         per_unit = len(weights) // len(self.units)
         with torch.no_grad():
             for n, unit in enumerate(self.units):
                 unit.load(*weights[n * per_unit : (n + 1) * per_unit])
-        self.stack.forward(what.batch, array_of(x), _by_unit(states), tape, want_dx, what.threads, what.seed, 0)
-        final = self.stack.final_states()
-        count = len(self.net.states)
-        joined = [torch.from_numpy(np.stack(final[i::count])) for i in range(count)]
-        return torch.from_numpy(self.stack.outputs()), *joined
+        self.loaded = pass_
+
+    def forward(self, what: Pass, x: Tensor, states: Sequence[Tensor], saved: Saved | None) -> tuple[Tensor, ...]:
+        """Return y and the final states; a backward pass may follow if there is saved memory.
+
+        x and y are (T, B, ...), or the rows of a PackedSequence; states (units, B, H). y is the caller's, to write to.
+        """
+        if saved is None and what.net.dropout > 0:
+            saved = self.unkept
+        initial = [array_of(part) for part in states] or None
+        options = (saved, what.threads, what.seed, 0, None, True, None, saved is None)
+        y = self.engine.forward(self.theta, what.schedule, array_of(x), initial, *options)
+        final = self.engine.final_states()
+        self.engine.release()
+        return torch.from_numpy(y), *(torch.from_numpy(part) for part in final)
 
     def backward(
-        self, what: Pass, dy: Tensor | None, dstates: Sequence[Tensor | None]
+        self,
+        what: Pass,
+        saved: Saved,
+        dy: Tensor | None,
+        dstates: Sequence[Tensor | None],
+        want_dx: bool,
+        consume: bool,
     ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
-        """Return the gradients of x (if it was asked for), of the initial states and of the weights."""
-        net, batch = self.net, what.batch
+        """Return the gradients of x (if it is wanted), of the initial states and of the weights.
+
+        With `consume` the saved memory is written to; else it is only read.
+        """
+        net, schedule = self.net, what.schedule
         if dy is None:
-            rows = (batch.steps, batch.sequences) if what.batch_sizes is None else (batch.rows,)
+            rows = (schedule.steps, schedule.sequences) if what.batch_sizes is None else (schedule.rows,)
             dy = torch.zeros(*rows, net.output * (2 if net.bidirectional else 1), dtype=net.dtype, device="cpu")
-        units = None
+        dfinal = None
         if any(part is not None for part in dstates):
-            units = _by_unit(
-                [
-                    torch.zeros(net.units, batch.sequences, width, dtype=net.dtype, device="cpu")
-                    if part is None
-                    else part
-                    for part, width in zip(dstates, net.states, strict=True)
-                ]
-            )
-        self.stack.set_output_gradient(array_of(dy), units is None)
-        dx, initial = self.stack.backward(units, False)
-        count = len(net.states)
-        dinitial = [torch.from_numpy(np.stack(initial[i::count])) for i in range(count)] if initial else []
+            dfinal = [
+                np.zeros((net.units, schedule.sequences, width), self.theta.dtype) if part is None else array_of(part)
+                for part, width in zip(dstates, net.states, strict=True)
+            ]
+        dx, initial = self.engine.backward(
+            self.theta, self.grad, saved, array_of(dy), dfinal, False, want_dx, consume
+        )
+        self.engine.release()
+        dinitial = [torch.from_numpy(part) for part in initial or ()]
         dweights = [tensor for unit in self.gradients for tensor in unit.as_torch(net.bias)]
         return None if dx is None else torch.from_numpy(dx), dinitial, dweights
 
 
-def _by_unit(states: Sequence[Tensor]) -> list[np.ndarray] | None:
-    """Arrays (B, H), the states of each unit in turn."""
-    arrays = [array_of(part) for part in states]
-    return [part[n] for n in range(len(arrays[0])) for part in arrays] if arrays else None
+class SavedMemory:
+    """What the engine asks for saved memory: it gets that of a tensor."""
 
+    def __init__(self) -> None:
+        self.tensor = NOTHING
 
-class Lease:
-    """A workspace in use; it goes back to the pool when its holder is done or forgotten."""
+    def __call__(self, size: int) -> np.ndarray:
+        """Return so many bytes, aligned: what is not would be copied."""
+        self.tensor = torch.empty(size, dtype=torch.uint8, device="cpu")
+        start = -self.tensor.data_ptr() % LINE
+        if start:
+            self.tensor = torch.empty(size + LINE, dtype=torch.uint8, device="cpu")
+            start = -self.tensor.data_ptr() % LINE
+            self.tensor = self.tensor[start : start + size]
+        return self.tensor.numpy()
 
-    __slots__ = ("bytes", "pool", "workspace")
-
-    def __init__(self, pool: Pool, workspace: Workspace) -> None:
-        self.pool, self.workspace, self.bytes = pool, workspace, 0
-
-    def __del__(self) -> None:
-        self.pool.take_back(self)
+    def take(self) -> Tensor:
+        """Return the tensor, and forget it: the engine may go on knowing us, but not it."""
+        tensor, self.tensor = self.tensor, NOTHING
+        return tensor
 
 
 class Pool:
     """Workspaces that wait for the next pass, the longest unused first."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a collected Lease may come back while its own thread is in here
+        self._lock = threading.Lock()
         self._idle: list[Workspace] = []
-        self.lent_bytes = 0
 
-    def lend(self, net: Net) -> Lease:
-        """Return a lease on a workspace for such a net."""
-        with self._lock:
-            for n in range(len(self._idle) - 1, -1, -1):
-                if self._idle[n].net == net:
-                    return Lease(self, self._idle.pop(n))
-        return Lease(self, Workspace(net))
+    @contextmanager
+    def lend(self, net: Net, pass_: object = None) -> Iterator[Workspace]:
+        """Lend a workspace for such a net; if it is there, the one that has the weights of that forward pass."""
+        workspace = self._take(net, pass_)
+        try:
+            yield workspace
+        except BaseException:
+            workspace.loaded = None
+            raise
+        finally:
+            self._give_back(workspace)
 
-    def may_keep(self, lease: Lease) -> bool:
-        """Whether a tape may stay until its backward pass; if so, its memory counts as lent."""
+    def _take(self, net: Net, pass_: object) -> Workspace:
         with self._lock:
-            if self.lent_bytes > LENT_BYTES:
-                return False
-            lease.bytes = lease.workspace.bytes
-            self.lent_bytes += lease.bytes
-            return True
+            fitting = [n for n, workspace in enumerate(self._idle) if workspace.net == net]
+            if fitting:
+                return self._idle.pop(next((n for n in fitting if self._idle[n].loaded is pass_), fitting[-1]))
+        return Workspace(net)
 
-    def take_back(self, lease: Lease) -> None:
-        """Keep a workspace for later."""
+    def _give_back(self, workspace: Workspace) -> None:
         with self._lock:
-            self.lent_bytes -= lease.bytes
-            self._idle.append(lease.workspace)
+            self._idle.append(workspace)
             held = sum(workspace.bytes for workspace in self._idle)
             while held > IDLE_BYTES and len(self._idle) > 1:
                 held -= self._idle.pop(0).bytes
 
+    def renew_lock(self) -> None:
+        """After a fork: a thread that is not here any more may have had the lock."""
+        self._lock = threading.Lock()
+
 
 POOL = Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=POOL.renew_lock)

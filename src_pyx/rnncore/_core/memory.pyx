@@ -234,6 +234,18 @@ cdef class Saved(Memory):
         self.x = None if self.x is None else x
         self.y = None if self.y is None else y
 
+    def attached(self, memory, x, y):
+        """Return a twin that is laid out alike and has this memory: several passes may read at once."""
+        cdef Saved twin = Saved()
+        twin.schedule = self.schedule
+        twin.pending = True
+        twin.x, twin.y = self.x, self.y
+        twin.packed, twin.has_state, twin.fed = self.packed, self.has_state, self.fed
+        twin.per_row, twin.threads = self.per_row, self.threads
+        twin.seed, twin.drop_step = self.seed, self.drop_step
+        twin.attach(memory, x, y)
+        return twin
+
     def detach(self):
         """Forget memory and arrays, but not how they were laid out."""
         self.memory = None

@@ -160,7 +160,7 @@ cdef class Workspace:
     # ------------------------------------------------------------ forward
 
     def forward(self, theta, Schedule schedule, x, list state, Saved saved, int threads, uint64_t seed,
-                uint64_t drop_step, feedback=None, bint want_y=False, out=None):
+                uint64_t drop_step, feedback=None, bint want_y=False, out=None, bint share_y=True):
         """Run all layers; returns the outputs if they are wanted.
 
         x : (T, B, D) of the layers' precision, or int64 ids (T, B) or (T, B, F); C-contiguous and checked. Dense rows
@@ -170,6 +170,7 @@ cdef class Workspace:
         saved : what backward will need goes here; None: no training, nothing is kept.
         feedback : (T, B, F), what the last layer is fed back in place of its outputs, or None.
         out : array for the outputs, C-contiguous and of their shape.
+        share_y : backward may read the outputs where they lie; else the caller may write to them.
         """
         cdef rnncore_call call
         cdef Run *r = &self.run
@@ -188,7 +189,7 @@ cdef class Workspace:
         self.held = (theta, x, state, feedback)
         self.set_states(state)
         # The last layer's states can lie in the caller's array where they are the outputs, in its layout.
-        r.y_is_state = want_y and same_rows(&r.view) and top.units == 1 and top.unit[0].cell.output == \
+        r.y_is_state = want_y and share_y and same_rows(&r.view) and top.units == 1 and top.unit[0].cell.output == \
             top.unit[0].cell.ldo and not has_zoneout(top) and not r.drops_output and (out is None or not r.has_state)
         y = None
         if want_y:
@@ -237,6 +238,10 @@ cdef class Workspace:
         states = self.state_arrays()
         self.store_states(states)
         return states
+
+    def release(self):
+        """Let go of the arrays that the run at hand was given."""
+        self.held = None
 
     # ------------------------------------------------------------ backward
 
