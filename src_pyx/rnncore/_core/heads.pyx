@@ -259,6 +259,27 @@ cdef void give_back(Core *c, const Run *run) noexcept nogil:
             at += count
 
 
+# ---------------------------------------------------------------- without Python
+
+cdef void score_rows(Core *c, const Run *run, char *scores) noexcept nogil:
+    """Scores of the outputs at every step, (rows, options.ld), by weights that are held; sparse features add nothing."""
+    cdef int s
+    c.team.threads = run.team.threads
+    c.rows = run.view.rows
+    c.scores = scores
+    for s in range(c.parts):
+        c.input[s].data = run.finished[s].data
+    if c.direct:
+        take_outputs(c, False)
+    else:
+        project(c, False)
+
+
+cdef void finish_rows(Core *c) noexcept nogil:
+    """Scores become predictions; a CRF's do not, see Chain."""
+    finish_scores(c, False)
+
+
 # ---------------------------------------------------------------- the class
 
 cdef class Head:
