@@ -9,8 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_table import CODE, FUNCTIONS, HEADER, INPUT, NAMES, SIZE, START, STATUS, TABLE, WITH_GIL, Batch, Gradients
-from c_table import at, batch, checked, pointers
+from c_table import (
+    CODE,
+    FUNCTIONS,
+    HEADER,
+    INPUT,
+    NAMES,
+    SIZE,
+    START,
+    STATUS,
+    TABLE,
+    WITH_GIL,
+    Batch,
+    Gradients,
+    at,
+    batch,
+    checked,
+    pointers,
+)
 
 import rnncore as rc
 from rnncore._core import kernels
@@ -125,12 +141,13 @@ def test_products_read_rows_of_any_length_and_keep_nothing_of_the_callers():
 def test_products_refuse():
     W, bias, A, C = np.ones((4, 3)), np.ones(3), np.ones((2, 4)), np.zeros((2, 3))
     made = ctypes.c_void_p()
+    to, at_W, at_bias, at_A, at_C = ctypes.byref(made), at(W), at(bias), at(A), at(C)
 
-    def packing(itemsize=8, K=4, N=3, W=at(W), ldw=3, transposed=0, bias=at(bias), to=ctypes.byref(made)):
+    def packing(itemsize=8, K=4, N=3, W=at_W, ldw=3, transposed=0, bias=at_bias, to=to):
         return NAMES[TABLE.matrix_pack(itemsize, K, N, W, ldw, transposed, bias, to)]
 
     assert packing(itemsize=2) == "BAD_OPTION"
-    assert packing(W=None) == packing(to=None) == packing(W=at(W) + 1) == packing(bias=at(bias) + 4) == "BAD_POINTER"
+    assert packing(W=None) == packing(to=None) == packing(W=at_W + 1) == packing(bias=at_bias + 4) == "BAD_POINTER"
     for sizes in ({"K": 0}, {"N": -1}, {"ldw": 2}, {"K": 2**40}, {"ldw": 2**62}, {"ldw": 3, "transposed": 1}):
         assert packing(**sizes) == "BAD_SIZE", sizes
     assert packing(K=2**31 - 1, N=2**31 - 1, ldw=2**31 - 1) in ("NO_MEMORY", "BAD_SIZE")
@@ -138,13 +155,13 @@ def test_products_refuse():
 
     matrix, plain = pack(W, bias), pack(W)
 
-    def product(matrix=matrix, M=2, A=at(A), lda=4, start=START["FROM_ZERO"], C=at(C), ldc=3, threads=1):
-        return NAMES[TABLE.matrix_multiply(matrix, M, A, lda, start, C, ldc, threads)]
+    def product(matrix=matrix, M=2, A=at_A, lda=4, start="FROM_ZERO", C=at_C, ldc=3, threads=1):
+        return NAMES[TABLE.matrix_multiply(matrix, M, A, lda, START.get(start, start), C, ldc, threads)]
 
-    assert product(matrix=None) == product(A=None) == product(C=None) == product(C=at(C) + 2) == "BAD_POINTER"
+    assert product(matrix=None) == product(A=None) == product(C=None) == product(C=at_C + 2) == "BAD_POINTER"
     for sizes in ({"M": -1}, {"lda": 3}, {"ldc": 2}, {"threads": 0}, {"M": 2**61}, {"M": 2, "lda": 2**62}):
         assert product(**sizes) == "BAD_SIZE", sizes
-    assert product(start=9) == product(matrix=plain, start=START["FROM_BIAS"]) == "BAD_OPTION"
+    assert product(start=9) == product(matrix=plain, start="FROM_BIAS") == "BAD_OPTION"
     assert not C.any()
     assert product(M=0, A=None, C=None) == product() == "OK"
     assert (C == 4).all()
@@ -202,6 +219,24 @@ TRAINING = (
 )
 
 
+def train(layer, handle, x, lengths, state, dy, dfinal, step):
+    """One forward and backward pass through the table: outputs, final states, gradients as `Recurrent` returns them."""
+    theta, asked = layer.theta.copy(), batch(x, lengths, state)
+    y, grad, final = np.empty_like(dy), np.zeros_like(theta), zeros_of_state(layer, x.shape[1])
+    seed = layer.dropout_seed
+    checked(TABLE.layers_forward_for_training(handle, asked, at(theta), seed, step, at(y), pointers(final)))
+    between = batch(x[:2])  # another run, before backward
+    checked(TABLE.layers_forward(handle, between, None, None))
+    dx = None if x.dtype.kind == "i" else np.empty_like(x)
+    dstate = None if state is None else zeros_of_state(layer, x.shape[1])
+    last, first = pointers(dfinal), pointers(dstate)
+    gradients = Gradients(at(dy), None if last is None else ctypes.addressof(last), at(grad), at(dx))
+    gradients.dstate = None if first is None else ctypes.addressof(first)
+    checked(TABLE.layers_backward(handle, at(theta), gradients))
+    assert NAMES[TABLE.layers_backward(handle, at(theta), gradients)] == "BAD_ORDER"  # each serves one
+    return y, final, grad, dx, dstate
+
+
 @pytest.mark.parametrize("cell", rc.CELLS)
 @pytest.mark.parametrize("options", TRAINING, ids=["plain", "stacked", "truncated"])
 def test_training_is_the_layers_own(cell, options):
@@ -209,41 +244,38 @@ def test_training_is_the_layers_own(cell, options):
     layer = rc.Recurrent(cell, 8, dtype="float64", random_state=3, n_threads=1, **options)
     state, dfinal = random_state(layer, 4, rng), random_state(layer, 4, rng)
     dense, ids = rng.standard_normal((5, 4, 8)), rng.integers(0, 8, (5, 4))
-    for x, lengths, given, dlast in ((dense, None, None, None), (dense, LENGTHS, state, dfinal), (ids, LENGTHS, state, None)):
-        handle = layer_handle(layer, x, training=True)
+    dy = rng.standard_normal((5, 4, layer.output_size))
+    for x, lengths, given, dlast in (
+        (dense, None, None, None),
+        (dense, LENGTHS, state, dfinal),
+        (ids, LENGTHS, state, None),
+    ):
+        handle, step = layer_handle(layer, x, training=True), layer.dropout_step
         layer.zero_grad()
-        step = layer.dropout_step
         expected, last = layer.forward(x, given, lengths)
         expected = expected.copy()
-        dy = rng.standard_normal(expected.shape)
         dx, dstate = layer.backward(dy, dlast)
-
-        y, final, grad = np.empty_like(expected), zeros_of_state(layer, 4), np.zeros_like(layer.grad)
-        gradients = Gradients(dy=at(dy), grad=at(grad))
-        own_dx, own_dstate = np.empty_like(dy[..., :1].repeat(8, 2)), zeros_of_state(layer, 4)
-        kept = pointers(dlast), pointers(own_dstate)
-        gradients.dx = None if dx is None else at(own_dx)
-        gradients.dfinal = None if dlast is None else ctypes.addressof(kept[0])
-        gradients.dstate = None if given is None else ctypes.addressof(kept[1])
-        theta = layer.theta.copy()
-        asked = batch(x, lengths, given)
-        for _ in range(2):  # the second adds the same to grad
-            checked(
-                TABLE.layers_forward_for_training(
-                    handle, asked, at(theta), layer.dropout_seed, step, at(y), pointers(final)
-                )
-            )
-            checked(TABLE.layers_forward(handle, asked, None, pointers(zeros_of_state(layer, 4))))  # another run between
-            if _ == 0:
-                same([y, *final], [expected, *last])
-            checked(TABLE.layers_backward(handle, at(theta), gradients))
-            if _ == 0:
-                same([grad], [layer.grad])
-                same([] if dx is None else [own_dx], [] if dx is None else [dx])
-                same([] if given is None else own_dstate, [] if given is None else dstate)
-        np.testing.assert_allclose(grad, 2 * layer.grad, rtol=1e-12, atol=1e-12)
-        assert NAMES[TABLE.layers_backward(handle, at(theta), gradients)] == "BAD_ORDER"
+        y, final, grad, own_dx, own_dstate = train(layer, handle, x, lengths, given, dy, dlast, step)
+        same([y, *final, grad], [expected, *last, layer.grad])
+        if dx is not None:
+            same([own_dx], [dx])
+        if dstate is not None:
+            same(own_dstate, dstate)
         TABLE.layers_close(handle)
+
+
+def test_parameter_gradients_are_added():
+    rng = np.random.default_rng(9)
+    layer, x = rc.Recurrent("gru", 4, 6, dtype="float64"), rng.standard_normal((3, 2, 4))
+    handle, grad, dy = layer_handle(layer, x, training=True), np.ones_like(layer.theta), np.ones((3, 2, 6))
+    for _ in range(2):
+        checked(TABLE.layers_forward_for_training(handle, batch(x), at(layer.theta), 0, 0, None, None))
+        checked(TABLE.layers_backward(handle, at(layer.theta), Gradients(dy=at(dy), grad=at(grad))))
+    layer.forward(x)
+    layer.zero_grad()
+    layer.backward(dy)
+    np.testing.assert_allclose(grad, 1 + 2 * layer.grad, rtol=1e-12)
+    TABLE.layers_close(handle)
 
 
 def test_a_handle_keeps_its_parameters_until_it_is_refreshed():
@@ -283,16 +315,18 @@ def test_layers_refuse():
     layer = rc.Recurrent("lstm", 4, 6)
     x, y, ids = np.ones((3, 2, 4), "float32"), np.full((3, 2, 6), 5.0, "float32"), np.zeros((3, 2), np.int64)
     state = zeros_of_state(layer, 2)
-    dense, symbols = layer_handle(layer, x), layer_handle(layer, ids)
+    dense, symbols, at_y = layer_handle(layer, x), layer_handle(layer, ids), at(y)
 
-    def status(handle, asked, y=at(y), final=None):
+    def status(handle, asked, y=at_y, final=None):
         return NAMES[TABLE.layers_forward(handle, asked, y, final)]
 
     good, holes = batch(x), pointers(state)
     holes[1] = None
-    assert status(None, good) == status(dense, None) == status(dense, good, at(y) + 1) == "BAD_POINTER"
+    assert status(None, good) == status(dense, None) == status(dense, good, at_y + 1) == "BAD_POINTER"
     assert status(dense, good, final=holes) == "BAD_POINTER"
-    assert status(dense, batch(x, state=[state[0], None])) == status(dense, Batch(steps=1, sequences=1)) == "BAD_POINTER"
+    assert (
+        status(dense, batch(x, state=[state[0], None])) == status(dense, Batch(steps=1, sequences=1)) == "BAD_POINTER"
+    )
     for name, wrong in (("steps", 0), ("steps", -3), ("sequences", 0), ("sequences", 2**40), ("threads", -1)):
         assert status(dense, batch(x, **{name: wrong})) == "BAD_SIZE", name
     assert status(symbols, batch(ids, per_row=-1)) == "BAD_SIZE"
@@ -338,7 +372,9 @@ def test_layers_refuse():
 
 def networks():
     yield rc.Network(rc.Recurrent("gru", 5, 7, num_layers=2), head=rc.Softmax(4))
-    yield rc.Network(rc.Recurrent("elman", 6, 8, dtype="float64"), head=rc.SigmoidCrossEntropy(5), embedding=rc.Embedding(5, 6))
+    yield rc.Network(
+        rc.Recurrent("elman", 6, 8, dtype="float64"), head=rc.SigmoidCrossEntropy(5), embedding=rc.Embedding(5, 6)
+    )
     yield rc.Network([rc.Recurrent("lstm", 5, 6), rc.Recurrent("elman", 6, 9)], head=rc.SquaredError(3, project=False))
     yield rc.Network(rc.Recurrent("elman", 5, 8), head=rc.CRF(4))
 
@@ -403,17 +439,18 @@ def test_sessions_refuse():
     python = rc.Recurrent("elman", 4, 6).session(batch_size=2)
     dense, symbols = TABLE.session_open(python, INPUT["DENSE"]), TABLE.session_open(python, INPUT["IDS"])
     x, out, ids = np.ones((2, 4), "float32"), np.zeros((2, 6), "float32"), np.array([1, 9])
-    run = np.ones((1, 2, 4), "float32")
+    run, at_x, at_out = np.ones((1, 2, 4), "float32"), at(x), at(out)
 
-    def step(handle=dense, x=at(x), per_row=1, out=at(out)):
+    def step(handle=dense, x=at_x, per_row=1, out=at_out):
         return NAMES[TABLE.session_step(handle, x, per_row, out)]
 
-    assert step(handle=None) == step(x=None) == step(out=None) == step(out=at(out) + 1) == "BAD_POINTER"
+    assert step(handle=None) == step(x=None) == step(out=None) == step(out=at_out + 1) == "BAD_POINTER"
     assert step(symbols, at(ids)) == step(symbols, at(np.array([-1, 0]))) == "BAD_IDS"
     assert step(symbols, at(ids), -2) == step(symbols, at(ids), 2**31) == "BAD_SIZE"
     assert NAMES[TABLE.session_run(dense, batch(run, sequences=1), at(out))] == "BAD_SIZE"
     assert NAMES[TABLE.session_run(dense, batch(run, state=[out]), at(out))] == "BAD_OPTION"
-    assert NAMES[TABLE.session_run(dense, batch(run), None)] == NAMES[TABLE.session_run(dense, None, at(out))] == "BAD_POINTER"
+    for asked, to in ((batch(run), None), (None, at_out)):
+        assert NAMES[TABLE.session_run(dense, asked, to)] == "BAD_POINTER"
     for rows in ([2], [0, -1], [2**40]):
         assert NAMES[TABLE.session_reset(dense, at(np.array(rows)), len(rows))] == "BAD_SIZE"
     assert NAMES[TABLE.session_reset(dense, at(np.array([0])), -1)] == "BAD_SIZE"
@@ -546,3 +583,27 @@ def test_a_cython_program(tmp_path):
     same([C], [layer.forward(x[:1], training=False)[0][0]])
     with pytest.raises(TypeError, match=r"rnncore\.Recurrent"):
         program.refused(3)
+
+
+# ------------------------------------------------------------ what the documents show
+
+
+def shown(document, language):
+    """The one block of a language that a document shows."""
+    path = Path(__file__).parents[1] / document
+    if not path.exists():
+        pytest.skip(f"{document} is in a checkout only")
+    return re.search(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[1]
+
+
+@pytest.mark.parametrize("document, language", [("docs/c.md", "c"), ("README.md", "cython")])
+def test_what_is_shown_works(document, language, tmp_path):
+    source = tmp_path / f"streaming.{'c' if language == 'c' else 'pyx'}"
+    source.write_text(shown(document, language), encoding="utf-8")
+    unoptimised = [] if sys.platform == "win32" else ["-O0"]
+    program = build("streaming", source, tmp_path, extra_compile_args=unoptimised)
+    net = rc.Network(rc.Recurrent("gru", 4, 6), head=rc.Softmax(3))
+    x = np.random.default_rng(9).standard_normal((7, 2, 4), dtype=np.float32)
+    y = np.empty((7, 2, 3), np.float32)
+    assert program.stream(net.session(batch_size=2), x, y) == (None if language == "c" else "done")
+    same([y], [net.session(batch_size=2).run(x)])

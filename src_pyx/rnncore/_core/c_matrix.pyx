@@ -1,7 +1,7 @@
 """Packed products for C programs: C (M, N) = (0 | bias | C) + A (M, K)·B (K, N), B packed once.
 
-Products write whole vectors of columns. Where N is not a multiple of them, rows are made in scratch, some at a time, and
-copied to the caller's: the numbers are the same.
+Products write whole vectors of columns. Where N is not a multiple of them, rows are made in scratch, some at a time,
+and copied to the caller's: the numbers are the same.
 """
 from libc.limits cimport LONG_MAX
 from libc.stdint cimport int64_t

@@ -23,7 +23,6 @@ from rnncore._core.c_space cimport (
     have_view,
     lay_out,
     open_space,
-    output_width,
     reserve,
     rnncore_claim,
     rnncore_flag,

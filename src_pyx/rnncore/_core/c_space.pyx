@@ -27,7 +27,6 @@ from rnncore._core.transfer cimport store_state
 from rnncore.capi cimport (
     RNNCORE_BAD_IDS,
     RNNCORE_BAD_LENGTHS,
-    RNNCORE_BAD_OPTION,
     RNNCORE_BAD_POINTER,
     RNNCORE_BAD_SIZE,
     RNNCORE_NO_MEMORY,
@@ -92,12 +91,14 @@ cdef long output_width(const Run *r) noexcept nogil:
 cdef bint fits_in_memory(const Run *r, double rows, double sequences, double per_row) noexcept nogil:
     """Whether no count of bytes gets near the largest number there is."""
     cdef double widest = per_row * sizeof(int64_t), bytes = 0
+    cdef long lda, ldo
     cdef int n, d, s
     for n in range(r.layer_count):
         for s in range(r.layer[n].inputs):
             widest = max(widest, <double> r.layer[n].input[s].width * sizeof(double))
         for d in range(r.layer[n].units):
-            widest = max(widest, <double> max(r.layer[n].unit[d].cell.lda, r.layer[n].unit[d].cell.ldo) * sizeof(double))
+            lda, ldo = r.layer[n].unit[d].cell.lda, r.layer[n].unit[d].cell.ldo
+            widest = max(widest, <double> max(lda, ldo) * sizeof(double))
         bytes += (rows + sequences) * widest * ARRAYS
     return bytes < LONG_MAX
 

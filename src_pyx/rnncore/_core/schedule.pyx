@@ -38,7 +38,8 @@ cdef long ints_of_view(const View *v) noexcept nogil:
     return 3 * v.sequences + (0 if v.full else v.rows)
 
 
-cdef void sort_by_length(long steps, long sequences, const int64_t *lengths, long *first, int64_t *order) noexcept nogil:
+cdef void sort_by_length(long steps, long sequences, const int64_t *lengths, long *first,
+                         int64_t *order) noexcept nogil:
     """order: numbers of the sequences, longest first, equals as they come; first: (T,) scratch."""
     cdef long b, n, place = 0, count
     memset(first, 0, steps * sizeof(long))
