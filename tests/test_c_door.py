@@ -107,6 +107,7 @@ def test_products_have_the_bits_of_a_layer(K, N, dtype):
     layer = rc.Recurrent("elman", K, N, activation="identity", dtype=dtype, n_threads=1)
     layer.theta[...] = rng.standard_normal(layer.theta.size)
     W, bias = layer.params["layers.0.fwd.W_xh"], layer.params["layers.0.fwd.b_h"]
+    tolerance = 100 * np.finfo(dtype).eps
     matrix, turned = pack(W, bias), pack(np.ascontiguousarray(W.T), bias, transposed=True)
     for M in (1, 2, 7, 200):
         A = rng.standard_normal((M, K)).astype(dtype)
@@ -115,11 +116,14 @@ def test_products_have_the_bits_of_a_layer(K, N, dtype):
         for packed in (matrix, turned):
             for threads in (1, 3):
                 checked(multiply(packed, A, "FROM_BIAS", wide[:, :N], threads))
-                same([wide], [np.column_stack([expected, np.full((M, 3), 7.0)])])
+                assert (wide[:, N:] == 7).all()
+                if kernels.config()["gemm"] == "native":
+                    same([wide[:, :N]], [expected])
+                else:  # BLAS's bits depend on the sizes that it is given, and so on threads
+                    np.testing.assert_allclose(wide[:, :N], expected, rtol=tolerance, atol=tolerance * K)
         from_zero, added = np.empty((M, N), dtype), np.ones((M, N), dtype)
         checked(multiply(matrix, A, "FROM_ZERO", from_zero))
         checked(multiply(matrix, A, "FROM_C", added))
-        tolerance = 100 * np.finfo(dtype).eps
         np.testing.assert_allclose(from_zero, A @ W, rtol=tolerance, atol=tolerance * K)
         np.testing.assert_allclose(added, A @ W + 1, rtol=tolerance, atol=tolerance * K)
     for packed in (matrix, turned):

@@ -262,7 +262,7 @@ cdef void give_back(Core *c, const Run *run) noexcept nogil:
 # ---------------------------------------------------------------- without Python
 
 cdef void score_rows(Core *c, const Run *run, char *scores) noexcept nogil:
-    """Scores of the outputs at every step, (rows, options.ld), by weights that are held; sparse features add nothing."""
+    """Scores (rows, options.ld) of the outputs at every step, by weights that are held; no sparse features."""
     cdef int s
     c.team.threads = run.team.threads
     c.rows = run.view.rows
