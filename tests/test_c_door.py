@@ -388,7 +388,7 @@ def owners():
     yield from networks()
 
 
-@pytest.mark.parametrize("owner", owners(), ids=lambda owner: repr(owner)[:40])
+@pytest.mark.parametrize("owner", list(owners()), ids=lambda owner: repr(owner)[:40])
 def test_sessions_are_pythons(owner):
     rng = np.random.default_rng(5)
     ids = isinstance(owner, rc.Network) and owner.embedding is not None
