@@ -50,7 +50,7 @@ if SANITIZE:
         "-fno-wrapv",
     ]
     LINK += ["-fsanitize=address,undefined"]
-INCLUDE = [f"{SOURCE}/kernels", f"{SOURCE}/threads"]
+INCLUDE = [f"{SOURCE}/kernels", f"{SOURCE}/threads", "rnncore/include"]
 MACROS = [("RNNCORE_PORTABLE", "1")] if PORTABLE else [("RNNCORE_HAVE_VECTORS", "1")]
 if X86_64:
     MACROS.append(("RNNCORE_HAVE_V4", "1"))
@@ -73,7 +73,7 @@ def c_code(folder: str) -> list[str]:
     return [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names if name.endswith((".h", ".c"))]
 
 
-DEPENDS = [*c_code(SOURCE), "setup.py"]
+DEPENDS = [*c_code(SOURCE), *c_code("rnncore/include"), "setup.py"]
 # Linkers resolve names from left to right: what refers to the levels' tables stands before them.
 libraries = [library("rnncore_common", [f"{SOURCE}/kernels/isa.c", f"{SOURCE}/threads/pool.c"], [])]
 libraries += [
@@ -107,7 +107,8 @@ class BuildWithLibraries(build_ext):
 # fmt: off
 MODULES = (
     "kernels", "blas", "schedule", "gemm", "plan", "weights", "dropout", "memory", "transfer", "time_loop", "passes",
-    "run", "crf", "sparse", "heads", "session", "updates", "cxx_random", "replica_rows", "replica_passes", "replica",
+    "calls", "run", "crf", "sparse", "heads", "session", "updates", "cxx_random", "replica_rows", "replica_passes",
+    "replica", "c_space", "c_matrix", "c_layers", "c_session", "api",
 )
 # fmt: on
 
@@ -121,7 +122,7 @@ setup(
     libraries=libraries,
     ext_modules=cythonize(
         [extension(name) for name in CHOSEN],
-        include_path=[SOURCE],
+        include_path=[SOURCE, "."],  # rnncore/capi.pxd is what other projects get
         build_dir=os.path.join(BUILD, "cython"),
         compiler_directives={
             "language_level": 3,

@@ -39,6 +39,7 @@ _HOME = {
     "set_num_threads": "_threads",
     "get_num_threads": "_threads",
     "show_config": "_config",
+    "get_include": "_include",
     "SequenceTagger": "estimators",
     "load": "io.files",
     "to_torch": "interop",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from rnncore import schedules as schedules
     from rnncore._config import show_config as show_config
     from rnncore._finite import NonFiniteError as NonFiniteError
+    from rnncore._include import get_include as get_include
     from rnncore._threads import get_num_threads as get_num_threads
     from rnncore._threads import set_num_threads as set_num_threads
     from rnncore.estimators import SequenceTagger as SequenceTagger

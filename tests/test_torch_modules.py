@@ -322,7 +322,9 @@ def test_weights_are_loaded_once_where_backward_comes_next(monkeypatch):
     assert len(loads) == 6
     y = one(x)[0]
     one.weight_hh_l0.data.zero_()  # no version counts it: the backward pass is still that of the forward pass
-    assert all(torch.equal(a, b) for a, b in zip(torch.autograd.grad(y.sum(), list(one.parameters())), alone[0], strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(torch.autograd.grad(y.sum(), list(one.parameters())), alone[0], strict=True)
+    )
 
 
 def test_a_pass_that_fails_leaves_a_workspace_that_works(monkeypatch):
@@ -1114,7 +1116,7 @@ def test_batched_gradients_of_packed_sequences():
 
 def test_batched_gradients_do_not_go_through_dropout():
     y, _ = rt.GRU(D, H, num_layers=2, dropout=0.5)(torch.randn(T, B, D, requires_grad=True))
-    with pytest.raises(RuntimeError, match="batched gradients.*dropout=0"):
+    with pytest.raises(RuntimeError, match=r"batched gradients.*dropout=0"):
         torch.autograd.grad(y, y.grad_fn.saved_tensors[0], torch.randn(2, *y.shape), is_grads_batched=True)
 
 

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t
 from rnncore._core.crf cimport Chain
 from rnncore._core.gemm cimport Arena, Segment, Team
 from rnncore._core.kernels cimport rc_loss_options, rc_packed
+from rnncore._core.plan cimport Run
 from rnncore._core.schedule cimport View
 from rnncore._core.sparse cimport Skip
 from rnncore._core.run cimport Workspace
@@ -43,3 +44,6 @@ cdef class Head:
     cdef void scores(self) noexcept nogil
     cdef weigh(self, const View *v, sample_weight)
     cdef double weight_of(self, int64_t y) noexcept
+
+cdef void score_rows(Core *c, const Run *run, char *scores) noexcept nogil
+cdef void finish_rows(Core *c) noexcept nogil

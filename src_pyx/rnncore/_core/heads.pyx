@@ -287,6 +287,27 @@ cdef void give_back(Core *c, const Run *run) noexcept nogil:
             at += count
 
 
+# ---------------------------------------------------------------- without Python
+
+cdef void score_rows(Core *c, const Run *run, char *scores) noexcept nogil:
+    """Scores (rows, options.ld) of the outputs at every step, by weights that are held; no sparse features."""
+    cdef int s
+    c.team.threads = run.team.threads
+    c.rows = run.view.rows
+    c.scores = scores
+    for s in range(c.parts):
+        c.input[s].data = run.finished[s].data
+    if c.direct:
+        take_outputs(c, False)
+    else:
+        project(c, False)
+
+
+cdef void finish_rows(Core *c) noexcept nogil:
+    """Scores become predictions; a CRF's do not, see Chain."""
+    finish_scores(c, False)
+
+
 # ---------------------------------------------------------------- the class
 
 cdef class Head:

@@ -1,8 +1,7 @@
 from libc.stdint cimport uint64_t
 
-from rnncore._core.plan cimport Plan, Run
+from rnncore._core.plan cimport Run, UnitWeights
 from rnncore._core.schedule cimport Schedule
-from rnncore._core.weights cimport Weights
 
 cdef struct Bump:
     # Memory handed out from front to back: what lies where depends on what was asked for, never on an address.
@@ -28,6 +27,6 @@ cdef class Saved(Memory):
     cdef int threads
     cdef uint64_t seed, drop_step
 
-cdef void bind(Run *r, Plan plan, Weights weights) noexcept
+cdef void bind(Run *r, const Run *structure, UnitWeights *weights) noexcept nogil
 cdef void place_forward(Run *r, Bump *keep) noexcept nogil
 cdef void place_backward(Run *r, Bump *scratch, bint consume, bint want_dx, bint dx_in_place) noexcept nogil

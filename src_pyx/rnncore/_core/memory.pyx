@@ -17,15 +17,14 @@ from rnncore._core.plan cimport (
     EMBEDDED,
     SYMBOLS,
     Layer,
-    Plan,
     Run,
     Unit,
+    UnitWeights,
     has_zoneout,
     is_bias,
     same_rows,
 )
 from rnncore._core.schedule cimport Schedule
-from rnncore._core.weights cimport Weights
 
 cnp.import_array()
 
@@ -39,18 +38,18 @@ cdef inline char *take(Bump *memory, Py_ssize_t bytes) noexcept nogil:
     return <char *> place
 
 
-cdef void bind(Run *r, Plan plan, Weights weights) noexcept:
+cdef void bind(Run *r, const Run *structure, UnitWeights *weights) noexcept nogil:
     """Start a run: the plan's structure, in the layers that the run owns, and its weights."""
     cdef Layer *layer = r.layer
     cdef Unit *u
     cdef int n, d
-    r[0] = plan.structure
+    r[0] = structure[0]
     r.layer = layer
-    memcpy(layer, plan.structure.layer, r.layer_count * sizeof(Layer))
+    memcpy(layer, structure.layer, r.layer_count * sizeof(Layer))
     for n in range(r.layer_count):
         for d in range(layer[n].units):
             u = &layer[n].unit[d]
-            u.weights = &weights.units[2 * n + d]
+            u.weights = &weights[2 * n + d]
             u.cell.W, u.cell.W_T = u.weights.W, u.weights.W_T
             u.cell.vectors = <const void *const *> u.weights.vectors
 

@@ -70,6 +70,7 @@ cdef struct Run:
     long embedding               # width of the embedding
     long table                   # offset of the embedding table in theta
     double output_dropout        # rate
+    long window                  # steps of truncated back-propagation, or 0
     const char *identity         # (H, H), for cells that take x itself, of symbols; or NULL
     const char *theta
     char *grad

@@ -73,7 +73,7 @@ cdef class Plan:
         r.embedding = options["embedding"]
         r.table = options["table"]
         r.output_dropout = options["output_dropout"]
-        self.window = options["truncate"] or 0
+        r.window = self.window = options["truncate"] or 0
         r.layer_count = sum([len(group) for group in groups])
         r.layer = <Layer *> PyMem_Calloc(r.layer_count, sizeof(Layer))
         if r.layer == NULL:

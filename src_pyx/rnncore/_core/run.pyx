@@ -12,33 +12,23 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.gemm cimport padded
+from rnncore._core.calls cimport (
+    backward_pass,
+    begin_run,
+    forward_pass,
+    initial_gradient,
+    leaves_gradient_in_place,
+    outputs_are_states,
+    set_outputs,
+    state_place,
+    takes_gradient_in_place,
+    work_of_initial_gradient,
+)
 from rnncore._core.kernels cimport begin_call, end_call, raise_stopped, rnncore_call
-from rnncore._core.memory cimport Bump, Memory, Saved, bind, place_backward, place_forward
-from rnncore._core.passes cimport run_backward, run_forward, state_gradient
-from rnncore._core.plan cimport (
-    DENSE,
-    EMBEDDED,
-    Layer,
-    Plan,
-    Run,
-    Unit,
-    has_zoneout,
-    same_rows,
-    state_width,
-)
+from rnncore._core.memory cimport Bump, Memory, Saved, place_backward, place_forward
+from rnncore._core.plan cimport DENSE, EMBEDDED, Layer, Plan, Run, Unit, same_rows
 from rnncore._core.schedule cimport Schedule, View
-from rnncore._core.transfer cimport (
-    exchange,
-    load_dense,
-    load_feedback,
-    load_ids,
-    load_output_gradient,
-    load_state_gradients,
-    load_states,
-    store_outputs,
-    store_state,
-)
+from rnncore._core.transfer cimport load_dense, store_state
 from rnncore._core.weights cimport Weights
 
 cnp.import_array()
@@ -77,24 +67,9 @@ cdef class Workspace:
     cdef void begin(self, const char *theta, Schedule schedule, bint packed, bint training, bint has_state, bint fed,
                     long per_row, int threads) noexcept:
         """Bind the layers to the options of one run."""
-        cdef Run *r = &self.run
-        cdef int n
-        r.layer = self.layer
-        bind(r, self.plan, self.weights)
         self.schedule = schedule
-        r.view = schedule.view
-        r.view.packed = packed
-        r.theta = theta
-        r.training = training
-        r.has_state = has_state
-        r.fed = fed
-        r.per_row = per_row
-        r.team.threads = threads
-        # no path takes more steps than this: a longer window cuts nothing off
-        r.truncate = self.plan.window if self.plan.window <= r.view.steps * r.layer_count else 0
-        for n in range(r.layer_count):
-            r.layer[n].drops_input = training and r.layer[n].dropout > 0
-        r.drops_output = training and r.output_dropout > 0
+        begin_run(&self.run, self.layer, &self.plan.structure, self.weights.units, &schedule.view, theta, packed,
+                  training, has_state, fed, per_row, threads)
 
     cdef place(self, Saved saved):
         """Lay out the arrays of a forward pass: in saved memory, or without training in scratch."""
@@ -118,8 +93,7 @@ cdef class Workspace:
             for d in range(r.layer[n].units):
                 u = &r.layer[n].unit[d]
                 for i in range(u.kernel.states):
-                    u.initial[i] = data(state[u.state_array + i]) + \
-                        u.state_row * r.view.sequences * state_width(u, i) * r.team.kernels.itemsize
+                    u.initial[i] = data(state[u.state_array + i]) + state_place(r, u, i)
 
     cdef outputs_array(self, bint front):
         """A new array for the outputs, zero where none will be written; with the initial states' rows in front of it."""
@@ -154,8 +128,7 @@ cdef class Workspace:
             for d in range(r.layer[n].units):
                 u = &r.layer[n].unit[d]
                 for i in range(u.kernel.states):
-                    store_state(r, n, d, i, data(states[u.state_array + i]) +
-                                u.state_row * r.view.sequences * state_width(u, i) * r.team.kernels.itemsize)
+                    store_state(r, n, d, i, data(states[u.state_array + i]) + state_place(r, u, i))
 
     # ------------------------------------------------------------ forward
 
@@ -175,11 +148,9 @@ cdef class Workspace:
         cdef rnncore_call call
         cdef Run *r = &self.run
         cdef bint dense = self.plan.structure.kind == DENSE, held = self.weights.theta is not None
-        cdef Layer *top = &self.layer[self.plan.structure.layer_count - 1]
         cdef char *source = data(x)
         cdef char *fed = NULL if feedback is None else data(feedback)
         cdef long fed_width = 0 if feedback is None else feedback.shape[2]
-        cdef int s
         if held:
             theta = self.weights.theta
         self.begin(data(theta), schedule, dense and x.ndim == 2, saved is not None, state is not None,
@@ -188,9 +159,7 @@ cdef class Workspace:
         r.drop_step = drop_step
         self.held = (theta, x, state, feedback)
         self.set_states(state)
-        # The last layer's states can lie in the caller's array where they are the outputs, in its layout.
-        r.y_is_state = want_y and share_y and same_rows(&r.view) and top.units == 1 and top.unit[0].cell.output == \
-            top.unit[0].cell.ldo and not has_zoneout(top) and not r.drops_output and (out is None or not r.has_state)
+        r.y_is_state = want_y and share_y and outputs_are_states(r, out is not None)
         y = None
         if want_y:
             y = out
@@ -198,11 +167,7 @@ cdef class Workspace:
                 y = self.outputs_array(r.y_is_state)
             elif not same_rows(&r.view):
                 y.fill(0)
-            r.y = data(y)
-            r.y_width = y.shape[y.ndim - 1]
-            r.emits = not r.y_is_state and not top.summed and not r.drops_output
-            if r.y_is_state:
-                top.unit[0].cell.state[0] = r.y
+            set_outputs(r, data(y), y.shape[y.ndim - 1])
         if saved is not None:
             saved.pending = False
             saved.schedule = schedule
@@ -214,18 +179,7 @@ cdef class Workspace:
         self.place(saved)
         with nogil:
             begin_call(&call, True)
-            if dense:
-                load_dense(r, source)
-            else:
-                load_ids(r, source)
-            load_states(r)
-            if fed != NULL:
-                load_feedback(r, fed, fed_width)
-            if not held:
-                self.weights.pack(r.theta, False, False, threads)
-            run_forward(r)
-            if want_y and not r.emits and not r.y_is_state:
-                store_outputs(r, r.y, r.y_width)
+            forward_pass(r, source, fed, fed_width, NULL if held else self.weights.units)
             end_call(&call)
         if call.stopped:
             raise_stopped()
@@ -303,10 +257,8 @@ cdef class Workspace:
             self.restore(theta, saved)
             r.grad = data(grad)
             width = r.layer[0].input[0].width
-            # dx and dy have the core's own layout where their rows are ours and need no padding
-            dx_in_place = want_dx and same_rows(&r.view) and width == padded(r.team.kernels, width)
-            dy_in_place = dstate is None and same_rows(&r.view) and top.units == 1 and not r.drops_output and \
-                top.unit[0].cell.ldo == dy_width
+            dx_in_place = want_dx and leaves_gradient_in_place(r)
+            dy_in_place = takes_gradient_in_place(r, dstate is not None, dy_width)
             self.begin_backward(saved, consume, want_dx, dx_in_place)
             if dy_in_place:
                 top.unit[0].cell.dh = source
@@ -328,19 +280,13 @@ cdef class Workspace:
                 for i in range(u.kernel.states):
                     u.dfinal[i] = NULL
                     if dstate is not None:
-                        u.dfinal[i] = data(dstate[u.state_array + i]) + \
-                            u.state_row * r.view.sequences * state_width(u, i) * r.team.kernels.itemsize
+                        u.dfinal[i] = data(dstate[u.state_array + i]) + state_place(r, u, i)
         if touched is not None:
             self.clear_symbols(touched, accumulate)
         with nogil:
             begin_call(&call, True)
-            load_state_gradients(r)
-            if source != NULL and not dy_in_place:
-                load_output_gradient(r, source, dy_width)
-            self.weights.pack(r.theta, True, want_dx or r.dx != NULL, r.team.threads)
-            run_backward(r, accumulate, want_dx)
-            if target != NULL and not dx_in_place:
-                exchange(r, width, r.dx, padded(r.team.kernels, width), target, width, True)
+            backward_pass(r, self.weights.units, NULL if dy_in_place else source, dy_width,
+                          NULL if dx_in_place else target, accumulate, want_dx)
             end_call(&call)
         if call.stopped:
             raise_stopped()
@@ -351,28 +297,20 @@ cdef class Workspace:
         cdef rnncore_call call
         cdef Run *r = &self.run
         cdef Unit *u
-        cdef long b, width, ld, lda, size = r.team.kernels.itemsize, B = r.view.sequences
         cdef int n, d, i
         cdef char *work
-        cdef char *rows
         cdef char *target
         gradients = self.state_arrays()
         for n in range(r.layer_count):
             for d in range(r.layer[n].units):
                 u = &r.layer[n].unit[d]
-                lda = u.cell.lda
                 for i in range(u.kernel.states):
-                    width, ld = state_width(u, i), u.cell.lds[i]
-                    memory = np.empty(B * (lda + ld) * size, dtype=np.uint8)
+                    memory = np.empty(work_of_initial_gradient(r, u, i), dtype=np.uint8)
                     work = data(memory)
-                    rows = work + B * lda * size
-                    target = data(gradients[u.state_array + i]) + u.state_row * B * width * size
+                    target = data(gradients[u.state_array + i]) + state_place(r, u, i)
                     with nogil:
                         begin_call(&call, True)
-                        state_gradient(r, &r.layer[n], u, i, work, rows)
-                        for b in range(B):
-                            r.team.kernels.copy(1, width, rows + b * ld * size, ld,
-                                                target + r.view.order[b] * width * size, width)
+                        initial_gradient(r, n, d, i, work, target)
                         end_call(&call)
                     if call.stopped:
                         raise_stopped()

@@ -18,4 +18,8 @@ cdef class Schedule:
     cdef View view
     cdef long *longs             # the memory of offsets and active,
     cdef int64_t *ints           # and of the other four
-    cdef int fill(self, const int64_t *order, const int64_t *lengths) noexcept nogil
+
+cdef void measure_view(View *v, long steps, long sequences, const int64_t *lengths) noexcept nogil
+cdef long longs_of_view(const View *v) noexcept nogil
+cdef long ints_of_view(const View *v) noexcept nogil
+cdef void fill_view(View *v, const int64_t *lengths, long *longs, int64_t *ints) noexcept nogil

@@ -4,13 +4,86 @@ Sequences are sorted by length, longest first. Step t of all sequences that reac
 `offsets[t]` says where it starts, `active[t]` how many rows it has, never growing with t. There are no masks and no
 padding, and the next step of row b of a block is row b of the next block.
 """
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 import numpy as np
 
 cimport numpy as cnp
 
 cnp.import_array()
+
+
+cdef void measure_view(View *v, long steps, long sequences, const int64_t *lengths) noexcept nogil:
+    """How many rows there are. lengths: (B,) in 1..T, or NULL: all T."""
+    cdef long b
+    v.steps = steps
+    v.sequences = sequences
+    v.rows = steps * sequences
+    if lengths != NULL:
+        v.rows = 0
+        for b in range(sequences):
+            v.rows += lengths[b]
+    v.full = v.rows == steps * sequences
+
+
+cdef long longs_of_view(const View *v) noexcept nogil:
+    """Numbers of memory for offsets and active."""
+    return 2 * v.steps + 1
+
+
+cdef long ints_of_view(const View *v) noexcept nogil:
+    """Numbers of memory for the other four."""
+    return 3 * v.sequences + (0 if v.full else v.rows)
+
+
+cdef void sort_by_length(long steps, long sequences, const int64_t *lengths, long *first,
+                         int64_t *order) noexcept nogil:
+    """order: numbers of the sequences, longest first, equals as they come; first: (T,) scratch."""
+    cdef long b, n, place = 0, count
+    memset(first, 0, steps * sizeof(long))
+    for b in range(sequences):
+        first[lengths[b] - 1] += 1
+    for n in range(steps - 1, -1, -1):
+        count = first[n]
+        first[n] = place
+        place += count
+    for b in range(sequences):
+        order[first[lengths[b] - 1]] = b
+        first[lengths[b] - 1] += 1
+
+
+cdef void fill_view(View *v, const int64_t *lengths, long *longs, int64_t *ints) noexcept nogil:
+    """Lay out a measured view in the memory given."""
+    cdef long t, row = 0, B = v.sequences, b, n = B
+    cdef long *offsets = longs
+    cdef long *active = longs + v.steps + 1
+    cdef int64_t *order = ints
+    cdef int64_t *length = ints + B
+    cdef int64_t *last = ints + 2 * B
+    cdef int64_t *earlier = ints + 3 * B
+    if not v.full:
+        sort_by_length(v.steps, B, lengths, active, order)
+    for b in range(B):
+        if v.full:
+            order[b] = b
+        length[b] = v.steps if v.full else lengths[order[b]]
+    for t in range(v.steps):
+        while n > 0 and length[n - 1] <= t:
+            n -= 1
+        offsets[t] = row
+        active[t] = n
+        row += n
+    offsets[v.steps] = row
+    for b in range(B):
+        last[b] = offsets[length[b] - 1] + b
+    if not v.full:
+        for t in range(1, v.steps):
+            for b in range(active[t]):
+                earlier[offsets[t] + b - B] = offsets[t - 1] + b
+    v.offsets, v.active, v.order, v.length, v.last = offsets, active, order, length, last
+    v.earlier = NULL if v.full else earlier
 
 
 cdef class Schedule:
@@ -27,51 +100,17 @@ cdef class Schedule:
     def __cinit__(self, long steps, long sequences, lengths=None):
         cdef View *v = &self.view
         cdef const int64_t *sizes = NULL
-        cdef const int64_t *places = NULL
-        v.steps = steps
-        v.sequences = sequences
-        v.full = lengths is None or bool((lengths == steps).all())
-        v.rows = steps * sequences if v.full else int(lengths.sum())
-        self.longs = <long *> malloc((2 * steps + 1) * sizeof(long))
-        self.ints = <int64_t *> malloc((3 * sequences + (0 if v.full else v.rows)) * sizeof(int64_t))
+        if lengths is not None:
+            lengths = np.ascontiguousarray(lengths, dtype=np.int64)
+            sizes = <const int64_t *> cnp.PyArray_DATA(lengths)
+        with nogil:
+            measure_view(v, steps, sequences, sizes)
+            self.longs = <long *> malloc(longs_of_view(v) * sizeof(long))
+            self.ints = <int64_t *> malloc(ints_of_view(v) * sizeof(int64_t))
+            if self.longs != NULL and self.ints != NULL:
+                fill_view(v, sizes, self.longs, self.ints)
         if self.longs == NULL or self.ints == NULL:
             raise MemoryError(f"no memory for a batch of {v.rows} rows")
-        if not v.full:
-            lengths = np.ascontiguousarray(lengths, dtype=np.int64)
-            order = np.argsort(-lengths, kind="stable").astype(np.int64, copy=False)
-            sizes = <const int64_t *> cnp.PyArray_DATA(lengths)
-            places = <const int64_t *> cnp.PyArray_DATA(order)
-        with nogil:
-            self.fill(places, sizes)
-
-    cdef int fill(self, const int64_t *places, const int64_t *sizes) noexcept nogil:
-        cdef View *v = &self.view
-        cdef long t, row = 0, B = v.sequences, b, n = B
-        cdef long *offsets = self.longs
-        cdef long *active = self.longs + v.steps + 1
-        cdef int64_t *order = self.ints
-        cdef int64_t *length = self.ints + B
-        cdef int64_t *last = self.ints + 2 * B
-        cdef int64_t *earlier = self.ints + 3 * B
-        for b in range(B):
-            order[b] = b if v.full else places[b]
-            length[b] = v.steps if v.full else sizes[order[b]]
-        for t in range(v.steps):
-            while n > 0 and length[n - 1] <= t:
-                n -= 1
-            offsets[t] = row
-            active[t] = n
-            row += n
-        offsets[v.steps] = row
-        for b in range(B):
-            last[b] = offsets[length[b] - 1] + b
-        if not v.full:
-            for t in range(1, v.steps):
-                for b in range(active[t]):
-                    earlier[offsets[t] + b - B] = offsets[t - 1] + b
-        v.offsets, v.active, v.order, v.length, v.last = offsets, active, order, length, last
-        v.earlier = NULL if v.full else earlier
-        return 0
 
     def __dealloc__(self):
         free(self.longs)

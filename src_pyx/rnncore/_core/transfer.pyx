@@ -39,7 +39,7 @@ cdef void load_dense(Run *r, char *x) noexcept nogil:
 
 
 cdef void load_ids(Run *r, const char *x) noexcept nogil:
-    """Ids (T, B) or (T, B, F); their embeddings, or dropout's factors for them."""
+    """Ids (T, B) or (T, B, F), or packed; their embeddings, or dropout's factors for them."""
     cdef const View *v = &r.view
     cdef const int64_t *ids = <const int64_t *> x
     cdef Layer *layer = &r.layer[0]
@@ -47,7 +47,7 @@ cdef void load_ids(Run *r, const char *x) noexcept nogil:
     cdef uint32_t key
     for t in range(v.steps):
         for b in range(v.active[t]):
-            memcpy(r.ids + (v.offsets[t] + b) * r.per_row, ids + (t * v.sequences + v.order[b]) * r.per_row,
+            memcpy(r.ids + (v.offsets[t] + b) * r.per_row, ids + row_of(v, t, b) * r.per_row,
                    r.per_row * sizeof(int64_t))
     if r.kind == EMBEDDED:
         r.team.kernels.gather(v.rows, width, r.per_row, r.ids, NULL, r.theta + r.table * size, width, NULL,

@@ -1,5 +1,5 @@
 from rnncore._core.gemm cimport Arena, Team
-from rnncore._core.plan cimport Layer, Plan, Unit, UnitWeights
+from rnncore._core.plan cimport Layer, Plan, Run, Unit, UnitWeights
 
 cdef class Weights:
     # What a run multiplies by, packed once and read many times.
@@ -8,5 +8,6 @@ cdef class Weights:
     cdef UnitWeights *units       # two for each layer
     cdef Arena arena
     cdef describe(self, const Layer *layer, const Unit *u, UnitWeights *w)
-    cdef void bind(self, const char *theta) noexcept nogil
-    cdef void pack(self, const char *theta, bint backward, bint input_gradient, int threads) noexcept nogil
+
+cdef void pack_weights(const Run *r, UnitWeights *units, const char *theta, bint backward, bint input_gradient,
+                       int threads) noexcept nogil

@@ -14,6 +14,63 @@ cdef enum:
     AT_ONCE = 64  # matrices packed by one round of tasks
 
 
+cdef void bind_weights(const Run *r, UnitWeights *units, const char *theta) noexcept nogil:
+    """Where the matrices lie unpacked: what packing, and BLAS, read."""
+    cdef const Unit *u
+    cdef UnitWeights *w
+    cdef int n, d, s, i
+    cdef long size = r.team.kernels.itemsize, row
+    for n in range(r.layer_count):
+        for d in range(r.layer[n].units):
+            u = &r.layer[n].unit[d]
+            w = &units[2 * n + d]
+            for i in range(RC_MAX_MATRICES):
+                if u.W[i] >= 0:
+                    w.W[i].W = w.W_T[i].W = theta + u.W[i] * size
+            row = 0
+            for s in range(r.layer[n].inputs):
+                w.input[s].W = w.input_T[s].W = theta + (u.W_xh + row * w.input[s].ldw) * size
+                row += w.input[s].K
+
+
+cdef void pack_weights(const Run *r, UnitWeights *units, const char *theta, bint backward, bint input_gradient,
+                       int threads) noexcept nogil:
+    """Pack what a pass multiplies by: forward, or backward, the first layer's input only for an input gradient."""
+    cdef Team team = r.team
+    cdef rc_packed *weights[AT_ONCE]
+    cdef const char *biases[AT_ONCE]
+    cdef int n, d, s, i, count = 0
+    cdef long size = team.kernels.itemsize
+    cdef const Unit *u
+    cdef UnitWeights *w
+    team.threads = threads
+    bind_weights(r, units, theta)
+    for n in range(r.layer_count):
+        for d in range(r.layer[n].units):
+            u = &r.layer[n].unit[d]
+            w = &units[2 * n + d]
+            for i in range(0 if backward else u.kernel.vectors):
+                if w.vectors[i] != NULL:
+                    memcpy(w.vectors[i], theta + u.vectors[i] * size, vector_width(u, i) * size)
+            if count > AT_ONCE - 8:
+                team_pack(&team, weights, biases, count)
+                count = 0
+            for i in range(RC_MAX_MATRICES):
+                if u.W[i] >= 0:
+                    weights[count] = &w.W_T[i] if backward else &w.W[i]
+                    biases[count] = NULL
+                    count += 1
+            if not packs_input(r, n) or backward and n == 0 and not input_gradient:
+                continue
+            for s in range(r.layer[n].inputs):
+                weights[count] = &w.input_T[s] if backward else &w.input[s]
+                biases[count] = NULL
+                if not (backward or s or u.kernel.own_bias):
+                    biases[count] = theta + (u.b_h + u.kernel.input_at[0] * u.cell.hidden) * size
+                count += 1
+    team_pack(&team, weights, biases, count)
+
+
 cdef class Weights:
     """The packed weights of a plan.
 
@@ -72,7 +129,7 @@ cdef class Weights:
             self.theta = theta
             parameters = <const char *> cnp.PyArray_DATA(theta)
             with nogil:
-                self.pack(parameters, False, False, 1)
+                pack_weights(r, self.units, parameters, False, False, 1)
 
     def __dealloc__(self):
         PyMem_Free(self.units)
@@ -96,62 +153,6 @@ cdef class Weights:
                        u.kernel.input_at, u.kernel.input_gates * u.cell.hidden, True)
             bind_gates_T(team, &w.input_T[s], layer.input[s].width, u.cell.hidden, u.kernel.input_gates,
                          u.kernel.input_at, u.kernel.input_gates * u.cell.hidden)
-
-    cdef void bind(self, const char *theta) noexcept nogil:
-        """Where the matrices lie unpacked: what packing, and BLAS, read."""
-        cdef const Run *r = &self.plan.structure
-        cdef const Unit *u
-        cdef UnitWeights *w
-        cdef int n, d, s, i
-        cdef long size = r.team.kernels.itemsize, row
-        for n in range(r.layer_count):
-            for d in range(r.layer[n].units):
-                u = &r.layer[n].unit[d]
-                w = &self.units[2 * n + d]
-                for i in range(RC_MAX_MATRICES):
-                    if u.W[i] >= 0:
-                        w.W[i].W = w.W_T[i].W = theta + u.W[i] * size
-                row = 0
-                for s in range(r.layer[n].inputs):
-                    w.input[s].W = w.input_T[s].W = theta + (u.W_xh + row * w.input[s].ldw) * size
-                    row += w.input[s].K
-
-    cdef void pack(self, const char *theta, bint backward, bint input_gradient, int threads) noexcept nogil:
-        """Pack what a pass multiplies by: forward, or backward, the first layer's input only for an input gradient."""
-        cdef const Run *r = &self.plan.structure
-        cdef Team team = r.team
-        cdef rc_packed *weights[AT_ONCE]
-        cdef const char *biases[AT_ONCE]
-        cdef int n, d, s, i, count = 0
-        cdef long size = team.kernels.itemsize
-        cdef const Unit *u
-        cdef UnitWeights *w
-        team.threads = threads
-        self.bind(theta)
-        for n in range(r.layer_count):
-            for d in range(r.layer[n].units):
-                u = &r.layer[n].unit[d]
-                w = &self.units[2 * n + d]
-                for i in range(0 if backward else u.kernel.vectors):
-                    if w.vectors[i] != NULL:
-                        memcpy(w.vectors[i], theta + u.vectors[i] * size, vector_width(u, i) * size)
-                if count > AT_ONCE - 8:
-                    team_pack(&team, weights, biases, count)
-                    count = 0
-                for i in range(RC_MAX_MATRICES):
-                    if u.W[i] >= 0:
-                        weights[count] = &w.W_T[i] if backward else &w.W[i]
-                        biases[count] = NULL
-                        count += 1
-                if not packs_input(r, n) or backward and n == 0 and not input_gradient:
-                    continue
-                for s in range(r.layer[n].inputs):
-                    weights[count] = &w.input_T[s] if backward else &w.input[s]
-                    biases[count] = NULL
-                    if not (backward or s or u.kernel.own_bias):
-                        biases[count] = theta + (u.b_h + u.kernel.input_at[0] * u.cell.hidden) * size
-                    count += 1
-        team_pack(&team, weights, biases, count)
 
     def size(self):
         """Return bytes held."""

@@ -1,0 +1,1 @@
+_C_API: object  # a capsule: what rnncore_import() of rnncore.h fetches
