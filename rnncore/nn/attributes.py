@@ -32,7 +32,8 @@ def fixed(*names: str) -> Callable[[Class], Class]:
                 )
             object.__delattr__(self, name)
 
-        owner._fixed, owner.__setattr__, owner.__delattr__ = known, put, remove  # type: ignore[attr-defined]
+        for name, method in {"_fixed": known, "__setattr__": put, "__delattr__": remove}.items():
+            setattr(owner, name, method)
         return owner
 
     return decorate

@@ -104,7 +104,7 @@ class Session(Stepper):
         first = owner._input_kinds()[0]
         space = snapshot.workspace(first, owner.kernel_plan(first))
         head = owner._session_head()
-        made: Session = super().__new__(
+        made: Session = super().__new__(  # type: ignore[call-arg]
             cls,
             space if first == DENSE else None,
             None if first == DENSE else space,

@@ -5,8 +5,8 @@ from libc.stdint cimport int64_t
 from rnncore._core.kernels cimport rc_columns, rc_gemm, rc_kernels, rc_packed
 
 # Sums of float32 numbers over more than MANY_ROWS rows are made of sums over SUM_ROWS rows, added in double: a chain
-# of n numbers may be off by n/2 of its last place, and a hundredfold of what it should be where n is 10^7. SUM_ROWS is a
-# multiple of the rows that `outer` takes at a time.
+# of n numbers may be off by n/2 of its last place, and a hundredfold of what it should be where n is 10^7. SUM_ROWS is
+# a multiple of the rows that `outer` takes at a time.
 cdef enum:
     MANY_ROWS = 32768
     SUM_ROWS = 640

@@ -553,7 +553,7 @@ cdef class Head:
         return (<const double *> self.c.options.class_weight)[y]
 
     def predict(self, Workspace ws, theta, skip_ids=None, skip_values=None, out=None):
-        """Return probabilities or values for the outputs of the run at hand: (T, B, K), zero past the ends, or (B, K)."""
+        """Return probabilities or values for the run's outputs: (T, B, K), zero past the ends, or (B, K)."""
         cdef rnncore_call call
         cdef Core *c = &self.c
         cdef View *v = &ws.run.view

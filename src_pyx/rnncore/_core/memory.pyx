@@ -10,7 +10,7 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.gemm cimport Arena, padded
+from rnncore._core.gemm cimport padded
 from rnncore._core.kernels cimport RC_MAX_MATRICES
 from rnncore._core.plan cimport (
     DENSE,
@@ -24,7 +24,6 @@ from rnncore._core.plan cimport (
     is_bias,
     same_rows,
 )
-from rnncore._core.schedule cimport Schedule
 
 cnp.import_array()
 
@@ -147,7 +146,7 @@ cdef void place_gradients(Run *r, const Layer *layer, Unit *u, Bump *scratch, bi
         if u.W[i] >= 0:
             makes_output = makes_output or u.kernel.matrices[i].to_output
             u.cell.work[i] = take(scratch, B * padded(r.team.kernels, u.weights.W[i].K) * size)
-    if u.kernel.in_place:  # a is h, still needed; the outputs' gradient may become the gates' where nothing else reads it
+    if u.kernel.in_place:  # a is h, still needed; dh may become da where nothing else reads it
         u.cell.da = take(scratch, rows * ld * size)
         u.dh = <char *> u.cell.da
         if u.cell.mask != NULL or r.truncate or zoned:

@@ -1,4 +1,4 @@
-"""The structure of recurrent layers over packed batches, as the kernels want it: read once, from what Python describes."""
+"""The structure of recurrent layers, as the kernels want it: read once, from what Python describes."""
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
 import numpy as np

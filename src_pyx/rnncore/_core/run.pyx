@@ -1,7 +1,7 @@
 """Forward and backward: functions of plan, weights, schedule, saved and scratch memory, in and out.
 
 A Workspace is one caller's scratch memory and the run in it; any number of them may run at once, on one set of
-parameters. Nothing that an earlier run left in it decides anything in a later one. This module knows arrays, not people:
+parameters. Nothing that an earlier run left in it decides anything in a later one. This module knows arrays, not users:
 whoever calls has checked everything (rnncore._checks).
 """
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -96,7 +96,7 @@ cdef class Workspace:
                     u.initial[i] = data(state[u.state_array + i]) + state_place(r, u, i)
 
     cdef outputs_array(self, bint front):
-        """A new array for the outputs, zero where none will be written; with the initial states' rows in front of it."""
+        """A new array for the outputs, zero where none will be written; with room for initial states in front of it."""
         cdef const View *v = &self.run.view
         cdef Layer *layer = &self.layer[self.run.layer_count - 1]
         cdef long width = layer.unit[0].cell.output * layer.outputs, size = self.run.team.kernels.itemsize
@@ -232,7 +232,7 @@ cdef class Workspace:
             load_dense(r, data(saved.x))
 
     cpdef backward(self, theta, grad, Saved saved, dy, list dstate, bint accumulate, bint want_dx=False,
-                 bint consume=True, touched=None, out=None):
+                   bint consume=True, touched=None, out=None):
         """Back-propagate dy, or what a head left in the top units' dh (dy is None).
 
         dy : as the outputs, of the layers' precision and C-contiguous.
