@@ -259,6 +259,7 @@ class EKF:
             self.net.theta[group] += V @ error
             P -= V @ V.T
             P.flat[:: len(P) + 1] += Q
+        self.net.keep_bounds()
         self.updates += 1
 
 
