@@ -83,7 +83,7 @@ def test_sizes(name, size):
         ({"cell": None}, "elman"),
         ({"cell": 3}, "elman"),
         ({"activation": "swish"}, "tanh"),
-        ({"activation": None}, "tanh"),
+        ({"activation": 7}, "tanh"),
         ({"merge": "product", "bidirectional": True}, "concat"),
         ({"dtype": "float16"}, "float32"),
         ({"dtype": "complex128"}, "float32"),

@@ -137,3 +137,11 @@ def test_what_is_out_of_bounds_counts_as_at_the_bound():
     within = layer.forward(x)[0].copy()
     layer.params["layers.0.fwd.u"][...] = [7, -1e30, 0.25]
     np.testing.assert_array_equal(layer.forward(x)[0], within)
+
+
+def test_a_filter_keeps_u_within_its_bound_too():
+    layer = rc.Recurrent("indrnn", 2, 4, activation="tanh", bound=0.2, dtype="float64", random_state=1)
+    net = rc.Network(layer, head=rc.SquaredError(1))
+    x = np.random.default_rng(4).standard_normal((30, 2))
+    rc.EKF(net, window=10).run(x, np.cumsum(x, axis=0)[:, :1])  # memory would help
+    assert np.abs(net.params["layers.0.fwd.u"]).max() == 0.2  # reached, never passed

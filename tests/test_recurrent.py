@@ -131,9 +131,9 @@ def test_writing_theta_is_seen_by_the_next_forward(rng, net):
     params, layer = make(rng, net)
     x = rng.standard_normal((T, B, 4))
     layer.forward(x)
-    inner = [name for name in params if name.startswith("layers.0.fwd.W_")][1]  # W_hh, or what stands for it
-    for change in (lambda: layer.theta.__imul__(0.5), lambda: layer.params[inner].__iadd__(0.25)):
-        change()
+    for written in (layer.theta, *(view for name, view in layer.params.items() if name.startswith("layers.0."))):
+        written *= 0.5
+        written += 0.05
         params = {name: view.copy() for name, view in layer.params.items()}
         np.testing.assert_allclose(layer.forward(x)[0], ref.forward(net, params, x)[0], rtol=1e-13, atol=1e-14)
         np.testing.assert_allclose(

@@ -44,7 +44,7 @@ class SequenceTagger(SequenceEstimator):
         The recurrent layers, as `rnncore.Recurrent` takes them.
     activation : str or None
         None: "clipped_relu" for an Elman network, which tags better than with tanh and cannot run away on long
-        sentences as with relu; "tanh" for other cells.
+        sentences as with relu; the cell's own for others (tanh, or relu for indrnn).
     cell_options : dict, optional
         Options of the cell, such as {"reset": "before"} of a GRU, and ``zoneout``, as `rnncore.Recurrent` takes them.
     head : None, "crf" or "softmax"
@@ -532,7 +532,7 @@ class SequenceTagger(SequenceEstimator):
             self.hidden_size,
             num_layers=self.num_layers,
             bidirectional=self.bidirectional,
-            activation=self.activation or ("clipped_relu" if self.cell == "elman" else "tanh"),
+            activation=self.activation or ("clipped_relu" if self.cell == "elman" else None),
             dropout=self.dropout,
             output_dropout=self.dropout,
             input_dropout=self.input_dropout,

@@ -262,6 +262,7 @@ class EKF:
             self.net.theta[group] = after
             P -= V @ V.T
             P.flat[:: len(P) + 1] += Q
+        self.net.keep_bounds()
         self.updates += 1
 
     def _divergence(self, what: str) -> NonFiniteError:

@@ -82,7 +82,6 @@ cdef class Stepper:
 
     cdef bind(self, Workspace space, long per_row):
         """Set up the run of one step."""
-        cdef Run *r = &space.run
         self.bound = None
         space.begin(<const char *> cnp.PyArray_DATA(space.weights.theta), self.one_step, False, False, True, False,
                     per_row, self.threads_)

@@ -2,7 +2,16 @@
 from libc.string cimport memcpy
 
 from rnncore._core.gemm cimport Segment
-from rnncore._core.kernels cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_block, rc_cell_step, rc_kernels, stopping
+from rnncore._core.kernels cimport (
+    RC_FROM_BIAS,
+    RC_FROM_C,
+    RC_FROM_ZERO,
+    parallel,
+    rc_block,
+    rc_cell_step,
+    rc_kernels,
+    stopping,
+)
 from rnncore._core.plan cimport Layer, Run, Unit, View, has_zoneout, row_of, same_rows
 
 
@@ -77,8 +86,8 @@ cdef void project_block(const Loop *loop, const Unit *u, const rc_block *block) 
     for s in range(loop.layer.inputs):
         x = &loop.layer.operand[s]
         start = RC_FROM_C if s else RC_FROM_ZERO if u.kernel.own_bias else RC_FROM_BIAS
-        kernels.product(&u.weights.input[s], block.count, x.data + block.row * x.ld * kernels.itemsize, block.stride * x.ld,
-                        start, u.a_rows + block.row * u.cell.lda * kernels.itemsize, block.stride * u.cell.lda)
+        kernels.product(&u.weights.input[s], block.count, x.data + block.row * x.ld * kernels.itemsize,
+                        block.stride * x.ld, start, u.a_rows + block.row * u.cell.lda * kernels.itemsize, block.stride * u.cell.lda)
 
 
 cdef void loop_task(void *arg, int index) noexcept nogil:
