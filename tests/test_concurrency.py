@@ -13,7 +13,6 @@ import pytest
 
 import rnncore as rc
 
-pytestmark = pytest.mark.kernels
 HEADS = [rc.Softmax(3), rc.SquaredError(3), rc.SigmoidCrossEntropy(3), rc.CRF(3)]
 
 
@@ -38,6 +37,7 @@ def together(count, function):
     return results
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head.name)
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_sixteen_threads_predict_from_one_network(head, n_threads):
@@ -96,6 +96,7 @@ def test_training_needs_the_network_alone():
     assert refused and all("another Python thread" in message for message in refused)
 
 
+@pytest.mark.kernels
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_forks_while_other_threads_predict_and_train():
     """In a process of its own: threads and forks leave traces in one."""

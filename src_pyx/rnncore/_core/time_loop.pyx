@@ -87,7 +87,8 @@ cdef void project_block(const Loop *loop, const Unit *u, const rc_block *block) 
         x = &loop.layer.operand[s]
         start = RC_FROM_C if s else RC_FROM_ZERO if u.kernel.own_bias else RC_FROM_BIAS
         kernels.product(&u.weights.input[s], block.count, x.data + block.row * x.ld * kernels.itemsize,
-                        block.stride * x.ld, start, u.a_rows + block.row * u.cell.lda * kernels.itemsize, block.stride * u.cell.lda)
+                        block.stride * x.ld, start, u.a_rows + block.row * u.cell.lda * kernels.itemsize,
+                        block.stride * u.cell.lda)
 
 
 cdef void loop_task(void *arg, int index) noexcept nogil:
