@@ -115,7 +115,7 @@ def layer_options(rng, inputs: int | None = None, **given) -> dict:
     options["recurrent_dropout_mode"] = pick(rng, "sequence", "step")
     options["truncate"] = pick(rng, None, None, None, 1, 2, 4)
     kind = rc.CELLS[cell]
-    zoned = len(kind.zoned_states(kind.settle(own, options["activation"])))
+    zoned = len(kind.record(kind.plan(options["activation"], kind.settle(own, options["activation"]))).zoned)
     options["zoneout"] = pick(rng, 0.0, 0.0, 0.2, *([[0.2, 0.5], [0.0, 0.3]] if zoned > 1 else [])) if zoned else 0.0
     options["random_state"] = int(rng.integers(1000))
     return options | given

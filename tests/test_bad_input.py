@@ -13,7 +13,6 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -489,14 +488,6 @@ def test_a_head_that_is_not_a_compiled_loss(base):
         name = "own"
 
     assert "Own" in refused(rc.Network, rc.Recurrent("elman", D, H), Own(K))
-
-
-def test_zoneout_of_a_cell_without_recurrent_weights(monkeypatch):
-    plan = rc.CELLS["elman"].plan("tanh", {})
-    monkeypatch.setattr(type(rc.CELLS["elman"]), "plan", lambda *_: replace(plan, matrices=(None,)))
-    assert "zoneout" in refused(rc.Recurrent, "elman", D, H, zoneout=0.2)
-    y, _ = rc.Recurrent("elman", D, H).forward(np.ones((T, B, D)))
-    assert y.shape == (T, B, H)
 
 
 # ----------------------------------------------------------------------------------------------- attributes and pickles

@@ -101,6 +101,14 @@ def mgu(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], states:
     return [f * _tanh(g, n + (f * h) @ U_n) + (np.float32(1) - f) * h]
 
 
+def indrnn(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], states: list[Value], x: Any) -> list[Value]:
+    """H' = f(x·W_xh + u⊙h + b_h), u within its bound."""
+    (h,) = states
+    bound = options["bound"]
+    u = p["u"] if bound is None else np.clip(p["u"], -bound, bound).astype(np.float32)
+    return [_activation(g, layer.activation, layer.plan.parameter, x.by(g, "W_xh") + p["b_h"] + h * u)]
+
+
 def mut(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], states: list[Value], x: Any) -> list[Value]:
     """MUT1, MUT2 and MUT3; where W_xh has a gate less than the cell, x itself stands in for it."""
     (h,) = states
@@ -126,6 +134,6 @@ def jordan(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], stat
 
 
 STEPS: Mapping[str, Step] = {
-    **{"elman": elman, "lstm": lstm, "gru": gru, "mgu": mgu, "jordan": jordan},
+    **{"elman": elman, "lstm": lstm, "gru": gru, "mgu": mgu, "jordan": jordan, "indrnn": indrnn},
     **dict.fromkeys(("mut1", "mut2", "mut3"), mut),
 }

@@ -77,8 +77,8 @@ class Cell:
     Examples
     --------
     >>> import rnncore as rc
-    >>> rc.CELLS["lstm"].states, rc.CELLS["gru"].options
-    (('h', 'c'), {'reset': 'after'})
+    >>> rc.CELLS["lstm"].activations, rc.CELLS["gru"].options
+    (('tanh',), {'reset': 'after'})
     """
 
     name: str
