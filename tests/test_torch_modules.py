@@ -321,7 +321,8 @@ def test_weights_are_loaded_once_where_backward_comes_next(monkeypatch):
     assert len(loads) == 6
     y = one(x)[0]
     one.weight_hh_l0.data.zero_()  # no version counts it: the backward pass is still that of the forward pass
-    assert all(torch.equal(a, b) for a, b in zip(torch.autograd.grad(y.sum(), list(one.parameters())), alone[0], strict=True))
+    found = torch.autograd.grad(y.sum(), list(one.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(found, alone[0], strict=True))
 
 
 def test_a_pass_that_fails_leaves_a_workspace_that_works(monkeypatch):
@@ -999,6 +1000,16 @@ def test_dropout_gradient():
     assert torch.autograd.gradcheck(fixed, (x, *module.parameters()))
 
 
+def test_versions_that_do_not_say_whether_a_graph_is_kept(monkeypatch):
+    """Never write over saved memory then."""
+    monkeypatch.setattr(autograd, "_autograd", object())
+    y = rt.LSTM(D, 16)(torch.randn(T, B, D))[0]
+    memory = y.grad_fn.saved_tensors[-1]
+    before = memory.clone()
+    y.sum().backward()
+    assert not y.grad_fn.ours_alone and torch.equal(memory, before)
+
+
 def test_gradients_of_gradients_do_not_go_through_dropout():
     y, _ = rt.GRU(D, H, num_layers=2, dropout=0.5)(torch.randn(T, B, D, requires_grad=True))
     with pytest.raises(RuntimeError, match="dropout=0"):
@@ -1113,7 +1124,7 @@ def test_batched_gradients_of_packed_sequences():
 
 def test_batched_gradients_do_not_go_through_dropout():
     y, _ = rt.GRU(D, H, num_layers=2, dropout=0.5)(torch.randn(T, B, D, requires_grad=True))
-    with pytest.raises(RuntimeError, match="batched gradients.*dropout=0"):
+    with pytest.raises(RuntimeError, match=r"batched gradients.*dropout=0"):
         torch.autograd.grad(y, y.grad_fn.saved_tensors[0], torch.randn(2, *y.shape), is_grads_batched=True)
 
 

@@ -204,9 +204,7 @@ class Workspace:
                 np.zeros((net.units, schedule.sequences, width), self.theta.dtype) if part is None else array_of(part)
                 for part, width in zip(dstates, net.states, strict=True)
             ]
-        dx, initial = self.engine.backward(
-            self.theta, self.grad, saved, array_of(dy), dfinal, False, want_dx, consume
-        )
+        dx, initial = self.engine.backward(self.theta, self.grad, saved, array_of(dy), dfinal, False, want_dx, consume)
         self.engine.release()
         dinitial = [torch.from_numpy(part) for part in initial or ()]
         dweights = [tensor for unit in self.gradients for tensor in unit.as_torch(net.bias)]
