@@ -21,11 +21,25 @@ FUNCTIONS = {
 DIFFERENTIABLE = "gradients of gradients (create_graph=True)"
 BATCHED = "batched gradients (is_grads_batched=True)"
 
-# PyTorch's own, without a public name. Where a version lacks the first, every graph counts as kept, which is right, but
-# wants more scratch memory; without the second, no memory counts as ours alone.
-_keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
-_default_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda ignore_tracing: True)
-_functorch = torch._C._functorch
+# PyTorch's own, without public names. Where a version lacks them, saved memory is never written to: that is right, too,
+# but wants more scratch memory.
+_autograd, _functorch = torch._C._autograd, torch._C._functorch
+
+
+def _has_hooks() -> bool:
+    """Whether hooks see what is saved now."""
+    try:
+        return _autograd._top_saved_tensors_default_hooks(False) is not None
+    except (AttributeError, TypeError):
+        return True
+
+
+def _keeps_graph() -> bool:
+    """Whether the backward pass at hand may be followed by another one over the same graph."""
+    try:
+        return bool(_autograd._get_current_graph_task_keep_graph())
+    except AttributeError:
+        return True
 
 
 def _is_batched(tensor: Tensor) -> bool:
@@ -73,7 +87,7 @@ class Recurrence(torch.autograd.Function):
             workspace.load(weights, ctx.pass_)
             outputs = workspace.forward(what, tensors[0], states, saved)
         # Hooks may hand the same tensor to several nodes, or keep it: only what nobody else has may be written to.
-        ctx.ours_alone = _default_hooks(False) is None
+        ctx.ours_alone = not _has_hooks()
         saved.detach()
         ctx.layout = saved
         ctx.save_for_backward(*tensors, memory.take())

@@ -308,18 +308,20 @@ class GRU(_OnRnncore, torch.nn.GRU):
     """``torch.nn.GRU`` on rnncore's kernels: the same arguments, parameters and results, faster on CPUs.
 
     float32 and float64 tensors on the CPU are computed here, with ``torch.get_num_threads()`` threads, padded or as a
-    PackedSequence, and so are their gradients. What else there is (other devices and dtypes, autocast, torch.func's
-    transforms, forward-mode differentiation, gradients of gradients) is left to PyTorch's own code; the first time a
-    warning says so. Compiling, tracing and scripting see PyTorch's module. So do, without a word, calls of one step,
-    or of a few rows with large weights, where PyTorch is faster: a loop over steps in Python gains nothing, whole
-    sequences do.
+    PackedSequence, and so are their gradients. What else there is (other devices and dtypes, nested tensors, autocast,
+    torch.func's transforms, forward-mode differentiation, gradients of gradients, batched gradients) is left to
+    PyTorch's own code; the first time a warning says so. Compiling, tracing, scripting and selective checkpointing see
+    PyTorch's operators. So do, without a word, calls of one step, or of a few rows with large weights, where PyTorch is
+    faster: a loop over steps in Python gains nothing, whole sequences do.
 
     Notes
     -----
     Results agree with torch.nn's to rounding. With ``dropout`` between layers the masks differ from torch.nn's;
     ``torch.manual_seed`` decides them, too. The number of threads does not change the bits.
 
-    Memory of a pass is kept for the next one, up to about a gigabyte.
+    What the backward pass needs is in saved tensors, so checkpointing, ``torch.autograd.graph.save_on_cpu`` and other
+    hooks that move or drop them work. It may run again where the graph is kept, and outputs may be changed in place.
+    Working memory of a pass is kept for the next one, up to about a gigabyte.
 
     Examples
     --------
