@@ -76,6 +76,7 @@ def test_training_needs_the_network_alone():
                 net.predict(x)
             except RuntimeError as error:
                 refused.append(str(error))
+            time.sleep(0.01)  # else training might never find it alone
 
     reader = threading.Thread(target=read)
     reader.start()
