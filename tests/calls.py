@@ -318,9 +318,16 @@ class Visits:
 
     def __init__(self, net, ranges) -> None:
         self.theta, self.grad, self.ranges = net.theta.copy(), net._grad.copy(), ranges
+        self.net = net
 
     def update_ranges(self, lazy: bool) -> np.ndarray:
         return self.ranges
+
+    def keep_bounds(self) -> None:
+        twin = copy.deepcopy(self.net)
+        twin.theta[...] = self.theta
+        twin.keep_bounds()
+        self.theta[...] = twin.theta
 
 
 class NetworkCalls(Calls):
@@ -452,7 +459,7 @@ class NetworkCalls(Calls):
             raise DiffersError("a number with a gradient is not visited")
 
     def optimizer(self):
-        name, lazy = pick(self.rng, *(set(rc.OPTIMIZERS) - {"sdlm"})), self.rng.random() < 0.6
+        name, lazy = pick(self.rng, *sorted(set(rc.OPTIMIZERS) - {"sdlm"})), self.rng.random() < 0.6
         decay = pick(self.rng, 0.0, 0.01)
         return self.optimizers.setdefault(
             f"{name} {lazy} {decay}", rc.OPTIMIZERS[name](1e-3, weight_decay=decay, lazy=lazy)
