@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from rnncore import _checks, _threads
+from rnncore._core.schedule import Schedule
 
 Class = TypeVar("Class", bound=type)
 
@@ -40,8 +43,9 @@ def fixed(*names: str) -> Callable[[Class], Class]:
 
 
 class RunSettings:
-    """What may change from call to call: threads, and where dropout's random numbers are."""
+    """What calls need beside arrays: threads, dropout's random numbers, and the latest full batch's layout."""
 
+    _schedule: Schedule | None
     _n_threads: int | None
     _dropout_seed: int
     _dropout_step: int
@@ -72,3 +76,12 @@ class RunSettings:
     @dropout_step.setter
     def dropout_step(self, value: int) -> None:
         self._dropout_step = _checks.whole(value, "dropout_step", least=0, most=2**63 - 1)
+
+    def _schedule_of(self, steps: int, sequences: int, sizes: np.ndarray | None) -> Schedule:
+        """Return the packed layout of a batch; a full one's is kept from last time."""
+        if sizes is not None:
+            return Schedule(steps, sequences, sizes)
+        schedule = self._schedule
+        if schedule is None or schedule.steps != steps or schedule.sequences != sequences:
+            schedule = self._schedule = Schedule(steps, sequences, None)
+        return schedule

@@ -402,14 +402,6 @@ class Network(FlatArrays, RunSettings):
             raise ValueError(f"a network with an embedding reads ids (whole numbers), got an array of {x.dtype}")
         return DENSE, _checks.dense(x, self.layers[0].input_size, self.dtype), sizes
 
-    def _schedule_of(self, steps: int, sequences: int, sizes: np.ndarray | None) -> Schedule:
-        if sizes is not None:
-            return Schedule(steps, sequences, sizes)
-        schedule = self._schedule
-        if schedule is None or schedule.steps != steps or schedule.sequences != sequences:
-            schedule = self._schedule = Schedule(steps, sequences, None)
-        return schedule
-
     def check_state(self, state: Any, sequences: int) -> list[np.ndarray] | None:
         """Return a state's arrays, those of each of the ``layers`` in turn, checked."""
         if state is None:

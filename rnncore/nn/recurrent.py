@@ -301,14 +301,6 @@ class Recurrent(FlatArrays, RunSettings):
         except IndexError:
             return Workspace(self.kernel_plan(kind))
 
-    def _schedule_of(self, steps: int, sequences: int, sizes: np.ndarray | None) -> Schedule:
-        if sizes is not None:
-            return Schedule(steps, sequences, sizes)
-        schedule = self._schedule
-        if schedule is None or schedule.steps != steps or schedule.sequences != sequences:
-            schedule = self._schedule = Schedule(steps, sequences, None)
-        return schedule
-
     def zero_grad(self) -> None:
         """Set all gradients to zero; ``backward`` adds to them."""
         self._grad[...] = 0
