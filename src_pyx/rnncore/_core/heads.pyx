@@ -580,14 +580,10 @@ cdef class Head:
             out.fill(0)
         cdef char *target = <char *> cnp.PyArray_DATA(out)
         with nogil:
-            begin_call(&call, True)
             for t in range(v.steps if c.readout == EVERY else 1):
                 for b in range(v.active[t]):
                     memcpy(target + (t * v.sequences + v.order[b]) * K * size,
                            c.scores + (v.offsets[t] + b) * c.options.ld * size, K * size)
-            end_call(&call)
-        if call.stopped:
-            raise_stopped()
         return out
 
     def decode(self, Workspace ws, theta, long top, skip_ids=None, skip_values=None):

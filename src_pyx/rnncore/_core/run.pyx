@@ -252,10 +252,8 @@ cdef class Workspace:
         cdef int n, d, i
         cdef bint dx_in_place = False, dy_in_place = False
         want_dx = want_dx and self.plan.structure.kind == DENSE
-        r.grad = data(grad)
         if dy is not None:
             self.restore(theta, saved)
-            r.grad = data(grad)
             width = r.layer[0].input[0].width
             dx_in_place = want_dx and leaves_gradient_in_place(r)
             dy_in_place = takes_gradient_in_place(r, dstate is not None, dy_width)
@@ -281,6 +279,7 @@ cdef class Workspace:
                     u.dfinal[i] = NULL
                     if dstate is not None:
                         u.dfinal[i] = data(dstate[u.state_array + i]) + state_place(r, u, i)
+        r.grad = data(grad)
         if touched is not None:
             self.clear_symbols(touched, accumulate)
         with nogil:
