@@ -1144,7 +1144,7 @@ def test_nested_tensors(name, layout, notice, passes):
         theirs, ours = pair(name, **options)
         found = [outcome(lambda m: m(torch.nested.nested_tensor(parts, layout=layout)), m) for m in (theirs, ours)]
         assert found[0] == found[1]
-    assert not passes and "nested tensors" in notices._given
+    assert not passes and any("nested tensors" in message for message in notices._given)
 
 
 def test_modes_and_sub_classes(notice, passes):
