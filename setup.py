@@ -11,10 +11,12 @@ RNNCORE_PORTABLE=1, the quickest way to try a kernel.
 import os
 import platform
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
 SOURCE = "src_pyx"
@@ -95,6 +97,18 @@ def extension(name: str) -> Extension:
     )
 
 
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class BuildLibraries(build_clib):
+    """build_clib that compiles the libraries side by side, as build_ext does the extensions."""
+
+    def build_libraries(self, libraries: list) -> None:
+        """Build each library."""
+        with ThreadPoolExecutor(PROCESSORS) as executor:
+            list(executor.map(lambda each: build_clib.build_libraries(self, [each]), libraries))
+
+
 class BuildWithLibraries(build_ext):
     """build_ext that also works alone (--inplace), where setuptools would not build the libraries first."""
 
@@ -116,21 +130,23 @@ CHOSEN = [name for name in os.environ.get("RNNCORE_MODULES", "").split(",") if n
 if unknown := set(CHOSEN) - set(MODULES):
     raise SystemExit(f"RNNCORE_MODULES must name some of {', '.join(MODULES)}; got {', '.join(sorted(unknown))}")
 
-setup(
-    options={"build": {"build_base": BUILD}},
-    cmdclass={"build_ext": BuildWithLibraries},
-    libraries=libraries,
-    ext_modules=cythonize(
-        [extension(name) for name in CHOSEN],
-        include_path=[SOURCE, "."],  # rnncore/capi.pxd is what other projects get
-        build_dir=os.path.join(BUILD, "cython"),
-        compiler_directives={
-            "language_level": 3,
-            "boundscheck": DEBUG,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": DEBUG,
-            "embedsignature": True,
-        },
-    ),
-)
+if __name__ == "__main__":  # Cython's worker processes read this file, too
+    setup(
+        options={"build": {"build_base": BUILD}, "build_ext": {"parallel": PROCESSORS}},
+        cmdclass={"build_clib": BuildLibraries, "build_ext": BuildWithLibraries},
+        libraries=libraries,
+        ext_modules=cythonize(
+            [extension(name) for name in CHOSEN],
+            include_path=[SOURCE, "."],  # rnncore/capi.pxd is what other projects get
+            build_dir=os.path.join(BUILD, "cython"),
+            nthreads=PROCESSORS,
+            compiler_directives={
+                "language_level": 3,
+                "boundscheck": DEBUG,
+                "wraparound": False,
+                "cdivision": True,
+                "initializedcheck": DEBUG,
+                "embedsignature": True,
+            },
+        ),
+    )
