@@ -98,3 +98,17 @@ def test_nan_and_infinity_pass():
     y, _ = layer.forward(x, training=False)
     assert np.isnan(y[1:, 0]).any() and np.isfinite(y[0]).all()
     assert not np.isfinite(y[1, 1]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_probabilities_are_never_denormal(dtype):
+    """exp(-95) is one in single precision, exp(-730) in double."""
+    if kernels.config()["isa"] == "portable":
+        pytest.skip("plain C may run on a processor that cannot flush")
+    net = rc.Network(rc.Recurrent("elman", 2, 3, dtype=dtype), head=rc.Softmax(3))
+    net.theta[...] = 0
+    net.params["head.b_y"][...] = 0, -1, -95 if dtype == "float32" else -730
+    x = np.zeros((2, 1, 2), dtype)
+    found = [net.predict(x), net.session(1).run(x), net.session(1).step(x[0])]
+    for p in found:
+        assert (p[..., 2] == 0).all() and (p[..., 1] > 0.2).all()

@@ -1,4 +1,4 @@
-"""What version 0.1 learned is learned again, to the bit: `trainings.py` says what is trained, the JSON file what came."""
+"""What version 0.1 learned is learned again, to the bit: `trainings.py` trains, the JSON file says what came."""
 
 import json
 from pathlib import Path

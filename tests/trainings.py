@@ -1,4 +1,4 @@
-"""Short trainings of everything that learns, and what becomes of their weights; `python tests/trainings.py` prints them.
+"""Short trainings of everything that learns, and the weights they end at; `python tests/trainings.py` prints them.
 
 `trainings_0_1.json` has what version 0.1 printed: by instruction-set level the hash of the weights' bits, and, for
 levels and machines that were not there, the weights' figures.
@@ -125,7 +125,11 @@ def read_words(path: str) -> tuple[list[list[str]], list[list[str]]]:
 
 def of_the_tagger(sentences: list, tags: list) -> Iterator[tuple[str, np.ndarray]]:
     """The tagger as it comes, and two of its other shapes."""
-    for settings in ({}, {"cell": "lstm", "head": "softmax", "skip": True}, {"cell": "gru", "embedding_size": 20, "affixes": 2}):
+    for settings in (
+        {},
+        {"cell": "lstm", "head": "softmax", "skip": True},
+        {"cell": "gru", "embedding_size": 20, "affixes": 2},
+    ):
         tagger = rc.SequenceTagger(**settings, max_epochs=2, random_state=0).fit(sentences, tags)
         yield name_of("tagger", settings), tagger.network_.theta
 

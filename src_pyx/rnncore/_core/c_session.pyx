@@ -211,11 +211,11 @@ cdef int predict(Session *h, char *out) noexcept nogil:
     c.theta = <char *> h.theta
     begin_call(&call, False)
     score_rows(c, r, <char *> h.scores.base)
+    if not h.chain:
+        finish_rows(c)
     end_call(&call)
     if h.chain:
         status = marginals(h)
-    else:
-        finish_rows(c)
     if status:
         return status
     if same_rows(v):

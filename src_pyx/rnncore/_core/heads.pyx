@@ -564,14 +564,13 @@ cdef class Head:
         with nogil:
             begin_call(&call, True)
             self.scores()
+            if c.loss != CHAIN:
+                finish_scores(c, False)
             end_call(&call)
         if call.stopped:
             raise_stopped()
         if self.chain is not None:
             self.chain.marginals(&c.team, v, c.scores, c.theta)
-        else:
-            with nogil:
-                finish_scores(c, False)
         if out is None and c.readout == EVERY:
             out = np.zeros((v.steps, v.sequences, K), dtype=theta.dtype)
         elif out is None:
