@@ -1,0 +1,22 @@
+"""docs/parts.md: its Python runs from top to bottom, learns what it says, and is as short as promised."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_parts():
+    text = (DOCS / "parts.md").read_text(encoding="utf-8")
+    names: dict = {"__name__": "docs"}
+    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE), start=1):
+        assert len([line for line in block.splitlines() if line.strip()]) <= 25
+        exec(compile(block, f"docs/parts.md, block {number}", "exec"), names)
+    inside = names["np"].arange(names["T"])[:, None] < names["lengths"]
+    assert (names["paths"] == names["targets"]["slots"])[inside].mean() > 0.95
+    assert (names["intents"] == names["targets"]["intent"]).mean() > 0.9
+    assert names["huber"][-1] < names["huber"][0]
+    assert names["losses"][-1] < 0.3 * names["losses"][0]
