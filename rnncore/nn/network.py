@@ -190,6 +190,8 @@ class Network(FlatArrays, RunSettings):
         self.dropout_seed = self.layers[0].dropout_seed
         self.dropout_step = 0
         self._losses: dict[str, float] = {}
+        self._plain = self.head is not None and self._reader is None and not isinstance(self.head, CustomHead)
+        self._strict = [part.head for part in self.outputs if type(part.head).check_batch is not Head.check_batch]
         self._access = Access()
         theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
@@ -453,18 +455,18 @@ class Network(FlatArrays, RunSettings):
 
     def _check(self, x: Any, lengths: Any, state: Any, feedback: Any) -> Batch:
         ids = values = None
-        if self.skip or not self._reader:
+        if self.skip or (self._reader is None and type(x) is not np.ndarray):
             x, ids, values = _checks.skip_input(x, self.skip)
-        if self._reader:
-            kind = DENSE
-            x, steps, sequences, sizes = self._reader.check(x, lengths, self.dtype)
-        else:
+        if self._reader is None:
             kind, x, sizes = self._check_input(x, lengths)
             steps, sequences = x.shape[:2]
+        else:
+            kind = DENSE
+            x, steps, sequences, sizes = self._reader.check(x, lengths, self.dtype)
         if ids is not None:
             ids, values = _checks.skip_features(ids, values, self.skip, (steps, sequences), sizes, self.dtype)
-        for output in self.outputs:
-            output.head.check_batch(steps, sizes)
+        for head in self._strict:
+            head.check_batch(steps, sizes)
         states = None if state is None else self.check_state(state, sequences)
         given = None if feedback is None else self.layers[-1].check_feedback(feedback, steps, sequences)
         return Batch(kind, x, steps, sequences, sizes, ids, values, states, given)
@@ -475,7 +477,7 @@ class Network(FlatArrays, RunSettings):
         threads = _threads.resolve(self._n_threads)
         seed, step = self._dropout_seed, self._dropout_step
         x, kept = batch.x, None
-        if self._reader:
+        if self._reader is not None:
             x, kept = self._reader.forward(x, schedule, saved is not None, (threads, seed, step))
         space.layers.forward(self._theta, schedule, x, batch.states, saved, threads, seed, step, batch.feedback)
         return kept
@@ -531,21 +533,29 @@ class Network(FlatArrays, RunSettings):
         batch = self._check(x, lengths, state, feedback)
         wanted = self._check_targets(targets, batch)
         weights = None if sample_weight is None else _checks.sample_weight(sample_weight, batch.sequences)
-        divisors = places.check_divisor(self.outputs, divisor)
+        divisors = None if divisor is None else places.check_divisor(self.outputs, divisor)
+        own = self.__dict__  # what is private needs no look at what is fixed
         with self._access.training:
-            self._pending = None
+            own["_pending"] = None
             space, saved = self._training_space(batch.kind)
             kept = self._run(space, batch, saved)
-            self._latest = space.layers
-            loss = self._losses_and_grad(space, saved, batch, kept, wanted, weights, divisors, accumulate)
-            self.__dict__["_dropout_step"] += 1
-            self.__dict__["_trained_on"] = (x, targets, lengths, state)
+            own["_latest"] = space.layers
+            if self._plain:
+                loss: float = space.heads[0].loss_and_grad(
+                    *(space.layers, saved, self._theta, self._grad, self._touched, wanted[0], accumulate),
+                    *(batch.ids, batch.values, weights, None if divisors is None else divisors[0]),
+                )
+                own["_losses"] = {"head": loss}
+            else:
+                loss = self._losses_and_grad(space, saved, batch, kept, wanted, weights, divisors, accumulate)
+            own["_dropout_step"] += 1
+            own["_trained_on"] = (x, targets, lengths, state)
             return loss
 
     def _check_targets(self, targets: Any, batch: Batch) -> list[Any]:
         """Return each head's targets, or None."""
         if self.head is not None:
-            shape = self.outputs[0].shape(batch.steps, batch.sequences)
+            shape = (batch.steps, batch.sequences) if self.pooling == "every" else (batch.sequences,)
             return [self.head.check_targets(targets, shape, batch.sizes, self.dtype)]
         found = []
         for output, given in zip(self.outputs, places.by_name(self.outputs, targets, "targets"), strict=True):
@@ -565,17 +575,11 @@ class Network(FlatArrays, RunSettings):
         kept: Any,
         wanted: list[Any],
         weights: np.ndarray | None,
-        divisors: list[float | None],
+        divisors: list[float | None] | None,
         accumulate: bool,
     ) -> float:
         """Return the loss of a run, and leave the gradient of everything in ``grad``."""
         arrays = (self._theta, self._grad, self._touched)
-        if self.head is not None and kept is None and not isinstance(self.head, CustomHead):
-            loss: float = space.heads[0].loss_and_grad(
-                space.layers, saved, *arrays, wanted[0], accumulate, batch.ids, batch.values, weights, divisors[0]
-            )
-            self.__dict__["_losses"] = {"head": loss}
-            return loss
         losses, first = {}, True
         for n in places.in_order(self.outputs):
             output, targets = self.outputs[n], wanted[n]
@@ -588,7 +592,7 @@ class Network(FlatArrays, RunSettings):
             if isinstance(output.head, CustomHead):
                 scores = space.heads[n].forward(space.layers, self._theta, True, *features)
                 loss, dscores = called(output.head, scores, targets, batch.sizes, weights)
-                factor, divisor = output.factor, divisors[n]
+                factor, divisor = output.factor, None if divisors is None else divisors[n]
                 if divisor is not None:
                     factor *= output.head.weight(scores.shape, targets, batch.sizes) / divisor
                 space.heads[n].backward(
@@ -599,7 +603,7 @@ class Network(FlatArrays, RunSettings):
                 losses[name] = space.heads[n].loss_and_grad(
                     *(space.layers, saved, *arrays, targets, accumulate, *features),  # type: ignore[arg-type]
                     sample_weight=weights,
-                    divisor=divisors[n],
+                    divisor=None if divisors is None else divisors[n],
                     factor=output.factor,
                     first=first,
                     last=False,
@@ -857,7 +861,7 @@ class Network(FlatArrays, RunSettings):
         array (T, B, K), zero past a sequence's end, for pooling "every"; else (B, K); a dict for several heads
         """
         batch = self._check(x, lengths, state, feedback)
-        outs: list[Any] = [None] * len(self.outputs)
+        outs: list[Any] = [None] if self._plain else [None] * len(self.outputs)
         if out is not None:
             for n, (part, one) in enumerate(zip(self.outputs, places.by_name(self.outputs, out, "out"), strict=True)):
                 shape = (*part.shape(batch.steps, batch.sequences), part.head.outputs)
@@ -866,6 +870,12 @@ class Network(FlatArrays, RunSettings):
         with self._access.reading:
             space = self._space(batch.kind)
             self._run(space, batch, None)
+            if self._plain:
+                result: Any = space.heads[0].predict(space.layers, self._theta, batch.ids, batch.values, outs[0])
+                if return_state:
+                    result = result, self.join_state(space.layers.final_states())
+                self._idle[batch.kind].append(space)
+                return result
             found = []
             for part, kernel, given in zip(self.outputs, space.heads, outs, strict=True):
                 features = (batch.ids, batch.values) if part.features else (None, None)
