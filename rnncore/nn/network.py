@@ -555,7 +555,7 @@ class Network(FlatArrays, RunSettings):
     def _check_targets(self, targets: Any, batch: Batch) -> list[Any]:
         """Return each head's targets, or None."""
         if self.head is not None:
-            shape = (batch.steps, batch.sequences) if self.pooling == "every" else (batch.sequences,)
+            shape: tuple[int, ...] = (batch.steps, batch.sequences) if self.pooling == "every" else (batch.sequences,)
             return [self.head.check_targets(targets, shape, batch.sizes, self.dtype)]
         found = []
         for output, given in zip(self.outputs, places.by_name(self.outputs, targets, "targets"), strict=True):
