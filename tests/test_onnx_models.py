@@ -95,7 +95,7 @@ def test_what_layers_may_have(options, inputs, tmp_path):
     assert_close(found["scores"][within], net.predict(x, lengths=LENGTHS)[within])
 
 
-@pytest.mark.parametrize("readout", ["every", "last", "mean", "max"])
+@pytest.mark.parametrize("readout", ["every", "last", "mean", "max", "attention"])
 @pytest.mark.parametrize("cell", ["lstm", "mgu"])
 @every_direction
 def test_readouts_heads_and_embeddings(readout, cell, direction, tmp_path):
