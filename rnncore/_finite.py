@@ -93,10 +93,10 @@ def check_arrays(named: Mapping[str, np.ndarray], prefix: str = "") -> None:
 
 
 def find_in_arrays(net: Any) -> NonFiniteError | None:
-    """Look through the parameters of whatever an optimizer trains, then through its gradient."""
+    """Look through the parameters of whatever an optimizer trains, then through the gradient it goes by."""
     try:
         check_arrays(getattr(net, "params", {"theta": net.theta}))
-        check_arrays(getattr(net, "grads", {"theta": net.grad}), "the gradient of ")
+        check_arrays(_gradients(net), "the gradient of ")
     except NonFiniteError as error:
         return error
     return None
@@ -104,8 +104,15 @@ def find_in_arrays(net: Any) -> NonFiniteError | None:
 
 def largest_gradient(net: Any) -> str:
     """Name the parameter that has the largest number in its gradient."""
-    grads: Mapping[str, np.ndarray] = getattr(net, "grads", {"theta": net.grad})
+    grads = _gradients(net)
     return max((name for name in grads if grads[name].size), key=lambda name: float(np.abs(grads[name]).max()))
+
+
+def _gradients(net: Any) -> dict[str, np.ndarray]:
+    """Return the gradient of each parameter that is not frozen."""
+    grads: Mapping[str, np.ndarray] = getattr(net, "grads", {"theta": net.grad})
+    frozen = getattr(net, "frozen", ())
+    return {name: grad for name, grad in grads.items() if name not in frozen}
 
 
 def explain(net: Any, batch: Mapping[str, Any], loss: float, known: NonFiniteError) -> NonFiniteError:

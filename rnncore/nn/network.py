@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,8 @@ from rnncore.nn.access import Access
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.heads import CRF, LOSSES, READOUTS, Head, Softmax
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
+from rnncore.nn.patterns import Freezable
+from rnncore.nn.ranges import UpdateRanges
 from rnncore.nn.recurrent import (
     DENSE,
     EMBEDDED,
@@ -84,7 +86,7 @@ class Embedding:
 
 
 @fixed("single", "layers", "head", "readout", "embedding", "skip", "dtype", "layout")
-class Network(FlatArrays, RunSettings):
+class Network(FlatArrays, Freezable, RunSettings):
     """Recurrent layers, a readout and a head, trained together.
 
     Parameters
@@ -158,6 +160,7 @@ class Network(FlatArrays, RunSettings):
         self.dropout_seed = self.layers[0].dropout_seed
         self.dropout_step = 0
         self._access = Access()
+        self._frozen: frozenset[str] = frozenset()
         theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
             theta[start : start + layer.layout.size] = layer._theta
@@ -236,7 +239,7 @@ class Network(FlatArrays, RunSettings):
         self._trained_on: tuple[Any, Any, Any, Any] | None = None
         self._schedule: Schedule | None = None
         self._snapshot: Any = None  # a weak reference to what sessions have packed
-        self._ranges: tuple[Any, np.ndarray] | None = None
+        self._ranges = UpdateRanges(self.layout, self._tables())
 
     def _head_kernel(self) -> HeadKernel:
         return HeadKernel(
@@ -353,6 +356,7 @@ class Network(FlatArrays, RunSettings):
         layers = [Recurrent(**cell_options(layer), dtype=precision) for layer in self.layers]
         twin = Network(layers[0] if self.single else layers, self.head, self.readout, self.embedding, self.skip)
         twin.theta[...] = self.theta
+        twin.freeze(*self.frozen)
         twin.dropout_seed, twin.dropout_step, twin.n_threads = self.dropout_seed, self.dropout_step, self.n_threads
         return twin
 
@@ -362,7 +366,7 @@ class Network(FlatArrays, RunSettings):
     def __getstate__(self) -> dict[str, Any]:
         names = ("single", "layers", "head", "readout", "embedding", "skip", "n_threads", "dropout_seed")
         own = {name: getattr(self, name) for name in (*names, "dropout_step")}
-        arrays = {"theta": self._theta, "grad": self._grad, "touched": self._touched.state()}
+        arrays = {"theta": self._theta, "grad": self._grad, "touched": self._touched.state(), "frozen": self.frozen}
         return users_attributes(self) | own | arrays
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -383,6 +387,7 @@ class Network(FlatArrays, RunSettings):
                 array[...] = _checks.flat(state[name], name, array)
             rows = {start: len(made._params[name]) for name, start in made._tables().items()}
             made._touched.restore(state.get("touched", {}), rows)
+            made.freeze(*state.get("frozen", ()))
             adopt(self, made, state)
 
     def __copy__(self) -> Network:
@@ -751,34 +756,28 @@ class Network(FlatArrays, RunSettings):
         for layer in self.layers:
             layer.keep_bounds()
 
-    def update_ranges(self, lazy: bool) -> np.ndarray:
-        """Return which parts of theta an optimizer must visit: rows (start, length, decays) of int64, sorted.
+    def update_ranges(self, lazy: bool, groups: Mapping[str, int] | None = None) -> np.ndarray:
+        """Return which parts of theta an optimizer must visit: rows (start, length, rule) of int64, sorted.
 
-        With ``lazy``, rows of symbols and sparse features whose gradient is zero are left out. Biases do not decay.
+        With ``lazy``, rows of symbols and sparse features whose gradient is zero are left out; what is frozen always
+        is. The rule is 2·group, plus 1 where weights decay: biases do not. ``groups`` has the group of each parameter.
         """
-        found = [(name, self._touched.of(start)) for name, start in self._tables().items()] if lazy else []
-        tables = [(name, rows) for name, rows in found if rows is not None]  # of others any row may have a gradient
-        key = tuple(name for name, _ in tables)
-        if self._ranges is None or self._ranges[0] != key:
-            rows = [
-                (start, view.size, view.ndim > 1)
-                for (name, start), view in zip(self.layout.starts.items(), self.params.values(), strict=True)
-                if name not in key
-            ]
-            self._ranges = (key, np.array(_joined(rows), dtype=np.int64))
-        dense = self._ranges[1]
-        if not tables:
-            return dense
-        parts = [dense]
-        for name, touched in tables:
-            width = self.params[name].shape[1]
-            part = np.empty((len(touched), 3), dtype=np.int64)
-            part[:, 0] = self.layout.starts[name] + touched * width
-            part[:, 1] = width
-            part[:, 2] = 1
-            parts.append(part)
-        ranges = np.concatenate(parts)
-        return ranges[np.argsort(ranges[:, 0], kind="stable")]  # quick where most is sorted
+        frozen = (self._frozen, *(layer._frozen for layer in self.layers))
+        return self._ranges.of(self._touched if lazy else None, frozen, self._frozen_names, groups)
+
+    def _frozen_names(self) -> tuple[str, ...]:
+        return self.frozen
+
+    def _homes(self) -> dict[str, tuple[Freezable, str]]:
+        """Return for each parameter who it belongs to, a layer or the network, and its name there."""
+        homes: dict[str, tuple[Freezable, str]] = {name: (self, name) for name in self.layout.shapes}
+        depth = 0
+        for layer in self.layers:
+            for name in layer.layout.shapes:
+                _, number, rest = name.split(".", 2)
+                homes[f"layers.{depth + int(number)}.{rest}"] = layer, name
+            depth += layer.num_layers
+        return homes
 
     def memory(self) -> dict[str, int]:
         """Return the bytes this network holds, by purpose.
@@ -800,17 +799,6 @@ class Network(FlatArrays, RunSettings):
             "tape_and_scratch": sum(work for _, work in sizes)
             + sum(saved.size() for _, saved in self._training.values()),
         }
-
-
-def _joined(rows: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:
-    """Join neighbouring ranges that are treated alike."""
-    out: list[tuple[int, int, bool]] = []
-    for start, length, decays in rows:
-        if out and out[-1][0] + out[-1][1] == start and out[-1][2] == decays:
-            out[-1] = (out[-1][0], out[-1][1] + length, decays)
-        else:
-            out.append((start, length, decays))
-    return out
 
 
 __all__ = ["Embedding", "Network", "Softmax", "State"]

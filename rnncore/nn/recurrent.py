@@ -18,6 +18,8 @@ from rnncore.nn.access import Access
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.cells import CELLS, Cell
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
+from rnncore.nn.patterns import Freezable
+from rnncore.nn.ranges import UpdateRanges
 from rnncore.nn.touched import TouchedRows
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ OPTIONS = (
 
 @fixed(*(name for name in OPTIONS if name != "n_threads"))
 @fixed("cell", "dtype", "cell_options", "plan", "zone_rates", "width", "state_widths", "layout")
-class Recurrent(FlatArrays, RunSettings):
+class Recurrent(FlatArrays, Freezable, RunSettings):
     """Layers of one recurrent cell, in one direction or both, over batches of sequences.
 
     Parameters
@@ -173,6 +175,7 @@ class Recurrent(FlatArrays, RunSettings):
         self._bounds = self.cell.bounds(settled)
         self.dropout_seed = self.random_state
         self.dropout_step = 0
+        self._frozen: frozenset[str] = frozenset()
 
         self.layout = Layout(self._shapes(settled))
         size = self.layout.size
@@ -256,8 +259,9 @@ class Recurrent(FlatArrays, RunSettings):
         self._params, self._grads = self.layout.views(theta), self.layout.views(grad)
         bounds = self._bounds.items()
         self._bounded = [
-            (v, most) for name, v in self._params.items() for own, most in bounds if name.endswith("." + own)
+            (name, v, most) for name, v in self._params.items() for own, most in bounds if name.endswith("." + own)
         ]
+        self._ranges = UpdateRanges(self.layout)
         self._plans: dict[int, Plan] = {}
         self._idle: dict[int, list[Workspace]] = {DENSE: [], SYMBOLS: []}  # those that no call runs in
         self._saved = Saved()
@@ -269,6 +273,8 @@ class Recurrent(FlatArrays, RunSettings):
     def keep_bounds(self) -> None:
         """Put parameters that a cell bounds back within ± their bound; an optimizer's step ends with this.
 
+        What is frozen stays as it is.
+
         Examples
         --------
         >>> import rnncore as rc
@@ -278,8 +284,17 @@ class Recurrent(FlatArrays, RunSettings):
         >>> layer.params["layers.0.fwd.u"].tolist()
         [0.5, 1.0099999904632568, -1.0099999904632568]
         """
-        for view, most in self._bounded:
-            np.clip(view, -most, most, out=view)
+        for name, view, most in self._bounded:
+            if name not in self._frozen:
+                np.clip(view, -most, most, out=view)
+
+    def update_ranges(self, lazy: bool, groups: Mapping[str, int] | None = None) -> np.ndarray:
+        """Return which parts of theta an optimizer must visit: rows (start, length, rule) of int64, sorted.
+
+        All but what is frozen, for a gradient that ``backward`` adds to may have any row. See
+        ``Network.update_ranges``.
+        """
+        return self._ranges.of(None, (self._frozen,), lambda: self._frozen, groups)
 
     def kernel_plan(self, kind: int) -> Plan:
         """Return the layers' structure as the compiled core knows it, for one kind of input."""
@@ -315,7 +330,7 @@ class Recurrent(FlatArrays, RunSettings):
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in (*OPTIONS, "dropout_seed", "dropout_step")}
         own |= {"cell": self.cell.name, "dtype": self.dtype.name, "cell_options": dict(self.cell_options)}
-        return users_attributes(self) | own | {"theta": self._theta, "grad": self._grad}
+        return users_attributes(self) | own | {"theta": self._theta, "grad": self._grad, "frozen": self.frozen}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         with _checks.pickled(self):  # through the constructor, so that no unchecked number gets to the kernels
@@ -331,6 +346,7 @@ class Recurrent(FlatArrays, RunSettings):
             made.dropout_seed, made.dropout_step = state["dropout_seed"], state["dropout_step"]
             for array, name in ((made._theta, "theta"), (made._grad, "grad")):
                 array[...] = _checks.flat(state[name if name in state else f"_{name}"], name, array)
+            made.freeze(*state.get("frozen", ()))
             adopt(self, made, state)
 
     # -------------------------------------------------------------- states

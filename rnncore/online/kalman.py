@@ -313,7 +313,15 @@ def _at(noise: Noise, updates: int) -> float:
 
 
 def _groups(net: Network, coupling: str) -> list[np.ndarray]:
-    """Return where in theta the weights are that share a block of P."""
+    """Return where in theta the weights are that share a block of P; those that are frozen are in none."""
+    free = np.ones(net.theta.size, bool)
+    for name in net.frozen:
+        free[net.layout.starts[name] :][: net.params[name].size] = False
+    return [own for own in (group[free[group]] for group in _coupled(net, coupling)) if own.size]
+
+
+def _coupled(net: Network, coupling: str) -> list[np.ndarray]:
+    """Return where in theta the weights are that belong together."""
     if coupling == "global":
         return [np.arange(net.theta.size)]
     levels = [layer for layer in net.layers for _ in range(layer.num_layers)]
