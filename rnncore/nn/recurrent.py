@@ -320,6 +320,24 @@ class Recurrent(FlatArrays, Freezable, RunSettings):
         """Set all gradients to zero; ``backward`` adds to them."""
         self._grad[...] = 0
 
+    def copy(self, dtype: Any = None) -> Recurrent:
+        """Return layers of the same structure and parameters by themselves, in another precision if asked.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> layer = rc.Recurrent("lstm", 3, 5)
+        >>> twin = layer.copy("float64")
+        >>> twin.theta.dtype, bool((twin.theta == layer.theta).all())
+        (dtype('float64'), True)
+        """
+        precision = self.dtype if dtype is None else _checks.dtype(dtype)
+        twin = Recurrent(**cell_options(self), dtype=precision)
+        twin.theta[...] = self._theta
+        twin.freeze(*self.frozen)
+        twin.dropout_seed, twin.dropout_step = self.dropout_seed, self.dropout_step
+        return twin
+
     def __repr__(self) -> str:
         depth = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
         both = ", bidirectional=True" if self.bidirectional else ""
