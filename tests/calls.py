@@ -278,6 +278,16 @@ class LayerCalls(Calls):
         self.pending = None
         self.keep(*got)
 
+    def call_activations(self):
+        """They disturb nothing: neither what is pending, nor the counters."""
+        T, B = self.sizes()
+        x, options = self.x(pick(self.rng, "dense", "ids"), T, B, self.used.input_size), {"lengths": self.lengths(T, B)}
+        step = self.used.dropout_step
+        got, wanted = self.used.activations(x, **options), self.fresh().activations(x, **options)
+        same([*got.values()], [*wanted.values()], "activations")
+        same(self.used.dropout_step, step, "dropout_step after activations")
+        self.keep(*got.values())
+
     def call_refused(self):
         used, rng = self.used, self.rng
         T, B, D = 3, 2, used.input_size
@@ -551,6 +561,14 @@ class NetworkCalls(Calls):
         same(self.used.predict(x, **options, out=out), wanted, "predict into out")
         self.keep(got)
         self.check_visits(True)
+
+    def call_activations(self):
+        x, options, _, _ = self.batch()
+        state, before = self.state(self.used), self.used._grad.copy()
+        got, wanted = (net.activations(x, **options) for net in (self.used, self.fresh()))
+        same([*got.values()], [*wanted.values()], "activations")
+        same((self.state(self.used), self.used._grad), (state, before), "state and grad after activations")
+        self.keep(*got.values())
 
     def call_decode(self):
         x, options, _, _ = self.batch()

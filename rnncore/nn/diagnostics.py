@@ -81,7 +81,7 @@ def gradcheck(
             raise ValueError("a network has its own loss: leave out dy")
         loss, checked = _of_network(twin, x, targets, lengths, state, feedback)
     scale = max(float(np.abs(gradient).max(initial=0)) for _, _, gradient in checked)
-    return {name: _worst(loss, *arrays, scale, step, samples, rng) for name, *arrays in checked}
+    return {name: _worst(loss, moved, own, scale, step, samples, rng) for name, moved, own in checked}
 
 
 Checked = list[tuple[str, np.ndarray, np.ndarray]]  # what is moved: its name, its numbers, their gradient

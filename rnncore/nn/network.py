@@ -19,6 +19,7 @@ from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
 from rnncore._finite import NonFiniteError, explain
 from rnncore.nn.access import Access
+from rnncore.nn.activations import ShowsActivations, of_network
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.heads import CRF, LOSSES, READOUTS, Head, Softmax
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
@@ -86,7 +87,7 @@ class Embedding:
 
 
 @fixed("single", "layers", "head", "readout", "embedding", "skip", "dtype", "layout")
-class Network(FlatArrays, Freezable, RunSettings):
+class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     """Recurrent layers, a readout and a head, trained together.
 
     Parameters
@@ -584,6 +585,9 @@ class Network(FlatArrays, Freezable, RunSettings):
                 result = result, self.join_state(space.layers.final_states())
             self._idle[kind].append(space)
             return result
+
+    def _activations(self, x: Any, lengths: Any, state: Any, feedback: Any) -> dict[str, np.ndarray]:
+        return of_network(self, x, lengths, state, feedback)
 
     def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the most probable labels: of whole sequences for a CRF (Viterbi), of each output for softmax.

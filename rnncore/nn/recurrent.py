@@ -15,6 +15,7 @@ from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
 from rnncore.nn.access import Access
+from rnncore.nn.activations import ShowsActivations, of_layer
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.cells import CELLS, Cell
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
@@ -40,7 +41,7 @@ OPTIONS = (
 
 @fixed(*(name for name in OPTIONS if name != "n_threads"))
 @fixed("cell", "dtype", "cell_options", "plan", "zone_rates", "width", "state_widths", "layout")
-class Recurrent(FlatArrays, Freezable, RunSettings):
+class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
     """Layers of one recurrent cell, in one direction or both, over batches of sequences.
 
     Parameters
@@ -375,6 +376,9 @@ class Recurrent(FlatArrays, Freezable, RunSettings):
         return _checks.states(state, self.state_widths, (units, sequences), self.dtype)
 
     # -------------------------------------------------------------- running
+
+    def _activations(self, x: Any, lengths: Any, state: Any, feedback: Any) -> dict[str, np.ndarray]:
+        return of_layer(self, x, lengths, state, feedback)
 
     def check_feedback(self, feedback: Any, steps: int, sequences: int) -> np.ndarray | None:
         """Return what is given instead of the last layer's outputs, checked; None where nothing is."""
