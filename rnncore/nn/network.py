@@ -18,6 +18,7 @@ from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
 from rnncore._finite import NonFiniteError, explain
+from rnncore.nn import saving, summary
 from rnncore.nn.access import Access
 from rnncore.nn.activations import ShowsActivations, of_network
 from rnncore.nn.attributes import RunSettings, fixed
@@ -342,6 +343,55 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         from rnncore.interop.models import write_onnx
 
         write_onnx(self, path, inputs, about)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a model file, which ``rnncore.load`` reads; whole or not at all.
+
+        It holds the parts' options, weights, what is frozen and dropout's counters; not the gradient, nor
+        ``n_threads``. An optimizer's ``state_dict`` is kept apart.
+
+        Parameters
+        ----------
+        path : str or path
+            By custom it ends in ``.safetensors``. An existing file is replaced in one step.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an existing one is then as it was.
+
+        Examples
+        --------
+        >>> import os, tempfile, rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("elman", 4, 8), head=rc.Softmax(3))
+        >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
+        >>> net.save(path)
+        >>> rc.load(path)
+        Network([Recurrent("elman", 4, 8, dtype="float32")], ..., 131 parameters)
+        """
+        from rnncore.io.files import write_model
+
+        write_model(path, "Network", {"network": saving.network_to_json(self)}, saving.weights_of(self))
+
+    @classmethod
+    def _from_model(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Network:
+        return saving.read_network(header, arrays)
+
+    def summary(self) -> str:
+        """Return a table of the parts: the shape of their outputs, parameters, bytes.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> print(rc.Network(rc.Recurrent("gru", 3, 5), head=rc.Softmax(2), embedding=rc.Embedding(9, 3)).summary())
+        part       what                 output     parameters  bytes
+        embedding  of 9 symbols         (T, B, 3)          27    108
+        layers.0   gru, forward         (T, B, 5)         140    560
+        head       softmax, every step  (T, B, 2)          12     48
+        total                                             179    716
+        """
+        frozen = sum(self._params[name].size for name in self.frozen)
+        return summary.table(summary.network_rows(self), self.dtype.itemsize, frozen)
 
     def copy(self, dtype: Any = None) -> Network:
         """Return a network of the same structure and parameters, in another precision if asked.

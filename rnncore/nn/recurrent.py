@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from rnncore._core.memory import Saved
 from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
+from rnncore.nn import saving, summary
 from rnncore.nn.access import Access
 from rnncore.nn.activations import ShowsActivations, of_layer
 from rnncore.nn.attributes import RunSettings, fixed
@@ -338,6 +340,53 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         twin.freeze(*self.frozen)
         twin.dropout_seed, twin.dropout_step = self.dropout_seed, self.dropout_step
         return twin
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write these layers to a model file, which ``rnncore.load`` reads; whole or not at all.
+
+        It holds options, weights, what is frozen and dropout's counters; not the gradient, nor ``n_threads``.
+
+        Parameters
+        ----------
+        path : str or path
+            By custom it ends in ``.safetensors``. An existing file is replaced in one step.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an existing one is then as it was.
+
+        Examples
+        --------
+        >>> import os, tempfile, rnncore as rc
+        >>> layer = rc.Recurrent("gru", 3, 5)
+        >>> path = os.path.join(tempfile.mkdtemp(), "layer.safetensors")
+        >>> layer.save(path)
+        >>> bool((rc.load(path).theta == layer.theta).all())
+        True
+        """
+        from rnncore.io.files import write_model
+
+        write_model(path, "Recurrent", {"layer": saving.layer_to_json(self)}, saving.weights_of(self))
+
+    @classmethod
+    def _from_model(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Recurrent:
+        return saving.read_layer(header, arrays)
+
+    def summary(self) -> str:
+        """Return a table of the layers: the shape of their outputs, parameters, bytes.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> print(rc.Recurrent("lstm", 3, 5, num_layers=2).summary())
+        part      what           output     parameters  bytes
+        layers.0  lstm, forward  (T, B, 5)         180    720
+        layers.1  lstm, forward  (T, B, 5)         220    880
+        total                                      400  1,600
+        """
+        frozen = sum(self._params[name].size for name in self.frozen)
+        return summary.table(summary.layer_rows(self), self.dtype.itemsize, frozen)
 
     def __repr__(self) -> str:
         depth = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
