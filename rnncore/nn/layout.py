@@ -13,7 +13,6 @@ import numpy as np
 from rnncore.nn.attributes import fixed
 from rnncore.nn.touched import TouchedRows
 
-
 _most: ContextVar[int | None] = ContextVar("most", default=None)
 
 
