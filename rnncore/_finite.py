@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
+
 __all__ = ["NonFiniteError", "check_arrays", "explain", "find_in_arrays", "first"]
 
 ADVICE = "try a lower learning rate or clip_norm (1.0, say), or look for such numbers in the input"
@@ -128,6 +130,7 @@ def explain(net: Any, batch: Mapping[str, Any], loss: float, known: NonFiniteErr
         The arguments of ``loss_and_grad``: x, targets, lengths, state, sample_weight, feedback.
     loss : float
     """
+    batch = {name: _readable(given) for name, given in batch.items()}
     found = _in_batch(net, batch)
     if found is None:
         try:
@@ -140,6 +143,13 @@ def explain(net: Any, batch: Mapping[str, Any], loss: float, known: NonFiniteErr
     if found or math.isfinite(loss):
         return found or known
     return problem("the loss", loss)
+
+
+def _readable(given: Any) -> Any:
+    """Arrays of other libraries as NumPy's; the batch has been checked."""
+    if isinstance(given, (tuple, list)):
+        return type(given)(_readable(part) for part in given)
+    return _checks.array(given, "the batch") if hasattr(given, "__dlpack__") else given
 
 
 def _in_batch(net: Any, batch: Mapping[str, Any]) -> NonFiniteError | None:

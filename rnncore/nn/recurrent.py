@@ -570,7 +570,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
             self._give_up()
             return dx, None if initial is None else tuple(initial)
 
-    def step(self, x_t: Any, state: State | None = None) -> tuple[np.ndarray, State]:
+    def step(self, x_t: Any, state: State | None = None, out: np.ndarray | None = None) -> tuple[np.ndarray, State]:
         """Run one time step, for streams: nothing is kept for ``backward``, nothing dropped out.
 
         Weights that changed since the last step are packed anew. A ``session`` does not look, and is faster.
@@ -580,6 +580,8 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         x_t : array (B, D), or ids (B,), or bags of ids (B, F)
         state : tuple of arrays (layers, B, H), optional
             What the step before returned; zero without.
+        out : array (B, F), optional
+            Where the outputs go: C-contiguous and of the layer's dtype.
 
         Returns
         -------
@@ -597,7 +599,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         with self._access.reading:
             session = self._stepping(x_t.shape[0] if x_t.ndim else 1)
             session.state = state
-            return session.step(x_t), session.state
+            return session.step(x_t, out), session.state
 
     def _stepping(self, sequences: int) -> Session:
         """Return this thread's session for ``step``, on the parameters as they are."""

@@ -142,7 +142,7 @@ class EKF:
             If a number is not finite, or the filter has diverged. Weights, P and streams are as they were before.
         """
         D, K = self.net.layers[0].input_size, self.net.head.outputs
-        x = np.asarray(x_t, dtype=self.net.dtype)
+        x = _checks.array(x_t, "x_t").astype(self.net.dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != D or not x.size:
             raise ValueError(f"x_t must have shape ({D},), or (B, {D}) for B streams; got {x.shape}")
         targets = None if target_t is None else _checks.values(target_t, (*x.shape[:-1], K), np.dtype(np.float64))
