@@ -92,8 +92,8 @@ def _unmasked(value: np.ma.MaskedArray, name: str) -> np.ndarray:
     """Return the numbers of a masked array of which nothing is masked."""
     if np.ma.is_masked(value):
         raise ValueError(
-            f"{name} is a masked array, and a mask has no meaning here: fill it, as with {name}.filled(0), and say what "
-            "does not count by lengths= (steps after a sequence's end) or targets of -1"
+            f"{name} is a masked array, and a mask has no meaning here: fill it, as with {name}.filled(0), and say "
+            "what does not count by lengths= (steps after a sequence's end) or targets of -1"
         )
     return array(value.data, name)
 

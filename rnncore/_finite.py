@@ -138,6 +138,7 @@ def explain(net: Any, batch: Mapping[str, Any], loss: float, known: NonFiniteErr
         except NonFiniteError as error:
             return error
         twin = copy.deepcopy(net)
+        twin.__dict__["batch_first"] = False  # the batch is time first
         with np.errstate(all="ignore"):
             found = _in_outputs(twin, batch) or (None if math.isfinite(loss) else _in_loss(twin, batch, loss))
     if found or math.isfinite(loss):

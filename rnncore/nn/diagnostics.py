@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnncore import _checks
+from rnncore.nn import order
 from rnncore.nn.network import Network
 from rnncore.nn.recurrent import Recurrent, cell_options
 
@@ -105,7 +106,10 @@ def _of_layer(
     """Return Σ dy·y as a function of parameters, dense x and given states, and these."""
     start, dense = layer.dropout_step, x.dtype.kind == "f"
     if state is not None:
-        state = tuple(np.array(part) for part in layer.check_state(state, x.shape[1] if x.ndim > 1 else 0))
+        state = tuple(
+            np.array(part)
+            for part in layer.check_state(state, x.shape[0 if layer.batch_first else 1] if x.ndim > 1 else 0)
+        )
 
     def outputs() -> np.ndarray:
         layer.dropout_step = start
@@ -173,7 +177,7 @@ def state_jacobian_norms(layer: Recurrent | Network, x: Any, state: Any = None) 
 
     Returns
     -------
-    array (T, B)
+    array (T, B), or (B, T) of a layer with ``batch_first``
         Entry t for dh_T/dh_t; the last row is 1.
 
     Raises
@@ -193,7 +197,16 @@ def state_jacobian_norms(layer: Recurrent | Network, x: Any, state: Any = None) 
         layer, x = _only_layer(layer, x)
     if layer.num_layers > 1 or layer.bidirectional or layer.reverse:
         raise ValueError("state_jacobian_norms needs one layer that runs forward in time")
-    options = {"truncate": None, "recurrent_dropout": 0.0, "input_dropout": 0.0, "output_dropout": 0.0, "zoneout": 0.0}
+    if layer.batch_first:
+        x = order.time_first(x, "x")
+    options = {
+        "batch_first": False,
+        "truncate": None,
+        "recurrent_dropout": 0.0,
+        "input_dropout": 0.0,
+        "output_dropout": 0.0,
+        "zoneout": 0.0,
+    }
     twin = Recurrent(**{**cell_options(layer), **options}, dtype="float64")
     twin.theta[...] = layer.theta
     _, x, _ = twin.check_input(x, None)
@@ -219,14 +232,14 @@ def state_jacobian_norms(layer: Recurrent | Network, x: Any, state: Any = None) 
     for t in range(steps - 2, -1, -1):
         product = product @ jacobians[t + 1]
         norms[t] = np.linalg.norm(product, ord=2, axis=(1, 2))
-    return norms
+    return order.batch_first(norms) if layer.batch_first else norms
 
 
 def _only_layer(net: Network, x: Any) -> tuple[Recurrent, Any]:
     """Return the one layer of a network, and what comes to it."""
     if len(net.layers) > 1:
         raise ValueError("state_jacobian_norms needs one layer that runs forward in time: give one of net.layers")
-    x, _, _ = _checks.skip_input(x, net.skip)
+    x, _, _ = _checks.skip_input(order.time_first(x, "x") if net.batch_first else x, net.skip)
     if net.embedding is None:
         return net.layers[0], x
     _, ids, _ = net._check_input(x, None)

@@ -18,7 +18,7 @@ from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
 from rnncore._finite import NonFiniteError, explain
-from rnncore.nn import saving, summary
+from rnncore.nn import order, saving, summary
 from rnncore.nn.access import Access
 from rnncore.nn.activations import ShowsActivations, of_network
 from rnncore.nn.attributes import RunSettings, fixed
@@ -87,7 +87,7 @@ class Embedding:
         _checks.whole(self.size, "size")
 
 
-@fixed("single", "layers", "head", "readout", "embedding", "skip", "dtype", "layout")
+@fixed("single", "layers", "head", "readout", "embedding", "skip", "batch_first", "dtype", "layout")
 class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     """Recurrent layers, a readout and a head, trained together.
 
@@ -107,6 +107,10 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         maximum-entropy model has them: s_t += Σ_f value_f·W_skip[id_f]. With skip, wherever x is asked for it is a
         tuple (x, ids) or (x, ids, values): ids (T, B, F) with -1 for none, values numbers of that shape (ones if left
         out). Needs readout "every".
+    batch_first : bool
+        Wherever a batch is asked for or comes back, it is (B, T, ...) instead of (T, B, ...): x, targets of every step,
+        feedback, sparse features, predictions, labels, activations. States stay as they are. The layers themselves
+        run time first.
 
     Attributes
     ----------
@@ -148,6 +152,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         readout: str = "every",
         embedding: Embedding | None = None,
         skip: int = 0,
+        batch_first: bool = False,
     ) -> None:
         self.single = isinstance(layers, Recurrent)
         self.layers: tuple[Recurrent, ...] = (layers,) if isinstance(layers, Recurrent) else tuple(layers)
@@ -155,6 +160,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         self.readout = _checks.one_of(readout, READOUTS, "readout")
         self.embedding = embedding
         self.skip = _checks.whole(skip, "skip", least=0)
+        self.batch_first = _checks.flag(batch_first, "batch_first")
         self._check_parts()
         self.dtype = self.layers[0].dtype
         self.layout = Layout(self._shapes())
@@ -201,6 +207,10 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         for layer in self.layers[1:]:
             if (layer.dtype, layer.truncate) != (first.dtype, first.truncate):
                 raise ValueError("all layers of a network need the same dtype and the same truncate")
+        if any(layer.batch_first for layer in self.layers):
+            raise ValueError(
+                "layers of a network run time first: give batch_first=True to the Network, not to its layers"
+            )
         if len({id(layer) for layer in self.layers}) != len(self.layers):
             raise ValueError("each layer can stand in a network once: build a second one")
 
@@ -405,7 +415,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         """
         precision = self.dtype if dtype is None else _checks.dtype(dtype)
         layers = [Recurrent(**cell_options(layer), dtype=precision) for layer in self.layers]
-        twin = Network(layers[0] if self.single else layers, self.head, self.readout, self.embedding, self.skip)
+        twin = Network(
+            layers[0] if self.single else layers, self.head, self.readout, self.embedding, self.skip, self.batch_first
+        )
         twin.theta[...] = self.theta
         twin.freeze(*self.frozen)
         twin.dropout_seed, twin.dropout_step, twin.n_threads = self.dropout_seed, self.dropout_step, self.n_threads
@@ -415,7 +427,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         return f"Network({list(self.layers)}, {self.head}, readout={self.readout!r}, {self.theta.size} parameters)"
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("single", "layers", "head", "readout", "embedding", "skip", "n_threads", "dropout_seed")
+        names = ("single", "layers", "head", "readout", "embedding", "skip", "batch_first", "n_threads", "dropout_seed")
         own = {name: getattr(self, name) for name in (*names, "dropout_step")}
         arrays = {"theta": self._theta, "grad": self._grad, "touched": self._touched.state(), "frozen": self.frozen}
         return users_attributes(self) | own | arrays
@@ -431,6 +443,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
                 state["readout"],
                 None if embedding is None else replace(embedding),
                 state.get("skip", 0),
+                state.get("batch_first", False),
             )
             made.n_threads = state["n_threads"]
             made.dropout_seed, made.dropout_step = state["dropout_seed"], state["dropout_step"]
@@ -488,6 +501,12 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         states = None if state is None else self.check_state(state, x.shape[1])
         given = None if feedback is None else self.layers[-1].check_feedback(feedback, x.shape[0], x.shape[1])
         return kind, x, sizes, ids, values, states, given
+
+    def _time_first(self, x: Any, feedback: Any, targets: Any = None) -> tuple[Any, Any, Any]:
+        """Return what a caller gives batch first as everything behind the door takes it."""
+        if self.readout == "every":
+            targets = order.time_first(targets, "targets")
+        return order.time_first(x, "x"), order.time_first(feedback, "feedback"), targets
 
     def _run(
         self,
@@ -547,6 +566,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         RuntimeError
             If another Python thread is using this network.
         """
+        if self.batch_first:
+            x, feedback, targets = self._time_first(x, feedback, targets)
         kind, rows, sizes, ids, values, states, given = self._check(x, lengths, state, feedback)
         steps, sequences = rows.shape[:2]
         shape = (steps, sequences) if self.readout == "every" else (sequences,)
@@ -592,6 +613,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             optimizer.step(self)
         except NonFiniteError as problem:
             self.dropout_step = dropout_step
+            if self.batch_first:
+                x, feedback, targets = self._time_first(x, feedback, targets)
             batch = {"x": x, "targets": targets, "lengths": lengths, "state": state, "feedback": feedback}
             raise explain(self, batch | {"sample_weight": sample_weight}, loss, problem) from None
         return loss
@@ -622,6 +645,25 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         -------
         array (T, B, K), zero past a sequence's end, for readout "every"; else (B, K)
         """
+        if not self.batch_first:
+            return self._predict(x, lengths, state, feedback, return_state, out)
+        x, feedback, _ = self._time_first(x, feedback)
+        if self.readout != "every":
+            return self._predict(x, lengths, state, feedback, return_state, out)
+        found, final = self._predict(x, lengths, state, feedback, True, None)
+        found = order.batch_first(found, out)
+        return (found, final) if return_state else found
+
+    def _predict(
+        self,
+        x: Any,
+        lengths: Any,
+        state: Any,
+        feedback: Any = None,
+        return_state: bool = False,
+        out: np.ndarray | None = None,
+    ) -> Any:
+        """Predict, time first."""
         kind, rows, sizes, ids, values, states, given = self._check(x, lengths, state, feedback)
         if out is not None:
             steps, sequences = rows.shape[:2]
@@ -637,7 +679,10 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             return result
 
     def _activations(self, x: Any, lengths: Any, state: Any, feedback: Any) -> dict[str, np.ndarray]:
-        return of_network(self, x, lengths, state, feedback)
+        if not self.batch_first:
+            return of_network(self, x, lengths, state, feedback)
+        x, feedback, _ = self._time_first(x, feedback)
+        return {name: order.batch_first(v) for name, v in of_network(self, x, lengths, state, feedback).items()}
 
     def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the most probable labels: of whole sequences for a CRF (Viterbi), of each output for softmax.
@@ -675,10 +720,19 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             raise ValueError(
                 f"decode needs a head of classes, softmax or crf; a {self.head.name} head has predict alone"
             )
+        if self.batch_first:
+            x, _, _ = self._time_first(x, None)
+        paths, scores = self._decode(x, lengths, top, state)
+        if self.batch_first and self.readout == "every":
+            paths = np.ascontiguousarray(paths.swapaxes(-1, -2))
+        return paths, scores
+
+    def _decode(self, x: Any, lengths: Any, top: int, state: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Decode, time first."""
         if self.head.name == "softmax":
             if top > 1:
                 raise ValueError(f"top={top} needs a CRF head: a softmax head decides each output for itself")
-            return self._most_probable(self.predict(x, lengths, state), lengths)
+            return self._most_probable(self._predict(x, lengths, state), lengths)
         kind, rows, sizes, ids, values, states, given = self._check(x, lengths, state, None)
         with self._access.reading:
             space = self._space(kind)

@@ -15,7 +15,7 @@ from rnncore._core.memory import Saved
 from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
-from rnncore.nn import saving, summary
+from rnncore.nn import order, saving, summary
 from rnncore.nn.access import Access
 from rnncore.nn.activations import ShowsActivations, of_layer
 from rnncore.nn.attributes import RunSettings, fixed
@@ -37,7 +37,7 @@ DIRECTIONS = {False: "fwd", True: "bwd"}
 OPTIONS = (
     *("input_size", "hidden_size", "num_layers", "bidirectional", "merge", "activation", "dropout"),
     *("recurrent_dropout", "input_dropout", "output_dropout", "recurrent_dropout_mode", "zoneout", "truncate"),
-    *("reverse", "random_state", "n_threads"),
+    *("reverse", "batch_first", "random_state", "n_threads"),
 )
 
 
@@ -78,6 +78,9 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         Each output's gradient goes back at most this many steps, its own included; None: to the beginning.
     reverse : bool
         A one-directional layer runs from the last step to the first.
+    batch_first : bool
+        Wherever a batch is asked for or comes back, it is (B, T, ...) instead of (T, B, ...): x, outputs, their
+        gradients, feedback, activations. States stay as they are, and so does `step`.
     dtype : {"float32", "float64"}
     random_state : int
         Seed of the initial parameters, and of dropout.
@@ -138,6 +141,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         zoneout: float | Sequence[float] = 0.0,
         truncate: int | None = None,
         reverse: bool = False,
+        batch_first: bool = False,
         dtype: Any = "float32",
         random_state: int = 0,
         n_threads: int | None = None,
@@ -162,6 +166,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         self.zoneout = zoneout
         self.truncate = None if truncate is None else _checks.whole(truncate, "truncate")
         self.reverse = _checks.flag(reverse, "reverse")
+        self.batch_first = _checks.flag(batch_first, "batch_first")
         if self.reverse and self.bidirectional:
             raise ValueError("reverse is for layers of one direction: leave out reverse or bidirectional")
         self.dtype = _checks.dtype(dtype)
@@ -408,7 +413,8 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
                 made,
                 cell.name if isinstance(cell, Cell) else cell,
                 dtype=state["dtype"],
-                **{name: state[name] for name in OPTIONS},
+                **{name: state[name] for name in OPTIONS if name != "batch_first"},
+                batch_first=state.get("batch_first", False),
                 **state["cell_options"],
             )
             made.dropout_seed, made.dropout_step = state["dropout_seed"], state["dropout_step"]
@@ -427,7 +433,11 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
     # -------------------------------------------------------------- running
 
     def _activations(self, x: Any, lengths: Any, state: Any, feedback: Any) -> dict[str, np.ndarray]:
-        return of_layer(self, x, lengths, state, feedback)
+        if not self.batch_first:
+            return of_layer(self, x, lengths, state, feedback)
+        x, feedback = order.time_first(x, "x"), order.time_first(feedback, "feedback")
+        found = of_layer(self, x, lengths, state, feedback)
+        return {name: order.batch_first(array) for name, array in found.items()}
 
     def check_feedback(self, feedback: Any, steps: int, sequences: int) -> np.ndarray | None:
         """Return what is given instead of the last layer's outputs, checked; None where nothing is."""
@@ -494,6 +504,18 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         RuntimeError
             If another Python thread is using this layer, and one of the two is training.
         """
+        if not self.batch_first:
+            return self._forward(x, state, lengths, training, feedback, out)
+        x, feedback = order.time_first(x, "x"), order.time_first(feedback, "feedback")
+        if out is not None and x.ndim > 1:
+            order.check_out(out, x.shape[0], x.shape[1], self.output_size, self.dtype, x)
+        y, final = self._forward(x, state, lengths, training, feedback, None)
+        return order.batch_first(y, out), final
+
+    def _forward(
+        self, x: Any, state: State | None, lengths: Any, training: bool, feedback: Any, out: np.ndarray | None
+    ) -> tuple[np.ndarray, State]:
+        """Run the layers over a batch, time first."""
         kind, array, sizes = self.check_input(x, lengths)
         steps, sequences = array.shape[:2]
         arrays = None if state is None else self.check_state(state, sequences)
@@ -549,6 +571,18 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         ValueError
             For arrays that do not fit.
         """
+        if not self.batch_first:
+            return self._backward(dy, dstate, out)
+        if out is not None and self._saved.pending:
+            shape = self._saved.schedule.steps, self._saved.schedule.sequences
+            order.check_out(out, *shape, self.input_size, self.dtype, np.empty(0))
+        dx, initial = self._backward(order.time_first(dy, "dy"), dstate, None)
+        return None if dx is None else order.batch_first(dx, out), initial
+
+    def _backward(
+        self, dy: Any, dstate: State | None, out: np.ndarray | None
+    ) -> tuple[np.ndarray | None, State | None]:
+        """Back-propagate, time first."""
         with self._access.training:
             saved, kind = self._saved, self._saved_kind
             if not saved.pending:

@@ -106,6 +106,7 @@ def network_to_json(net: Network) -> dict[str, Any]:
         "readout": net.readout,
         "embedding": None if table is None else {"symbols": int(table.symbols), "size": int(table.size)},
         "skip": net.skip,
+        "batch_first": net.batch_first,
         "dropout_seed": net.dropout_seed,
         "dropout_step": net.dropout_step,
         "frozen": [*net.frozen],
@@ -117,8 +118,8 @@ def read_network(header: Mapping[str, Any], arrays: Arrays) -> Network:
     from rnncore.nn.network import Embedding, Network
 
     own = header["network"]
-    names = ("layers", "single", "head", "readout", "embedding", "skip", "dropout_seed", "dropout_step", "frozen")
-    _expect(own, set(names))
+    names = {"layers", "single", "head", "readout", "embedding", "skip", "batch_first"}
+    _expect(own, names | {"dropout_seed", "dropout_step", "frozen"})
     if not isinstance(own["single"], bool) or not isinstance(own["layers"], list):
         raise ValueError("layers must be a list, single a flag")
     if own["single"] and len(own["layers"]) != 1:
@@ -131,6 +132,7 @@ def read_network(header: Mapping[str, Any], arrays: Arrays) -> Network:
             own["readout"],
             None if own["embedding"] is None else Embedding(**own["embedding"]),
             own["skip"],
+            own["batch_first"],
         )
     net.dropout_seed, net.dropout_step = own["dropout_seed"], own["dropout_step"]
     net.freeze(*own["frozen"])
