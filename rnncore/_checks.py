@@ -5,6 +5,8 @@ Every message says what was expected, what came, and what to do about it.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Real
@@ -13,6 +15,8 @@ from typing import Any
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_ARE_BAGS = "whole numbers of three dimensions are read as bags of ids; for numbers pass floats, x.astype('float32')"
+_BAGS = f"x has the shape of numbers, {{shape}}, but {_ARE_BAGS}; for bags, a column of -1 (none) at their end tells so"
 LARGEST_WEIGHT = 1e30  # of classes and sequences: sums of them are still numbers in single precision
 
 
@@ -61,12 +65,18 @@ def one_of(value: Any, choices: Sequence[str], name: str) -> str:
 
 
 def array(value: Any, name: str) -> np.ndarray:
-    """Return an array of numbers; ragged lists, objects and numbers that NumPy does not know are refused."""
+    """Return an array of numbers; ragged lists, objects and numbers that NumPy does not know are refused.
+
+    Arrays of other libraries are read where they lie, by NumPy's protocols or DLPack.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        return _unmasked(value, name)
     try:
-        found = np.asarray(value)
+        by_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+        found = np.from_dlpack(value) if by_dlpack else np.asarray(value)
     except ValueError:
         found = np.asarray(None)
-    except (TypeError, RuntimeError) as error:  # tensors of other libraries refuse in words of their own
+    except (TypeError, RuntimeError, BufferError) as error:  # tensors of other libraries refuse in words of their own
         raise ValueError(f"{name} must be an array of numbers; NumPy cannot read it: {error}") from None
     kind = found.dtype.kind
     if kind in "fiub":
@@ -81,6 +91,23 @@ def array(value: Any, name: str) -> np.ndarray:
         f"{name} must be an array of numbers that NumPy computes with, got one of {what}: "
         f"convert it first, as with {name}.astype('float32')"
     )
+
+
+def _unmasked(value: np.ma.MaskedArray, name: str) -> np.ndarray:
+    """Return the numbers of a masked array of which nothing is masked."""
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} is a masked array, and a mask has no meaning here: fill it, as with {name}.filled(0), and say "
+            "what does not count by lengths= (steps after a sequence's end) or targets of -1"
+        )
+    return array(value.data, name)
+
+
+def _int64(found: np.ndarray) -> np.ndarray:
+    """Return whole numbers as C-contiguous int64. Those beyond its range stay beyond any other: they do not wrap."""
+    if found.dtype == np.uint64:
+        found = np.minimum(found, np.uint64(2**63 - 1))
+    return np.ascontiguousarray(found, dtype=np.int64)
 
 
 @contextmanager
@@ -130,7 +157,8 @@ def output_gradient(dy: Any, shape: tuple[int, ...], precision: np.dtype) -> np.
 
 def out(value: Any, shape: tuple[int, ...], precision: np.dtype, source: np.ndarray) -> np.ndarray:
     """Return an array that results can be written to."""
-    fits = isinstance(value, np.ndarray) and value.shape == shape and value.dtype == precision
+    fits = isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
+    fits = fits and value.shape == shape and value.dtype == precision
     if not (fits and value.flags.c_contiguous and value.flags.writeable and value.flags.aligned):
         came = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
         raise ValueError(f"out must be a writeable, C-contiguous array of {precision} {shape}, got {came}")
@@ -145,7 +173,9 @@ def ids(x: np.ndarray, symbols: int, lengths: np.ndarray | None) -> np.ndarray:
         raise ValueError(f"ids must have shape (T, B), or (T, B, F) for bags of ids; got {x.shape}")
     if x.size == 0:
         raise ValueError(f"x must hold at least one step of one sequence, got shape {x.shape}")
-    found = np.ascontiguousarray(x, dtype=np.int64)
+    found = _int64(x)
+    if found.ndim == 3 and found.shape[2] == symbols > 1 and found.min() >= 0:
+        warnings.warn(_BAGS.format(shape=found.shape), UserWarning, stacklevel=_callers_level())
     if found is x and lengths is not None:
         found = found.copy() if _outside(found, symbols) else found
     if _outside(found, symbols):
@@ -155,8 +185,17 @@ def ids(x: np.ndarray, symbols: int, lengths: np.ndarray | None) -> np.ndarray:
         if _outside(found, symbols):
             low, high = found.min(), found.max()
             least = "0" if found.ndim == 2 else "-1 (none)"
-            raise ValueError(f"ids must lie between {least} and {symbols - 1}, got values from {low} to {high}")
+            hint = "" if found.ndim == 2 else f"; {_ARE_BAGS}"
+            raise ValueError(f"ids must lie between {least} and {symbols - 1}, got values from {low} to {high}{hint}")
     return found
+
+
+def _callers_level() -> int:
+    """Return how many frames up the code is that called rnncore."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("rnncore."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _outside(found: np.ndarray, symbols: int) -> bool:
@@ -213,7 +252,7 @@ def targets(value: Any, shape: tuple[int, ...], classes: int, lengths: np.ndarra
         raise ValueError(f"targets must have shape {shape}, one class per output; got {found.shape}")
     if found.dtype.kind not in "iub":
         raise ValueError(f"targets must be whole numbers (classes), got {found.dtype}")
-    found = np.ascontiguousarray(found, dtype=np.int64)
+    found = _int64(found)
     within = counted(found, lengths) if len(shape) == 2 else found
     if within.min() < -1 or within.max() >= classes:
         raise ValueError(
@@ -313,10 +352,10 @@ def skip_features(
     if found.size:
         found = ids(found, features, lengths)
     if values_ is None:
-        return np.ascontiguousarray(found, dtype=np.int64), None
+        return _int64(found), None
     numbers = array(values_, "feature values")
     if numbers.shape != found.shape:
         raise ValueError(
             f"values of sparse features must have the shape of their ids, {found.shape}; got {numbers.shape}"
         )
-    return np.ascontiguousarray(found, dtype=np.int64), np.ascontiguousarray(numbers, dtype=precision)
+    return _int64(found), np.ascontiguousarray(numbers, dtype=precision)

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
+
 __all__ = ["NonFiniteError", "check_arrays", "explain", "find_in_arrays", "first"]
 
 ADVICE = "try a lower learning rate or clip_norm (1.0, say), or look for such numbers in the input"
@@ -93,10 +95,10 @@ def check_arrays(named: Mapping[str, np.ndarray], prefix: str = "") -> None:
 
 
 def find_in_arrays(net: Any) -> NonFiniteError | None:
-    """Look through the parameters of whatever an optimizer trains, then through its gradient."""
+    """Look through the parameters of whatever an optimizer trains, then through the gradient it goes by."""
     try:
         check_arrays(getattr(net, "params", {"theta": net.theta}))
-        check_arrays(getattr(net, "grads", {"theta": net.grad}), "the gradient of ")
+        check_arrays(_gradients(net), "the gradient of ")
     except NonFiniteError as error:
         return error
     return None
@@ -104,8 +106,15 @@ def find_in_arrays(net: Any) -> NonFiniteError | None:
 
 def largest_gradient(net: Any) -> str:
     """Name the parameter that has the largest number in its gradient."""
-    grads: Mapping[str, np.ndarray] = getattr(net, "grads", {"theta": net.grad})
+    grads = _gradients(net)
     return max((name for name in grads if grads[name].size), key=lambda name: float(np.abs(grads[name]).max()))
+
+
+def _gradients(net: Any) -> dict[str, np.ndarray]:
+    """Return the gradient of each parameter that is not frozen."""
+    grads: Mapping[str, np.ndarray] = getattr(net, "grads", {"theta": net.grad})
+    frozen = getattr(net, "frozen", ())
+    return {name: grad for name, grad in grads.items() if name not in frozen}
 
 
 def explain(net: Any, batch: Mapping[str, Any], loss: float, known: NonFiniteError) -> NonFiniteError:
@@ -122,6 +131,7 @@ def explain(net: Any, batch: Mapping[str, Any], loss: float, known: NonFiniteErr
     loss : float
     """
     plain = net.head is not None and net.inputs is None and net.head.name != "custom"
+    batch = {name: _readable(given) for name, given in batch.items()}
     found = _in_batch(net, batch) if plain else _in_parts(net, batch)
     if found is None:
         try:
@@ -132,6 +142,7 @@ def explain(net: Any, batch: Mapping[str, Any], loss: float, known: NonFiniteErr
             bad = [f"the loss of {name}" for name, value in net.losses.items() if not math.isfinite(value)]
             return known if math.isfinite(loss) else problem((bad or ["the loss"])[0], loss)
         twin = copy.deepcopy(net)
+        twin.__dict__["batch_first"] = False  # the batch is time first
         with np.errstate(all="ignore"):
             found = _in_outputs(twin, batch) or (None if math.isfinite(loss) else _in_loss(twin, batch, loss))
     if found or math.isfinite(loss):
@@ -159,6 +170,15 @@ def _in_parts(net: Any, batch: Mapping[str, Any]) -> NonFiniteError | None:
                 by_step = array.ndim > 2
                 return problem(name, float(array[at]), at[1] if by_step else at[0], at[0] if by_step else None)
     return None if batch["state"] is None else _in_state(_arrays(batch["state"]))
+
+
+def _readable(given: Any) -> Any:
+    """Arrays of other libraries as NumPy's; the batch has been checked."""
+    if isinstance(given, Mapping):
+        return {name: _readable(part) for name, part in given.items()}
+    if isinstance(given, (tuple, list)):
+        return type(given)(_readable(part) for part in given)
+    return _checks.array(given, "the batch") if hasattr(given, "__dlpack__") else given
 
 
 def _in_batch(net: Any, batch: Mapping[str, Any]) -> NonFiniteError | None:

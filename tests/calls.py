@@ -284,6 +284,16 @@ class LayerCalls(Calls):
         self.pending = None
         self.keep(*got)
 
+    def call_activations(self):
+        """They disturb nothing: neither what is pending, nor the counters."""
+        T, B = self.sizes()
+        x, options = self.x(pick(self.rng, "dense", "ids"), T, B, self.used.input_size), {"lengths": self.lengths(T, B)}
+        step = self.used.dropout_step
+        got, wanted = self.used.activations(x, **options), self.fresh().activations(x, **options)
+        same([*got.values()], [*wanted.values()], "activations")
+        same(self.used.dropout_step, step, "dropout_step after activations")
+        self.keep(*got.values())
+
     def call_refused(self):
         used, rng = self.used, self.rng
         T, B, D = 3, 2, used.input_size
@@ -324,10 +334,15 @@ class Visits:
 
     def __init__(self, net, ranges) -> None:
         self.theta, self.grad, self.ranges = net.theta.copy(), net._grad.copy(), ranges
-        self.net = net
+        self.net, self.layout = net, net.layout
 
-    def update_ranges(self, lazy: bool) -> np.ndarray:
-        return self.ranges
+    def update_ranges(self, lazy: bool, groups=None) -> np.ndarray:
+        ranges = self.ranges.copy()
+        if groups is not None:
+            starts = np.array(list(self.layout.starts.values()))
+            for row in ranges:
+                row[2] += 2 * groups[list(self.layout.starts)[np.searchsorted(starts, row[0], side="right") - 1]]
+        return ranges
 
     def keep_bounds(self) -> None:
         twin = copy.deepcopy(self.net)
@@ -372,11 +387,14 @@ class NetworkCalls(Calls):
         if not self.embedding:
             tables = [f"layers.0.{way}.W_xh" for way in rc.Recurrent(**first).directions]
         self.tables = tables
+        self.frozen: set[str] = set()
         self.rows: dict[str, set | None] = dict.fromkeys(tables + ["head.W_skip"] * bool(self.features))
 
     def build(self):
         layers = [rc.Recurrent(**options) for options in self.specs]
-        return rc.Network(layers[0] if self.single else layers, self.head, self.readout, self.embedding, self.features)
+        net = rc.Network(layers[0] if self.single else layers, self.head, self.readout, self.embedding, self.features)
+        net.freeze(*self.frozen)
+        return net
 
     # ------------------------------------------------------------ batches
 
@@ -446,6 +464,8 @@ class NetworkCalls(Calls):
         net = self.used
         rows = []
         for name, start in net.layout.starts.items():
+            if name in self.frozen:
+                continue
             shape = net.layout.shapes[name]
             touched = self.rows.get(name) if lazy else None
             width = int(np.prod(shape[1:], dtype=int))
@@ -461,14 +481,18 @@ class NetworkCalls(Calls):
             for start, length, decays in ranges:
                 mask[start : start + length] += 1 + 2 * decays
         same(found, wanted, "update_ranges")
+        for name in self.frozen:
+            found[net.layout.starts[name] :][: net.params[name].size] = 1
         if (net._grad[found == 0] != 0).any():
             raise DiffersError("a number with a gradient is not visited")
 
     def optimizer(self):
         name, lazy = pick(self.rng, *sorted(set(rc.OPTIMIZERS) - {"sdlm"})), self.rng.random() < 0.6
         decay = pick(self.rng, 0.0, 0.01)
+        groups = {"layers.0.*": {"learning_rate": 1e-4}, "*.W_*": {"weight_decay": 0.1}}
+        groups = pick(self.rng, None, None, None, groups)
         return self.optimizers.setdefault(
-            f"{name} {lazy} {decay}", rc.OPTIMIZERS[name](1e-3, weight_decay=decay, lazy=lazy)
+            f"{name} {lazy} {decay} {groups}", rc.OPTIMIZERS[name](1e-3, weight_decay=decay, lazy=lazy, groups=groups)
         )
 
     def twin_of(self, opt):
@@ -543,6 +567,14 @@ class NetworkCalls(Calls):
         same(self.used.predict(x, **options, out=out), wanted, "predict into out")
         self.keep(got)
         self.check_visits(True)
+
+    def call_activations(self):
+        x, options, _, _ = self.batch()
+        state, before = self.state(self.used), self.used._grad.copy()
+        got, wanted = (net.activations(x, **options) for net in (self.used, self.fresh()))
+        same([*got.values()], [*wanted.values()], "activations")
+        same((self.state(self.used), self.used._grad), (state, before), "state and grad after activations")
+        self.keep(*got.values())
 
     def call_decode(self):
         x, options, _, _ = self.batch()
@@ -634,6 +666,16 @@ class NetworkCalls(Calls):
         same(self.state(used), state, "state after a refused call")
         same(used.dropout_step, step, "dropout_step after a refused call")
         self.check_visits(True)
+
+    def call_freeze(self):
+        """Some parameters, by the network or by one of its layers."""
+        name = pick(self.rng, *self.used.layout.shapes)
+        chosen = {own for own in self.used.layout.shapes if own.endswith(name.rpartition(".")[2])}
+        getattr(self.used, pick(self.rng, "freeze", "unfreeze", "unfreeze"))("*" + name.rpartition(".")[2])
+        self.frozen = set(self.used.frozen)
+        if self.frozen & chosen not in (set(), chosen):
+            raise DiffersError(f"{self.frozen} are frozen: of {chosen} all or none should be")
+        attempt(self.used.freeze, "nothing.*")
 
     def call_memory(self):
         if not all(value >= 0 for value in self.used.memory().values()):

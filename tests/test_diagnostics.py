@@ -111,3 +111,86 @@ def test_layers_without_one_direction_in_time_are_refused():
     for options in ({"num_layers": 2}, {"bidirectional": True}, {"reverse": True}):
         with pytest.raises(ValueError, match="layer"):
             rc.state_jacobian_norms(rc.Recurrent("elman", 3, 4, **options), x)
+
+
+@pytest.mark.parametrize("name", [name for name in ref.FAMILY if ref.member(name, 2, 5).exact])
+def test_gradcheck_takes_a_bare_layer(name):
+    """All cells, with dropout, ragged lengths, both directions and a state; of numbers, and of ids."""
+    rng = np.random.default_rng(72)
+    net = ref.member(name, 3, 6, num_layers=2, direction="concat")
+    layer = twins.layer(net, net.random_params(rng), dtype="float32", recurrent_dropout=0.2, dropout=0.3)
+    before = layer.theta.copy(), layer._grad.copy(), layer.dropout_step
+    state = twins.random_state(rng, net, 2)
+    found = rc.gradcheck(layer, rng.standard_normal((4, 2, 3)), lengths=[4, 2], state=state, samples=5)
+    assert set(found) == {*layer.params, "x", *(f"state.{name}" for name in layer.state_widths)}
+    assert max(found.values()) < 1e-5, found
+    found = rc.gradcheck(layer, rng.integers(0, 3, (4, 2)), samples=5, random_state=1)
+    assert set(found) == set(layer.params) and max(found.values()) < 1e-5, found
+    for array, kept in zip((layer.theta, layer._grad, layer.dropout_step), before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+
+
+@pytest.mark.parametrize("what", ["layers.0.fwd.W_hh", "x", "state.h"])
+def test_gradcheck_of_a_layer_sees_a_wrong_gradient(what, monkeypatch):
+    rng = np.random.default_rng(73)
+    right = rc.Recurrent.backward
+
+    def wrong(layer, dy, *rest):
+        dx, dstate = right(layer, dy, *rest)
+        if what in layer.params:
+            layer.grads[what][0, 0] *= 1.01
+        for array in {"x": [dx], "state.h": [dstate[0]]}.get(what, []):
+            array[0, 0, 0] *= 1.01
+        return dx, dstate
+
+    monkeypatch.setattr(rc.Recurrent, "backward", wrong)
+    layer = rc.Recurrent("gru", 3, 4)
+    state = (rng.standard_normal((1, 2, 4)),)
+    found = rc.gradcheck(layer, rng.standard_normal((5, 2, 3)), state=state)
+    assert {name for name, error in found.items() if error > 1e-3} == {what}
+
+
+def test_gradcheck_of_a_layer_goes_by_the_gradient_it_is_given():
+    layer, x = rc.Recurrent("lstm", 2, 3, num_layers=2), np.ones((3, 1, 2))
+    nothing = rc.gradcheck(layer, x, dy=np.zeros((3, 1, 3)))
+    assert set(nothing.values()) == {0.0}
+    assert max(rc.gradcheck(layer, x, dy=np.ones((3, 1, 3))).values()) < 1e-6
+
+
+def test_gradcheck_refuses_what_is_not_for_it():
+    layer, x = rc.Recurrent("elman", 2, 3), np.ones((3, 1, 2))
+    net = rc.Network(layer.copy(), head=rc.Softmax(2))
+    with pytest.raises(ValueError, match="a layer has no targets"):
+        rc.gradcheck(layer, x, np.zeros((3, 1), int))
+    with pytest.raises(ValueError, match="leave out dy"):
+        rc.gradcheck(net, x, np.zeros((3, 1), int), dy=x)
+    with pytest.raises(ValueError, match="dy must have the shape of the outputs"):
+        rc.gradcheck(layer, x, dy=x)
+    with pytest.raises(ValueError, match="needs a Network or a Recurrent layer, got dict"):
+        rc.gradcheck({}, x)
+
+
+def test_norms_of_a_network_of_one_layer():
+    rng = np.random.default_rng(74)
+    layer, ids = rc.Recurrent("gru", 5, 4, random_state=2), rng.integers(0, 9, (6, 2))
+    net = rc.Network(layer, head=rc.Softmax(2), embedding=rc.Embedding(9, 5))
+    wanted = rc.state_jacobian_norms(layer, net.params["embedding.E"][ids])
+    np.testing.assert_array_equal(rc.state_jacobian_norms(net, ids), wanted)
+    bags = np.stack([ids, np.full_like(ids, -1)], axis=2)
+    np.testing.assert_array_equal(rc.state_jacobian_norms(net, bags), wanted)
+    with pytest.raises(ValueError, match="give one of net"):
+        rc.state_jacobian_norms(rc.Network([rc.Recurrent("elman", 2, 2) for _ in "ab"], head=rc.Softmax(2)), ids)
+
+
+def test_a_copy_of_a_layer_is_its_own():
+    layer = rc.Recurrent("lstm", 3, 4, dropout=0.3, num_layers=2, proj_size=2, n_threads=2, random_state=5)
+    layer.freeze("*.b_h")
+    layer.dropout_seed, layer.dropout_step = 7, 9
+    net = rc.Network(layer, head=rc.Softmax(2))
+    for dtype in (None, "float64"):
+        twin = layer.copy(dtype)
+        assert twin.dtype == (dtype or "float32") and repr(twin).replace("64", "32") == repr(layer)
+        assert (twin.frozen, twin.dropout_seed, twin.dropout_step, twin.n_threads) == (layer.frozen, 7, 9, 2)
+        np.testing.assert_array_equal(twin.theta, layer.theta)
+        twin.theta[...] = 0
+        assert layer.theta.all() and net.theta[: layer.theta.size].all()

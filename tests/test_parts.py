@@ -505,3 +505,73 @@ def test_inputs_that_do_not_fit(rng, change, message):
     net.predict(x)
     with pytest.raises(ValueError, match=message):
         net.predict(change(x))
+
+
+@pytest.mark.kernels
+def test_batch_first_is_the_same_with_axes_turned(rng):
+    net = network(HEADS, SEGMENTS, bidirectional=True, skip=4)
+    turned = rc.Network(
+        rc.Recurrent("gru", 11, H, dtype="float64", bidirectional=True), **net._parts() | {"batch_first": True}
+    )
+    turned.theta[...] = net.theta
+    x, y, lengths = segments(rng, SEGMENTS), targets_for(rng, HEADS), np.array([T, 2, 5, 1])
+    ids = rng.integers(-1, 4, (T, B, 2))
+
+    def turn(arrays, by_step):
+        return {name: part.swapaxes(0, 1) if by_step(name) else part for name, part in arrays.items()}
+
+    def every(name):
+        return HEADS[name].pooling is None
+
+    x2 = turn(x, lambda name: name != "vector"), ids.swapaxes(0, 1)
+    y2 = turn(y, every)
+    assert turned.loss_and_grad(x2, y2, lengths) == net.loss_and_grad((x, ids), y, lengths)
+    np.testing.assert_array_equal(turned.grad, net.grad)
+    wanted, found = net.predict((x, ids), lengths), turned.predict(x2, lengths)
+    for name, p in turn(wanted, every).items():
+        np.testing.assert_array_equal(found[name], p)
+    assert turned.batch_weight(y2, lengths) == net.batch_weight(y, lengths)
+    net.dropout_step = turned.dropout_step = 0
+    scores, _ = turned.forward(x2, lengths)
+    dx, _ = turned.backward(scores)
+    net.forward((x, ids), lengths)
+    wanted_dx, _ = net.backward(turn(scores, every))
+    np.testing.assert_array_equal(dx["numbers"].swapaxes(0, 1), wanted_dx["numbers"])
+    np.testing.assert_array_equal(dx["vector"], wanted_dx["vector"])
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("inputs", [SEGMENTS, list(SEGMENTS.values()), None], ids=["named", "list", "none"])
+def test_files_hold_every_part(rng, tmp_path, inputs):
+    heads = {name: head for name, head in HEADS.items() if name != "huber"}
+    width = 4 if inputs is None else 11
+    layer = rc.Recurrent("lstm", width, H, dtype="float64")
+    net = rc.Network(layer, heads=heads, inputs=inputs, loss_weights={"slots": 0.5}, skip=3)
+    net.freeze("heads.slots.*")
+    net.save(tmp_path / "net.safetensors")
+    again = rc.load(tmp_path / "net.safetensors")
+    x = rng.standard_normal((T, B, 4)) if inputs is None else segments(rng, SEGMENTS)
+    x = (x if inputs is None or isinstance(inputs, dict) else tuple(x.values()), rng.integers(-1, 3, (T, B, 2)))
+    for name, p in net.predict(x).items():
+        np.testing.assert_array_equal(again.predict(x)[name], p)
+    assert again.frozen == net.frozen and again.loss_weights == {"slots": 0.5}
+    assert [line.split()[0] for line in net.summary().splitlines()][-8:-1] == [
+        "layers.0",
+        *[f"heads.{name}" for name in heads],
+    ]
+    with pytest.raises(ValueError, match="Huber"):
+        rc.Network(rc.Recurrent("elman", 4, 3), head=Huber(1)).save(tmp_path / "other.safetensors")
+
+
+@pytest.mark.kernels
+def test_frozen_letters_stay_within_no_bounds(rng):
+    part = rc.Letters(5, 3, cell="indrnn", options={"bound": 0.5})
+    net = rc.Network(rc.Recurrent("gru", 6, H), head=rc.Softmax(2), inputs={"letters": part})
+    letters, y = rng.integers(0, 5, (T, B, 3)), rng.integers(0, 2, (T, B))
+    for way in ("fwd", "bwd"):
+        net.params[f"inputs.letters.{way}.u"][...] = 0.9
+    net.freeze("inputs.letters.fwd.*")
+    before = net.params["inputs.letters.fwd.u"].copy()
+    net.train_step({"letters": letters}, y, rc.SGD(0.1))
+    np.testing.assert_array_equal(net.params["inputs.letters.fwd.u"], before)
+    assert np.abs(net.params["inputs.letters.bwd.u"]).max() <= 0.5

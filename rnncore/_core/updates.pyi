@@ -22,4 +22,5 @@ class Updater:
         clip_value: float | None = None,
         clip_norm: float | None = None,
         n_threads: int = 1,
+        groups: Any = None,
     ) -> float | None: ...

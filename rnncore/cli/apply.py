@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
 from rnncore.cli.tables import show_evaluation, tell
 from rnncore.data.readers import DataError, iter_tagged, iter_text, no_sentences, split_line
-from rnncore.io.files import load, write_atomically
+from rnncore.io.files import load_estimator, write_atomically
 from rnncore.metrics import Tally, are_chunks
 
 __all__ = ["add_commands"]
@@ -70,7 +70,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """Print how good a model is on a file, and write it as a report."""
     if options.report:
         check_target(options.report, force=True)
-    tagger = load(options.model)
+    tagger = load_estimator(options.model)
     tally, n_sentences, seconds = Tally(options.strict), 0, 0.0
     pairs = iter_tagged(options.data, options.column)
     while chunk := list(islice(pairs, _SENTENCES_AT_ONCE)):
@@ -98,7 +98,7 @@ def run_predict(options: argparse.Namespace) -> None:
     """Tag a file sentence by sentence; all that is no word comes back as it was."""
     if options.out:
         check_target(options.out, force=True)
-    tagger = load(options.model)
+    tagger = load_estimator(options.model)
     pieces = _tagged(tagger, _lines(options, set(map(str, tagger.classes_))), 1 if _is_typed(options) else None)
     if options.out:
         write_atomically(options.out, (piece.encode() for piece in pieces))

@@ -33,6 +33,7 @@ __all__ = [
     "clear_unfinished",
     "is_device",
     "load",
+    "load_estimator",
     "read_header",
     "read_model",
     "save",
@@ -44,7 +45,12 @@ FORMAT_VERSION = 1
 _KEY = "rnncore"  # one metadata key: several would come out in random order
 
 # kind in the file: the module with the class of that name
-KINDS = {"SequenceTagger": "rnncore.estimators.tagger", "WindowTagger": "rnncore.replica.tagger"}
+KINDS = {
+    "SequenceTagger": "rnncore.estimators.tagger",
+    "WindowTagger": "rnncore.replica.tagger",
+    "Recurrent": "rnncore.nn.recurrent",
+    "Network": "rnncore.nn.network",
+}
 
 
 class ModelFileError(ValueError):
@@ -70,7 +76,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read the estimator back that `save` wrote: same settings, same predictions bit for bit.
+    """Read an estimator, network or layer back that was saved: same settings, same predictions bit for bit.
 
     Raises
     ------
@@ -100,6 +106,16 @@ def load(path: str | os.PathLike[str]) -> Any:
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, MemoryError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else str(error)
         raise ModelFileError(f"{_name(path)}: its parts do not fit together ({_shorten(what)})") from error
+
+
+def load_estimator(path: str | os.PathLike[str]) -> Any:
+    """Read an estimator, as `load` does; a layer or network, which knows no words and labels, is refused."""
+    found = load(path)
+    if hasattr(found, "theta"):
+        raise ModelFileError(
+            f"{_name(path)}: holds a {type(found).__name__} alone, without words and labels; expected an estimator"
+        )
+    return found
 
 
 def write_model(path: str | os.PathLike[str], kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:

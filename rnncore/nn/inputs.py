@@ -13,6 +13,7 @@ from rnncore._core.memory import Saved
 from rnncore._core.schedule import Schedule
 from rnncore._core.tables import gather, scatter
 from rnncore.nn.access import Access
+from rnncore.nn.order import time_first
 from rnncore.nn.recurrent import SYMBOLS, Recurrent
 from rnncore.nn.touched import TouchedRows
 
@@ -409,10 +410,24 @@ class Reader:
         space.backward(layer._theta, layer._grad, saved, dy, dstate, True)
         layer._idle[SYMBOLS].append(space)
 
-    def keep_bounds(self) -> None:
-        """Put bounded parameters back within their bounds."""
-        for layer in self.layers.values():
+    def keep_bounds(self, frozen: Sequence[str]) -> None:
+        """Put bounded parameters back within their bounds, but what is frozen."""
+        for name, layer in self.layers.items():
+            kept = {f"layers.0.{own.removeprefix(f'inputs.{name}.')}" for own in frozen if f"inputs.{name}." in own}
+            layer._frozen = frozenset(kept & set(layer.layout.shapes))
             layer.keep_bounds()
+
+    def time_first(self, x: Any) -> Any:
+        """Return a batch (B, T, ...) as (T, B, ...), or the other way round; vectors of sequences stay."""
+        if self.named and isinstance(x, Mapping):
+            return {
+                name: time_first(part, "x") if name not in self.segments or self.segments[name].by_step else part
+                for name, part in x.items()
+            }
+        if isinstance(x, tuple | list) and len(x) == len(self.segments):
+            kinds = self.segments.values()
+            return tuple(time_first(one, "x") if kind.by_step else one for one, kind in zip(x, kinds, strict=True))
+        return x
 
 
 def _clear(grad: np.ndarray, start: int, ids: np.ndarray, touched: TouchedRows, accumulate: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod
 from types import MappingProxyType
 
@@ -11,9 +13,24 @@ import numpy as np
 from rnncore.nn.attributes import fixed
 from rnncore.nn.touched import TouchedRows
 
+_most: ContextVar[int | None] = ContextVar("most", default=None)
+
+
+@contextmanager
+def at_most(numbers: int) -> Iterator[None]:
+    """Refuse to make larger flat arrays: for sizes that come from a file."""
+    before = _most.set(numbers)
+    try:
+        yield
+    finally:
+        _most.reset(before)
+
 
 def aligned_zeros(size: int, dtype: np.dtype) -> np.ndarray:
     """Return a zeroed 1-D array that begins at a multiple of 64 bytes."""
+    most = _most.get()
+    if most is not None and size > most:
+        raise ValueError(f"the sizes ask for {size} weights, and there are {most}")
     memory = np.zeros(size * dtype.itemsize + 64, dtype=np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size * dtype.itemsize].view(dtype)

@@ -19,13 +19,17 @@ from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
 from rnncore._finite import NonFiniteError, explain
+from rnncore.nn import order, saving, summary
 from rnncore.nn import outputs as places
 from rnncore.nn.access import Access
+from rnncore.nn.activations import ShowsActivations, of_network
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.custom import CustomHead, called, predicted
 from rnncore.nn.heads import POOLINGS, Head, Softmax
 from rnncore.nn.inputs import Embedding, Segment, reader_of
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
+from rnncore.nn.patterns import Freezable
+from rnncore.nn.ranges import UpdateRanges
 from rnncore.nn.recurrent import (
     DENSE,
     EMBEDDED,
@@ -74,9 +78,9 @@ class Pending(NamedTuple):
 
 @fixed(
     *("single", "layers", "head", "heads", "outputs", "readout", "pooling", "loss_weights", "embedding", "skip"),
-    *("inputs", "dtype", "layout"),
+    *("inputs", "batch_first", "dtype", "layout"),
 )
-class Network(FlatArrays, RunSettings):
+class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     """What is read, recurrent layers, pooling and heads, trained together.
 
     Parameters
@@ -106,6 +110,10 @@ class Network(FlatArrays, RunSettings):
     inputs : dict of str to segments, or a list of them; instead of ``embedding``
         What each step reads, side by side: `Embedding`, `Numbers`, `SequenceVector`, `Letters`. x is then a dict (or
         tuple) of arrays. The first layer's input_size is the sum of their widths.
+    batch_first : bool
+        Wherever a batch is asked for or comes back, it is (B, T, ...) instead of (T, B, ...): x, targets of every step,
+        feedback, sparse features, scores, predictions, labels, activations. States stay as they are. The layers
+        themselves run time first.
 
     Attributes
     ----------
@@ -167,6 +175,7 @@ class Network(FlatArrays, RunSettings):
         heads: Mapping[str, Head] | None = None,
         loss_weights: Mapping[str, float] | None = None,
         inputs: Mapping[str, Segment] | Sequence[Segment] | None = None,
+        batch_first: bool = False,
     ) -> None:
         self.single = isinstance(layers, Recurrent)
         self.layers: tuple[Recurrent, ...] = (layers,) if isinstance(layers, Recurrent) else tuple(layers)
@@ -183,6 +192,7 @@ class Network(FlatArrays, RunSettings):
         self.embedding = embedding
         self.inputs = dict(inputs) if isinstance(inputs, Mapping) else None if inputs is None else list(inputs)
         self._reader = reader_of(inputs)
+        self.batch_first = _checks.flag(batch_first, "batch_first")
         self._check_parts()
         self.dtype = self.layers[0].dtype
         self.layout = Layout(self._shapes())
@@ -193,6 +203,7 @@ class Network(FlatArrays, RunSettings):
         self._plain = self.head is not None and self._reader is None and not isinstance(self.head, CustomHead)
         self._strict = [part.head for part in self.outputs if type(part.head).check_batch is not Head.check_batch]
         self._access = Access()
+        self._frozen: frozenset[str] = frozenset()
         theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
             theta[start : start + layer.layout.size] = layer._theta
@@ -224,6 +235,10 @@ class Network(FlatArrays, RunSettings):
         for layer in self.layers[1:]:
             if (layer.dtype, layer.truncate) != (first.dtype, first.truncate):
                 raise ValueError("all layers of a network need the same dtype and the same truncate")
+        if any(layer.batch_first for layer in self.layers):
+            raise ValueError(
+                "layers of a network run time first: give batch_first=True to the Network, not to its layers"
+            )
         if len({id(layer) for layer in self.layers}) != len(self.layers):
             raise ValueError("each layer can stand in a network once: build a second one")
 
@@ -270,7 +285,7 @@ class Network(FlatArrays, RunSettings):
         self._pending: Pending | None = None
         self._schedule: Schedule | None = None
         self._snapshot: Any = None  # a weak reference to what sessions have packed
-        self._ranges: tuple[Any, np.ndarray] | None = None
+        self._ranges = UpdateRanges(self.layout, self._tables())
 
     def _head_kernels(self) -> tuple[HeadKernel, ...]:
         return tuple(part.kernel(self.layout, self.dtype, self.layers[-1].output_parts) for part in self.outputs)
@@ -352,6 +367,55 @@ class Network(FlatArrays, RunSettings):
 
         write_onnx(self, path, inputs, about)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a model file, which ``rnncore.load`` reads; whole or not at all.
+
+        It holds the parts' options, weights, what is frozen and dropout's counters; not the gradient, nor
+        ``n_threads``. An optimizer's ``state_dict`` is kept apart.
+
+        Parameters
+        ----------
+        path : str or path
+            By custom it ends in ``.safetensors``. An existing file is replaced in one step.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an existing one is then as it was.
+
+        Examples
+        --------
+        >>> import os, tempfile, rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("elman", 4, 8), head=rc.Softmax(3))
+        >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
+        >>> net.save(path)
+        >>> rc.load(path)
+        Network([Recurrent("elman", 4, 8, dtype="float32")], ..., 131 parameters)
+        """
+        from rnncore.io.files import write_model
+
+        write_model(path, "Network", {"network": saving.network_to_json(self)}, saving.weights_of(self))
+
+    @classmethod
+    def _from_model(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Network:
+        return saving.read_network(header, arrays)
+
+    def summary(self) -> str:
+        """Return a table of the parts: the shape of their outputs, parameters, bytes.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> print(rc.Network(rc.Recurrent("gru", 3, 5), head=rc.Softmax(2), embedding=rc.Embedding(9, 3)).summary())
+        part       what                 output     parameters  bytes
+        embedding  of 9 symbols         (T, B, 3)          27    108
+        layers.0   gru, forward         (T, B, 5)         140    560
+        head       softmax, every step  (T, B, 2)          12     48
+        total                                             179    716
+        """
+        frozen = sum(self._params[name].size for name in self.frozen)
+        return summary.table(summary.network_rows(self), self.dtype.itemsize, frozen)
+
     def copy(self, dtype: Any = None) -> Network:
         """Return a network of the same structure and parameters, in another precision if asked.
 
@@ -366,6 +430,7 @@ class Network(FlatArrays, RunSettings):
         layers = [Recurrent(**cell_options(layer), dtype=precision) for layer in self.layers]
         twin = Network(layers[0] if self.single else layers, **self._parts())
         twin.theta[...] = self.theta
+        twin.freeze(*self.frozen)
         twin.dropout_seed, twin.dropout_step, twin.n_threads = self.dropout_seed, self.dropout_step, self.n_threads
         return twin
 
@@ -380,6 +445,7 @@ class Network(FlatArrays, RunSettings):
             "embedding": self.embedding,
             "skip": self.skip,
             "inputs": self.inputs,
+            "batch_first": self.batch_first,
         }
 
     def __repr__(self) -> str:
@@ -389,7 +455,7 @@ class Network(FlatArrays, RunSettings):
     def __getstate__(self) -> dict[str, Any]:
         names = ("single", "layers", "n_threads", "dropout_seed", "dropout_step")
         own = {name: getattr(self, name) for name in names} | self._parts()
-        arrays = {"theta": self._theta, "grad": self._grad, "touched": self._touched.state()}
+        arrays = {"theta": self._theta, "grad": self._grad, "touched": self._touched.state(), "frozen": self.frozen}
         return users_attributes(self) | own | arrays
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -406,6 +472,7 @@ class Network(FlatArrays, RunSettings):
                 heads={name: places.renewed(one) for name, one in (state.get("heads") or {}).items()} or None,
                 loss_weights=state.get("loss_weights"),
                 inputs=_renewed_inputs(state.get("inputs")),
+                batch_first=state.get("batch_first", False),
             )
             made.n_threads = state["n_threads"]
             made.dropout_seed, made.dropout_step = state["dropout_seed"], state["dropout_step"]
@@ -413,6 +480,7 @@ class Network(FlatArrays, RunSettings):
                 array[...] = _checks.flat(state[name], name, array)
             rows = {start: len(made._params[name]) for name, start in made._tables().items()}
             made._touched.restore(state.get("touched", {}), rows)
+            made.freeze(*state.get("frozen", ()))
             adopt(self, made, state)
 
     def __copy__(self) -> Network:
@@ -470,6 +538,32 @@ class Network(FlatArrays, RunSettings):
         states = None if state is None else self.check_state(state, sequences)
         given = None if feedback is None else self.layers[-1].check_feedback(feedback, steps, sequences)
         return Batch(kind, x, steps, sequences, sizes, ids, values, states, given)
+
+    def _time_first(self, x: Any, feedback: Any, targets: Any = None) -> tuple[Any, Any, Any]:
+        """Return what a caller gives batch first as everything behind the door takes it."""
+        if self._reader is None:
+            x = order.time_first(x, "x")
+        elif self.skip and isinstance(x, tuple):
+            x = (self._reader.time_first(x[0]), *order.time_first(x[1:], "x"))
+        else:
+            x = self._reader.time_first(x)
+        if self.head is not None:
+            targets = order.time_first(targets, "targets") if self.pooling == "every" else targets
+        elif isinstance(targets, Mapping):
+            by_step = {part.name for part in self.outputs if part.by_step}
+            targets = {
+                name: order.time_first(one, "targets") if name in by_step else one for name, one in targets.items()
+            }
+        return x, order.time_first(feedback, "feedback"), targets
+
+    def _batch_first(self, found: Any) -> Any:
+        """Return the results of all heads as a caller wants them who gives batches first."""
+        given = [found] if self.head is not None else [found[part.name] for part in self.outputs]
+        turned = [
+            order.batch_first(one) if part.by_step and one is not None else one
+            for part, one in zip(self.outputs, given, strict=True)
+        ]
+        return places.joined(self.outputs, turned)
 
     def _run(self, space: Space, batch: Batch, saved: Saved | None) -> Any:
         """Run the layers forward; return what the segments' backward pass will need."""
@@ -530,6 +624,8 @@ class Network(FlatArrays, RunSettings):
         RuntimeError
             If another Python thread is using this network.
         """
+        if self.batch_first:
+            x, feedback, targets = self._time_first(x, feedback, targets)
         batch = self._check(x, lengths, state, feedback)
         wanted = self._check_targets(targets, batch)
         weights = None if sample_weight is None else _checks.sample_weight(sample_weight, batch.sequences)
@@ -671,9 +767,11 @@ class Network(FlatArrays, RunSettings):
         >>> bool(np.isclose(sum(parts), whole)), bool(np.allclose(net.grad, wanted))
         (True, True)
         """
+        if self.batch_first:
+            targets = self._time_first(None, None, targets)[2]
         found: list[float] = []
         for output, given in zip(self.outputs, places.by_name(self.outputs, targets, "targets"), strict=True):
-            if given is None:
+            if given is None and output.name:
                 found.append(0.0)
                 continue
             array = _checks.array(given, "targets")
@@ -724,6 +822,8 @@ class Network(FlatArrays, RunSettings):
         >>> dx.shape
         (5, 2, 2)
         """
+        if self.batch_first:
+            x, feedback, _ = self._time_first(x, feedback)
         batch = self._check(x, lengths, state, feedback)
         with self._access.training if training else self._access.reading:
             if training:
@@ -745,7 +845,8 @@ class Network(FlatArrays, RunSettings):
                 self._latest = space.layers
                 self._pending = Pending(space, saved, batch, kept)
                 self.__dict__["_dropout_step"] += 1
-            return places.joined(self.outputs, found), final
+            scores = places.joined(self.outputs, found)
+            return self._batch_first(scores) if self.batch_first else scores, final
 
     def backward(self, dscores: Any, dstate: Any = None, accumulate: bool = False) -> tuple[Any, Any]:
         """Go back from the scores' gradient: leaves all parameters' in ``grad``. Belongs to the latest ``forward``.
@@ -779,6 +880,8 @@ class Network(FlatArrays, RunSettings):
                     "each forward serves one backward: call forward again"
                 )
             space, saved, batch, kept = pending
+            if self.batch_first:
+                dscores = self._time_first(None, None, dscores)[2]
             given = []
             for part, one in zip(self.outputs, places.by_name(self.outputs, dscores, "dscores"), strict=True):
                 shape = (*part.shape(batch.steps, batch.sequences), part.head.outputs)
@@ -800,6 +903,9 @@ class Network(FlatArrays, RunSettings):
                 )
                 first = False
             dx, initial = self._back(space, saved, batch, kept, arrays, accumulate, want_dx)
+            if self.batch_first:
+                dx = order.batch_first(dx) if self._reader is None and dx is not None else dx
+                dx = dx if self._reader is None else self._reader.time_first(dx)
             return dx, None if initial is None else self.join_state(initial)
 
     def train_step(
@@ -830,6 +936,8 @@ class Network(FlatArrays, RunSettings):
             optimizer.step(self)
         except NonFiniteError as problem:
             self.dropout_step = dropout_step
+            if self.batch_first:
+                x, feedback, targets = self._time_first(x, feedback, targets)
             batch = {"x": x, "targets": targets, "lengths": lengths, "state": state, "feedback": feedback}
             raise explain(self, batch | {"sample_weight": sample_weight}, loss, problem) from None
         return loss
@@ -860,6 +968,39 @@ class Network(FlatArrays, RunSettings):
         -------
         array (T, B, K), zero past a sequence's end, for pooling "every"; else (B, K); a dict for several heads
         """
+        if not self.batch_first:
+            return self._predict(x, lengths, state, feedback, return_state, out)
+        x, feedback, _ = self._time_first(x, feedback)
+        turned = None if out is None else self._check_out(x, out)
+        found, final = self._predict(x, lengths, state, feedback, True, None)
+        found = self._batch_first(found)
+        if turned is not None:
+            for part, one in zip(self.outputs, turned, strict=True):
+                if one is not None:
+                    one[...] = found if self.head is not None else found[part.name]
+            found = out
+        return (found, final) if return_state else found
+
+    def _check_out(self, x: Any, out: Any) -> list[Any]:
+        """Return the places for results batch first, checked."""
+        batch = self._check(x, None, None, None)
+        found = []
+        for part, one in zip(self.outputs, places.by_name(self.outputs, out, "out"), strict=True):
+            shape = (*part.shape(batch.steps, batch.sequences)[::-1], part.head.outputs)
+            like = batch.x if isinstance(batch.x, np.ndarray) else np.empty(0, self.dtype)
+            found.append(None if one is None else _checks.out(one, shape, self.dtype, like))
+        return found
+
+    def _predict(
+        self,
+        x: Any,
+        lengths: Any,
+        state: Any,
+        feedback: Any = None,
+        return_state: bool = False,
+        out: Any = None,
+    ) -> Any:
+        """Predict, time first."""
         batch = self._check(x, lengths, state, feedback)
         outs: list[Any] = [None] if self._plain else [None] * len(self.outputs)
         if out is not None:
@@ -889,6 +1030,12 @@ class Network(FlatArrays, RunSettings):
                 result = result, self.join_state(space.layers.final_states())
             self._idle[batch.kind].append(space)
             return result
+
+    def _activations(self, x: Any, lengths: Any, state: Any, feedback: Any) -> dict[str, np.ndarray]:
+        if not self.batch_first:
+            return of_network(self, x, lengths, state, feedback)
+        x, feedback, _ = self._time_first(x, feedback)
+        return {name: order.batch_first(v) for name, v in of_network(self, x, lengths, state, feedback).items()}
 
     def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> Any:
         """Return the most probable labels: of whole sequences for a CRF (Viterbi), of each output for softmax.
@@ -929,6 +1076,8 @@ class Network(FlatArrays, RunSettings):
                 )
             if part.head.name == "softmax" and top > 1:
                 raise ValueError(f"top={top} needs a CRF head: a softmax head decides each output for itself")
+        if self.batch_first:
+            x, _, _ = self._time_first(x, None)
         batch = self._check(x, lengths, state, None)
         with self._access.reading:
             space = self._space(batch.kind)
@@ -938,10 +1087,13 @@ class Network(FlatArrays, RunSettings):
                 features = (batch.ids, batch.values) if part.features else (None, None)
                 if part.head.name == "softmax":
                     probabilities = kernel.predict(space.layers, self._theta, *features)
-                    found.append(_most_probable(probabilities, batch.sizes, part.by_step))
-                    continue
-                paths, scores = kernel.decode(space.layers, self._theta, top, *features)
-                found.append((paths, scores) if top > 1 else (paths[0], scores[0]))
+                    paths, scores = _most_probable(probabilities, batch.sizes, part.by_step)
+                else:
+                    paths, scores = kernel.decode(space.layers, self._theta, top, *features)
+                    paths, scores = (paths, scores) if top > 1 else (paths[0], scores[0])
+                if self.batch_first and part.by_step:
+                    paths = np.ascontiguousarray(paths.swapaxes(-1, -2))
+                found.append((paths, scores))
             self._idle[batch.kind].append(space)
         return places.joined(self.outputs, found)
 
@@ -1065,36 +1217,30 @@ class Network(FlatArrays, RunSettings):
         for layer in self.layers:
             layer.keep_bounds()
         if self._reader:
-            self._reader.keep_bounds()
+            self._reader.keep_bounds(self.frozen)
 
-    def update_ranges(self, lazy: bool) -> np.ndarray:
-        """Return which parts of theta an optimizer must visit: rows (start, length, decays) of int64, sorted.
+    def update_ranges(self, lazy: bool, groups: Mapping[str, int] | None = None) -> np.ndarray:
+        """Return which parts of theta an optimizer must visit: rows (start, length, rule) of int64, sorted.
 
-        With ``lazy``, rows of symbols and sparse features whose gradient is zero are left out. Biases do not decay.
+        With ``lazy``, rows of symbols and sparse features whose gradient is zero are left out; what is frozen always
+        is. The rule is 2·group, plus 1 where weights decay: biases do not. ``groups`` has the group of each parameter.
         """
-        found = [(name, self._touched.of(start)) for name, start in self._tables().items()] if lazy else []
-        tables = [(name, rows) for name, rows in found if rows is not None]  # of others any row may have a gradient
-        key = tuple(name for name, _ in tables)
-        if self._ranges is None or self._ranges[0] != key:
-            rows = [
-                (start, view.size, view.ndim > 1)
-                for (name, start), view in zip(self.layout.starts.items(), self.params.values(), strict=True)
-                if name not in key
-            ]
-            self._ranges = (key, np.array(_joined(rows), dtype=np.int64))
-        dense = self._ranges[1]
-        if not tables:
-            return dense
-        parts = [dense]
-        for name, touched in tables:
-            width = self.params[name].shape[1]
-            part = np.empty((len(touched), 3), dtype=np.int64)
-            part[:, 0] = self.layout.starts[name] + touched * width
-            part[:, 1] = width
-            part[:, 2] = 1
-            parts.append(part)
-        ranges = np.concatenate(parts)
-        return ranges[np.argsort(ranges[:, 0], kind="stable")]  # quick where most is sorted
+        frozen = (self._frozen, *(layer._frozen for layer in self.layers))
+        return self._ranges.of(self._touched if lazy else None, frozen, self._frozen_names, groups)
+
+    def _frozen_names(self) -> tuple[str, ...]:
+        return self.frozen
+
+    def _homes(self) -> dict[str, tuple[Freezable, str]]:
+        """Return for each parameter who it belongs to, a layer or the network, and its name there."""
+        homes: dict[str, tuple[Freezable, str]] = {name: (self, name) for name in self.layout.shapes}
+        depth = 0
+        for layer in self.layers:
+            for name in layer.layout.shapes:
+                _, number, rest = name.split(".", 2)
+                homes[f"layers.{depth + int(number)}.{rest}"] = layer, name
+            depth += layer.num_layers
+        return homes
 
     def memory(self) -> dict[str, int]:
         """Return the bytes this network holds, by purpose.
@@ -1139,17 +1285,6 @@ def _renewed_inputs(inputs: Any) -> Any:
     if isinstance(inputs, Mapping):
         return {name: replace(part) for name, part in inputs.items()}
     return None if inputs is None else [replace(part) for part in inputs]
-
-
-def _joined(rows: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:
-    """Join neighbouring ranges that are treated alike."""
-    out: list[tuple[int, int, bool]] = []
-    for start, length, decays in rows:
-        if out and out[-1][0] + out[-1][1] == start and out[-1][2] == decays:
-            out[-1] = (out[-1][0], out[-1][1] + length, decays)
-        else:
-            out.append((start, length, decays))
-    return out
 
 
 __all__ = ["Embedding", "Network", "Softmax", "State"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -14,10 +15,14 @@ from rnncore._core.memory import Saved
 from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
+from rnncore.nn import order, saving, summary
 from rnncore.nn.access import Access
+from rnncore.nn.activations import ShowsActivations, of_layer
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.cells import CELLS, Cell
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
+from rnncore.nn.patterns import Freezable
+from rnncore.nn.ranges import UpdateRanges
 from rnncore.nn.touched import TouchedRows
 
 if TYPE_CHECKING:
@@ -32,13 +37,13 @@ DIRECTIONS = {False: "fwd", True: "bwd"}
 OPTIONS = (
     *("input_size", "hidden_size", "num_layers", "bidirectional", "merge", "activation", "dropout"),
     *("recurrent_dropout", "input_dropout", "output_dropout", "recurrent_dropout_mode", "zoneout", "truncate"),
-    *("reverse", "random_state", "n_threads"),
+    *("reverse", "batch_first", "random_state", "n_threads"),
 )
 
 
 @fixed(*(name for name in OPTIONS if name != "n_threads"))
 @fixed("cell", "dtype", "cell_options", "plan", "zone_rates", "width", "state_widths", "layout")
-class Recurrent(FlatArrays, RunSettings):
+class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
     """Layers of one recurrent cell, in one direction or both, over batches of sequences.
 
     Parameters
@@ -73,6 +78,9 @@ class Recurrent(FlatArrays, RunSettings):
         Each output's gradient goes back at most this many steps, its own included; None: to the beginning.
     reverse : bool
         A one-directional layer runs from the last step to the first.
+    batch_first : bool
+        Wherever a batch is asked for or comes back, it is (B, T, ...) instead of (T, B, ...): x, outputs, their
+        gradients, feedback, activations. States stay as they are, and so does `step`.
     dtype : {"float32", "float64"}
     random_state : int
         Seed of the initial parameters, and of dropout.
@@ -133,6 +141,7 @@ class Recurrent(FlatArrays, RunSettings):
         zoneout: float | Sequence[float] = 0.0,
         truncate: int | None = None,
         reverse: bool = False,
+        batch_first: bool = False,
         dtype: Any = "float32",
         random_state: int = 0,
         n_threads: int | None = None,
@@ -157,6 +166,7 @@ class Recurrent(FlatArrays, RunSettings):
         self.zoneout = zoneout
         self.truncate = None if truncate is None else _checks.whole(truncate, "truncate")
         self.reverse = _checks.flag(reverse, "reverse")
+        self.batch_first = _checks.flag(batch_first, "batch_first")
         if self.reverse and self.bidirectional:
             raise ValueError("reverse is for layers of one direction: leave out reverse or bidirectional")
         self.dtype = _checks.dtype(dtype)
@@ -173,6 +183,7 @@ class Recurrent(FlatArrays, RunSettings):
         self._bounds = self.cell.bounds(settled)
         self.dropout_seed = self.random_state
         self.dropout_step = 0
+        self._frozen: frozenset[str] = frozenset()
 
         self.layout = Layout(self._shapes(settled))
         size = self.layout.size
@@ -256,8 +267,9 @@ class Recurrent(FlatArrays, RunSettings):
         self._params, self._grads = self.layout.views(theta), self.layout.views(grad)
         bounds = self._bounds.items()
         self._bounded = [
-            (v, most) for name, v in self._params.items() for own, most in bounds if name.endswith("." + own)
+            (name, v, most) for name, v in self._params.items() for own, most in bounds if name.endswith("." + own)
         ]
+        self._ranges = UpdateRanges(self.layout)
         self._plans: dict[int, Plan] = {}
         self._idle: dict[int, list[Workspace]] = {DENSE: [], SYMBOLS: []}  # those that no call runs in
         self._saved = Saved()
@@ -269,6 +281,8 @@ class Recurrent(FlatArrays, RunSettings):
     def keep_bounds(self) -> None:
         """Put parameters that a cell bounds back within ± their bound; an optimizer's step ends with this.
 
+        What is frozen stays as it is.
+
         Examples
         --------
         >>> import rnncore as rc
@@ -278,8 +292,17 @@ class Recurrent(FlatArrays, RunSettings):
         >>> layer.params["layers.0.fwd.u"].tolist()
         [0.5, 1.0099999904632568, -1.0099999904632568]
         """
-        for view, most in self._bounded:
-            np.clip(view, -most, most, out=view)
+        for name, view, most in self._bounded:
+            if name not in self._frozen:
+                np.clip(view, -most, most, out=view)
+
+    def update_ranges(self, lazy: bool, groups: Mapping[str, int] | None = None) -> np.ndarray:
+        """Return which parts of theta an optimizer must visit: rows (start, length, rule) of int64, sorted.
+
+        All but what is frozen, for a gradient that ``backward`` adds to may have any row. See
+        ``Network.update_ranges``.
+        """
+        return self._ranges.of(None, (self._frozen,), lambda: self._frozen, groups)
 
     def kernel_plan(self, kind: int) -> Plan:
         """Return the layers' structure as the compiled core knows it, for one kind of input."""
@@ -305,6 +328,71 @@ class Recurrent(FlatArrays, RunSettings):
         """Set all gradients to zero; ``backward`` adds to them."""
         self._grad[...] = 0
 
+    def copy(self, dtype: Any = None) -> Recurrent:
+        """Return layers of the same structure and parameters by themselves, in another precision if asked.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> layer = rc.Recurrent("lstm", 3, 5)
+        >>> twin = layer.copy("float64")
+        >>> twin.theta.dtype, bool((twin.theta == layer.theta).all())
+        (dtype('float64'), True)
+        """
+        precision = self.dtype if dtype is None else _checks.dtype(dtype)
+        twin = Recurrent(**cell_options(self), dtype=precision)
+        twin.theta[...] = self._theta
+        twin.freeze(*self.frozen)
+        twin.dropout_seed, twin.dropout_step = self.dropout_seed, self.dropout_step
+        return twin
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write these layers to a model file, which ``rnncore.load`` reads; whole or not at all.
+
+        It holds options, weights, what is frozen and dropout's counters; not the gradient, nor ``n_threads``.
+
+        Parameters
+        ----------
+        path : str or path
+            By custom it ends in ``.safetensors``. An existing file is replaced in one step.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an existing one is then as it was.
+
+        Examples
+        --------
+        >>> import os, tempfile, rnncore as rc
+        >>> layer = rc.Recurrent("gru", 3, 5)
+        >>> path = os.path.join(tempfile.mkdtemp(), "layer.safetensors")
+        >>> layer.save(path)
+        >>> bool((rc.load(path).theta == layer.theta).all())
+        True
+        """
+        from rnncore.io.files import write_model
+
+        write_model(path, "Recurrent", {"layer": saving.layer_to_json(self)}, saving.weights_of(self))
+
+    @classmethod
+    def _from_model(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Recurrent:
+        return saving.read_layer(header, arrays)
+
+    def summary(self) -> str:
+        """Return a table of the layers: the shape of their outputs, parameters, bytes.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> print(rc.Recurrent("lstm", 3, 5, num_layers=2).summary())
+        part      what           output     parameters  bytes
+        layers.0  lstm, forward  (T, B, 5)         180    720
+        layers.1  lstm, forward  (T, B, 5)         220    880
+        total                                      400  1,600
+        """
+        frozen = sum(self._params[name].size for name in self.frozen)
+        return summary.table(summary.layer_rows(self), self.dtype.itemsize, frozen)
+
     def __repr__(self) -> str:
         depth = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
         both = ", bidirectional=True" if self.bidirectional else ""
@@ -315,7 +403,7 @@ class Recurrent(FlatArrays, RunSettings):
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in (*OPTIONS, "dropout_seed", "dropout_step")}
         own |= {"cell": self.cell.name, "dtype": self.dtype.name, "cell_options": dict(self.cell_options)}
-        return users_attributes(self) | own | {"theta": self._theta, "grad": self._grad}
+        return users_attributes(self) | own | {"theta": self._theta, "grad": self._grad, "frozen": self.frozen}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         with _checks.pickled(self):  # through the constructor, so that no unchecked number gets to the kernels
@@ -325,12 +413,14 @@ class Recurrent(FlatArrays, RunSettings):
                 made,
                 cell.name if isinstance(cell, Cell) else cell,
                 dtype=state["dtype"],
-                **{name: state[name] for name in OPTIONS},
+                **{name: state[name] for name in OPTIONS if name != "batch_first"},
+                batch_first=state.get("batch_first", False),
                 **state["cell_options"],
             )
             made.dropout_seed, made.dropout_step = state["dropout_seed"], state["dropout_step"]
             for array, name in ((made._theta, "theta"), (made._grad, "grad")):
                 array[...] = _checks.flat(state[name if name in state else f"_{name}"], name, array)
+            made.freeze(*state.get("frozen", ()))
             adopt(self, made, state)
 
     # -------------------------------------------------------------- states
@@ -341,6 +431,13 @@ class Recurrent(FlatArrays, RunSettings):
         return _checks.states(state, self.state_widths, (units, sequences), self.dtype)
 
     # -------------------------------------------------------------- running
+
+    def _activations(self, x: Any, lengths: Any, state: Any, feedback: Any) -> dict[str, np.ndarray]:
+        if not self.batch_first:
+            return of_layer(self, x, lengths, state, feedback)
+        x, feedback = order.time_first(x, "x"), order.time_first(feedback, "feedback")
+        found = of_layer(self, x, lengths, state, feedback)
+        return {name: order.batch_first(array) for name, array in found.items()}
 
     def check_feedback(self, feedback: Any, steps: int, sequences: int) -> np.ndarray | None:
         """Return what is given instead of the last layer's outputs, checked; None where nothing is."""
@@ -407,6 +504,18 @@ class Recurrent(FlatArrays, RunSettings):
         RuntimeError
             If another Python thread is using this layer, and one of the two is training.
         """
+        if not self.batch_first:
+            return self._forward(x, state, lengths, training, feedback, out)
+        x, feedback = order.time_first(x, "x"), order.time_first(feedback, "feedback")
+        if out is not None and x.ndim > 1:
+            order.check_out(out, x.shape[0], x.shape[1], self.output_size, self.dtype, x)
+        y, final = self._forward(x, state, lengths, training, feedback, None)
+        return order.batch_first(y, out), final
+
+    def _forward(
+        self, x: Any, state: State | None, lengths: Any, training: bool, feedback: Any, out: np.ndarray | None
+    ) -> tuple[np.ndarray, State]:
+        """Run the layers over a batch, time first."""
         kind, array, sizes = self.check_input(x, lengths)
         steps, sequences = array.shape[:2]
         arrays = None if state is None else self.check_state(state, sequences)
@@ -462,6 +571,18 @@ class Recurrent(FlatArrays, RunSettings):
         ValueError
             For arrays that do not fit.
         """
+        if not self.batch_first:
+            return self._backward(dy, dstate, out)
+        if out is not None and self._saved.pending:
+            shape = self._saved.schedule.steps, self._saved.schedule.sequences
+            order.check_out(out, *shape, self.input_size, self.dtype, np.empty(0))
+        dx, initial = self._backward(order.time_first(dy, "dy"), dstate, None)
+        return None if dx is None else order.batch_first(dx, out), initial
+
+    def _backward(
+        self, dy: Any, dstate: State | None, out: np.ndarray | None
+    ) -> tuple[np.ndarray | None, State | None]:
+        """Back-propagate, time first."""
         with self._access.training:
             saved, kind = self._saved, self._saved_kind
             if not saved.pending:
@@ -483,7 +604,7 @@ class Recurrent(FlatArrays, RunSettings):
             self._give_up()
             return dx, None if initial is None else tuple(initial)
 
-    def step(self, x_t: Any, state: State | None = None) -> tuple[np.ndarray, State]:
+    def step(self, x_t: Any, state: State | None = None, out: np.ndarray | None = None) -> tuple[np.ndarray, State]:
         """Run one time step, for streams: nothing is kept for ``backward``, nothing dropped out.
 
         Weights that changed since the last step are packed anew. A ``session`` does not look, and is faster.
@@ -493,6 +614,8 @@ class Recurrent(FlatArrays, RunSettings):
         x_t : array (B, D), or ids (B,), or bags of ids (B, F)
         state : tuple of arrays (layers, B, H), optional
             What the step before returned; zero without.
+        out : array (B, F), optional
+            Where the outputs go: C-contiguous and of the layer's dtype.
 
         Returns
         -------
@@ -510,7 +633,7 @@ class Recurrent(FlatArrays, RunSettings):
         with self._access.reading:
             session = self._stepping(x_t.shape[0] if x_t.ndim else 1)
             session.state = state
-            return session.step(x_t), session.state
+            return session.step(x_t, out), session.state
 
     def _stepping(self, sequences: int) -> Session:
         """Return this thread's session for ``step``, on the parameters as they are."""

@@ -13,6 +13,7 @@ from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.session import Stepper, same_bytes
 from rnncore._core.weights import Weights
+from rnncore.nn import order
 
 if TYPE_CHECKING:
     from rnncore.nn.network import Network
@@ -147,6 +148,15 @@ class Session(Stepper):
         RuntimeError
             If another Python thread is using this session.
         """
+        if not self._owner.batch_first:
+            return self._run_time_first(x, lengths, out)
+        x = order.time_first(x, "x")
+        rows = x[0] if isinstance(x, tuple) and x else x
+        if out is not None and getattr(rows, "ndim", 0) > 1:
+            order.check_out(out, rows.shape[0], rows.shape[1], self._parts.outputs, self._owner.dtype, rows)
+        return order.batch_first(self._run_time_first(x, lengths, None), out)
+
+    def _run_time_first(self, x: Any, lengths: Any, out: np.ndarray | None) -> np.ndarray:
         dense, x, sizes, ids, values = self._owner._session_input(x, lengths)
         if x.shape[1] != self.batch_size:
             raise ValueError(
@@ -230,7 +240,7 @@ class Session(Stepper):
         return dense, x[0]
 
     def _step_with_features(self, x: tuple[Any, ...], out: np.ndarray | None) -> np.ndarray:
-        y = self.run(x, out=None if out is None else out[None])
+        y = self._run_time_first(x, None, None if out is None else out[None])
         return y[0] if out is None else out
 
     def _refuse_out(self, out: Any) -> None:

@@ -142,7 +142,7 @@ class EKF:
             If a number is not finite, or the filter has diverged. Weights, P and streams are as they were before.
         """
         D, K = self.net.layers[0].input_size, self.net.head.outputs
-        x = np.asarray(x_t, dtype=self.net.dtype)
+        x = _checks.array(x_t, "x_t").astype(self.net.dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != D or not x.size:
             raise ValueError(f"x_t must have shape ({D},), or (B, {D}) for B streams; got {x.shape}")
         targets = None if target_t is None else _checks.values(target_t, (*x.shape[:-1], K), np.dtype(np.float64))
@@ -314,7 +314,15 @@ def _at(noise: Noise, updates: int) -> float:
 
 
 def _groups(net: Network, coupling: str) -> list[np.ndarray]:
-    """Return where in theta the weights are that share a block of P."""
+    """Return where in theta the weights are that share a block of P; those that are frozen are in none."""
+    free = np.ones(net.theta.size, bool)
+    for name in net.frozen:
+        free[net.layout.starts[name] :][: net.params[name].size] = False
+    return [own for own in (group[free[group]] for group in _coupled(net, coupling)) if own.size]
+
+
+def _coupled(net: Network, coupling: str) -> list[np.ndarray]:
+    """Return where in theta the weights are that belong together."""
     if coupling == "global":
         return [np.arange(net.theta.size)]
     levels = [layer for layer in net.layers for _ in range(layer.num_layers)]

@@ -127,7 +127,7 @@ class RTRL:
         NonFiniteError
             If x_t or the gradient is not finite. Weights and stream are as they were.
         """
-        x_t = np.asarray(x_t, dtype=self.net.dtype)
+        x_t = _checks.array(x_t, "x_t").astype(self.net.dtype)
         if x_t.shape != (self.net.layers[0].input_size,):
             raise ValueError(f"x_t must have shape ({self.net.layers[0].input_size},), got {x_t.shape}")
         check_arrays({"x_t": x_t})

@@ -9,7 +9,11 @@ PyTorch has the rule; they stand in ``kernels/updates.h``.
 gradient are not visited at all. That is the very same result for `SGD` and `Adagrad` without weight decay. Elsewhere
 lazy differs from dense: weight decay acts on a row only when it is touched; the velocity of `Momentum`, `Nesterov` and
 `RMSprop` and the first moment of `Adam` do not carry an untouched row on; and moments (`RMSprop`, `Adadelta`, `Adam`)
-do not die away between two touches of a row. Where ids are not involved every row is visited and nothing differs.
+do not die away between two touches of a row. Where ids are not involved every row is visited and nothing differs. (Of a
+layer by itself every row is visited, too: what ``backward`` adds to may have a gradient anywhere.)
+
+**Groups.** ``groups={"embedding.*": {"learning_rate": 1e-4, "weight_decay": 0}}`` gives parameters whose names fit a
+pattern settings of their own. The first pattern that fits wins; parameters that fit none keep the optimizer's.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -26,6 +30,7 @@ from rnncore import _threads
 from rnncore._core.updates import Updater
 from rnncore._finite import NonFiniteError, check_arrays, find_in_arrays, largest_gradient, too_large
 from rnncore.nn.layout import FlatArrays
+from rnncore.nn.patterns import matching
 from rnncore.optim.schedules import Schedule, check_choice, check_number
 
 __all__ = [
@@ -41,6 +46,8 @@ __all__ = [
     "Optimizer",
     "RMSprop",
 ]
+
+_FOR_ALL = ("clip_norm", "clip_value", "schedule", "lazy", "groups")  # settings that no group can have of its own
 
 Scalars = tuple[float, float, float, float, float, float, float]  # rate, decay, keep, a, b, c, eps
 
@@ -59,7 +66,9 @@ class Trainable(Protocol):
     def update_ranges(self, lazy: bool) -> np.ndarray:
         """Return the parts of the arrays to visit: int64 (n, 3), rows of start, length and whether weights decay.
 
-        They are sorted by start and do not overlap.
+        They are sorted by start and do not overlap. For groups there are two more things to have: a second argument,
+        the group of each parameter by name or None, whose number then counts twice in the third column; and a
+        `layout` that knows the names.
         """
 
 
@@ -73,9 +82,10 @@ class _Memory:
         self.slots: dict[str, np.ndarray] | None = None
         self.owner: Callable[[], object] | None = None  # the network of the first step; None: not yet known
         self.updater: Updater | None = None
+        self.members: dict[str, int] | None = None  # which group each of its parameters is in
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "owner": None, "updater": None}
+        return {**self.__dict__, "owner": None, "updater": None, "members": None}
 
 
 def _aligned(size: int, dtype: np.dtype) -> np.ndarray:
@@ -126,6 +136,9 @@ class Optimizer:
         A `rnncore.schedules.Schedule`, or any callable from the number of steps done to a factor of the learning rate.
     lazy
         Leave out rows of tables that the batch did not touch (see the module's text).
+    groups
+        Patterns of parameters' names, ``*`` for anything, with the settings that differ there: `learning_rate`,
+        `weight_decay`, or another number of the rule. Clipping and the schedule are for all; biases never decay.
 
     Raises
     ------
@@ -139,6 +152,8 @@ class Optimizer:
     weight_decay: float = 0.0
     schedule: Schedule | Callable[[int], float] | None = None
     lazy: bool = field(default=True, kw_only=True)
+    groups: Mapping[str, Mapping[str, float]] | None = field(default=None, kw_only=True)
+    _grouped: tuple[Optimizer, ...] = field(init=False, repr=False, default=())  # the groups' settings
     _memory: _Memory = field(init=False, repr=False, default_factory=_Memory)
 
     def __post_init__(self) -> None:
@@ -153,6 +168,43 @@ class Optimizer:
                 f"schedule: expected a schedule, a callable from step to factor, or None, got {self.schedule!r}; "
                 f"try schedule=rnncore.schedules.Cosine(steps=1000)"
             )
+        if self.groups is not None:
+            object.__setattr__(self, "_grouped", self._settle_groups())
+
+    def _settle_groups(self) -> tuple[Optimizer, ...]:
+        """Return an optimizer with each group's settings, checked."""
+        if not isinstance(self.groups, Mapping) or not all(isinstance(own, Mapping) for own in self.groups.values()):
+            raise TypeError(
+                "groups: expected patterns of names with settings, such as {'embedding.*': {'learning_rate': 1e-4}}, "
+                f"got {self.groups!r}"
+            )
+        known = [one.name for one in fields(self) if one.init and one.name not in _FOR_ALL]
+        plain = {one.name: getattr(self, one.name) for one in fields(self) if one.init and one.name != "groups"}
+        settled = []
+        for pattern, own in self.groups.items():
+            unknown = [str(name) for name in own if name not in known]
+            if unknown:
+                raise ValueError(
+                    f"groups: expected settings among {', '.join(known)} for {pattern!r}, got {', '.join(unknown)}"
+                )
+            member = type(self)(**(plain | dict(own)))
+            if member._rule() != self._rule():
+                raise ValueError(f"groups: {dict(own)} for {pattern!r} makes another rule, with other slots")
+            settled.append(member)
+        return tuple(settled)
+
+    def _members(self, net: Any) -> dict[str, int] | None:
+        """Return which group each parameter of `net` is in, 0 for none; None where there are no groups."""
+        if self.groups is None:
+            return None
+        layout = getattr(net, "layout", None)
+        if layout is None:
+            raise ValueError(f"groups need a network or layer, whose parameters have names; got {type(net).__name__}")
+        members = dict.fromkeys(layout.shapes, 0)
+        for number, pattern in enumerate(self.groups, 1):
+            for name in matching(pattern, layout.shapes, "groups"):
+                members[name] = members[name] or number
+        return members
 
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         """Return the name of the compiled rule and the names of its slots."""
@@ -180,13 +232,17 @@ class Optimizer:
     @property
     def rate(self) -> float:
         """Learning rate of the next step: `learning_rate` times the schedule's factor."""
+        return self.learning_rate * self._factor()
+
+    def _factor(self) -> float:
+        """Return the schedule's factor for the next step."""
         if self.schedule is None:
-            return self.learning_rate
+            return 1.0
         by_epoch = getattr(self.schedule, "unit", "step") == "epoch"
         factor = self.schedule(self._memory.epochs if by_epoch else self._memory.steps)
         if not 0.0 <= factor < math.inf:
             raise ValueError(f"expected the schedule's factor in [0, inf), got {factor!r}; look at {self.schedule!r}")
-        return self.learning_rate * factor
+        return factor
 
     def step(self, net: Trainable) -> None:
         """Update ``net.theta`` from ``net.grad`` once.
@@ -194,13 +250,13 @@ class Optimizer:
         Parameters
         ----------
         net
-            A `Network` or layer, or any object with flat float32 or float64 arrays `theta` and `grad` and a method
+            A `Network`, a layer, or any object with flat float32 or float64 arrays `theta` and `grad` and a method
             `update_ranges(lazy)`. Where it has a method `keep_bounds()`, the step ends with it.
 
         Raises
         ------
         ValueError
-            If the optimizer's slots belong to another network.
+            If the optimizer's slots belong to another network, or a pattern of `groups` fits none of its parameters.
         NonFiniteError
             If the gradient holds NaN or infinity, clipped or not, or the step would. A `FloatingPointError` that names
             the parameter; weights, slots and counters are as they were.
@@ -223,10 +279,15 @@ class Optimizer:
         ):
             updater = self._bind(net, theta, grad)
         threads = _threads.resolve(getattr(net, "n_threads", None)) if updater.worth_threads else 1
-        scalars = self._scalars(self.rate, memory.steps + 1)
-        ranges = net.update_ranges(self.lazy)
+        factor, t = self._factor(), memory.steps + 1
+        scalars, groups = self._scalars(self.learning_rate * factor, t), None
+        if memory.members is None:
+            ranges = net.update_ranges(self.lazy)
+        else:
+            ranges = net.update_ranges(self.lazy, memory.members)  # type: ignore[call-arg]
+            groups = [own._scalars(own.learning_rate * factor, t) for own in self._grouped]
         try:
-            memory.norm = updater.step(ranges, *scalars, self.clip_value, self.clip_norm, threads)
+            memory.norm = updater.step(ranges, *scalars, self.clip_value, self.clip_norm, threads, groups)
         except ArithmeticError as problem:
             if before[0] is None:  # the slots were made for this step
                 memory.slots, memory.owner, memory.updater = None, before[1], None
@@ -335,6 +396,7 @@ class Optimizer:
                     f"expected a network of {slot.size} {slot.dtype} parameters, the size of this {kind}'s {name}, "
                     f"got {theta.size} {theta.dtype}. Make one optimizer per network, or call reset() to start anew"
                 )
+        memory.members = self._members(net)
         memory.updater = Updater(rule, theta, grad, *slots.values())
         memory.slots, memory.owner = slots, _reference(net)
         return memory.updater

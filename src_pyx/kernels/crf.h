@@ -174,7 +174,7 @@ INLINE real crf_power_below(double sum, int *exponent) {
     int64_t bits;
     memcpy(&bits, &sum, sizeof bits);
     *exponent = (int)(bits >> 52 & 2047) - 1023;
-    bits = (int64_t)(1023 - *exponent) << 52;
+    bits = (int64_t)((uint64_t)(1023 - *exponent) << 52); /* of a sum that is no number, too */
     memcpy(&sum, &bits, sizeof bits);
     return (real)sum;
 }

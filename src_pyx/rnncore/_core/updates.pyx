@@ -63,7 +63,7 @@ cdef frozenset SQUARING = frozenset({"adagrad", "rmsprop", "rmsprop_momentum", "
 cdef double SHRINK = 2.0 ** -530  # squares of shrunken doubles never overflow
 
 cdef struct Range:  # one row of `ranges`
-    int64_t start, length, decays
+    int64_t start, length, rule
 
 cdef struct Pass:
     const UpdateTable *table
@@ -77,7 +77,9 @@ cdef struct Pass:
     double shrink
     double *sums  # of squares, or largest numbers: one per span
     bint exact  # look for the largest number, not for a bound of all
-    UpdateRule rules[2]  # for ranges that do not decay, and for those that do
+    double clip_value
+    const UpdateRule *rules  # of each group two: for ranges that do not decay, and for those that do
+    int n_rules
 
 
 cdef Py_ssize_t first_range(const Pass *job, int64_t place) noexcept nogil:
@@ -104,7 +106,7 @@ cdef void sum_span(void *arg, int index) noexcept nogil:
         start = max(job.ranges[r].start, begin)
         stop = min(job.ranges[r].start + job.ranges[r].length, end)
         job.table.add_squares(start, <long> (stop - start), job.grad + start * job.itemsize,
-                              job.rules[0].clip_value, job.shrink, chains)
+                              job.clip_value, job.shrink, chains)
         r += 1
     half = UPDATE_CHAINS // 2
     while half:
@@ -176,7 +178,7 @@ cdef void update_span(void *arg, int index) noexcept nogil:
         for j in range(SLOTS):
             slots[j] = NULL if job.slots[j] == NULL else job.slots[j] + offset
         job.update(<long> (stop - start), job.theta + offset, job.grad + offset, slots[0], slots[1], slots[2],
-                   &job.rules[job.ranges[r].decays != 0])
+                   &job.rules[job.ranges[r].rule])
         r += 1
 
 
@@ -200,15 +202,27 @@ cdef void run(void (*task)(void *, int) noexcept nogil, Pass *job, int tasks, in
 
 
 cdef int64_t count_visited(const Pass *job, int64_t size) noexcept nogil:
-    """Return how many numbers the ranges cover; -1 if they are not sorted or leave the arrays."""
+    """Return how many numbers the ranges cover; -1 if they are not sorted, leave the arrays or have no rule."""
     cdef int64_t covered = 0, behind = 0
     cdef Py_ssize_t r
     for r in range(job.n_ranges):
         if job.ranges[r].start < behind or not 0 <= job.ranges[r].length <= size - job.ranges[r].start:
             return -1
+        if not 0 <= job.ranges[r].rule < job.n_rules:
+            return -1
         behind = job.ranges[r].start + job.ranges[r].length
         covered += job.ranges[r].length
     return covered
+
+
+cdef int set_rules(UpdateRule *pair, double rate, double decay, double keep, double a, double b, double c,
+                   double eps) except -1:
+    """Fill in a group's two rules: without decay, and with it."""
+    pair.rate, pair.scale, pair.decay, pair.keep = rate, 1.0, 0.0, 1.0
+    pair.a, pair.b, pair.c, pair.eps = a, b, c, eps
+    pair[1] = pair[0]
+    pair[1].decay, pair[1].keep = decay, keep
+    return 0
 
 
 cdef class Updater:
@@ -271,25 +285,30 @@ cdef class Updater:
         """Whether the arrays are large enough for more than one thread."""
         return self.size >= WORTH_THREADS
 
-    cdef bint fits(self, const UpdateRule *rule, double largest) noexcept nogil:
+    cdef bint fits(self, const Pass *job, double largest) noexcept nogil:
         """Whether a step by a gradient of numbers up to `largest`, and the squares kept of it, stay finite."""
-        cdef double highest = self.job.table.highest
-        return rule.rate <= highest and rule.rate * largest < highest / 8 and \
+        cdef double highest = job.table.highest, rate = job.rules[0].rate
+        cdef int i
+        for i in range(2, job.n_rules, 2):
+            rate = max(rate, job.rules[i].rate)
+        return rate <= highest and rate * largest < highest / 8 and \
             not (self.squaring and largest * largest > highest / 8)
 
     def step(self, ranges, double rate, double decay, double keep, double a, double b, double c, double eps,
-             clip_value=None, clip_norm=None, int n_threads=1):
+             clip_value=None, clip_norm=None, int n_threads=1, groups=None):
         """Update theta from grad once.
 
         Parameters
         ----------
         ranges
-            int64 (n, 3): rows of start, length and whether weights decay, sorted by start, not overlapping. Other
-            parts of the arrays are not visited.
+            int64 (n, 3): rows of start, length and 2·group + whether weights decay, sorted by start, not overlapping.
+            Other parts of the arrays are not visited.
         rate, decay, keep, a, b, c, eps
-            Scalars of the rule (`update_api.h`); `decay` and `keep` act on ranges that decay.
+            Scalars of the rule (`update_api.h`), for group 0; `decay` and `keep` act on ranges that decay.
         clip_value, clip_norm
             Bounds of each number, and then of the length, of the gradient; None for none.
+        groups
+            The same seven scalars for groups 1, 2, ...; None: there are none.
 
         Returns
         -------
@@ -299,7 +318,7 @@ cdef class Updater:
         Raises
         ------
         ValueError
-            If a range leaves the arrays, or the ranges are not sorted.
+            If a range leaves the arrays or is of no group, or the ranges are not sorted.
         FloatingPointError
             If the gradient is not finite. Nothing has been changed then.
         OverflowError
@@ -312,20 +331,34 @@ cdef class Updater:
         cdef double total = 0.0, norm = 0.0, largest = INFINITY, bound = INFINITY if clip_norm is None else clip_norm
         cdef bint clips = clip_norm is not None, clips_values = clip_value is not None, fits = False
         cdef int64_t visited
-        cdef UpdateRule *rule = &job.rules[0]
-        rule.rate, rule.scale, rule.decay, rule.keep = rate, 1.0, 0.0, 1.0
-        rule.a, rule.b, rule.c, rule.eps = a, b, c, eps
-        rule.clip_value = INFINITY if clip_value is None else clip_value
+        cdef double scale = 1.0
+        cdef int i
+        cdef UpdateRule pair[2]
+        cdef UpdateRule *rules = pair
+        job.clip_value = INFINITY if clip_value is None else clip_value
+        job.n_rules = 2 if groups is None else 2 + 2 * <int> len(groups)
+        job.rules = pair
 
         PyObject_GetBuffer(ranges, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
         try:
+            if groups is not None:
+                rules = <UpdateRule *> malloc(job.n_rules * sizeof(UpdateRule))
+                if rules == NULL:
+                    raise MemoryError
+                job.rules = rules
+                for i, (r, d, k, p, q, s, e) in enumerate(groups):
+                    set_rules(&rules[2 + 2 * i], r, d, k, p, q, s, e)
+            set_rules(rules, rate, decay, keep, a, b, c, eps)
+            for i in range(job.n_rules):
+                rules[i].clip_value = job.clip_value
             if view.ndim != 2 or view.shape[1] != 3 or view.itemsize != 8 or view.format[0] not in b"lq":
                 raise ValueError("expected ranges as a C-contiguous int64 array of shape (n, 3)")
             job.ranges = <const Range *> view.buf
             job.n_ranges = view.shape[0]
             visited = count_visited(job, self.size)
             if visited < 0:
-                raise ValueError(f"expected ranges sorted by start, not overlapping, within 0..{self.size}")
+                raise ValueError(f"expected ranges sorted by start, not overlapping, within 0..{self.size}, of "
+                                 f"groups below {job.n_rules // 2}")
             if visited < WORTH_THREADS:
                 n_threads = 1
             with nogil:
@@ -333,7 +366,7 @@ cdef class Updater:
                 if clips_values or not clips:
                     largest = gradient_bound(job, self.spans, n_threads)
                     total = largest  # not finite where a number is not, even if it would be clipped
-                    largest = min(largest, rule.clip_value)
+                    largest = min(largest, job.clip_value)
                 if clips and isfinite(total):
                     job.shrink = 1.0
                     total = sum_of_squares(job, self.spans, n_threads)
@@ -343,18 +376,20 @@ cdef class Updater:
                     norm = sqrt(total) / job.shrink
                     largest = min(largest, min(norm, bound))
                     if norm > bound:
-                        rule.scale = bound / sqrt(total) * job.shrink
-                fits = self.fits(rule, largest)
+                        scale = bound / sqrt(total) * job.shrink
+                fits = self.fits(job, largest)
                 if isfinite(total) and not fits:  # the bound is a bound: look closer
                     largest = min(largest, largest_number(job, self.spans, n_threads))
-                    fits = self.fits(rule, largest)
+                    fits = self.fits(job, largest)
                 if isfinite(total) and fits:
-                    job.rules[1] = rule[0]
-                    job.rules[1].decay, job.rules[1].keep = decay, keep
+                    for i in range(job.n_rules):
+                        rules[i].scale = scale
                     run(update_span, job, self.spans, n_threads)
                 end_call(&call)
         finally:
             PyBuffer_Release(&view)
+            if rules != pair:
+                free(rules)
         if not isfinite(total):
             raise FloatingPointError("the gradient is not finite")
         if not fits:

@@ -1,0 +1,210 @@
+"""Layers and networks as plain words and numbers, for model files: the arguments they were built with, and weights.
+
+Reading goes through the constructors and their checks, so whatever a file holds, no unchecked number gets to the
+kernels; and no more memory is asked for than the weights in the file take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnncore.nn.heads import HEADS, Constraints, Head
+from rnncore.nn.layout import at_most
+
+if TYPE_CHECKING:
+    from rnncore.nn.network import Network
+    from rnncore.nn.recurrent import Recurrent
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def plain(value: Any) -> Any:
+    """Return NumPy's numbers and tuples as what JSON has.
+
+    Raises
+    ------
+    ValueError
+        For what JSON has nothing for.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"a model file cannot hold the option {value!r}, only numbers, words and lists of them")
+
+
+def weights_of(made: Recurrent | Network) -> dict[str, np.ndarray]:
+    """Return copies of the parameters, by name."""
+    return {name: np.array(view) for name, view in made.params.items()}
+
+
+def take_weights(made: Recurrent | Network, arrays: Arrays) -> None:
+    """Take over parameters, which must be those of `made`, and nothing else."""
+    if set(arrays) != set(made.params):
+        raise ValueError(f"expected the weights {', '.join(made.params)}; got {', '.join(sorted(arrays))}")
+    for name, view in made.params.items():
+        array = arrays[name]
+        if array.shape != view.shape or array.dtype != view.dtype:
+            raise ValueError(f"expected {name} as {view.dtype} {view.shape}, got {array.dtype} {array.shape}")
+        view[...] = array
+
+
+# ------------------------------------------------------------------ layers
+
+
+def layer_to_json(layer: Recurrent) -> dict[str, Any]:
+    """Return the arguments of the constructor, and what was set later; but threads, which are the machine's matter."""
+    from rnncore.nn.recurrent import OPTIONS
+
+    own = {name: plain(getattr(layer, name)) for name in OPTIONS if name != "n_threads"}
+    own |= {"cell": layer.cell.name, "dtype": layer.dtype.name}
+    own["cell_options"] = {name: plain(value) for name, value in layer.cell_options.items()}
+    return own | {"dropout_seed": layer.dropout_seed, "dropout_step": layer.dropout_step, "frozen": [*layer.frozen]}
+
+
+def layer_from_json(own: Mapping[str, Any]) -> Recurrent:
+    """Build a layer from what `layer_to_json` returned."""
+    from rnncore.nn.recurrent import OPTIONS, Recurrent
+
+    names = {*OPTIONS, "cell", "dtype", "cell_options", "dropout_seed", "dropout_step", "frozen"} - {"n_threads"}
+    _expect(own, names)
+    later = {"cell_options", "dropout_seed", "dropout_step", "frozen"}
+    given = {name: own[name] for name in names - later}
+    clash = sorted(set(own["cell_options"]) & {*given, "n_threads"})
+    if clash:
+        raise ValueError(f"cell_options hold {', '.join(clash)}")
+    layer = Recurrent(**given, **own["cell_options"])
+    layer.dropout_seed, layer.dropout_step = own["dropout_seed"], own["dropout_step"]
+    layer.freeze(*own["frozen"])
+    return layer
+
+
+def read_layer(header: Mapping[str, Any], arrays: Arrays) -> Recurrent:
+    """Return the layer of a model file."""
+    with at_most(sum(array.size for array in arrays.values())):
+        layer = layer_from_json(header["layer"])
+    take_weights(layer, arrays)
+    return layer
+
+
+# ------------------------------------------------------------------ networks
+
+
+def network_to_json(net: Network) -> dict[str, Any]:
+    """Return the parts, each as the arguments of its constructor, and what was set later."""
+    table = net.embedding
+    return {
+        "layers": [layer_to_json(layer) for layer in net.layers],
+        "single": net.single,
+        "head": None if net.head is None else _head_to_json(net.head),
+        "heads": None if net.head is not None else {name: _head_to_json(head) for name, head in net.heads.items()},
+        "pooling": net.pooling,
+        "loss_weights": None if net.loss_weights is None else {k: plain(v) for k, v in net.loss_weights.items()},
+        "embedding": None if table is None else {"symbols": int(table.symbols), "size": int(table.size)},
+        "inputs": _inputs_to_json(net.inputs),
+        "skip": net.skip,
+        "batch_first": net.batch_first,
+        "dropout_seed": net.dropout_seed,
+        "dropout_step": net.dropout_step,
+        "frozen": [*net.frozen],
+    }
+
+
+def read_network(header: Mapping[str, Any], arrays: Arrays) -> Network:
+    """Return the network of a model file."""
+    from rnncore.nn.network import Embedding, Network
+
+    own = header["network"]
+    names = {
+        "layers",
+        "single",
+        "head",
+        "heads",
+        "pooling",
+        "loss_weights",
+        "embedding",
+        "inputs",
+        "skip",
+        "batch_first",
+    }
+    _expect(own, names | {"batch_first", "dropout_seed", "dropout_step", "frozen"})
+    if not isinstance(own["single"], bool) or not isinstance(own["layers"], list):
+        raise ValueError("layers must be a list, single a flag")
+    if own["single"] and len(own["layers"]) != 1:
+        raise ValueError(f"{len(own['layers'])} layers are not a single one")
+    with at_most(sum(array.size for array in arrays.values())):
+        layers = [layer_from_json(each) for each in own["layers"]]
+        net = Network(
+            layers[0] if own["single"] else layers,
+            None if own["head"] is None else _head_from_json(own["head"]),
+            embedding=None if own["embedding"] is None else Embedding(**own["embedding"]),
+            skip=own["skip"],
+            pooling=own["pooling"],
+            heads=None if own["heads"] is None else {k: _head_from_json(each) for k, each in own["heads"].items()},
+            loss_weights=own["loss_weights"],
+            inputs=_inputs_from_json(own["inputs"]),
+            batch_first=own["batch_first"],
+        )
+    net.dropout_seed, net.dropout_step = own["dropout_seed"], own["dropout_step"]
+    net.freeze(*own["frozen"])
+    take_weights(net, arrays)
+    return net
+
+
+def _inputs_to_json(inputs: Any) -> Any:
+    """Return segments as [name, class, fields]; the names are None where they stand in a list."""
+    if inputs is None:
+        return None
+    named = inputs.items() if isinstance(inputs, Mapping) else ((None, part) for part in inputs)
+    found = []
+    for name, part in named:
+        own = {each.name: getattr(part, each.name) for each in fields(part)}
+        own = {key: dict(value) if isinstance(value, Mapping) else plain(value) for key, value in own.items()}
+        if "options" in own:
+            own["options"] = {key: plain(value) for key, value in own["options"].items()}
+        found.append([name, type(part).__name__, own])
+    return found
+
+
+def _inputs_from_json(own: Any) -> Any:
+    from rnncore.nn.inputs import Embedding, Letters, Numbers, SequenceVector
+
+    if own is None:
+        return None
+    kinds = {kind.__name__: kind for kind in (Embedding, Letters, Numbers, SequenceVector)}
+    made = [(name, kinds[kind](**given)) for name, kind, given in own]
+    return dict(made) if made and made[0][0] is not None else [part for _, part in made]
+
+
+def _head_to_json(head: Head) -> dict[str, Any]:
+    if HEADS.get(head.name) is not type(head):
+        raise ValueError(f"a model file can hold the heads {', '.join(HEADS)}, not a {type(head).__name__}")
+    own: dict[str, Any] = {"name": head.name}
+    for each in fields(head):
+        value = getattr(head, each.name)
+        if isinstance(value, Constraints):
+            value = [value.transitions, value.start, value.end]
+        own[each.name] = plain(value)
+    return own
+
+
+def _head_from_json(own: Mapping[str, Any]) -> Head:
+    kind = HEADS[own["name"]]
+    _expect(own, {"name", *(each.name for each in fields(kind))})
+    given = {name: value for name, value in own.items() if name != "name"}
+    if given.get("constraints") is not None:
+        given["constraints"] = Constraints(*given["constraints"])
+    return kind(**given)
+
+
+def _expect(own: Any, names: set[str]) -> None:
+    """Refuse anything but a dict of these names."""
+    if not isinstance(own, dict) or set(own) != names:
+        came = ", ".join(sorted(own)) if isinstance(own, dict) else type(own).__name__
+        raise ValueError(f"expected {', '.join(sorted(names))}; got {came}")
