@@ -263,12 +263,13 @@ def test_full_and_read_only_targets(here, capsys, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
-def test_interrupted_and_resumed(here, capsys):
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_interrupted_and_resumed(here, capsys, name, status):
     process = start(*TRAIN, *OFTEN)
     wait_for("tag.safetensors.checkpoint", process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "go on with --resume tag.safetensors.checkpoint" in err
+    assert process.returncode == status and "go on with --resume tag.safetensors.checkpoint" in err
     refused(capsys, ["train", *TRAIN, "--out", "tag.safetensors"], "exists already")
     os.unlink("tag.safetensors")
     refused(capsys, ["train", *TRAIN], "tag.safetensors.checkpoint is there", "--resume", "--force")

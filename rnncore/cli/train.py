@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     train, test, source = _data(options)
 
     if not options.quiet:
-        import tqdm  # noqa: F401 (now, not within the time of the fit)
+        import tqdm.auto  # noqa: F401 (now, not within the time of the fit)
     chosen: dict[str, Any] = {"random_state": options.seed, "verbose": 0 if options.quiet else 1, **settings}
     if options.threads is not None:
         chosen["n_threads"] = options.threads
@@ -119,8 +119,8 @@ def run(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     try:
         tagger.fit(*train, checkpoint=checkpoints)
-    except KeyboardInterrupt:
-        return _interrupted(tagger, options)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        return _interrupted(tagger, options, stop)
     seconds = time.perf_counter() - started
     _save(tagger, options)
     report = _report(options, tagger, train, test, seconds)
@@ -276,9 +276,10 @@ def _save(tagger: Any, options: argparse.Namespace) -> None:
         raise
 
 
-def _interrupted(tagger: Any, options: argparse.Namespace) -> int:
+def _interrupted(tagger: Any, options: argparse.Namespace, stop: KeyboardInterrupt | SystemExit) -> int:
+    """Save what was learned until a signal came, and return the exit status that the signal promises."""
     if not hasattr(tagger, "network_"):
-        raise KeyboardInterrupt
+        raise stop
     _save(tagger, options)
     goes_on = f"; go on with --resume {options.checkpoint}" if os.path.exists(options.checkpoint) else ""
     print(
@@ -286,4 +287,4 @@ def _interrupted(tagger: Any, options: argparse.Namespace) -> int:
         f"{goes_on}",
         file=sys.stderr,
     )
-    return INTERRUPTED
+    return stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else INTERRUPTED

@@ -11,11 +11,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from rnncore.data.encoders import Sequences
+from rnncore.data.sequences import Sequences
 from rnncore.io import files
-from rnncore.io.checkpoints import Checkpoints, fingerprint
+from rnncore.io.checkpoints import Checkpoints
 from rnncore.optim.optimizers import OPTIMIZERS, Optimizer
 from rnncore.optim.schedules import SCHEDULES, Schedule, check_count, check_number
+from rnncore.train.callbacks import as_callbacks
 from rnncore.train.trainer import Trainer
 
 __all__ = ["SequenceEstimator", "check_flag", "setting_from_json", "setting_to_json"]
@@ -65,9 +66,7 @@ class SequenceEstimator(BaseEstimator):
             check_flag(name, getattr(self, name))
         if not isinstance(self.verbose, bool | np.bool_):
             check_number("verbose", self.verbose, "[0, inf)", 1)
-        given = () if self.callbacks is None else self.callbacks
-        if not isinstance(given, list | tuple) or not all(map(callable, given)):
-            raise TypeError(f"callbacks: expected a list of callables, got {self.callbacks!r}")
+        as_callbacks(self.callbacks)
         check_number("learning_rate", self.learning_rate, "[0, inf)", 0.003)
         check_number("validation_fraction", self.validation_fraction, "(0, 1)", 0.1)
 
@@ -96,6 +95,10 @@ class SequenceEstimator(BaseEstimator):
         **options: Any,
     ) -> Trainer:
         """Train `network_` and take note of it in the fitted attributes; Ctrl-C is raised after that."""
+        if checkpoints is not None:
+            settings = self._settings_to_json()
+            checkpoints.settings = {name: value for name, value in settings.items() if name not in _NOT_OF_THE_RESULT}
+            checkpoints.estimator = type(self).__name__
         trainer = Trainer(
             self.network_,
             optimizer,
@@ -103,33 +106,19 @@ class SequenceEstimator(BaseEstimator):
             batch_size=self._batch_size(len(data)),
             max_epochs=max_epochs,
             n_iter_no_change=self.n_iter_no_change,
-            callbacks=self.callbacks or (),
+            callbacks=self.callbacks,
             progress=bool(self.verbose),
             unit=self._unit,
+            checkpoint=checkpoints,
             **options,
         )
-        if checkpoints is not None:
-            self._connect(trainer, data, checkpoints)
         try:
             trainer.run()
-        finally:  # a second Ctrl-C, or a callback that raises
+        finally:  # a signal, or a callback that raises
             self.history_ = [*self.history_, *trainer.history]
             self.n_epochs_ = len(self.history_)
             self.stopped_ = trainer.stopped
-        if trainer.stopped == "interrupted":
-            raise KeyboardInterrupt
         return trainer
-
-    # -- checkpoints -------------------------------------------------------------------------------------------------
-
-    def _connect(self, trainer: Trainer, data: Sequences, checkpoints: Checkpoints) -> None:
-        """Put a trainer where the checkpoint to go on from stands, if there is one, and have it write new ones."""
-        settings = self._settings_to_json()
-        checkpoints.settings = {name: value for name, value in settings.items() if name not in _NOT_OF_THE_RESULT}
-        checkpoints.estimator = type(self).__name__
-        checkpoints.data = fingerprint([data.x, data.y, data.lengths, data.values, trainer.weights])
-        checkpoints.restore(trainer)
-        trainer.checkpoint, trainer.checkpoint_every = checkpoints.write, checkpoints.every
 
     # -- state: model files and pickles -------------------------------------------------------------------------------
 

@@ -637,7 +637,7 @@ class SequenceTagger(SequenceEstimator):
             optimizer,
             max_epochs,
             checkpoints,
-            rng=rng,
+            random_state=rng,
             weights=weights,
             arrange=self._arrange,
             corrupt=self._word_dropout(data.x),
