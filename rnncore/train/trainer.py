@@ -316,7 +316,7 @@ class Trainer:
                 self._keep(signals)
             if self.stopped:
                 break
-        if not at.batch:
+        if not at.batch and not self.stopped:
             raise ValueError(f"epoch {at.epoch}: expected at least one batch, got none")
         return {"epoch": at.epoch, "loss": at.total / (at.done or 1), "seconds": time.perf_counter() - started}
 
