@@ -1,4 +1,4 @@
-"""The house that estimators share: a small one of one's own, frozen specifications, scikit-learn, all kinds of input."""
+"""What estimators share: a small one of one's own, frozen specifications, scikit-learn, all kinds of input."""
 
 import copy
 import pickle
@@ -301,7 +301,7 @@ def test_what_is_no_sentence_is_named(make, message, sample):
 @pytest.mark.parametrize("given", ["top", b"top", {"a": 1}, {1}, None, 3, np.array(3), sparse(2)], ids=str)
 def test_what_is_no_list_of_sentences(given, sample):
     for call in (lambda: quick().fit(given, sample[1]), lambda: quick().fit(*sample).predict(given)):
-        with pytest.raises(DataError, match="sentences (must be a list of sequences|is a sparse)"):
+        with pytest.raises(DataError, match=r"sentences (must be a list of sequences|is a sparse)"):
             call()
 
 

@@ -73,7 +73,7 @@ def register() -> None:
     except (ImportError, AttributeError):
         return
     for name in _NAMES:
-        scorer = known.get(name)
+        scorer: Any = known.get(name)
         if hasattr(scorer, "_score_func") and not isinstance(scorer._score_func, OverSteps):
             known[name] = copy.copy(scorer)
             known[name]._score_func = OverSteps(scorer._score_func)

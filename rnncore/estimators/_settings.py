@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -101,30 +101,50 @@ def check_flag(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected True or False, got {value!r}")
 
 
-def make_optimizer(settings: Any, n_steps: int, schedule: str | Schedule | None) -> Optimizer:
+def make_optimizer(settings: Any, n_steps: int, schedule: Any) -> Optimizer:
     """Make the optimizer of a training of so many steps; an object's settings count, not what it remembers."""
     if isinstance(settings.optimizer, Optimizer):
         return settings.optimizer.fresh()
-    if not isinstance(settings.optimizer, str) or settings.optimizer not in OPTIMIZERS:
+    name, options = _named_options(settings.optimizer)
+    if name not in OPTIMIZERS:
         raise ValueError(f"optimizer: expected one of {', '.join(OPTIMIZERS)}, got {settings.optimizer!r}")
-    return OPTIMIZERS[settings.optimizer](
-        settings.learning_rate,
-        clip_norm=settings.clip_norm,
-        weight_decay=settings.weight_decay,
-        schedule=_make_schedule(schedule, n_steps),
-    )
+    usual = {
+        "learning_rate": settings.learning_rate,
+        "clip_norm": settings.clip_norm,
+        "weight_decay": settings.weight_decay,
+        "schedule": _make_schedule(schedule, n_steps),
+    }
+    return _made("optimizer", name, OPTIMIZERS[name], usual | options)
 
 
-def _make_schedule(schedule: str | Schedule | None, n_steps: int) -> Any:
-    if not isinstance(schedule, str):
+def _make_schedule(schedule: Any, n_steps: int) -> Any:
+    if not isinstance(schedule, str | Mapping):
         return copy.deepcopy(schedule)
-    options = {"steps": max(n_steps, 1)} if schedule in _BY_STEPS else {"unit": "epoch"}
-    if schedule in _BY_STEPS + _BY_EPOCHS:
-        return cast(Any, SCHEDULES[schedule])(**options)
+    name, options = _named_options(schedule)
+    usual = {"steps": max(n_steps, 1)} if name in _BY_STEPS else {"unit": "epoch"}
+    if name in _BY_STEPS + _BY_EPOCHS or (name in SCHEDULES and options):
+        return _made("schedule", name, SCHEDULES[name], usual | options)
     raise ValueError(
         f"schedule: expected None, one of {', '.join(_BY_STEPS + _BY_EPOCHS)}, or an object of rnncore.schedules, "
         f"got {schedule!r}"
     )
+
+
+def _named_options(given: Any) -> tuple[str, dict[str, Any]]:
+    """Divide a name, or a dict of "name" and options, into both; anything else has the name "", which nothing has."""
+    if isinstance(given, Mapping):
+        options = dict(given)
+        name = options.pop("name", "")
+        return (name if isinstance(name, str) else ""), options
+    return (given if isinstance(given, str) else ""), {}
+
+
+def _made(setting: str, name: str, kind: Any, options: dict[str, Any]) -> Any:
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise ValueError(f"{setting}: {name} has no option {unknown[0]!r}; it has {', '.join(known)}")
+    return kind(**options)
 
 
 def setting_to_json(value: Any) -> Any:

@@ -108,14 +108,15 @@ class SequenceEstimator(BaseEstimator):
     embedding_size : int or None
         Size of the vectors of symbols that the layers read. None: symbols go straight into the first layer, whose input
         weights are then their vectors.
-    optimizer : str or Optimizer
-        A name in ``rnncore.OPTIMIZERS``, made with learning_rate, schedule, clip_norm and weight_decay, or an object,
-        taken with its own.
+    optimizer : str, dict or Optimizer
+        A name in ``rnncore.OPTIMIZERS``, made with learning_rate, schedule, clip_norm and weight_decay; a dict of its
+        "name" and more options, {"name": "adam", "beta1": 0.8}; or an object, taken with its own.
     learning_rate, clip_norm, weight_decay
         As the optimizers take them.
-    schedule : str, Schedule or None
+    schedule : str, dict, Schedule or None
         How the learning rate changes: "linear" or "cosine" (down to 0 over the whole training), "exponential",
-        "halve_on_plateau", None (constant), or an object of `rnncore.schedules`.
+        "halve_on_plateau", None (constant); a dict of the "name" and options, {"name": "cosine", "warmup": 100}; or an
+        object of `rnncore.schedules`.
     batch_size : int or None
         Sequences in a minibatch. None: 2 to 32, so that there are about 50 minibatches, as small data need.
     max_epochs : int or None
@@ -166,9 +167,9 @@ class SequenceEstimator(BaseEstimator):
     activation: str | None = None
     cell_options: dict[str, Any] | None = None
     embedding_size: int | None = None
-    optimizer: str | Optimizer = "adam"
+    optimizer: str | Mapping[str, Any] | Optimizer = "adam"
     learning_rate: float = 0.02
-    schedule: str | Schedule | None = "linear"
+    schedule: str | Mapping[str, Any] | Schedule | None = "linear"
     batch_size: int | None = None
     max_epochs: int | None = None
     clip_norm: float | None = 5.0
