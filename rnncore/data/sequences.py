@@ -100,7 +100,7 @@ class Sequences:
     def targets(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Return the targets of the sequences `rows`, whose `positions` are `places`: (T, B, ...) or (B, ...)."""
         assert self.y is not None
-        return self.y.take(places if self.per_step else rows, axis=0)
+        return self.y.take(places if self.per_step else rows, axis=0, mode="clip")
 
     def select(self, rows: np.ndarray) -> Sequences:
         """Copy the sequences `rows` into an object of their own."""

@@ -57,11 +57,17 @@ def minibatches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) 
     >>> [sorted(rows.tolist()) for rows in minibatches(np.array([3, 3, 3]), 3, np.random.default_rng(0))]
     [[0, 1, 2]]
     """
+    order, starts = _drawn(lengths, batch_size, rng)
+    for start in starts:
+        yield order[start : start + batch_size]
+
+
+def _drawn(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+    """Draw an epoch: sequences, those of a minibatch side by side, the longest first; where each batch begins."""
     order = rng.permutation(len(lengths))
     pool = np.arange(len(order)) // (batch_size * _POOL)
     order = order[np.lexsort((-lengths[order], pool))]
-    for start in rng.permutation(np.arange(0, len(order), batch_size)).tolist():
-        yield order[start : start + batch_size]
+    return order, rng.permutation(np.arange(0, len(order), batch_size)).tolist()
 
 
 class SequenceBatches:
@@ -97,24 +103,29 @@ class SequenceBatches:
         self.arrange = arrange
         self.n_batches: int | None = -(-len(data) // batch_size)
         self.n_steps: int | None = len(data.x)
+        self._begins = np.arange(0, len(data), batch_size)
         self.content = [data.x, data.y, data.lengths, data.values, weights]  # what a checkpoint's fingerprint is of
 
     def epoch(self, number: int, rng: np.random.Generator, skip: int) -> Iterator[Batch]:
         """Yield an epoch's minibatches but the first `skip`."""
-        data, weights = self.data, self.weights
+        data, weights, size, arrange = self.data, self.weights, self.batch_size, self.arrange
         inputs = data.x if self.corrupt is None else self.corrupt(data.x, rng)
-        for rows in islice(minibatches(data.lengths, self.batch_size, rng), skip, None):
-            places = data.positions(rows)
-            lengths = data.lengths.take(rows)
-            n_steps = int(lengths.sum())
+        order, starts = _drawn(data.lengths, size, rng)
+        lengths, places = data.lengths[order], data.starts[order]
+        n_steps = dict(zip(range(0, len(order), size), np.add.reduceat(lengths, self._begins).tolist(), strict=True))
+        steps = np.arange(data.lengths.max(), dtype=np.int64)[:, None]
+        for start in islice(starts, skip, None):
+            some = slice(start, start + size)
+            rows = order[some]
+            at = steps[: lengths[start]] + places[some]  # the first of a batch is the longest
             yield Batch(
-                arranged(data, inputs, places, self.arrange),
-                data.targets(rows, places),
-                lengths,
+                arranged(data, inputs, at, arrange),
+                data.targets(rows, at),
+                lengths[some],
                 None if weights is None else weights[rows],
                 rows,
-                n_steps if data.per_step else len(rows),
-                n_steps,
+                n_steps[start] if data.per_step else len(rows),
+                n_steps[start],
             )
 
 
@@ -171,11 +182,14 @@ class GivenBatches:
 
 
 def arranged(data: Sequences, x: np.ndarray, places: np.ndarray, arrange: Callable[..., Any] | None) -> Any:
-    """Gather a batch of `x` and bring it, with the data's values, into the form that the network takes."""
-    x = x.take(places, axis=0)
+    """Gather a batch of `x` and bring it, with the data's values, into the form that the network takes.
+
+    Places past a sequence's end may be any, even past the last one's.
+    """
+    x = x.take(places, axis=0, mode="clip")
     if arrange is None:
         return x
-    return arrange(x) if data.values is None else arrange(x, data.values.take(places, axis=0))
+    return arrange(x) if data.values is None else arrange(x, data.values.take(places, axis=0, mode="clip"))
 
 
 def in_parts(batch: Batch, n_parts: int | None, max_rows: int | None, readout: str) -> list[Batch]:

@@ -291,7 +291,7 @@ class Trainer:
                 self._keep(signals)
 
     def _epoch(self, signals: list[int]) -> dict[str, Any]:
-        at, hooks = self._at, self._hooks
+        at, hooks, now = self._at, self._hooks, time.perf_counter
         started = time.perf_counter() - at.seconds
         for batch in self._source.epoch(at.epoch, self.rng, at.batch):
             try:
@@ -303,8 +303,7 @@ class Trainer:
             at.done += batch.size
             at.steps += batch.n_steps
             at.batch += 1
-            now = time.perf_counter()
-            at.seconds = now - started
+            at.seconds = now() - started
             if hooks:
                 record = {"epoch": at.epoch, "batch": at.batch, "loss": loss, "steps": batch.n_steps}
                 record["mean_loss"] = at.total / max(at.done, 1e-300)
@@ -312,7 +311,7 @@ class Trainer:
                     one.on_batch_end(self, record)
             if signals:
                 self.stopped = "interrupted"
-            if signals or now >= self._next_checkpoint:
+            if signals or started + at.seconds >= self._next_checkpoint:
                 self._keep(signals)
             if self.stopped:
                 break
