@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+import rnncore as rc
 from bench import ours, report, shapes
 from bench.setting import Setting
 from bench.shapes import Shape
@@ -14,6 +16,8 @@ from bench.step import LEARNING_RATE, OUTPUTS
 from bench.timing import interleaved
 
 SAME_BITS_THREADS = (1, 2, 3, 8)
+READ = Shape(16, 20, 64, 64)
+CALLS = 20
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -28,7 +32,24 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             measured = [_measure(setting, cell, shape, dtype, counts) for shape in rows]
             _print(setting, cell, dtype, counts, measured)
             figures.append({"cell": cell, "dtype": dtype, "rows": measured})
-    return {"cells": figures}
+    return {"cells": figures, "readers": _readers(setting, max(counts)) if max(counts) > 1 else None}
+
+
+def _readers(setting: Setting, count: int) -> float:
+    """How many times one Python thread's predictions several make from one network, each with one thread of ours."""
+    net = rc.Network(rc.Recurrent("lstm", READ.D, READ.H, n_threads=1), head=rc.Softmax(OUTPUTS))
+    x = np.random.default_rng(0).standard_normal((READ.T, READ.B, READ.D), np.float32)
+
+    def predict(_: object = None) -> None:
+        for _ in range(CALLS):
+            net.predict(x)
+
+    with ThreadPoolExecutor(count) as executor:
+        calls = {"one": predict, "all": lambda: list(executor.map(predict, range(count)))}
+        timings = interleaved(calls, setting.budget(4.0))
+    gain = count * setting.seconds(timings["one"]) / setting.seconds(timings["all"])
+    report.at_least(f"{count} Python threads predicting from one network: throughput", gain, 0.9 * count)
+    return gain
 
 
 def _measure(setting: Setting, cell: str, shape: Shape, dtype: str, counts: list[int]) -> dict[str, Any]:

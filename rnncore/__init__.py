@@ -15,12 +15,16 @@ _HOME = {
     "Cell": "nn.cells",
     "Recurrent": "nn.recurrent",
     "Network": "nn.network",
-    "Embedding": "nn.network",
+    "Embedding": "nn.inputs",
+    "Numbers": "nn.inputs",
+    "SequenceVector": "nn.inputs",
+    "Letters": "nn.inputs",
     "HEADS": "nn.heads",
     "Softmax": "nn.heads",
     "SquaredError": "nn.heads",
     "SigmoidCrossEntropy": "nn.heads",
     "CRF": "nn.heads",
+    "CustomHead": "nn.custom",
     "OPTIMIZERS": "optim.optimizers",
     "SGD": "optim.optimizers",
     "Momentum": "optim.optimizers",
@@ -94,6 +98,7 @@ if TYPE_CHECKING:
     from rnncore.io.files import load as load
     from rnncore.nn.cells import CELLS as CELLS
     from rnncore.nn.cells import Cell as Cell
+    from rnncore.nn.custom import CustomHead as CustomHead
     from rnncore.nn.diagnostics import gradcheck as gradcheck
     from rnncore.nn.diagnostics import state_jacobian_norms as state_jacobian_norms
     from rnncore.nn.heads import CRF as CRF
@@ -101,7 +106,10 @@ if TYPE_CHECKING:
     from rnncore.nn.heads import SigmoidCrossEntropy as SigmoidCrossEntropy
     from rnncore.nn.heads import Softmax as Softmax
     from rnncore.nn.heads import SquaredError as SquaredError
-    from rnncore.nn.network import Embedding as Embedding
+    from rnncore.nn.inputs import Embedding as Embedding
+    from rnncore.nn.inputs import Letters as Letters
+    from rnncore.nn.inputs import Numbers as Numbers
+    from rnncore.nn.inputs import SequenceVector as SequenceVector
     from rnncore.nn.network import Network as Network
     from rnncore.nn.recurrent import Recurrent as Recurrent
     from rnncore.online.kalman import EKF as EKF

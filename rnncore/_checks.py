@@ -34,6 +34,11 @@ def whole(value: Any, name: str, least: int = 1, most: int = 2**31 - 1) -> int:
     return int(value)
 
 
+def is_number(value: Any) -> bool:
+    """Tell whether this is a real number, True and False apart."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool | np.bool_)
+
+
 def rate(value: Any, name: str) -> float:
     """Return a dropout rate in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:  # type: ignore[operator]

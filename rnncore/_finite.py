@@ -121,18 +121,44 @@ def explain(net: Any, batch: Mapping[str, Any], loss: float, known: NonFiniteErr
         The arguments of ``loss_and_grad``: x, targets, lengths, state, sample_weight, feedback.
     loss : float
     """
-    found = _in_batch(net, batch)
+    plain = net.head is not None and net.inputs is None and net.head.name != "custom"
+    found = _in_batch(net, batch) if plain else _in_parts(net, batch)
     if found is None:
         try:
             check_arrays(net.params)
         except NonFiniteError as error:
             return error
+        if not plain:
+            bad = [f"the loss of {name}" for name, value in net.losses.items() if not math.isfinite(value)]
+            return known if math.isfinite(loss) else problem((bad or ["the loss"])[0], loss)
         twin = copy.deepcopy(net)
         with np.errstate(all="ignore"):
             found = _in_outputs(twin, batch) or (None if math.isfinite(loss) else _in_loss(twin, batch, loss))
     if found or math.isfinite(loss):
         return found or known
     return problem("the loss", loss)
+
+
+def _in_parts(net: Any, batch: Mapping[str, Any]) -> NonFiniteError | None:
+    """Look through what a network of several parts was given, array by array."""
+    for what in ("x", "targets", "feedback", "sample_weight"):
+        given = batch[what]
+        if isinstance(given, Mapping):
+            named = {f"{what}[{name!r}]": part for name, part in given.items()}
+        elif isinstance(given, (tuple, list)):
+            named = {f"{what}[{n}]": part for n, part in enumerate(given)}
+        else:
+            named = {what: given}
+        for name, part in named.items():
+            try:
+                array = np.asarray(part)
+            except ValueError:  # of a custom head: whatever it takes
+                continue
+            at = first(array) if array.dtype.kind == "f" else None
+            if at is not None:
+                by_step = array.ndim > 2
+                return problem(name, float(array[at]), at[1] if by_step else at[0], at[0] if by_step else None)
+    return None if batch["state"] is None else _in_state(_arrays(batch["state"]))
 
 
 def _in_batch(net: Any, batch: Mapping[str, Any]) -> NonFiniteError | None:

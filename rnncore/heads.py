@@ -1,9 +1,10 @@
 """Heads, losses and constraints: the public door to `rnncore.nn.heads`."""
 
+from rnncore.nn.custom import CustomHead
 from rnncore.nn.heads import (
     CRF,
     HEADS,
-    READOUTS,
+    POOLINGS,
     Constraints,
     Head,
     SigmoidCrossEntropy,
@@ -15,8 +16,9 @@ from rnncore.nn.heads import (
 __all__ = [
     "CRF",
     "HEADS",
-    "READOUTS",
+    "POOLINGS",
     "Constraints",
+    "CustomHead",
     "Head",
     "SigmoidCrossEntropy",
     "Softmax",

@@ -41,6 +41,12 @@ class DiffersError(AssertionError):
 
 def same(got, wanted, what: str) -> None:
     """Compare results, nested as they are; NaN equals NaN, 0 does not equal -0."""
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        if set(got) != set(wanted):
+            raise DiffersError(f"{what}: of {', '.join(got)}, not {', '.join(wanted)}")
+        for name, other in wanted.items():
+            same(got[name], other, f"{what}[{name}]")
+        return
     if isinstance(wanted, (tuple, list)) and got is not None:
         if type(got) is not type(wanted) or len(got) != len(wanted):
             raise DiffersError(
@@ -639,6 +645,141 @@ class NetworkCalls(Calls):
             self.optimizers[name] = pick(self.rng, self.twin_of(opt), pickle.loads(pickle.dumps(opt)))
 
 
+class PartsCalls(Calls):
+    """Calls to a Network of several heads, that reads segments."""
+
+    def draw(self) -> None:
+        rng = self.rng
+        self.segments = {
+            "word": rc.Embedding(size(rng, 9), size(rng, 4)),
+            "numbers": rc.Numbers(size(rng, 4)),
+            "vector": rc.SequenceVector(size(rng, 3)),
+            "letters": rc.Letters(5, size(rng, 4), pick(rng, "elman", "lstm", "gru"), bidirectional=rng.random() < 0.5),
+        }
+        names = [name for name in self.segments if rng.random() < 0.6]
+        if not set(names) - {"vector"}:
+            names.append("word")
+        self.inputs = {name: self.segments[name] for name in names}
+        width = sum(part.width for part in self.inputs.values())
+        self.options = layer_options(rng, width)
+        self.dtype = self.options["dtype"]
+        K = size(rng, 4)
+        heads = {
+            "slots": rc.CRF(K, class_weight=pick(rng, None, tuple(rng.random(K) + 0.1))),
+            "each": rc.SquaredError(K),
+            "intent": rc.Softmax(K, pooling="attention"),
+            "last": rc.Softmax(K, pooling="last"),
+            "mean": rc.SigmoidCrossEntropy(K, pooling="mean"),
+            "max": rc.SquaredError(K, pooling="max"),
+        }
+        self.heads = {name: heads[name] for name in rng.permutation(list(heads))[: rng.integers(1, 5)].tolist()}
+        self.K, self.skip = K, size(rng, 5) if {"slots", "each"} & set(self.heads) and rng.random() < 0.4 else 0
+        self.optimizers: dict[str, rc.optimizers.Optimizer] = {}
+
+    def build(self):
+        return rc.Network(rc.Recurrent(**self.options), heads=self.heads, inputs=self.inputs, skip=self.skip)
+
+    def batch(self):
+        rng, (T, B) = self.rng, self.sizes()
+        letters = rng.integers(0, 5, (T, B, 3))
+        letters[np.arange(3) >= rng.integers(0, 4, (T, B, 1))] = -1
+        made = {
+            "word": self.x(pick(rng, "ids", "bags"), T, B, self.segments["word"].symbols),
+            "numbers": self.numbers(T, B, self.segments["numbers"].size),
+            "vector": self.numbers(B, self.segments["vector"].size),
+            "letters": letters,
+        }
+        x = {name: made[name] for name in self.inputs}
+        if self.skip:
+            x = (x, rng.integers(-1, self.skip, (T, B, 2)))
+        state = self.state_of(self.used.layers[0], B, rng.random() < 0.3)
+        ways = self.used.layers[0]
+        options = {"lengths": self.lengths(T, B), "state": None if ways.bidirectional or ways.reverse else state}
+        return x, options, (T, B)
+
+    def targets(self, T: int, B: int) -> dict:
+        rng, K = self.rng, self.K
+        made = {
+            "slots": rng.integers(0, K, (T, B)),
+            "each": self.numbers(T, B, K),
+            "intent": rng.integers(-1, K, B),
+            "last": rng.integers(0, K, B),
+            "mean": rng.random((B, K)),
+            "max": self.numbers(B, K),
+        }
+        kept = [name for name in self.heads if rng.random() < 0.8] or list(self.heads)
+        return {name: made[name] for name in kept}
+
+    @often(4)
+    def call_loss(self):
+        x, options, (T, B) = self.batch()
+        options["accumulate"] = self.rng.random() < 0.3
+        if self.rng.random() < 0.3:
+            options["sample_weight"] = self.rng.random(B)
+        targets, fresh = self.targets(T, B), self.fresh()
+        same(self.used.loss_and_grad(x, targets, **options), fresh.loss_and_grad(x, targets, **options), "loss")
+        same(self.used.losses, fresh.losses, "losses")
+        same(self.used._grad, fresh._grad, "grad")
+
+    @often(4)
+    def call_train_step(self):
+        x, options, (T, B) = self.batch()
+        name = pick(self.rng, "sgd", "adam")
+        opt = self.optimizers.setdefault(name, rc.OPTIMIZERS[name](0.05, clip_norm=pick(self.rng, None, 1.0)))
+        twin, targets, fresh = NetworkCalls.twin_of(self, opt), self.targets(T, B), self.fresh()
+        got, wanted = (
+            outcome(net.train_step, x, targets, one, **options) for net, one in ((self.used, opt), (fresh, twin))
+        )
+        same(got, wanted, "train_step")
+        same(self.used.theta, fresh.theta, "theta")
+        same(self.used._grad, fresh._grad, "grad")
+
+    @often(3)
+    def call_predict(self):
+        x, options, _ = self.batch()
+        before = self.used._grad.copy()
+        got, after = self.used.predict(x, **options, return_state=True)
+        same((got, after), self.fresh().predict(x, **options, return_state=True), "predict")
+        same(self.used._grad, before, "grad after predict")
+        self.keep(*got.values(), *after)
+
+    @often(3)
+    def call_forward_backward(self):
+        x, options, _ = self.batch()
+        fresh = self.fresh()
+        got, wanted = self.used.forward(x, **options), fresh.forward(x, **options)
+        same(got, wanted, "forward")
+        if self.rng.random() < 0.3:
+            self.used.predict(x, **options)
+        if self.rng.random() < 0.2:
+            attempt(self.used.backward, {"none": 1})
+        if self.rng.random() < 0.8:
+            kept = {name: scores for name, scores in got[0].items() if self.rng.random() < 0.7} or got[0]
+            more = {"accumulate": self.rng.random() < 0.3}
+            same(self.used.backward(kept, **more), fresh.backward(kept, **more), "backward")
+            same(self.used._grad, fresh._grad, "grad")
+            attempt(self.used.backward, got[0])
+
+    def call_refused(self):
+        x, options, (T, B) = self.batch()
+        before = self.used._grad.copy()
+        attempt(self.used.loss_and_grad, x, {}, **options)
+        attempt(self.used.loss_and_grad, x, {name: np.zeros((T, B, 99)) for name in self.heads}, **options)
+        attempt(self.used.loss_and_grad, x, self.targets(T, B), **(options | {"lengths": np.full(B, T + 1)}))
+        attempt(self.used.predict, None)
+        same(self.used._grad, before, "grad after a refused call")
+
+    def call_write_grad(self):
+        if self.rng.random() < 0.5:
+            self.used.grad += self.numbers(self.used.theta.size)
+        else:
+            self.used.zero_grad()
+
+    def call_replace(self):
+        self.used = self.replaced()
+        self.optimizers = {name: NetworkCalls.twin_of(self, opt) for name, opt in self.optimizers.items()}
+
+
 class ModuleCalls(Calls):
     """Calls to a module of rnncore.torch; a fresh one works in memory of its own, too."""
 
@@ -752,7 +893,9 @@ class ModuleCalls(Calls):
     call_set_threads = call_set_dropout = call_fixed = call_mode
 
 
-KINDS: tuple[type[Calls], ...] = (LayerCalls, NetworkCalls, NetworkCalls) + ((ModuleCalls,) if torch else ())
+KINDS: tuple[type[Calls], ...] = (LayerCalls, NetworkCalls, NetworkCalls, PartsCalls) + (
+    (ModuleCalls,) if torch else ()
+)
 CALLS = 14  # in a sequence
 
 

@@ -156,7 +156,7 @@ def test_softmax_options(options):
 def test_networks(layer):
     softmax = rc.Softmax(K)
     refused(rc.Network, layer, head=softmax, readout="first")
-    refused(rc.Network, layer, head=softmax, readout=None)
+    refused(rc.Network, layer, head=softmax, readout=3)
     refused(rc.Network, layer, head="softmax of 3")
     refused(rc.Network, layer, head=None)
     refused(rc.Network, [], head=softmax)
@@ -586,7 +586,7 @@ def test_a_forged_pickle_of_a_layer(name, x):
         ("layers", [rc.Recurrent("elman", D, H, dtype="float32")]),
         ("head", rc.Softmax(K + 1)),
         ("head", None),
-        ("readout", "some"),
+        ("pooling", "some"),
         ("embedding", rc.Embedding(9, D)),
         ("skip", 5),
         ("n_threads", -1),

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from twins import native_products
 
 import rnncore as rc
 
@@ -99,6 +100,7 @@ def test_training_needs_the_network_alone():
 
 @pytest.mark.kernels
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(not native_products(), reason="a BLAS may hang in the child of a fork in the midst of its products")
 def test_forks_while_other_threads_predict_and_train():
     """In a process of its own: threads and forks leave traces in one."""
     code = textwrap.dedent("""

@@ -452,7 +452,7 @@ def test_bio_and_iobes():
 
 def test_wrong_arguments():
     layer = rc.Recurrent("elman", 2, 3)
-    with pytest.raises(ValueError, match="readout='every'"):
+    with pytest.raises(ValueError, match="pooling='every'"):
         rc.Network(layer, head=rc.CRF(3), readout="last")
     with pytest.raises(ValueError, match="3 labels do not go with a head of 4"):
         rc.CRF(4, Constraints(np.ones((3, 3))))

@@ -221,7 +221,7 @@ def test_wrong_networks():
     plain = rc.Network(rc.Recurrent("elman", 4, 5), head=rc.Softmax(K))
     with pytest.raises(ValueError, match="this network has no sparse features"):
         plain.predict((np.zeros((T, B, 4)), np.zeros((T, B, 1), int)))
-    with pytest.raises(ValueError, match="readout='every'"):
+    with pytest.raises(ValueError, match="pooling='every'"):
         rc.Network(rc.Recurrent("elman", 4, 5), head=rc.Softmax(K), readout="mean", skip=3)
     with pytest.raises(ValueError, match="skip must be a whole number"):
         rc.Network(rc.Recurrent("elman", 4, 5), head=rc.Softmax(K), skip=-1)

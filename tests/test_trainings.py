@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trainings
+from twins import native_products
 
 from rnncore._core.kernels import config
 
@@ -15,7 +16,7 @@ IN_NUMPY = {"RTRL", "EKF"}
 
 
 def compare(found):
-    exact = config()["isa"] if config()["gemm"] == "native" else None
+    exact = config()["isa"] if native_products() else None
     for name, theta in found.items():
         now, before = trainings.figures(theta), RECORDED[name]
         single = theta.dtype == np.float32

@@ -2,6 +2,7 @@ import numpy as np
 
 from rnncore._core.memory import Saved
 from rnncore._core.run import Workspace
+from rnncore._core.schedule import Schedule
 from rnncore.nn.touched import TouchedRows
 
 class Head:
@@ -9,7 +10,7 @@ class Head:
         self,
         itemsize: int,
         loss: int,
-        readout: int,
+        pooling: int,
         widths: list[int],
         outputs: int,
         W_hy: int,
@@ -18,6 +19,7 @@ class Head:
         label_smoothing: float,
         chain: tuple[int, int, int, np.ndarray | None] | None = None,
         skip: tuple[int, int] | None = None,
+        attention: tuple[int, int, int, int] | None = None,
     ) -> None: ...
     def hold(self, theta: np.ndarray, shared: Head | None = None) -> None: ...
     def loss_and_grad(
@@ -32,7 +34,33 @@ class Head:
         skip_ids: np.ndarray | None = None,
         skip_values: np.ndarray | None = None,
         sample_weight: np.ndarray | None = None,
+        divisor: float | None = None,
+        factor: float = 1,
+        first: bool = True,
+        last: bool = True,
+        want_dx: bool = False,
     ) -> float: ...
+    def weight(self, schedule: Schedule, targets: np.ndarray) -> float: ...
+    def forward(
+        self,
+        ws: Workspace,
+        theta: np.ndarray,
+        training: bool,
+        skip_ids: np.ndarray | None = None,
+        skip_values: np.ndarray | None = None,
+    ) -> np.ndarray: ...
+    def backward(
+        self,
+        ws: Workspace,
+        saved: Saved,
+        theta: np.ndarray,
+        grad: np.ndarray,
+        touched: TouchedRows,
+        dscores: np.ndarray,
+        accumulate: bool,
+        first: bool,
+        want_dx: bool,
+    ) -> None: ...
     def predict(
         self,
         ws: Workspace,

@@ -30,6 +30,8 @@ def write_onnx(network: Any, path: str | os.PathLike[str], inputs: str | None = 
         import onnx
     except ImportError:
         raise ImportError("writing ONNX models needs the package onnx: pip install onnx") from None
+    if network.head is None or network.inputs is not None or network.head.name == "custom":
+        raise ValueError("an ONNX model is written of a network with one compiled head and one input, not of several")
     inputs = inputs or ("ids" if network.embedding else "numbers")
     if inputs not in INPUTS or (inputs == "numbers" and network.embedding):
         raise ValueError(f"inputs must be one of {', '.join(INPUTS[bool(network.embedding) :])}, got {inputs!r}")
@@ -202,6 +204,11 @@ class _Writer:
         if self.network.readout == "mean":
             total = g.op("ReduceSum", g.op("Where", self.within, y, np.float32(0)), [0], keepdims=0)
             return g.op("Div", total, g.op("Unsqueeze", g.cast(self.lengths, "FLOAT"), [1]))
+        if self.network.readout == "attention":
+            W, b, v = (self.network.params[f"head.attention.{name}"] for name in ("W", "b", "v"))
+            energy = g.op("Tanh", y @ W + b) @ v[:, None]
+            share = g.op("Softmax", g.op("Where", self.within, energy, np.float32(-np.inf)), axis=0)
+            return g.op("ReduceSum", g.op("Where", self.within, y, np.float32(0)) * share, [0], keepdims=0)
         return g.op("ReduceMax", g.op("Where", self.within, y, np.float32(-np.inf)), axes=[0], keepdims=0)
 
     def _skipped(self) -> Value:

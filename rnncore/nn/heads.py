@@ -10,7 +10,10 @@ import numpy as np
 
 from rnncore import _checks
 
-READOUTS = ("every", "last", "mean", "max")
+#: what a head sees: the outputs at every step, or what is made of each sequence's, as the compiled core numbers it
+POOLINGS = ("every", "last", "mean", "max", "attention")
+
+_MOST_ATTENTION = 128  # numbers that a step's energy is made of
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Head:
     project : bool
         False: there is no W_hy and no b_y, s is the first K numbers of z as they are: for layers some of whose units
         are outputs (a fully recurrent network), or that project by themselves.
+    pooling : {"every", "last", "mean", "max", "attention"}, optional
+        What z is: the outputs of every step, or one vector per sequence, see `Network`. None: as the network says.
 
     Examples
     --------
@@ -34,6 +39,7 @@ class Head:
 
     outputs: int
     project: bool = field(default=True, kw_only=True)
+    pooling: str | None = field(default=None, kw_only=True)
     name: ClassVar[str] = ""
     kernel: ClassVar[int] = 0  # its number among the compiled losses
     starts_at_zero: ClassVar[tuple[str, ...]] = ()  # parameters that begin as zeros
@@ -41,9 +47,11 @@ class Head:
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", _checks.whole(self.outputs, "outputs"))
         object.__setattr__(self, "project", _checks.flag(self.project, "project"))
+        if self.pooling is not None:
+            _checks.one_of(self.pooling, POOLINGS, "pooling")
 
     def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
-        """Return the parameters: name -> shape."""
+        """Return the parameters but those of pooling: name -> shape."""
         if not self.project:
             return {}
         return {"W_hy": (inputs, self.outputs), "b_y": (self.outputs,)}
@@ -65,6 +73,17 @@ class Head:
     def smoothing(self) -> float:
         """Label smoothing."""
         return 0.0
+
+
+def pooling_shapes(pooling: str, inputs: int) -> dict[str, tuple[int, ...]]:
+    """Return the parameters of a pooling over outputs of `inputs` numbers: name -> shape.
+
+    Attention (Yang et al. 2016, equations 5 to 7): u_t = tanh(h_t·W + b), α = softmax_t(u_t·v), z = Σ_t α_t h_t.
+    """
+    if pooling != "attention":
+        return {}
+    size = min(inputs, _MOST_ATTENTION)
+    return {"attention.W": (inputs, size), "attention.b": (size,), "attention.v": (size,)}
 
 
 def _class_weight(value: Any, classes: int) -> tuple[float, ...] | None:
@@ -333,7 +352,7 @@ class CRF(Head):
 
     score(y) = start[y_1] + Σ_t s_t[y_t] + Σ_t transitions[y_{t-1}, y_t] + end[y_T], P(y) = e^score(y) / Z. The loss is
     -log P of the targets per counted target (Lafferty, McCallum, Pereira 2001). `predict` gives each label's marginal
-    probability, ``Network.decode`` the most probable label sequences. The readout must be "every".
+    probability, ``Network.decode`` the most probable label sequences. The pooling must be "every".
 
     A target of -1 is a label that is not known: the loss is then -log of the probability that a sequence agrees with
     the known ones, and only those are counted. (Such sequences take a slower way.)

@@ -1,12 +1,13 @@
-"""A network: recurrent layers and a head on one flat vector of parameters."""
+"""A network: what it reads, recurrent layers, and heads, on one flat vector of parameters."""
 
 from __future__ import annotations
 
 import copy
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,9 +19,12 @@ from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
 from rnncore._finite import NonFiniteError, explain
+from rnncore.nn import outputs as places
 from rnncore.nn.access import Access
 from rnncore.nn.attributes import RunSettings, fixed
-from rnncore.nn.heads import CRF, LOSSES, READOUTS, Head, Softmax
+from rnncore.nn.custom import CustomHead, called, predicted
+from rnncore.nn.heads import POOLINGS, Head, Softmax
+from rnncore.nn.inputs import Embedding, Segment, reader_of
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.nn.recurrent import (
     DENSE,
@@ -39,81 +43,85 @@ if TYPE_CHECKING:
 
 
 class Space(NamedTuple):
-    """Where one call at a time runs: the layers' workspace and the head's."""
+    """Where one call at a time runs: the layers' workspace and the heads'."""
 
     layers: Workspace
-    head: HeadKernel
+    heads: tuple[HeadKernel, ...]
 
 
-# What a batch brings, checked: kind of input, x, lengths, sparse features' ids and values, states, feedback.
-Inputs = tuple[
-    int,
-    np.ndarray,
-    np.ndarray | None,
-    np.ndarray | None,
-    np.ndarray | None,
-    list[np.ndarray] | None,
-    np.ndarray | None,
-]
+class Batch(NamedTuple):
+    """What a batch brings, checked."""
+
+    kind: int
+    x: Any  # an array, or one for each segment by name
+    steps: int
+    sequences: int
+    sizes: np.ndarray | None
+    ids: np.ndarray | None  # of sparse features
+    values: np.ndarray | None
+    states: list[np.ndarray] | None
+    feedback: np.ndarray | None
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """A table of vectors, one per symbol, between ids and the first layer.
+class Pending(NamedTuple):
+    """A forward pass whose loss is taken outside."""
 
-    Parameters
-    ----------
-    symbols : int
-        V, the number of symbols.
-    size : int
-        E, the width of a vector: the first layer's ``input_size``.
-
-    Examples
-    --------
-    >>> import rnncore as rc
-    >>> rc.Embedding(1000, 64).size
-    64
-    """
-
-    symbols: int
-    size: int
-
-    def __post_init__(self) -> None:
-        _checks.whole(self.symbols, "symbols")
-        _checks.whole(self.size, "size")
+    space: Space
+    saved: Saved
+    batch: Batch
+    kept: Any
 
 
-@fixed("single", "layers", "head", "readout", "embedding", "skip", "dtype", "layout")
+@fixed(
+    *("single", "layers", "head", "heads", "outputs", "readout", "pooling", "loss_weights", "embedding", "skip"),
+    *("inputs", "dtype", "layout"),
+)
 class Network(FlatArrays, RunSettings):
-    """Recurrent layers, a readout and a head, trained together.
+    """What is read, recurrent layers, pooling and heads, trained together.
 
     Parameters
     ----------
     layers : Recurrent or list of Recurrent
         Each layer's input_size is the output_size of the one before. Their parameters move into the network's.
     head : Head
-        Softmax(K), SquaredError(K), SigmoidCrossEntropy(K) or CRF(K).
-    readout : {"every", "last", "mean", "max"}
-        The head sees the outputs of every step, or one vector per sequence: the last outputs (of each direction, at
-        its own last step), their mean, or the largest number of each unit.
+        Softmax(K), SquaredError(K), SigmoidCrossEntropy(K), CRF(K), or one on `rnncore.CustomHead`.
+    readout : str
+        As ``pooling``, by its older name.
+    pooling : {"every", "last", "mean", "max", "attention"}
+        A head sees the outputs of every step, or one vector per sequence: the last outputs (of each direction, at its
+        own last step), their mean, the largest number of each unit, or a mean weighted by attention: z = Σ_t α_t h_t,
+        α = softmax over t of tanh(h_t·W + b)·v (Yang et al. 2016). A head may have a ``pooling`` of its own.
     embedding : Embedding, optional
         For symbols (ids) as input. Without one, ids pick rows of the first layer's W_xh.
     skip : int
         Number N of sparse features with direct weights to the head's scores, past the recurrent layers, as a
         maximum-entropy model has them: s_t += Σ_f value_f·W_skip[id_f]. With skip, wherever x is asked for it is a
         tuple (x, ids) or (x, ids, values): ids (T, B, F) with -1 for none, values numbers of that shape (ones if left
-        out). Needs readout "every".
+        out). Needs pooling "every".
+    heads : dict of str to Head, instead of ``head``
+        Several heads on the same layers, such as slots for each word and an intent for the sentence. Targets,
+        predictions and scores are then dicts; a batch may leave heads out. The loss is the weighted sum of theirs.
+    loss_weights : dict of str to float, optional
+        How much each head's loss counts; 1 without.
+    inputs : dict of str to segments, or a list of them; instead of ``embedding``
+        What each step reads, side by side: `Embedding`, `Numbers`, `SequenceVector`, `Letters`. x is then a dict (or
+        tuple) of arrays. The first layer's input_size is the sum of their widths.
 
     Attributes
     ----------
     theta, grad : ndarray (P,)
         All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on; of a head that
         projects, ``head.W_hy`` (F, K) and ``head.b_y`` (K,); a CRF's ``head.transitions`` (K, K), ``head.start`` and
-        ``head.end`` (K,); ``head.W_skip`` (N, K), zeros at first.
+        ``head.end`` (K,); ``head.W_skip`` (N, K), zeros at first; of attention ``head.attention.W`` (F, A), ``.b`` and
+        ``.v`` (A,). Of several heads ``heads.NAME.W_hy`` and so on, of segments ``inputs.NAME.E`` and so on.
     params, grads : mapping of str to ndarray
         Named views of them.
     state : tuple, or list of tuples for a list of layers
         Final states of the latest training call: pass it on as ``state=`` to carry on where a chunk of text ended.
+    head, heads : Head or None, and dict of str to Head
+        The only head, if there is but one; all by name ("head" for an only one).
+    losses : dict of str to float
+        Each head's part of the loss of the latest training call.
     dropout_seed, dropout_step : int
         The same values give the same masks; the step counts training passes.
 
@@ -135,28 +143,53 @@ class Network(FlatArrays, RunSettings):
     True
     >>> net.predict(x).shape
     (5, 2, 3)
+
+    A label for each step and one for the sequence, from ids and numbers side by side:
+
+    >>> inputs = {"word": rc.Embedding(50, 6), "numbers": rc.Numbers(2)}
+    >>> heads = {"slots": rc.CRF(5), "intent": rc.Softmax(3, pooling="attention")}
+    >>> net = rc.Network(rc.Recurrent("gru", 8, 16, bidirectional=True), heads=heads, inputs=inputs)
+    >>> x = {"word": np.zeros((4, 2), int), "numbers": np.ones((4, 2, 2))}
+    >>> loss = net.train_step(x, {"slots": np.zeros((4, 2), int), "intent": np.array([1, 2])}, rc.Adam(0.1))
+    >>> {name: p.shape for name, p in net.predict(x).items()}
+    {'slots': (4, 2, 5), 'intent': (2, 3)}
     """
 
     def __init__(
         self,
         layers: Recurrent | Sequence[Recurrent],
-        head: Head,
-        readout: str = "every",
+        head: Head | None = None,
+        readout: str | None = None,
         embedding: Embedding | None = None,
         skip: int = 0,
+        *,
+        pooling: str | None = None,
+        heads: Mapping[str, Head] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        inputs: Mapping[str, Segment] | Sequence[Segment] | None = None,
     ) -> None:
         self.single = isinstance(layers, Recurrent)
         self.layers: tuple[Recurrent, ...] = (layers,) if isinstance(layers, Recurrent) else tuple(layers)
-        self.head = head
-        self.readout = _checks.one_of(readout, READOUTS, "readout")
-        self.embedding = embedding
+        if readout is not None and pooling is not None:
+            raise ValueError(f"readout is pooling's older name: got {readout!r} and {pooling!r}, leave readout out")
+        given = "every" if readout is None else readout
+        general = _checks.one_of(given if pooling is None else pooling, POOLINGS, "pooling")
+        self.head: Any = head
         self.skip = _checks.whole(skip, "skip", least=0)
+        self.outputs = places.outputs_of(head, heads, general, loss_weights, self.skip)
+        self.heads: Mapping[str, Head] = MappingProxyType({part.name or "head": part.head for part in self.outputs})
+        self.loss_weights = None if loss_weights is None else dict(loss_weights)
+        self.pooling = self.readout = general if heads is not None else self.outputs[0].pooling
+        self.embedding = embedding
+        self.inputs = dict(inputs) if isinstance(inputs, Mapping) else None if inputs is None else list(inputs)
+        self._reader = reader_of(inputs)
         self._check_parts()
         self.dtype = self.layers[0].dtype
         self.layout = Layout(self._shapes())
         self.n_threads = self.layers[0].n_threads
         self.dropout_seed = self.layers[0].dropout_seed
         self.dropout_step = 0
+        self._losses: dict[str, float] = {}
         self._access = Access()
         theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
@@ -169,29 +202,22 @@ class Network(FlatArrays, RunSettings):
     def _check_parts(self) -> None:
         if not self.layers or not all(isinstance(layer, Recurrent) for layer in self.layers):
             raise ValueError("layers must be a Recurrent or a list of at least one")
-        if not isinstance(self.head, Head):
-            raise ValueError(f"head must be a head such as rnncore.Softmax(K), got {self.head!r}")
-        if type(self.head) not in LOSSES:
-            known = ", ".join(loss.__name__ for loss in LOSSES)
-            raise ValueError(
-                f"head must be one of the compiled losses, {known}; got {type(self.head).__name__}, a class of its own "
-                "whose loss the kernels do not know: use one of those"
-            )
         if self.embedding is not None and not isinstance(self.embedding, Embedding):
             raise ValueError(f"embedding must be rnncore.Embedding(symbols, size) or None, got {self.embedding!r}")
-        if self.readout != "every" and (self.head.name == "crf" or self.skip):
-            what = "a CRF head needs" if self.head.name == "crf" else "sparse features (skip) need"
-            raise ValueError(f"{what} readout='every', got {self.readout!r}")
+        if self._reader and self.embedding:
+            raise ValueError("inputs and embedding do not go together: make the embedding one of the inputs")
         width = self.embedding.size if self.embedding else self.layers[0].input_size
+        width = self._reader.width if self._reader else width
         for n, layer in enumerate(self.layers):
             if layer.input_size != width:
                 raise ValueError(f"layer {n} has input_size {layer.input_size}, but {width} numbers come to it")
             width = layer.output_size
-        if not self.head.project and self.head.outputs > width:
-            raise ValueError(
-                f"a head of {self.head.outputs} outputs with project=False needs a layer of at least as many: the last "
-                f"one gives {width}"
-            )
+        for head in self.heads.values():
+            if not head.project and head.outputs > width:
+                raise ValueError(
+                    f"a head of {head.outputs} outputs with project=False needs a layer of at least as many: the last "
+                    f"one gives {width}"
+                )
         first = self.layers[0]
         for layer in self.layers[1:]:
             if (layer.dtype, layer.truncate) != (first.dtype, first.truncate):
@@ -203,20 +229,22 @@ class Network(FlatArrays, RunSettings):
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding:
             shapes["embedding.E"] = (self.embedding.symbols, self.embedding.size)
+        if self._reader:
+            shapes |= self._reader.shapes()
         depth = 0
         for layer in self.layers:
             for name, shape in layer.layout.shapes.items():
                 _, number, rest = name.split(".", 2)
                 shapes[f"layers.{depth + int(number)}.{rest}"] = shape
             depth += layer.num_layers
-        for name, shape in self.head.shapes(self.layers[-1].output_size).items():
-            shapes[f"head.{name}"] = shape
-        if self.skip:
-            shapes["head.W_skip"] = (self.skip, self.head.outputs)
+        for output in self.outputs:
+            shapes |= output.shapes(self.layers[-1].output_size)
         return shapes
 
     def _layer_starts(self) -> list[int]:
         starts, start = [], self.embedding.symbols * self.embedding.size if self.embedding else 0
+        if self._reader:
+            start = sum(math.prod(shape) for shape in self._reader.shapes().values())
         for layer in self.layers:
             starts.append(start)
             start += layer.layout.size
@@ -229,48 +257,31 @@ class Network(FlatArrays, RunSettings):
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
             end = start + layer.layout.size
             layer.move_to(theta[start:end], grad[start:end], self._touched, self._access)
+        if self._reader:
+            seed = self.layers[0].random_state
+            self._reader.bind(self._params, self._grads, self.layout.starts, (theta, grad), seed)
         self._plans: dict[int, Plan] = {}
         self._idle: dict[int, list[Space]] = {kind: [] for kind in (DENSE, SYMBOLS, EMBEDDED)}  # no call runs in them
         self._training: dict[int, tuple[Space, Saved]] = {}
         self._latest: Workspace | None = None  # of the last training call
         self._trained_on: tuple[Any, Any, Any, Any] | None = None
+        self._pending: Pending | None = None
         self._schedule: Schedule | None = None
         self._snapshot: Any = None  # a weak reference to what sessions have packed
         self._ranges: tuple[Any, np.ndarray] | None = None
 
-    def _head_kernel(self) -> HeadKernel:
-        return HeadKernel(
-            self.dtype.itemsize,
-            self.head.kernel,
-            READOUTS.index(self.readout),
-            self.layers[-1].output_parts,
-            self.head.outputs,
-            self.layout.starts.get("head.W_hy", -1),
-            self.layout.starts.get("head.b_y", -1),
-            self.head.weights(self.dtype),
-            self.head.smoothing,
-            self._chain(),
-            (self.skip, self.layout.starts["head.W_skip"]) if self.skip else None,
-        )
-
-    def _chain(self) -> tuple[int, int, int, np.ndarray | None] | None:
-        """Return what the kernels need for a CRF: its parameters' places and its constraints."""
-        if not isinstance(self.head, CRF):
-            return None
-        starts, rule = self.layout.starts, self.head.constraints
-        places = (starts["head.transitions"], starts["head.start"], starts["head.end"])
-        return (*places, None if rule is None else rule.flags())
+    def _head_kernels(self) -> tuple[HeadKernel, ...]:
+        return tuple(part.kernel(self.layout, self.dtype, self.layers[-1].output_parts) for part in self.outputs)
 
     def _initialise(self) -> None:
         rng = np.random.default_rng([self.layers[0].random_state, 1])
         if self.embedding:
             table = self.params["embedding.E"]
             table[...] = rng.normal(0, 1 / np.sqrt(self.embedding.size), table.shape)
-        bound = 1 / np.sqrt(self.layers[-1].output_size)
-        for name in self.head.shapes(1):
-            array = self.params[f"head.{name}"]
-            if name not in self.head.starts_at_zero:
-                array[...] = rng.uniform(-bound, bound, array.shape)
+        if self._reader:
+            self._reader.initialise(self.params, rng)
+        for output in self.outputs:
+            output.initialise(self.params, self.layers[-1].output_size, rng)
 
     def kernel_plan(self, kind: int) -> Plan:
         """Return the layers' structure as the compiled core knows it, for one kind of input."""
@@ -295,7 +306,7 @@ class Network(FlatArrays, RunSettings):
         try:
             return self._idle[kind].pop()
         except IndexError:
-            return Space(Workspace(self.kernel_plan(kind)), self._head_kernel())
+            return Space(Workspace(self.kernel_plan(kind)), self._head_kernels())
 
     def _training_space(self, kind: int) -> tuple[Space, Saved]:
         """Return the space of training calls, one at a time, and what they save for backward."""
@@ -351,17 +362,31 @@ class Network(FlatArrays, RunSettings):
         """
         precision = self.dtype if dtype is None else _checks.dtype(dtype)
         layers = [Recurrent(**cell_options(layer), dtype=precision) for layer in self.layers]
-        twin = Network(layers[0] if self.single else layers, self.head, self.readout, self.embedding, self.skip)
+        twin = Network(layers[0] if self.single else layers, **self._parts())
         twin.theta[...] = self.theta
         twin.dropout_seed, twin.dropout_step, twin.n_threads = self.dropout_seed, self.dropout_step, self.n_threads
         return twin
 
+    def _parts(self) -> dict[str, Any]:
+        """Return the arguments that build a network like this one, but for its layers."""
+        several = self.head is None
+        return {
+            "head": self.head,
+            "heads": dict(self.heads) if several else None,
+            "pooling": self.pooling,
+            "loss_weights": self.loss_weights,
+            "embedding": self.embedding,
+            "skip": self.skip,
+            "inputs": self.inputs,
+        }
+
     def __repr__(self) -> str:
-        return f"Network({list(self.layers)}, {self.head}, readout={self.readout!r}, {self.theta.size} parameters)"
+        heads = str(self.head) if self.head else str(dict(self.heads))
+        return f"Network({list(self.layers)}, {heads}, pooling={self.pooling!r}, {self._theta.size} parameters)"
 
     def __getstate__(self) -> dict[str, Any]:
-        names = ("single", "layers", "head", "readout", "embedding", "skip", "n_threads", "dropout_seed")
-        own = {name: getattr(self, name) for name in (*names, "dropout_step")}
+        names = ("single", "layers", "n_threads", "dropout_seed", "dropout_step")
+        own = {name: getattr(self, name) for name in names} | self._parts()
         arrays = {"theta": self._theta, "grad": self._grad, "touched": self._touched.state()}
         return users_attributes(self) | own | arrays
 
@@ -372,10 +397,13 @@ class Network(FlatArrays, RunSettings):
             Network.__init__(
                 made,
                 layers[0] if state["single"] else layers,
-                replace(state["head"]),
-                state["readout"],
-                None if embedding is None else replace(embedding),
-                state.get("skip", 0),
+                None if state["head"] is None else places.renewed(state["head"]),
+                pooling=state["pooling"] if "pooling" in state else state["readout"],
+                embedding=None if embedding is None else replace(embedding),
+                skip=state.get("skip", 0),
+                heads={name: places.renewed(one) for name, one in (state.get("heads") or {}).items()} or None,
+                loss_weights=state.get("loss_weights"),
+                inputs=_renewed_inputs(state.get("inputs")),
             )
             made.n_threads = state["n_threads"]
             made.dropout_seed, made.dropout_step = state["dropout_seed"], state["dropout_step"]
@@ -423,30 +451,34 @@ class Network(FlatArrays, RunSettings):
             arrays = arrays[len(layer.state_widths) :]
         return states[0] if self.single else states
 
-    def _check(self, x: Any, lengths: Any, state: Any, feedback: Any) -> Inputs:
-        x, ids, values = _checks.skip_input(x, self.skip)
-        kind, x, sizes = self._check_input(x, lengths)
+    def _check(self, x: Any, lengths: Any, state: Any, feedback: Any) -> Batch:
+        ids = values = None
+        if self.skip or not self._reader:
+            x, ids, values = _checks.skip_input(x, self.skip)
+        if self._reader:
+            kind = DENSE
+            x, steps, sequences, sizes = self._reader.check(x, lengths, self.dtype)
+        else:
+            kind, x, sizes = self._check_input(x, lengths)
+            steps, sequences = x.shape[:2]
         if ids is not None:
-            ids, values = _checks.skip_features(ids, values, self.skip, x.shape[:2], sizes, self.dtype)
-        self.head.check_batch(x.shape[0], sizes)
-        states = None if state is None else self.check_state(state, x.shape[1])
-        given = None if feedback is None else self.layers[-1].check_feedback(feedback, x.shape[0], x.shape[1])
-        return kind, x, sizes, ids, values, states, given
+            ids, values = _checks.skip_features(ids, values, self.skip, (steps, sequences), sizes, self.dtype)
+        for output in self.outputs:
+            output.head.check_batch(steps, sizes)
+        states = None if state is None else self.check_state(state, sequences)
+        given = None if feedback is None else self.layers[-1].check_feedback(feedback, steps, sequences)
+        return Batch(kind, x, steps, sequences, sizes, ids, values, states, given)
 
-    def _run(
-        self,
-        space: Space,
-        x: np.ndarray,
-        sizes: np.ndarray | None,
-        states: list[np.ndarray] | None,
-        feedback: np.ndarray | None,
-        saved: Saved | None,
-    ) -> None:
-        """Run the layers forward."""
-        schedule = self._schedule_of(x.shape[0], x.shape[1], sizes)
+    def _run(self, space: Space, batch: Batch, saved: Saved | None) -> Any:
+        """Run the layers forward; return what the segments' backward pass will need."""
+        schedule = self._schedule_of(batch.steps, batch.sequences, batch.sizes)
         threads = _threads.resolve(self._n_threads)
         seed, step = self._dropout_seed, self._dropout_step
-        space.layers.forward(self._theta, schedule, x, states, saved, threads, seed, step, feedback)
+        x, kept = batch.x, None
+        if self._reader:
+            x, kept = self._reader.forward(x, schedule, saved is not None, (threads, seed, step))
+        space.layers.forward(self._theta, schedule, x, batch.states, saved, threads, seed, step, batch.feedback)
+        return kept
 
     def loss_and_grad(
         self,
@@ -457,15 +489,17 @@ class Network(FlatArrays, RunSettings):
         accumulate: bool = False,
         sample_weight: Any = None,
         feedback: Any = None,
+        divisor: Any = None,
     ) -> float:
         """Return the mean loss of a batch, and leave its gradient in ``grad``.
 
         Parameters
         ----------
         x : array (T, B, D), or ids (T, B), or bags of ids (T, B, F) with -1 for none
-            A tuple (x, ids) or (x, ids, values) for a network with sparse features, see ``skip``.
-        targets : array
-            Classes (T, B) for readout "every", else (B,); -1 is ignored (a CRF
+            A tuple (x, ids) or (x, ids, values) for a network with sparse features, see ``skip``; a dict or tuple of
+            arrays for one with ``inputs``.
+        targets : array, or dict of arrays for a network of several heads
+            Classes (T, B) for pooling "every", else (B,); -1 is ignored (a CRF
             sums over what is not known). Numbers (T, B, K) or (B, K) for squared error
             and sigmoid heads. What lies past a sequence's end does not count.
         lengths : array (B,) of ints, optional
@@ -478,6 +512,9 @@ class Network(FlatArrays, RunSettings):
             change the size of the loss.
         feedback : array (T, B, F), optional
             Teacher forcing, see ``Recurrent.forward``: what the last layer sees instead of its own outputs.
+        divisor : float, or dict of floats for several heads, optional
+            What the sum of the losses is divided by. Without: the batch's own ``batch_weight``, which makes it the
+            mean. With that of several batches together, and ``accumulate``, they give the gradient of one.
 
         Returns
         -------
@@ -491,22 +528,275 @@ class Network(FlatArrays, RunSettings):
         RuntimeError
             If another Python thread is using this network.
         """
-        kind, rows, sizes, ids, values, states, given = self._check(x, lengths, state, feedback)
-        steps, sequences = rows.shape[:2]
-        shape = (steps, sequences) if self.readout == "every" else (sequences,)
-        targets = self.head.check_targets(targets, shape, sizes, self.dtype)
-        weights = None if sample_weight is None else _checks.sample_weight(sample_weight, sequences)
+        batch = self._check(x, lengths, state, feedback)
+        wanted = self._check_targets(targets, batch)
+        weights = None if sample_weight is None else _checks.sample_weight(sample_weight, batch.sequences)
+        divisors = places.check_divisor(self.outputs, divisor)
         with self._access.training:
-            space, saved = self._training_space(kind)
-            self._run(space, rows, sizes, states, given, saved)
+            self._pending = None
+            space, saved = self._training_space(batch.kind)
+            kept = self._run(space, batch, saved)
             self._latest = space.layers
-            arrays = (self._theta, self._grad, self._touched)
-            loss: float = space.head.loss_and_grad(
-                space.layers, saved, *arrays, targets, accumulate, ids, values, weights
-            )
+            loss = self._losses_and_grad(space, saved, batch, kept, wanted, weights, divisors, accumulate)
             self.__dict__["_dropout_step"] += 1
             self.__dict__["_trained_on"] = (x, targets, lengths, state)
             return loss
+
+    def _check_targets(self, targets: Any, batch: Batch) -> list[Any]:
+        """Return each head's targets, or None."""
+        if self.head is not None:
+            shape = self.outputs[0].shape(batch.steps, batch.sequences)
+            return [self.head.check_targets(targets, shape, batch.sizes, self.dtype)]
+        found = []
+        for output, given in zip(self.outputs, places.by_name(self.outputs, targets, "targets"), strict=True):
+            shape = output.shape(batch.steps, batch.sequences)
+            try:
+                one = None if given is None else output.head.check_targets(given, shape, batch.sizes, self.dtype)
+            except ValueError as problem:
+                raise ValueError(f"targets[{output.name!r}]: {problem}") from None
+            found.append(one)
+        return found
+
+    def _losses_and_grad(
+        self,
+        space: Space,
+        saved: Saved,
+        batch: Batch,
+        kept: Any,
+        wanted: list[Any],
+        weights: np.ndarray | None,
+        divisors: list[float | None],
+        accumulate: bool,
+    ) -> float:
+        """Return the loss of a run, and leave the gradient of everything in ``grad``."""
+        arrays = (self._theta, self._grad, self._touched)
+        if self.head is not None and kept is None and not isinstance(self.head, CustomHead):
+            loss: float = space.heads[0].loss_and_grad(
+                space.layers, saved, *arrays, wanted[0], accumulate, batch.ids, batch.values, weights, divisors[0]
+            )
+            self.__dict__["_losses"] = {"head": loss}
+            return loss
+        losses, first = {}, True
+        for n in places.in_order(self.outputs):
+            output, targets = self.outputs[n], wanted[n]
+            name = output.name or "head"
+            if targets is None and output.name:
+                if not accumulate:
+                    self._clear_head(output)
+                continue
+            features = (batch.ids, batch.values) if output.features else (None, None)
+            if isinstance(output.head, CustomHead):
+                scores = space.heads[n].forward(space.layers, self._theta, True, *features)
+                loss, dscores = called(output.head, scores, targets, batch.sizes, weights)
+                factor, divisor = output.factor, divisors[n]
+                if divisor is not None:
+                    factor *= output.head.weight(scores.shape, targets, batch.sizes) / divisor
+                space.heads[n].backward(
+                    space.layers, saved, *arrays, dscores * self.dtype.type(factor), accumulate, first, kept is not None
+                )
+                losses[name] = loss * factor
+            else:
+                losses[name] = space.heads[n].loss_and_grad(
+                    *(space.layers, saved, *arrays, targets, accumulate, *features),  # type: ignore[arg-type]
+                    sample_weight=weights,
+                    divisor=divisors[n],
+                    factor=output.factor,
+                    first=first,
+                    last=False,
+                    want_dx=kept is not None,
+                )
+            first = False
+        self.__dict__["_losses"] = losses
+        self._back(space, saved, batch, kept, None, accumulate, False)
+        return float(sum(losses.values()))
+
+    def _clear_head(self, output: places.Output) -> None:
+        """Zero the gradient of a head that this batch has no targets for."""
+        for name in output.shapes(self.layers[-1].output_size):
+            self._grads[name][...] = 0
+            if name.endswith(".W_skip"):
+                self._touched.replace(self.layout.starts[name], np.empty(0, dtype=np.int64))
+
+    def _back(
+        self,
+        space: Space,
+        saved: Saved,
+        batch: Batch,
+        kept: Any,
+        dstate: list[np.ndarray] | None,
+        accumulate: bool,
+        want_dx: bool,
+    ) -> tuple[Any, Any]:
+        """Go back through layers and segments from what the heads left; return dx and the initial states' gradients."""
+        dx: Any
+        dx, initial = space.layers.backward(
+            *(self._theta, self._grad, saved, None, dstate, accumulate),
+            *(want_dx or kept is not None, True, self._touched),
+        )
+        if kept is not None and self._reader:
+            threads = _threads.resolve(self._n_threads)
+            dx = self._reader.backward(dx, kept, self._touched, accumulate, threads)
+        return dx, initial
+
+    def batch_weight(self, targets: Any, lengths: Any = None) -> Any:
+        """Return what the sum of a batch's losses is divided by to give their mean.
+
+        For cross-entropies the sum of the class weights of the counted targets, else the number of outputs.
+
+        Parameters
+        ----------
+        targets, lengths
+            As for ``loss_and_grad``.
+
+        Returns
+        -------
+        float, or dict of floats for a network of several heads
+
+        Examples
+        --------
+        Two halves of a batch give the gradient of the whole:
+
+        >>> import numpy as np, rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("elman", 2, 4, dtype="float64"), head=rc.Softmax(3))
+        >>> x, y = np.ones((5, 6, 2)), np.arange(30).reshape(5, 6) % 3
+        >>> whole = net.loss_and_grad(x, y)
+        >>> wanted = net.grad.copy()
+        >>> total = net.batch_weight(y)
+        >>> parts = [net.loss_and_grad(x[:, s], y[:, s], divisor=total, accumulate=s.start > 0)
+        ...          for s in (slice(0, 3), slice(3, 6))]
+        >>> bool(np.isclose(sum(parts), whole)), bool(np.allclose(net.grad, wanted))
+        (True, True)
+        """
+        found: list[float] = []
+        for output, given in zip(self.outputs, places.by_name(self.outputs, targets, "targets"), strict=True):
+            if given is None:
+                found.append(0.0)
+                continue
+            array = _checks.array(given, "targets")
+            if isinstance(output.head, CustomHead):
+                steps = () if lengths is None else _checks.array(lengths, "lengths")
+                found.append(output.head.weight(array.shape, given, None if lengths is None else np.asarray(steps)))
+                continue
+            steps_and_sequences = array.shape[:2] if output.by_step else (1, *array.shape[:1])
+            if len(steps_and_sequences) != 2 or 0 in steps_and_sequences:
+                raise ValueError(f"targets must have shape {'(T, B)' if output.by_step else '(B,)'} or more dimensions")
+            sizes = None
+            if output.by_step and lengths is not None:
+                sizes = _checks.lengths(lengths, *steps_and_sequences)
+            shape = array.shape[: 2 if output.by_step else 1]
+            checked = output.head.check_targets(array, shape, sizes, self.dtype)
+            kernel = output.kernel(self.layout, self.dtype, self.layers[-1].output_parts)
+            found.append(kernel.weight(Schedule(*steps_and_sequences, sizes), checked))
+        return places.joined(self.outputs, found)
+
+    def forward(
+        self, x: Any, lengths: Any = None, state: Any = None, training: bool = True, feedback: Any = None
+    ) -> tuple[Any, Any]:
+        """Return the heads' scores, for a loss taken outside; with ``training``, ``backward`` goes on from there.
+
+        Parameters
+        ----------
+        x, lengths, state, feedback
+            As for ``loss_and_grad``.
+        training : bool
+            Apply dropout and keep what ``backward`` needs. Without, any number of threads may call at once.
+
+        Returns
+        -------
+        scores : array (T, B, K), zero past a sequence's end, or (B, K) where outputs are pooled; or a dict of them
+            Before softmax or sigmoid.
+        state
+            The final state, as ``state`` of a training call.
+
+        Examples
+        --------
+        Squared error of a difference of two sequences, which no head has:
+
+        >>> import numpy as np, rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("elman", 2, 4), head=rc.SquaredError(1, pooling="last"))
+        >>> scores, _ = net.forward(np.random.default_rng(0).normal(size=(5, 2, 2)).astype("float32"))
+        >>> difference = scores[0] - scores[1] - 1
+        >>> dx, _ = net.backward(2 * np.stack([difference, -difference]))
+        >>> dx.shape
+        (5, 2, 2)
+        """
+        batch = self._check(x, lengths, state, feedback)
+        with self._access.training if training else self._access.reading:
+            if training:
+                self._pending = None
+                space, saved = self._training_space(batch.kind)
+            else:
+                space, saved = self._space(batch.kind), None
+            kept = self._run(space, batch, saved)
+            found = [
+                kernel.forward(
+                    space.layers, self._theta, training, *((batch.ids, batch.values) if part.features else (None, None))
+                )
+                for part, kernel in zip(self.outputs, space.heads, strict=True)
+            ]
+            final = self.join_state(space.layers.final_states())
+            if saved is None:
+                self._idle[batch.kind].append(space)
+            else:
+                self._latest = space.layers
+                self._pending = Pending(space, saved, batch, kept)
+                self.__dict__["_dropout_step"] += 1
+            return places.joined(self.outputs, found), final
+
+    def backward(self, dscores: Any, dstate: Any = None, accumulate: bool = False) -> tuple[Any, Any]:
+        """Go back from the scores' gradient: leaves all parameters' in ``grad``. Belongs to the latest ``forward``.
+
+        Parameters
+        ----------
+        dscores : array of the scores' shape, or a dict of them
+            A dict may leave heads out.
+        dstate : as a state, optional
+            Gradient of the final states.
+        accumulate : bool
+            Add to ``grad`` instead of overwriting it.
+
+        Returns
+        -------
+        dx : array (T, B, D), or None where the input was ids; one for each of the ``inputs``
+        dstate : gradient of the initial states, or None where there were none
+
+        Raises
+        ------
+        RuntimeError
+            Without a ``forward(training=True)`` before it that no other training call came after.
+        ValueError
+            For arrays that do not fit.
+        """
+        with self._access.training:
+            pending = self._pending
+            if pending is None:
+                raise RuntimeError(
+                    "backward needs a forward(training=True) before it, without another training call in between, and "
+                    "each forward serves one backward: call forward again"
+                )
+            space, saved, batch, kept = pending
+            given = []
+            for part, one in zip(self.outputs, places.by_name(self.outputs, dscores, "dscores"), strict=True):
+                shape = (*part.shape(batch.steps, batch.sequences), part.head.outputs)
+                missing = one is None and part.name
+                given.append(None if missing else _checks.output_gradient(one, shape, self.dtype))
+            arrays = None if dstate is None else self.check_state(dstate, batch.sequences)
+            self._pending = None
+            want_dx = batch.kind == DENSE
+            first = True
+            for n in places.in_order(self.outputs):
+                dscore = given[n]
+                if dscore is None:
+                    if not accumulate:
+                        self._clear_head(self.outputs[n])
+                    continue
+                space.heads[n].backward(
+                    *(space.layers, saved, self._theta, self._grad, self._touched),
+                    *(dscore, accumulate, first, want_dx),
+                )
+                first = False
+            dx, initial = self._back(space, saved, batch, kept, arrays, accumulate, want_dx)
+            return dx, None if initial is None else self.join_state(initial)
 
     def train_step(
         self,
@@ -564,23 +854,33 @@ class Network(FlatArrays, RunSettings):
 
         Returns
         -------
-        array (T, B, K), zero past a sequence's end, for readout "every"; else (B, K)
+        array (T, B, K), zero past a sequence's end, for pooling "every"; else (B, K); a dict for several heads
         """
-        kind, rows, sizes, ids, values, states, given = self._check(x, lengths, state, feedback)
+        batch = self._check(x, lengths, state, feedback)
+        outs: list[Any] = [None] * len(self.outputs)
         if out is not None:
-            steps, sequences = rows.shape[:2]
-            shape = (steps, sequences) if self.readout == "every" else (sequences,)
-            out = _checks.out(out, (*shape, self.head.outputs), self.dtype, rows)
+            for n, (part, one) in enumerate(zip(self.outputs, places.by_name(self.outputs, out, "out"), strict=True)):
+                shape = (*part.shape(batch.steps, batch.sequences), part.head.outputs)
+                like = batch.x if isinstance(batch.x, np.ndarray) else np.empty(0, self.dtype)
+                outs[n] = None if one is None else _checks.out(one, shape, self.dtype, like)
         with self._access.reading:
-            space = self._space(kind)
-            self._run(space, rows, sizes, states, given, None)
-            result: Any = space.head.predict(space.layers, self._theta, ids, values, out)
+            space = self._space(batch.kind)
+            self._run(space, batch, None)
+            found = []
+            for part, kernel, given in zip(self.outputs, space.heads, outs, strict=True):
+                features = (batch.ids, batch.values) if part.features else (None, None)
+                if isinstance(part.head, CustomHead):
+                    scores = kernel.forward(space.layers, self._theta, False, *features)
+                    found.append(predicted(part.head, scores, given))
+                else:
+                    found.append(kernel.predict(space.layers, self._theta, *features, given))
+            result = places.joined(self.outputs, found)
             if return_state:
                 result = result, self.join_state(space.layers.final_states())
-            self._idle[kind].append(space)
+            self._idle[batch.kind].append(space)
             return result
 
-    def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> Any:
         """Return the most probable labels: of whole sequences for a CRF (Viterbi), of each output for softmax.
 
         Parameters
@@ -594,7 +894,7 @@ class Network(FlatArrays, RunSettings):
         -------
         paths : int64 array (T, B), or (top, T, B) for top > 1
             -1 past a sequence's end, and all of it where there are fewer than `top` label sequences. For a softmax
-            head with a readout other than "every": (B,).
+            head with a pooling other than "every": (B,). For several heads a dict of such pairs.
         scores : float64 array (B,), or (top, B) for top > 1
             Log-probability of each path, -inf where there is none. (For softmax, the sum over outputs.)
 
@@ -612,32 +912,28 @@ class Network(FlatArrays, RunSettings):
         ([-1, 0, 1], True)
         """
         top = _checks.whole(top, "top", most=10_000)
-        if self.head.name not in ("softmax", "crf"):
-            raise ValueError(
-                f"decode needs a head of classes, softmax or crf; a {self.head.name} head has predict alone"
-            )
-        if self.head.name == "softmax":
-            if top > 1:
+        for part in self.outputs:
+            if part.head.name not in ("softmax", "crf"):
+                raise ValueError(
+                    f"decode needs heads of classes, softmax or crf; a {part.head.name} head has predict alone"
+                )
+            if part.head.name == "softmax" and top > 1:
                 raise ValueError(f"top={top} needs a CRF head: a softmax head decides each output for itself")
-            return self._most_probable(self.predict(x, lengths, state), lengths)
-        kind, rows, sizes, ids, values, states, given = self._check(x, lengths, state, None)
+        batch = self._check(x, lengths, state, None)
         with self._access.reading:
-            space = self._space(kind)
-            self._run(space, rows, sizes, states, given, None)
-            paths, scores = space.head.decode(space.layers, self._theta, top, ids, values)
-            self._idle[kind].append(space)
-        return (paths, scores) if top > 1 else (paths[0], scores[0])
-
-    def _most_probable(self, probabilities: np.ndarray, lengths: Any) -> tuple[np.ndarray, np.ndarray]:
-        paths = probabilities.argmax(axis=-1)
-        with np.errstate(divide="ignore"):
-            scores = np.log(probabilities.max(axis=-1), dtype=np.float64)
-        if self.readout != "every":
-            return paths, scores
-        if lengths is not None:
-            beyond = np.arange(len(paths))[:, None] >= np.asarray(lengths)
-            paths[beyond], scores[beyond] = -1, 0.0
-        return paths, scores.sum(axis=0)
+            space = self._space(batch.kind)
+            self._run(space, batch, None)
+            found: list[Any] = []
+            for part, kernel in zip(self.outputs, space.heads, strict=True):
+                features = (batch.ids, batch.values) if part.features else (None, None)
+                if part.head.name == "softmax":
+                    probabilities = kernel.predict(space.layers, self._theta, *features)
+                    found.append(_most_probable(probabilities, batch.sizes, part.by_step))
+                    continue
+                paths, scores = kernel.decode(space.layers, self._theta, top, *features)
+                found.append((paths, scores) if top > 1 else (paths[0], scores[0]))
+            self._idle[batch.kind].append(space)
+        return places.joined(self.outputs, found)
 
     def session(self, batch_size: int = 1, weight_dtype: Any = None) -> Session:
         """Return a stream through this network, on weights that are packed once; its results are those of ``predict``.
@@ -656,7 +952,7 @@ class Network(FlatArrays, RunSettings):
         Raises
         ------
         ValueError
-            Where the head looks at whole sequences: another readout than "every".
+            Where the head looks at whole sequences, a pooling other than "every"; for several heads or inputs.
 
         Examples
         --------
@@ -675,23 +971,25 @@ class Network(FlatArrays, RunSettings):
     def _session_parts(self) -> Any:
         from rnncore.nn.session import Parts
 
-        if self.readout != "every":
-            raise ValueError(f"a session needs outputs at every step, not readout={self.readout!r}: use predict()")
+        if self.head is None or self._reader or isinstance(self.head, CustomHead):
+            raise ValueError("a session is for a network of one compiled head and one input: use predict()")
+        if self.pooling != "every":
+            raise ValueError(f"a session needs outputs at every step, not pooling={self.pooling!r}: use predict()")
         widths = [
             (layer.num_layers * len(layer.directions), n) for layer in self.layers for n in layer.state_widths.values()
         ]
         carries = not any(layer.bidirectional or layer.reverse for layer in self.layers)
-        return Parts(widths, self.layers[0].input_size, self.head.outputs, carries)
+        return Parts(widths, self.layers[0].input_size, self.outputs[0].head.outputs, carries)
 
     def _input_kinds(self) -> tuple[int, ...]:
         return (EMBEDDED,) if self.embedding else (DENSE, SYMBOLS)
 
     def _session_head(self) -> HeadKernel:
-        return self._head_kernel()
+        return self._head_kernels()[0]
 
     def _session_input(self, x: Any, lengths: Any) -> Any:
-        kind, rows, sizes, ids, values, _, _ = self._check(x, lengths, None, None)
-        return kind == DENSE, rows, sizes, ids, values
+        batch = self._check(x, lengths, None, None)
+        return batch.kind == DENSE, batch.x, batch.sizes, batch.ids, batch.values
 
     def _session_state(self, arrays: list[np.ndarray]) -> Any:
         return self.join_state(arrays)
@@ -700,6 +998,11 @@ class Network(FlatArrays, RunSettings):
         arrays = self.check_state(state, sequences)
         assert arrays is not None
         return arrays
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Each head's part of the loss of the latest training call; of a network's only head under the name "head"."""
+        return dict(self._losses)
 
     @property
     def state(self) -> Any:
@@ -740,16 +1043,19 @@ class Network(FlatArrays, RunSettings):
         """Parameters whose rows belong to symbols or features, and where they begin; in the order of theta."""
         if self.embedding:
             names = ["embedding.E"]
+        elif self._reader:
+            names = list(self._reader.tables(self.layout.starts))
         else:
             names = [f"layers.0.{direction}.W_xh" for direction in self.layers[0].directions]
-        if self.skip:
-            names.append("head.W_skip")
+        names += [f"{part.prefix}W_skip" for part in self.outputs if part.features]
         return {name: self.layout.starts[name] for name in names}
 
     def keep_bounds(self) -> None:
         """Put parameters that a cell bounds back within their bounds; an optimizer's step ends with this."""
         for layer in self.layers:
             layer.keep_bounds()
+        if self._reader:
+            self._reader.keep_bounds()
 
     def update_ranges(self, lazy: bool) -> np.ndarray:
         """Return which parts of theta an optimizer must visit: rows (start, length, decays) of int64, sorted.
@@ -792,7 +1098,8 @@ class Network(FlatArrays, RunSettings):
         spaces = [space for space, _ in self._training.values()] + [
             space for idle in self._idle.values() for space in idle
         ]
-        sizes = [kernel.sizes() for space in spaces for kernel in space]
+        sizes = [space.layers.sizes() for space in spaces]
+        sizes += [kernel.sizes() for space in spaces for kernel in space.heads]
         return {
             "parameters": self._theta.nbytes,
             "gradients": self._grad.nbytes,
@@ -800,6 +1107,28 @@ class Network(FlatArrays, RunSettings):
             "tape_and_scratch": sum(work for _, work in sizes)
             + sum(saved.size() for _, saved in self._training.values()),
         }
+
+
+def _most_probable(
+    probabilities: np.ndarray, lengths: np.ndarray | None, by_step: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each output's most probable class, and its logarithm, summed over steps."""
+    paths = probabilities.argmax(axis=-1)
+    with np.errstate(divide="ignore"):
+        scores = np.log(probabilities.max(axis=-1), dtype=np.float64)
+    if not by_step:
+        return paths, scores
+    if lengths is not None:
+        beyond = np.arange(len(paths))[:, None] >= lengths
+        paths[beyond], scores[beyond] = -1, 0.0
+    return paths, scores.sum(axis=0)
+
+
+def _renewed_inputs(inputs: Any) -> Any:
+    """Return segments that came out of a pickle, checked as new ones are."""
+    if isinstance(inputs, Mapping):
+        return {name: replace(part) for name, part in inputs.items()}
+    return None if inputs is None else [replace(part) for part in inputs]
 
 
 def _joined(rows: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:

@@ -298,8 +298,9 @@ def _check(net: Network) -> None:
     if not isinstance(net, Network):
         raise ValueError(f"EKF trains an rnncore.Network, got {type(net).__name__}")
     if not isinstance(net.head, SquaredError) or net.readout != "every":
-        raise ValueError(f"EKF needs a head SquaredError and readout='every', got {net.head.name}, {net.readout!r}")
-    if net.embedding or net.skip:
+        what = net.head.name if net.head else "several heads"
+        raise ValueError(f"EKF needs a head SquaredError and pooling='every', got {what}, {net.pooling!r}")
+    if net.embedding or net.skip or net.inputs is not None:
         raise ValueError("EKF needs dense input: no embedding, no sparse features")
     for layer in net.layers:
         if layer.bidirectional or layer.reverse:

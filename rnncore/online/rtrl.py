@@ -312,13 +312,16 @@ def _check(net: Network, teacher_forcing: bool) -> None:
     layer, head = net.layers[0], net.head
     if len(net.layers) > 1 or layer.num_layers > 1 or layer.cell.name != "elman":
         raise ValueError("RTRL is for one layer of the cell elman; train other networks by back-propagation")
-    if layer.bidirectional or layer.reverse or net.readout != "every" or net.embedding or net.skip:
-        raise ValueError("RTRL needs a layer forward in time, readout='every', no embedding and no sparse features")
+    dense = not (net.embedding or net.skip or net.inputs is not None)
+    if layer.bidirectional or layer.reverse or net.readout != "every" or not dense:
+        raise ValueError("RTRL needs a layer forward in time, pooling='every', no embedding and no sparse features")
     if layer.truncate or layer.recurrent_dropout or layer.input_dropout or layer.output_dropout:
         raise ValueError("RTRL knows neither truncation nor dropout: leave truncate and the dropout rates alone")
     if any(layer.zone_rates) or layer.activation not in VALUES:
         raise ValueError("RTRL knows neither zoneout nor stochastic units: train those by back-propagation")
     if not isinstance(head, (SquaredError, SigmoidCrossEntropy)):
-        raise ValueError(f"RTRL needs a head SquaredError or SigmoidCrossEntropy, got {head.name}")
+        raise ValueError(
+            f"RTRL needs a head SquaredError or SigmoidCrossEntropy, got {head.name if head else 'several'}"
+        )
     if teacher_forcing and (head.project or not isinstance(head, SquaredError)):
         raise ValueError("teacher forcing needs targets that are units' values: head=SquaredError(K, project=False)")

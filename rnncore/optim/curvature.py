@@ -63,9 +63,10 @@ def _check(net: Any) -> None:
             f"networks: take another cell, or another optimizer such as adam"
         )
     if isinstance(net.head, CRF) or not isinstance(net.head, (Softmax, SquaredError, SigmoidCrossEntropy)):
-        raise ValueError(
-            f"there is no curvature recursion for the head {net.head.name}: take softmax, squared or sigmoid"
-        )
+        what = f"the head {net.head.name}" if net.head else "several heads"
+        raise ValueError(f"there is no curvature recursion for {what}: take one head, softmax, squared or sigmoid")
+    if net.inputs is not None or net.pooling == "attention":
+        raise ValueError("there is no curvature recursion for inputs of several segments, nor for attention")
     if getattr(net, "skip", 0):
         raise ValueError("there is no curvature recursion for sparse features (skip): take another optimizer")
     for layer in net.layers:

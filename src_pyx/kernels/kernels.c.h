@@ -8,6 +8,7 @@
 #include "gemm.h"
 #include "outer.h"
 #include "rows.h"
+#include "attention.h"
 #include "losses.h"
 #include "crf.h"
 #include "updates.h"
@@ -69,6 +70,11 @@ const rc_kernels KERNELS = {
     .scale = scale,
     .running_max = running_max,
     .return_to = return_to,
+    .dot = dot,
+    .add_scaled = add_scaled,
+    .add_scaled_wide = add_scaled_wide,
+    .attention_energies = attention_energies,
+    .attention_energy_back = attention_energy_back,
     .softmax = softmax,
     .softmax_loss = softmax_loss,
     .squared_loss = squared_loss,

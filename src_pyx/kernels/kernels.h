@@ -212,6 +212,11 @@ typedef struct rc_kernels {
     void (*scale)(long n, double factor, const void *x, void *y);
     void (*running_max)(long n, const void *x, int64_t row, void *y, int64_t *where);
     void (*return_to)(long n, const int64_t *where, const void *d, void *base, long ld);
+    double (*dot)(long n, const void *x, const void *y);
+    void (*add_scaled)(long n, double factor, const void *x, void *y);
+    void (*add_scaled_wide)(long n, double factor, const void *x, double *total);
+    void (*attention_energies)(long rows, long size, long ld, void *u, const void *v, void *e);
+    void (*attention_energy_back)(long size, double de, void *u, const void *v, double *dv);
 
     /* heads: scores become gradients, or predictions; losses per row */
     void (*softmax)(long rows, const rc_loss_options *o, void *scores);

@@ -4,6 +4,7 @@ from rnncore._core.crf cimport Chain
 from rnncore._core.gemm cimport Arena, Segment, Team
 from rnncore._core.kernels cimport rc_loss_options, rc_packed
 from rnncore._core.plan cimport Run
+from rnncore._core.pooling cimport Pooling
 from rnncore._core.schedule cimport View
 from rnncore._core.sparse cimport Skip
 from rnncore._core.run cimport Workspace
@@ -11,21 +12,19 @@ from rnncore._core.run cimport Workspace
 cdef struct Core:
     Team team
     rc_loss_options options
-    int loss                  # softmax, squared error, sigmoid, CRF
-    int readout               # every, last, mean, max
+    int loss                  # softmax, squared error, sigmoid, CRF, the caller's own
+    Pooling pooling
     int parts
     bint direct               # no projection: the first outputs are the scores
     long W_hy, b_y            # places in theta
     rc_packed weight[2]
     rc_packed weight_T[2]
-    Segment input[2]          # what is projected: the outputs, or what the readout made of them
+    Segment input[2]          # what is projected: the outputs, or what pooling made of them
     long rows
     char *scores
     double *losses
     double *importance        # how much each sequence's loss counts, or NULL
     char *targets
-    char *pooled_gradient
-    int64_t *where            # max readout: the row each number came from
     double scale
     char *theta
     char *grad
@@ -42,6 +41,7 @@ cdef class Head:
     cdef carve(self, Workspace ws, bint training, bint weighted=*)
     cdef load(self, Workspace ws, skip_ids, skip_values)
     cdef void scores(self) noexcept nogil
+    cdef stored(self, Workspace ws, out, dtype)
     cdef weigh(self, const View *v, sample_weight)
     cdef double weight_of(self, int64_t y) noexcept
 

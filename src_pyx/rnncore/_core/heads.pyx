@@ -1,13 +1,14 @@
-"""Heads: readout over time, projection and loss in one.
+"""Heads: pooling over time, projection and loss in one.
 
-    s = z·W_hy + b_y        z: the outputs at every step, or the last, mean or largest one of each sequence
+    s = z·W_hy + b_y        z: the outputs at every step, or what pooling makes of each sequence (pooling.pyx)
     backward                dW_hy = zᵀ·ds, db_y = Σ ds, dz = ds·W_hyᵀ       (ds from kernels/losses.h)
     without a projection    s = the first K numbers of z, dz = (ds, 0)
 
 Losses are means over counted targets; their sum runs over rows in order, in double, whatever the threads.
-A CRF's loss looks at whole sequences (crf.pyx); sparse features may add to the scores directly (skip.pyx).
+A CRF's loss looks at whole sequences (crf.pyx); sparse features may add to the scores directly (sparse.pyx).
+Several heads may look at one run: each adds to the outputs' gradient what the ones before it left there.
 """
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
@@ -15,19 +16,7 @@ import numpy as np
 cimport numpy as cnp
 
 from rnncore._core.crf cimport Chain
-from rnncore._core.dropout cimport ON_OUTPUT, key_for, site_of
-from rnncore._core.gemm cimport (
-    SUM_COLUMNS,
-    SUM_ROWS,
-    Arena,
-    Segment,
-    bind_packed,
-    padded,
-    team_outer,
-    team_pack,
-    team_product,
-    team_sums_wide,
-)
+from rnncore._core.gemm cimport Arena, bind_packed, padded, team_outer, team_pack, team_product
 from rnncore._core.kernels cimport (
     RC_FROM_BIAS,
     RC_FROM_C,
@@ -39,14 +28,23 @@ from rnncore._core.kernels cimport (
     parallel,
     raise_stopped,
     rc_columns,
-    rc_kernels,
     rc_packed,
     rnncore_call,
 )
-from rnncore._core.sparse cimport Skip
-from rnncore._core.plan cimport Layer, Run, Unit, View
 from rnncore._core.memory cimport Saved
+from rnncore._core.plan cimport Layer, Run, View
+from rnncore._core.pooling cimport (
+    EVERY,
+    bind_pooling_packed,
+    describe_pooling,
+    pack_pooling,
+    place_pooling,
+    pool,
+    pool_back,
+)
 from rnncore._core.run cimport Workspace
+from rnncore._core.schedule cimport Schedule
+from rnncore._core.sparse cimport Skip
 
 cnp.import_array()
 
@@ -55,12 +53,7 @@ cdef enum Loss:
     SQUARED
     SIGMOID
     CHAIN
-
-cdef enum Readout:
-    EVERY
-    LAST
-    MEAN
-    MAX
+    OUTSIDE  # the caller's own
 
 cdef enum:
     ROWS_PER_TASK = 64
@@ -95,7 +88,7 @@ cdef void weigh_rows(Core *c, const View *v) noexcept nogil:
     """Losses and gradients of each sequence's rows, as much as the sequence counts."""
     cdef long t, b, row, size = c.team.kernels.itemsize
     cdef char *score
-    for t in range(v.steps if c.readout == EVERY else 1):
+    for t in range(v.steps if c.pooling.kind == EVERY else 1):
         for b in range(v.active[t]):
             row = v.offsets[t] + b
             score = c.scores + row * c.options.ld * size
@@ -109,101 +102,6 @@ cdef void finish_scores(Core *c, bint training) noexcept nogil:
     job.c = c
     job.training = training
     parallel(loss_task, &job, tasks, c.team.threads if c.rows * c.options.outputs > 20000 else 1)
-
-
-# ---------------------------------------------------------------- readout
-
-cdef void add_last(Core *c, const Run *run, const Unit *u, long b, int part, char *z) noexcept nogil:
-    """z += the outputs of one direction at its own last step."""
-    cdef const View *v = &run.view
-    cdef long row = b if u.reverse else v.last[b], ld = u.cell.ldo, size = c.team.kernels.itemsize
-    cdef char *h = u.rows + row * ld * size
-    cdef char *spare = c.pooled_gradient + b * ld * size  # not in use yet
-    if run.drops_output:
-        c.team.kernels.dropout(u.cell.output, run.output_dropout,
-                               key_for(run.seed, run.drop_step, site_of(ON_OUTPUT, 0, part),
-                                       0 if u.reverse else v.length[b] - 1), <uint32_t> v.order[b], h, spare)
-        h = spare
-    c.team.kernels.add(1, u.cell.output, h, ld, z, ld)
-
-
-cdef void add_many_steps(Core *c, const View *v, long b, Segment outputs, char *z) noexcept nogil:
-    """z = Σ_t of one sequence's outputs, by blocks of steps whose sums are added in double."""
-    cdef const rc_kernels *kernels = c.team.kernels
-    cdef double total[SUM_COLUMNS]
-    cdef long first = 0, n, t, size = kernels.itemsize
-    while first < outputs.width:
-        n = min(SUM_COLUMNS, outputs.width - first)
-        memset(total, 0, sizeof(total))
-        for t in range(v.length[b]):
-            if t % SUM_ROWS == 0:
-                if t:
-                    kernels.widen(1, n, z + first * size, n, total)
-                memset(z + first * size, 0, n * size)
-            kernels.add(1, n, outputs.data + ((v.offsets[t] + b) * outputs.ld + first) * size, outputs.ld,
-                        z + first * size, n)
-        kernels.widen(1, n, z + first * size, n, total)
-        kernels.narrow(1, n, total, z + first * size, n)
-        first += n
-
-
-cdef void read_out(Core *c, Run *run, const Segment *outputs) noexcept nogil:
-    """One row per sequence, in packed order. `last` is each direction's own last step."""
-    cdef const View *v = &run.view
-    cdef const Layer *top = &run.layer[run.layer_count - 1]
-    cdef long b, t, row, ld, size = c.team.kernels.itemsize
-    cdef int s, d
-    cdef bint many
-    cdef char *z
-    run.apart = c.readout == LAST and top.summed
-    for s in range(c.parts):
-        ld = outputs[s].ld
-        for b in range(v.sequences):
-            z = c.input[s].data + b * ld * size
-            memset(z, 0, ld * size)
-            if c.readout == LAST:
-                for d in range(2 if top.summed else 1):
-                    add_last(c, run, &top.unit[d if top.summed else s], b, s, z)
-                continue
-            if c.readout == MAX:
-                memset(c.where + (s * v.sequences + b) * ld, 255, ld * sizeof(int64_t))  # -1: from no row yet
-            many = c.readout == MEAN and team_sums_wide(&c.team, v.length[b])
-            if many:
-                add_many_steps(c, v, b, outputs[s], z)
-            for t in range(0 if many else v.length[b]):
-                row = v.offsets[t] + b
-                if c.readout == MEAN:
-                    c.team.kernels.add(1, outputs[s].width, outputs[s].data + row * ld * size, ld, z, ld)
-                else:
-                    c.team.kernels.running_max(outputs[s].width, outputs[s].data + row * ld * size, row, z,
-                                               c.where + (s * v.sequences + b) * ld)
-            if c.readout == MEAN:
-                c.team.kernels.scale(outputs[s].width, 1.0 / v.length[b], z, z)
-
-
-cdef void spread(Core *c, const Run *run) noexcept nogil:
-    """The readout's gradient goes back to the outputs it came from."""
-    cdef const View *v = &run.view
-    cdef const Layer *top = &run.layer[run.layer_count - 1]
-    cdef const Unit *u
-    cdef long b, t, row, ld, size = c.team.kernels.itemsize
-    cdef int d, s
-    cdef char *dz
-    for d in range(2 if run.apart else c.parts):
-        s = 0 if run.apart else d
-        u = &top.unit[d]
-        ld = c.input[s].ld
-        memset(u.dh, 0, v.rows * ld * size)
-        for b in range(v.sequences):
-            dz = c.pooled_gradient + (s * v.sequences + b) * ld * size
-            if c.readout == LAST:
-                row = b if u.reverse else v.last[b]
-                memcpy(u.dh + row * ld * size, dz, c.input[s].width * size)
-            elif c.readout == MEAN:
-                for t in range(v.length[b]):
-                    c.team.kernels.scale(c.input[s].width, 1.0 / v.length[b], dz, u.dh + (v.offsets[t] + b) * ld * size)
-            else:
-                c.team.kernels.return_to(c.input[s].width, c.where + (s * v.sequences + b) * ld, dz, u.dh, ld)
 
 
 # ---------------------------------------------------------------- projection
@@ -229,12 +127,10 @@ cdef void project(Core *c, bint add) noexcept nogil:
 
 cdef char *gradient_place(Core *c, const Layer *top, int part) noexcept nogil:
     """Where the gradient of what was projected goes."""
-    if c.readout == EVERY:
-        return top.unit[part].dh
-    return c.pooled_gradient + part * c.rows * c.input[part].ld * c.team.kernels.itemsize
+    return top.unit[part].dh if c.pooling.kind == EVERY else c.pooling.gradient[part]
 
 
-cdef void project_back(Core *c, const Run *run, bint accumulate) noexcept nogil:
+cdef void project_back(Core *c, const Run *run, bint first, bint accumulate) noexcept nogil:
     cdef const Layer *top = &run.layer[run.layer_count - 1]
     cdef rc_packed *weights[2]
     cdef const char *biases[2]
@@ -250,8 +146,8 @@ cdef void project_back(Core *c, const Run *run, bint accumulate) noexcept nogil:
         team_outer(&c.team, c.input[s].width, c.rows, c.input[s].data, c.input[s].ld, NULL, c.scores, c.options.ld,
                    NULL, 1, &outputs, accumulate, c.grad + (c.W_hy + row * K) * size, K)
         outputs.sums = NULL
-        team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO, gradient_place(c, top, s),
-                     c.input[s].ld)
+        team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO if first else RC_FROM_C,
+                     gradient_place(c, top, s), c.input[s].ld)
         row += c.input[s].width
 
 
@@ -272,19 +168,33 @@ cdef void take_outputs(Core *c, bint add) noexcept nogil:
         at += count
 
 
-cdef void give_back(Core *c, const Run *run) noexcept nogil:
-    """dz = (ds, 0)."""
+cdef void give_back(Core *c, const Run *run, bint first) noexcept nogil:
+    """dz (+)= (ds, 0)."""
     cdef const Layer *top = &run.layer[run.layer_count - 1]
     cdef long at = 0, count, size = c.team.kernels.itemsize
     cdef char *dz
     cdef int s
     for s in range(c.parts):
         dz = gradient_place(c, top, s)
-        memset(dz, 0, c.rows * c.input[s].ld * size)
+        if first:
+            memset(dz, 0, c.rows * c.input[s].ld * size)
         count = min(c.input[s].width, c.options.outputs - at)
-        if count > 0:
+        if count > 0 and first:
             c.team.kernels.copy(c.rows, count, c.scores + at * size, c.options.ld, dz, c.input[s].ld)
-            at += count
+        elif count > 0:
+            c.team.kernels.add(c.rows, count, c.scores + at * size, c.options.ld, dz, c.input[s].ld)
+        at += max(count, 0)
+
+
+cdef void outputs_gradient(Core *c, Run *run, bint first, bint accumulate) noexcept nogil:
+    """From the scores' gradient to that of the layers' outputs, which other heads may have begun."""
+    cdef bint own = first or c.pooling.kind != EVERY  # what pooling made is this head's alone
+    if c.direct:
+        give_back(c, run, own)
+    else:
+        project_back(c, run, own, accumulate)
+    if c.pooling.kind != EVERY:
+        pool_back(&c.pooling, &c.team, run, c.theta, c.grad, first, accumulate)
 
 
 # ---------------------------------------------------------------- without Python
@@ -311,13 +221,13 @@ cdef void finish_rows(Core *c) noexcept nogil:
 # ---------------------------------------------------------------- the class
 
 cdef class Head:
-    """A readout, a projection and a loss.
+    """Pooling, a projection and a loss.
 
     Parameters
     ----------
     itemsize : int
-    loss, readout : int
-        0 softmax, 1 squared error, 2 sigmoid, 3 CRF; 0 every, 1 last, 2 mean, 3 max.
+    loss, pooling : int
+        0 softmax, 1 squared error, 2 sigmoid, 3 CRF, 4 outside; 0 every, 1 last, 2 mean, 3 max, 4 attention.
     widths : list of int
         Widths of the outputs' parts.
     outputs : int
@@ -330,17 +240,18 @@ cdef class Head:
         A CRF's parameters' places in theta, and what it allows (see Chain).
     skip : tuple of (N, W_skip) or None
         Number of sparse features, and their table's place in theta.
+    attention : tuple of (size, W, b, v) or None
+        Of attention pooling: how many numbers an energy is made of, and its parameters' places in theta.
     """
 
-    def __cinit__(self, int itemsize, int loss, int readout, list widths, long outputs, long W_hy, long b_y,
-                  class_weight, double label_smoothing, chain=None, skip=None):
+    def __cinit__(self, int itemsize, int loss, int pooling, list widths, long outputs, long W_hy, long b_y,
+                  class_weight, double label_smoothing, chain=None, skip=None, attention=None):
         cdef Core *c = &self.c
         cdef int s
         c.team.kernels = kernels_for(itemsize)
         c.team.gemm = gemm_for(itemsize)
         c.team.threads = 1
         c.loss = loss
-        c.readout = readout
         c.parts = len(widths)
         c.direct = W_hy < 0
         c.W_hy = W_hy
@@ -356,7 +267,10 @@ cdef class Head:
             self.chain = Chain(outputs, *chain)
         if skip is not None:
             self.skip = Skip(skip[0], outputs, skip[1])
-        scratch = c.team.kernels.outer_scratch(max(widths), outputs)
+        size, W, b, v = attention or (0, -1, -1, -1)
+        describe_pooling(&c.pooling, &c.team, pooling, widths, size, W, b, v)
+        scratch = max(c.team.kernels.outer_scratch(max(widths), outputs),
+                      c.team.kernels.outer_scratch(max(widths), max(size, 1)))
         if chain is not None:
             scratch = max(scratch, c.team.kernels.outer_scratch(outputs, outputs))
         c.team.scratch_size = (scratch * itemsize + 63) // 64 * 64
@@ -367,10 +281,12 @@ cdef class Head:
                 continue
             bind_packed(&c.team, &c.weight[s], widths[s], outputs, outputs, False)
             bind_packed(&c.team, &c.weight_T[s], outputs, widths[s], outputs, True)
-        while not c.direct:
+        while True:
             self.weights.start()
-            c.weight[0].bias = self.weights.take(c.options.ld * itemsize)
-            for s in range(c.parts if c.team.gemm == NULL else 0):
+            bind_pooling_packed(&c.pooling, self.weights, &c.team)
+            if not c.direct:
+                c.weight[0].bias = self.weights.take(c.options.ld * itemsize)
+            for s in range(c.parts if c.team.gemm == NULL and not c.direct else 0):
                 c.weight[s].panels = self.weights.take(c.team.kernels.packed_size(&c.weight[s]) * itemsize)
                 c.weight_T[s].panels = self.weights.take(c.team.kernels.packed_size(&c.weight_T[s]) * itemsize)
             if not self.weights.settle():
@@ -403,22 +319,17 @@ cdef class Head:
     cdef carve(self, Workspace ws, bint training, bint weighted=False):
         cdef Core *c = &self.c
         cdef rnncore_call call
-        cdef Segment outputs[2]
         cdef long size = c.team.kernels.itemsize, B = ws.run.view.sequences
         cdef int s
         c.team.threads = ws.run.team.threads
-        c.rows = ws.run.view.rows if c.readout == EVERY else B
-        for s in range(c.parts):
-            outputs[s] = ws.run.finished[s]
+        c.rows = ws.run.view.rows if c.pooling.kind == EVERY else B
         while True:
             self.arena.start()
             c.scores = self.arena.take(c.rows * c.options.ld * size)
-            c.pooled_gradient = self.arena.take(c.parts * B * c.input[0].ld * size)
-            c.where = <int64_t *> self.arena.take(
-                c.parts * B * c.input[0].ld * sizeof(int64_t) if c.readout == MAX else 0)
+            place_pooling(&c.pooling, self.arena, &c.team, &ws.run)
             for s in range(c.parts):
-                c.input[s].data = outputs[s].data if c.readout == EVERY else \
-                    self.arena.take(B * c.input[s].ld * size)
+                c.pooling.outputs[s] = ws.run.finished[s]
+                c.input[s].data = c.pooling.outputs[s].data if c.pooling.kind == EVERY else c.pooling.pooled[s].data
             if training:
                 c.team.scratch = self.arena.take(c.team.scratch_size * c.team.threads)
                 c.losses = <double *> self.arena.take(c.rows * sizeof(double))
@@ -427,10 +338,11 @@ cdef class Head:
                                                       c.options.outputs * size))
             if not self.arena.settle():
                 break
-        if c.readout != EVERY:
+        if c.pooling.kind != EVERY:
             with nogil:
                 begin_call(&call, True)
-                read_out(c, &ws.run, outputs)
+                pack_pooling(&c.pooling, &c.team, c.theta)
+                pool(&c.pooling, &c.team, &ws.run, c.theta)
                 end_call(&call)
             if call.stopped:
                 raise_stopped()
@@ -454,12 +366,17 @@ cdef class Head:
         project(c, add)
 
     def loss_and_grad(self, Workspace ws, Saved saved, theta, grad, touched, targets, bint accumulate, skip_ids=None,
-                      skip_values=None, sample_weight=None):
+                      skip_values=None, sample_weight=None, divisor=None, double factor=1, bint first=True,
+                      bint last=True, bint want_dx=False):
         """Loss of the outputs of the training run at hand, and the gradients of everything.
 
         targets : int64 (T, B) or (B,), or numbers (T, B, K) or (B, K) of the net's precision; checked, C-contiguous.
         skip_ids : int64 (T, B, F), negative for none; skip_values: numbers of that shape, or None for ones.
         sample_weight : float64 (B,), how much each sequence's loss counts, or None.
+        divisor : what the sum of the losses is divided by; None: the weight of the targets.
+        factor : how much this head counts beside others.
+        first, last : of the heads that look at this run. The last one goes back through the layers, unless the input's
+            gradient is wanted, which is for the caller to ask for.
         """
         cdef rnncore_call call
         cdef Core *c = &self.c
@@ -470,11 +387,12 @@ cdef class Head:
         cdef char *source = <char *> cnp.PyArray_DATA(targets)
         cdef double total = 0, weight = 0
         cdef int64_t y
-        ws.begin_backward(saved, True, False, False)
+        if first:
+            ws.begin_backward(saved, True, want_dx, False)
         self.bind(theta, grad)
         self.carve(ws, True, weighted)
         self.load(ws, skip_ids, skip_values)
-        if c.readout == EVERY:
+        if c.pooling.kind == EVERY:
             for t in range(v.steps):
                 for b in range(v.active[t]):
                     memcpy(c.targets + (v.offsets[t] + b) * width, source + (t * v.sequences + v.order[b]) * width,
@@ -489,7 +407,9 @@ cdef class Head:
                 y = (<int64_t *> c.targets)[b]
                 if y >= 0:
                     weight += self.weight_of(y)
-        c.scale = 1 / weight if weight > 0 else 0
+        if divisor is not None:
+            weight = divisor
+        c.scale = factor / weight if weight > 0 else 0
         if weighted:
             self.weigh(v, sample_weight)
         if self.skip is not None:
@@ -513,17 +433,93 @@ cdef class Head:
                     total += c.losses[b]
             if self.skip is not None:
                 self.skip.back(&c.team, c.scores, c.options.ld, c.grad)
-            if c.direct:
-                give_back(c, &ws.run)
-            else:
-                project_back(c, &ws.run, accumulate)
-            if c.readout != EVERY:
-                spread(c, &ws.run)
+            outputs_gradient(c, &ws.run, first, accumulate)
             end_call(&call)
         if call.stopped:
             raise_stopped()
-        ws.backward(theta, grad, saved, None, None, accumulate, False, True, touched)
+        if last and not want_dx:
+            ws.backward(theta, grad, saved, None, None, accumulate, False, True, touched)
         return total * c.scale
+
+    def weight(self, Schedule schedule, targets):
+        """Return what the sum of a batch's losses is divided by; arrays as for loss_and_grad."""
+        cdef Core *c = &self.c
+        cdef const View *v = &schedule.view
+        cdef bint every = c.pooling.kind == EVERY
+        cdef const int64_t *labels
+        cdef double weight = 0
+        cdef long t, b
+        cdef int64_t y
+        if c.loss != SOFTMAX and c.loss != CHAIN:
+            return float(v.rows if every else v.sequences)
+        labels = <const int64_t *> cnp.PyArray_DATA(targets)
+        for t in range(v.steps if every else 1):
+            for b in range(v.active[t]):
+                y = labels[t * v.sequences + v.order[b]]
+                if y >= 0:
+                    weight += self.weight_of(y)
+        return weight
+
+    def forward(self, Workspace ws, theta, bint training, skip_ids=None, skip_values=None):
+        """Return the scores (T, B, K), zero past the ends, or (B, K): for a loss outside, with `backward` to follow."""
+        cdef rnncore_call call
+        self.bind(theta, None)
+        self.carve(ws, training)
+        self.load(ws, skip_ids, skip_values)
+        with nogil:
+            begin_call(&call, True)
+            self.scores()
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
+        return self.stored(ws, None, theta.dtype)
+
+    def backward(self, Workspace ws, Saved saved, theta, grad, touched, dscores, bint accumulate, bint first,
+                 bint want_dx):
+        """Go back from the scores' gradient, shaped as what `forward` returned, to that of the layers' outputs."""
+        cdef rnncore_call call
+        cdef Core *c = &self.c
+        cdef const View *v = &ws.run.view
+        cdef long t, b, size = c.team.kernels.itemsize, K = c.options.outputs
+        cdef const char *source = <const char *> cnp.PyArray_DATA(dscores)
+        if first:
+            ws.begin_backward(saved, True, want_dx, False)
+        self.bind(theta, grad)
+        if self.skip is not None:
+            self.skip.clear_rows(&c.team, c.grad, accumulate, touched)
+        with nogil:
+            begin_call(&call, True)
+            memset(c.scores, 0, c.rows * c.options.ld * size)
+            for t in range(v.steps if c.pooling.kind == EVERY else 1):
+                for b in range(v.active[t]):
+                    memcpy(c.scores + (v.offsets[t] + b) * c.options.ld * size,
+                           source + (t * v.sequences + v.order[b]) * K * size, K * size)
+            if self.skip is not None:
+                self.skip.back(&c.team, c.scores, c.options.ld, c.grad)
+            outputs_gradient(c, &ws.run, first, accumulate)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
+
+    cdef stored(self, Workspace ws, out, dtype):
+        """The scores in the caller's order."""
+        cdef Core *c = &self.c
+        cdef const View *v = &ws.run.view
+        cdef long t, b, size = c.team.kernels.itemsize, K = c.options.outputs
+        cdef char *target
+        if out is None and c.pooling.kind == EVERY:
+            out = np.zeros((v.steps, v.sequences, K), dtype=dtype)
+        elif out is None:
+            out = np.empty((v.sequences, K), dtype=dtype)
+        elif not v.full:
+            out.fill(0)
+        target = <char *> cnp.PyArray_DATA(out)
+        with nogil:
+            for t in range(v.steps if c.pooling.kind == EVERY else 1):
+                for b in range(v.active[t]):
+                    memcpy(target + (t * v.sequences + v.order[b]) * K * size,
+                           c.scores + (v.offsets[t] + b) * c.options.ld * size, K * size)
+        return out
 
     cdef weigh(self, const View *v, sample_weight):
         """How much each sequence's loss counts: the weight given, times a CRF's mean weight of its known labels."""
@@ -556,8 +552,6 @@ cdef class Head:
         """Return probabilities or values for the run's outputs: (T, B, K), zero past the ends, or (B, K)."""
         cdef rnncore_call call
         cdef Core *c = &self.c
-        cdef View *v = &ws.run.view
-        cdef long t, b, size = c.team.kernels.itemsize, K = c.options.outputs
         self.bind(theta, None)
         self.carve(ws, False)
         self.load(ws, skip_ids, skip_values)
@@ -570,20 +564,8 @@ cdef class Head:
         if call.stopped:
             raise_stopped()
         if self.chain is not None:
-            self.chain.marginals(&c.team, v, c.scores, c.theta)
-        if out is None and c.readout == EVERY:
-            out = np.zeros((v.steps, v.sequences, K), dtype=theta.dtype)
-        elif out is None:
-            out = np.empty((v.sequences, K), dtype=theta.dtype)
-        elif not v.full:
-            out.fill(0)
-        cdef char *target = <char *> cnp.PyArray_DATA(out)
-        with nogil:
-            for t in range(v.steps if c.readout == EVERY else 1):
-                for b in range(v.active[t]):
-                    memcpy(target + (t * v.sequences + v.order[b]) * K * size,
-                           c.scores + (v.offsets[t] + b) * c.options.ld * size, K * size)
-        return out
+            self.chain.marginals(&c.team, &ws.run.view, c.scores, c.theta)
+        return self.stored(ws, out, theta.dtype)
 
     def decode(self, Workspace ws, theta, long top, skip_ids=None, skip_values=None):
         """Return a CRF's best paths (top, T, B), -1 past the ends, and their log-probabilities (top, B)."""

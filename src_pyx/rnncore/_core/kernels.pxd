@@ -236,6 +236,11 @@ cdef extern from "kernels.h" nogil:
         void (*scale)(long, double, const void *, void *) noexcept nogil
         void (*running_max)(long, const void *, int64_t, void *, int64_t *) noexcept nogil
         void (*return_to)(long, const int64_t *, const void *, void *, long) noexcept nogil
+        double (*dot)(long, const void *, const void *) noexcept nogil
+        void (*add_scaled)(long, double, const void *, void *) noexcept nogil
+        void (*add_scaled_wide)(long, double, const void *, double *) noexcept nogil
+        void (*attention_energies)(long, long, long, void *, const void *, void *) noexcept nogil
+        void (*attention_energy_back)(long, double, void *, const void *, double *) noexcept nogil
         void (*softmax)(long, const rc_loss_options *, void *) noexcept nogil
         void (*softmax_loss)(long, const rc_loss_options *, double, const int64_t *, void *, double *) noexcept nogil
         void (*squared_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil

@@ -254,7 +254,6 @@ cdef class Workspace:
         want_dx = want_dx and self.plan.structure.kind == DENSE
         if dy is not None:
             self.restore(theta, saved)
-            width = r.layer[0].input[0].width
             dx_in_place = want_dx and leaves_gradient_in_place(r)
             dy_in_place = takes_gradient_in_place(r, dstate is not None, dy_width)
             self.begin_backward(saved, consume, want_dx, dx_in_place)
@@ -262,6 +261,7 @@ cdef class Workspace:
                 top.unit[0].cell.dh = source
             self.held = (theta, saved, grad, dy, dstate)
         dx = None
+        width = r.layer[0].input[0].width
         if want_dx:
             dx = out
             if dx is None:

@@ -135,3 +135,14 @@ cdef class Schedule:
     def full(self):
         """Whether every sequence has T steps: packed rows are then the caller's rows."""
         return self.view.full
+
+    def flat(self):
+        """Return each packed row's number among the T·B rows of the caller's arrays."""
+        cdef View *v = &self.view
+        cdef long t, b
+        found = np.empty(v.rows, dtype=np.int64)
+        cdef int64_t *rows = <int64_t *> cnp.PyArray_DATA(found)
+        for t in range(v.steps):
+            for b in range(v.active[t]):
+                rows[v.offsets[t] + b] = t * v.sequences + v.order[b]
+        return found

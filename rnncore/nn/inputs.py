@@ -1,0 +1,462 @@
+"""What a network reads: segments side by side, each with its own kind of numbers, joined into one row per step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rnncore import _checks
+from rnncore._core.memory import Saved
+from rnncore._core.schedule import Schedule
+from rnncore._core.tables import gather, scatter
+from rnncore.nn.access import Access
+from rnncore.nn.recurrent import SYMBOLS, Recurrent
+from rnncore.nn.touched import TouchedRows
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What all segments have: a width, parameters, and a form that their arrays must have."""
+
+    by_step: ClassVar[bool] = True  # their arrays begin with (T, B)
+
+    @property
+    def width(self) -> int:
+        """Numbers in a row."""
+        raise NotImplementedError
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the parameters: name -> shape."""
+        return {}
+
+    def check(self, x: np.ndarray, lengths: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+        """Return a batch of this segment, ready for the kernels."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Embedding(Segment):
+    """A table of vectors, one per symbol, between ids and the first layer.
+
+    Parameters
+    ----------
+    symbols : int
+        V, the number of symbols.
+    size : int
+        E, the width of a vector.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.Embedding(1000, 64).size
+    64
+    """
+
+    symbols: int
+    size: int
+
+    def __post_init__(self) -> None:
+        _checks.whole(self.symbols, "symbols")
+        _checks.whole(self.size, "size")
+
+    @property
+    def width(self) -> int:
+        """E."""
+        return self.size
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the parameters: name -> shape."""
+        return {"E": (self.symbols, self.size)}
+
+    def check(self, x: np.ndarray, lengths: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+        """Return ids (T, B), or bags of ids (T, B, F) with -1 for none, as int64."""
+        if x.dtype.kind not in "iu":
+            raise ValueError(f"an embedding reads ids (whole numbers), got an array of {x.dtype}")
+        return _checks.ids(x, self.symbols, lengths)
+
+
+@dataclass(frozen=True)
+class Numbers(Segment):
+    """Numbers at every step, as they are: arrays (T, B, size).
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.Numbers(3).width
+    3
+    """
+
+    size: int
+
+    def __post_init__(self) -> None:
+        _checks.whole(self.size, "size")
+
+    @property
+    def width(self) -> int:
+        """Numbers at a step."""
+        return self.size
+
+    def check(self, x: np.ndarray, lengths: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+        """Return numbers (T, B, size) of the network's precision."""
+        return _checks.dense(x, self.size, dtype)
+
+
+@dataclass(frozen=True)
+class SequenceVector(Segment):
+    """A vector that holds for a whole sequence, seen at each of its steps: arrays (B, size).
+
+    Examples
+    --------
+    A picture's features beside the words of its caption:
+
+    >>> import numpy as np, rnncore as rc
+    >>> inputs = {"word": rc.Embedding(9, 4), "picture": rc.SequenceVector(3)}
+    >>> net = rc.Network(rc.Recurrent("gru", 7, 5), head=rc.Softmax(9), inputs=inputs)
+    >>> net.predict({"word": np.zeros((6, 2), int), "picture": np.ones((2, 3))}).shape
+    (6, 2, 9)
+    """
+
+    size: int
+    by_step: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _checks.whole(self.size, "size")
+
+    @property
+    def width(self) -> int:
+        """Numbers of a vector."""
+        return self.size
+
+    def check(self, x: np.ndarray, lengths: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+        """Return vectors (B, size) of the network's precision."""
+        if x.ndim != 2 or x.shape[1] != self.size or x.dtype.kind not in "fiub":
+            raise ValueError(
+                f"vectors of whole sequences must be numbers (B, {self.size}), got {x.dtype} of shape {x.shape}"
+            )
+        return np.ascontiguousarray(x, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Letters(Segment):
+    """A recurrent network over the letters of each word: its last outputs in each direction are the word's vector.
+
+    Arrays are ids of letters (T, B, L), -1 after a word's last letter. A word that has no letters gets zeros. Each
+    different word of a batch is read once.
+
+    Parameters
+    ----------
+    symbols : int
+        Number of different letters.
+    hidden_size : int
+        H of the layer over the letters.
+    cell : str
+        A name in `rnncore.CELLS`.
+    bidirectional : bool
+        Read from both ends: the vector has 2·H numbers.
+    options : dict, optional
+        Further arguments of that layer, see `rnncore.Recurrent`.
+
+    References
+    ----------
+    Ling et al. 2015, Finding function in form; Lample et al. 2016, Neural architectures for named entity recognition.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.Letters(30, hidden_size=12).width
+    24
+    """
+
+    symbols: int
+    hidden_size: int
+    cell: str = "lstm"
+    bidirectional: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.layer("float32", 0)
+
+    def layer(self, dtype: Any, random_state: int) -> Recurrent:
+        """Return a new layer over letters."""
+        given = dict(self.options)
+        if given.get("merge", "concat") != "concat" or given.get("num_layers", 1) != 1:
+            raise ValueError("letters are read by one layer whose directions stand side by side: leave options out")
+        return Recurrent(
+            self.cell,
+            self.symbols,
+            self.hidden_size,
+            bidirectional=self.bidirectional,
+            dtype=dtype,
+            random_state=random_state,
+            **given,
+        )
+
+    @property
+    def width(self) -> int:
+        """Numbers of a word's vector."""
+        return self.layer("float32", 0).output_size
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the parameters: name -> shape."""
+        found = self.layer("float32", 0).layout.shapes
+        return {name.removeprefix("layers.0."): shape for name, shape in found.items()}
+
+    def check(self, x: np.ndarray, lengths: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+        """Return letters (T, B, L) as int64."""
+        if x.dtype.kind not in "iu" or x.ndim != 3:
+            raise ValueError(f"letters must be whole numbers (T, B, L), -1 for none; got {x.dtype} of shape {x.shape}")
+        found = _checks.ids(x, self.symbols, lengths)
+        if ((found[..., 1:] >= 0) & (found[..., :-1] < 0)).any():
+            raise ValueError("letters must stand at the front of their rows: got -1 before a letter")
+        return found
+
+
+class Reader:
+    """A network's segments on its parameters: from the caller's arrays to packed rows, and back.
+
+    Parameters
+    ----------
+    segments : mapping of str to Segment
+    named : bool
+        Whether callers pass a dict; else a tuple in this order.
+    """
+
+    def __init__(self, segments: Mapping[str, Segment], named: bool) -> None:
+        self.segments = dict(segments)
+        self.named = named
+        if not any(segment.by_step for segment in self.segments.values()):
+            raise ValueError("inputs need a segment with steps, not vectors of whole sequences alone")
+        self.columns: dict[str, int] = {}
+        self.width = 0
+        for name, segment in self.segments.items():
+            self.columns[name] = self.width
+            self.width += segment.width
+        self.layers: dict[str, Recurrent] = {}
+        self._params: dict[str, np.ndarray] = {}
+        self._grads: dict[str, np.ndarray] = {}
+        self._starts: dict[str, int] = {}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return all parameters: name -> shape."""
+        return {
+            f"inputs.{name}.{own}": shape
+            for name, segment in self.segments.items()
+            for own, shape in segment.shapes().items()
+        }
+
+    def tables(self, starts: Mapping[str, int]) -> dict[str, int]:
+        """Return the parameters whose rows belong to symbols, and where they begin in theta."""
+        names = [f"inputs.{name}.E" for name, part in self.segments.items() if isinstance(part, Embedding)]
+        return {name: starts[name] for name in names}
+
+    def initialise(self, params: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
+        """Draw first values."""
+        for name, segment in self.segments.items():
+            if isinstance(segment, Embedding):
+                table = params[f"inputs.{name}.E"]
+                table[...] = rng.normal(0, 1 / np.sqrt(segment.size), table.shape)
+            elif isinstance(segment, Letters):
+                layer = segment.layer("float64", int(rng.integers(2**31)))
+                for own, values in layer.params.items():
+                    params[f"inputs.{name}.{own.removeprefix('layers.0.')}"][...] = values
+
+    def bind(
+        self,
+        params: Mapping[str, np.ndarray],
+        grads: Mapping[str, np.ndarray],
+        starts: Mapping[str, int],
+        flat: tuple[np.ndarray, np.ndarray],
+        seed: int,
+    ) -> None:
+        """Take named views of a network's parameters and gradients, and the flat arrays they lie in."""
+        self._params, self._grads, self._starts = dict(params), dict(grads), dict(starts)
+        self._saved: dict[str, Saved] = {}
+        self.layers = {}
+        for name, segment in self.segments.items():
+            if isinstance(segment, Letters):
+                layer = segment.layer(flat[0].dtype, seed)
+                first = starts[f"inputs.{name}.{next(iter(segment.shapes()))}"]
+                where = slice(first, first + layer.layout.size)
+                layer.move_to(flat[0][where], flat[1][where], TouchedRows(), Access())
+                self.layers[name] = layer
+                self._saved[name] = Saved()
+
+    def check(self, x: Any, lengths: Any, dtype: np.dtype) -> tuple[dict[str, np.ndarray], int, int, Any]:
+        """Return the segments' arrays, T, B, and the lengths."""
+        given = self._by_name(x)
+        arrays = {name: _checks.array(value, f"inputs[{name!r}]") for name, value in given.items()}
+        shapes = {
+            name: array.shape[:2] for name, array in arrays.items() if self.segments[name].by_step and array.ndim >= 2
+        }
+        if not shapes or len(set(shapes.values())) > 1:
+            raise ValueError(f"inputs must have the same steps and sequences (T, B), got {shapes or 'no such array'}")
+        steps, sequences = next(iter(shapes.values()))
+        sizes = None if lengths is None else _checks.lengths(lengths, steps, sequences)
+        found = {}
+        for name, segment in self.segments.items():
+            try:
+                found[name] = segment.check(arrays[name], sizes, dtype)
+            except ValueError as problem:
+                raise ValueError(f"inputs[{name!r}]: {problem}") from None
+            have = arrays[name].shape[0] if not segment.by_step else sequences
+            if have != sequences or (segment.by_step and name not in shapes):
+                raise ValueError(f"inputs[{name!r}] must be of {sequences} sequences, got shape {arrays[name].shape}")
+        return found, steps, sequences, sizes
+
+    def _by_name(self, x: Any) -> dict[str, Any]:
+        names = list(self.segments)
+        if self.named and isinstance(x, Mapping):
+            if set(x) != set(names):
+                raise ValueError(f"x must have the inputs {', '.join(names)}; got {', '.join(map(str, x))}")
+            return {name: x[name] for name in names}
+        if isinstance(x, tuple | list) and len(x) == len(names):
+            return dict(zip(names, x, strict=True))
+        form = "a dict" if self.named else "a tuple"
+        raise ValueError(f"x must be {form} of {len(names)} arrays, {', '.join(names)}; got {type(x).__name__}")
+
+    def forward(
+        self, arrays: Mapping[str, np.ndarray], schedule: Schedule, training: bool, options: tuple[int, int, int]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return packed rows (rows, D), and what `backward` needs. options: threads, and dropout's seed and step."""
+        dtype = next(iter(self._params.values())).dtype if self._params else None
+        for array in arrays.values():
+            dtype = array.dtype if dtype is None and array.dtype.kind == "f" else dtype
+        at = schedule.flat()
+        rows = np.empty((schedule.rows, self.width), dtype=dtype)
+        kept: dict[str, Any] = {"schedule": schedule, "at": at}
+        for name, segment in self.segments.items():
+            array, column = arrays[name], self.columns[name]
+            if not segment.by_step:
+                rows[:, column : column + segment.width] = array[at % schedule.sequences]
+                continue
+            packed = array.reshape(schedule.steps * schedule.sequences, -1)[at]
+            if isinstance(segment, Embedding):
+                gather(self._params[f"inputs.{name}.E"], packed, rows, column)
+            elif isinstance(segment, Letters):
+                vectors, packed = self._read_letters(name, packed, training, options)
+                gather(vectors, packed, rows, column)
+            else:
+                rows[:, column : column + segment.width] = packed
+            kept[name] = packed
+        return rows, kept
+
+    def _read_letters(
+        self, name: str, words: np.ndarray, training: bool, options: tuple[int, int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return one vector for each different word, and each row's word (rows, 1), -1 where it has no letters."""
+        layer = self.layers[name]
+        first, kind = distinct_rows(words)
+        sizes = (words[first] >= 0).sum(axis=1)
+        some = np.flatnonzero(sizes)
+        number = np.full(len(first), -1)
+        number[some] = np.arange(len(some))
+        if not len(some):
+            return np.zeros((1, layer.output_size), dtype=layer.dtype), number[kind][:, None]
+        letters = np.ascontiguousarray(np.maximum(words[first[some], : sizes.max()], 0).T)
+        space = layer._workspace(SYMBOLS)
+        saved = self._saved[name] if training else None
+        lengths = Schedule(len(letters), len(some), sizes[some])
+        space.forward(layer._theta, lengths, letters, None, saved, *options, None, False)
+        last = space.final_states()[0]
+        layer._idle[SYMBOLS].append(space)
+        return np.ascontiguousarray(np.concatenate(list(last), axis=1)), number[kind][:, None]
+
+    def backward(
+        self, drows: np.ndarray, kept: Mapping[str, Any], touched: TouchedRows, accumulate: bool, threads: int
+    ) -> Any:
+        """From the rows' gradient to the parameters'; return that of each segment's numbers, None for ids."""
+        schedule, at = kept["schedule"], kept["at"]
+        found: dict[str, np.ndarray | None] = {}
+        for name, segment in self.segments.items():
+            column = self.columns[name]
+            part = drows[:, column : column + segment.width]
+            found[name] = None
+            if isinstance(segment, Embedding):
+                table = f"inputs.{name}.E"
+                _clear(self._grads[table], self._starts[table], kept[name], touched, accumulate)
+                scatter(drows, column, kept[name], self._grads[table], threads)
+            elif isinstance(segment, Letters):
+                self._letters_back(name, drows, column, kept[name], accumulate, threads)
+            elif segment.by_step:
+                dx = np.zeros((schedule.steps * schedule.sequences, segment.width), dtype=drows.dtype)
+                dx[at] = part
+                found[name] = dx.reshape(schedule.steps, schedule.sequences, segment.width)
+            else:
+                dv = np.zeros((schedule.sequences, segment.width), dtype=drows.dtype)
+                scatter(drows, column, (at % schedule.sequences)[:, None], dv, threads)
+                found[name] = dv
+        return found if self.named else tuple(found.values())
+
+    def _letters_back(
+        self, name: str, drows: np.ndarray, column: int, kinds: np.ndarray, accumulate: bool, threads: int
+    ) -> None:
+        layer, saved = self.layers[name], self._saved[name]
+        if not accumulate:
+            layer._grad[...] = 0
+        if kinds.max() < 0:
+            return
+        dvectors = np.zeros((int(kinds.max()) + 1, layer.output_size), dtype=drows.dtype)
+        scatter(drows, column, kinds, dvectors, threads)
+        units = len(layer.directions)
+        shape = (units, len(dvectors))
+        dstate = [np.zeros((*shape, width), dtype=drows.dtype) for width in layer.state_widths.values()]
+        dstate[0][...] = dvectors.reshape(len(dvectors), units, -1).swapaxes(0, 1)
+        dy = np.zeros((saved.schedule.steps, len(dvectors), layer.output_size), dtype=drows.dtype)
+        space = layer._workspace(SYMBOLS)
+        space.backward(layer._theta, layer._grad, saved, dy, dstate, True)
+        layer._idle[SYMBOLS].append(space)
+
+    def keep_bounds(self) -> None:
+        """Put bounded parameters back within their bounds."""
+        for layer in self.layers.values():
+            layer.keep_bounds()
+
+
+def _clear(grad: np.ndarray, start: int, ids: np.ndarray, touched: TouchedRows, accumulate: bool) -> None:
+    """Zero the rows of a table's gradient that are not written anew, and note those that are: this batch's."""
+    rows = np.unique(ids)
+    rows = rows[rows >= 0]
+    if accumulate:
+        touched.add(start, rows)
+        return
+    before = touched.replace(start, rows)
+    grad[slice(None) if before is None else before] = 0
+
+
+def distinct_rows(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of rows that differ from one another, and which of these each row is like.
+
+    Examples
+    --------
+    >>> first, kind = distinct_rows(np.array([[3, 1], [2, 2], [3, 1]]))
+    >>> first[kind].tolist()
+    [0, 1, 0]
+    """
+    factors = np.random.default_rng(0).integers(1, 2**63, ids.shape[1], dtype=np.uint64) | np.uint64(1)
+    keys = ((ids + 2).astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64)
+    _, first, kind = np.unique(keys, return_index=True, return_inverse=True)
+    if not np.array_equal(ids[first[kind]], ids):  # two kinds with one key
+        _, first, kind = np.unique(ids, axis=0, return_index=True, return_inverse=True)
+    return first, kind.reshape(-1)
+
+
+def reader_of(inputs: Mapping[str, Segment] | Sequence[Segment] | None) -> Reader | None:
+    """Return the reader of what a network was given as its inputs."""
+    if inputs is None:
+        return None
+    named = isinstance(inputs, Mapping)
+    found = dict(inputs) if isinstance(inputs, Mapping) else {str(n): part for n, part in enumerate(inputs)}
+    for name, part in found.items():
+        if not isinstance(part, Segment):
+            raise ValueError(
+                f"inputs must be parts such as rnncore.Embedding, Numbers, SequenceVector or Letters; "
+                f"got {part!r} for {name!r}"
+            )
+        if not isinstance(name, str) or not name or "." in name:
+            raise ValueError(f"names of inputs must be words without a dot, got {name!r}")
+    if not found:
+        raise ValueError("inputs must hold at least one segment")
+    return Reader(found, named)

@@ -1,0 +1,507 @@
+"""A network of parts: segments side by side, poolings, several heads, losses outside; against NumPy and differences."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from covering import covering_cases
+
+import rnncore as rc
+from rnncore.nn.inputs import distinct_rows
+
+T, B, H, V = 5, 4, 3, 7
+SEGMENTS = {
+    "word": rc.Embedding(V, 3),
+    "numbers": rc.Numbers(2),
+    "vector": rc.SequenceVector(2),
+    "letters": rc.Letters(6, 2, cell="gru"),
+}
+
+
+class Huber(rc.CustomHead):
+    """A loss that no head has; `sample_weight` counts sequences."""
+
+    def loss_and_grad(self, scores, targets, lengths, sample_weight=None):
+        real = np.ones(scores.shape[:2], bool)
+        if lengths is not None:
+            real = np.arange(len(scores))[:, None] < lengths
+        weights = real * (1.0 if sample_weight is None else sample_weight)
+        error = np.where(real[..., None], scores - targets, 0)
+        small = abs(error) < 1
+        loss = np.where(small, error**2 / 2, abs(error) - 0.5) * weights[..., None]
+        return loss.sum() / real.sum(), np.where(small, error, np.sign(error)) * weights[..., None] / real.sum()
+
+
+HEADS = {
+    "slots": rc.CRF(3),
+    "intent": rc.Softmax(4, pooling="attention"),
+    "last": rc.SquaredError(2, pooling="last"),
+    "mean": rc.SigmoidCrossEntropy(2, pooling="mean"),
+    "max": rc.Softmax(3, class_weight=[1, 2, 0.5], pooling="max"),
+    "each": rc.SquaredError(2, project=False),
+    "huber": Huber(2),
+}
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+def segments(rng, names):
+    letters = rng.integers(0, 6, (T, B, 4))
+    letters[np.arange(4) >= rng.integers(0, 5, (T, B, 1))] = -1
+    arrays = {
+        "word": rng.integers(-1, V, (T, B, 2)),
+        "numbers": rng.standard_normal((T, B, 2)),
+        "vector": rng.standard_normal((B, 2)),
+        "letters": letters,
+    }
+    return {name: arrays[name] for name in names}
+
+
+def targets_for(rng, names):
+    found = {
+        "slots": rng.integers(-1, 3, (T, B)),
+        "intent": rng.integers(0, 4, B),
+        "last": rng.standard_normal((B, 2)),
+        "mean": rng.random((B, 2)),
+        "max": rng.integers(0, 3, B),
+        "each": rng.standard_normal((T, B, 2)),
+        "huber": 2 * rng.standard_normal((T, B, 2)),
+    }
+    return {name: found[name] for name in names}
+
+
+def network(heads, inputs=None, cell="gru", dtype="float64", loss_weights=None, skip=0, **options):
+    width = 4 if inputs is None else sum(part.width for part in inputs.values())
+    layer = rc.Recurrent(cell, width, H, dtype=dtype, random_state=3, **options)
+    net = rc.Network(layer, heads=heads, inputs=inputs, loss_weights=loss_weights, skip=skip)
+    draw = np.random.default_rng(8)
+    net.theta[...] = draw.standard_normal(net.theta.size) * 0.5
+    return net
+
+
+DIRECTIONS = {
+    "forward": {},
+    "both": {"bidirectional": True},
+    "summed": {"bidirectional": True, "merge": "sum"},
+    "reverse": {"reverse": True},
+}
+DROPOUTS = {
+    "none": {},
+    "output": {"output_dropout": 0.4},
+    "inside": {"input_dropout": 0.3, "recurrent_dropout": 0.3},
+}
+OPTIONS = {
+    "cell": ["elman", "lstm", "gru", "indrnn"],
+    "direction": list(DIRECTIONS),
+    "num_layers": [1, 2],
+    "heads": [
+        "slots intent",
+        "last intent each",
+        "max mean huber",
+        "last slots",
+        "intent",
+        "last max intent each slots mean huber",
+    ],
+    "inputs": ["", "word numbers", "vector word letters", "letters", "word numbers vector letters"],
+    "ragged": [False, True],
+    "dropout": list(DROPOUTS),
+    "state": [False, True],
+}
+CASES = covering_cases(OPTIONS, lambda case: not case["state"] or case["direction"] == "forward")
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case.values())))
+def test_gradients(case):
+    """Of all parameters, by central differences, and of what is read."""
+    rng = np.random.default_rng(CASES.index(case))
+    inputs = {name: SEGMENTS[name] for name in case["inputs"].split()} or None
+    options = DIRECTIONS[case["direction"]] | DROPOUTS[case["dropout"]] | {"num_layers": case["num_layers"]}
+    heads = {name: HEADS[name] for name in case["heads"].split()}
+    weights = {name: 0.5 + n for n, name in enumerate(heads)}
+    net = network(heads, inputs, case["cell"], loss_weights=weights, **options)
+    x = rng.standard_normal((T, B, 4)) if inputs is None else segments(rng, inputs)
+    y = targets_for(rng, heads)
+    lengths = np.array([3, T, 1, 4]) if case["ragged"] else None
+    state = None
+    if case["state"]:
+        shape = net.layers[0].num_layers, B, H
+        state = tuple(rng.standard_normal(shape) for _ in net.layers[0].state_widths)
+
+    def loss_at(theta):
+        net.theta[...] = theta
+        net.dropout_step = 2
+        return net.loss_and_grad(x, y, lengths, state)
+
+    start = net.theta.copy()
+    loss_at(start)
+    assert sum(net.losses.values()) == pytest.approx(loss_at(start))
+    grad, small = net.grad.copy(), 1e-6
+    for _ in range(6):
+        direction = rng.standard_normal(start.size)
+        difference = (loss_at(start + small * direction) - loss_at(start - small * direction)) / (2 * small)
+        assert grad @ direction == pytest.approx(difference, rel=2e-5, abs=1e-7)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("merge", ["concat", "sum"])
+def test_several_heads_are_the_sum_of_single_ones(rng, merge):
+    net = network(HEADS, bidirectional=True, merge=merge, loss_weights={"slots": 0.3})
+    x, y, lengths = rng.standard_normal((T, B, 4)), targets_for(rng, HEADS), np.array([T, 2, 5, 1])
+    loss = net.loss_and_grad(x, y, lengths)
+    found, predicted = net.grads, net.predict(x, lengths)
+    total, layers = 0.0, 0.0
+    for name, head in HEADS.items():
+        single = network({name: head}, bidirectional=True, merge=merge)
+        for own in single.params:
+            single.params[own][...] = net.params[own]
+        factor = 0.3 if name == "slots" else 1
+        total += factor * single.loss_and_grad(x, {name: y[name]}, lengths)
+        layers = layers + factor * single.grad[: single.layers[0].layout.size]
+        for own in single.grads:
+            if own.startswith("heads"):
+                np.testing.assert_allclose(found[own], factor * single.grads[own], rtol=1e-11, atol=1e-13)
+        np.testing.assert_array_equal(predicted[name], single.predict(x, lengths)[name])
+    assert loss == pytest.approx(total, rel=1e-12)
+    np.testing.assert_allclose(net.grad[: len(layers)], layers, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_attention_is_its_equations(rng, dtype, bidirectional):
+    layer = rc.Recurrent("lstm", 4, H, dtype=dtype, bidirectional=bidirectional)
+    net = rc.Network(layer, head=rc.SquaredError(2), pooling="attention")
+    x, lengths = rng.standard_normal((T, B, 4)).astype(dtype), np.array([T, 1, 3, 2])
+    h, _ = layer.forward(x, lengths=lengths, training=False)
+    p = {name.removeprefix("head."): value.astype("float64") for name, value in net.params.items()}
+    energy = np.tanh(h @ p["attention.W"] + p["attention.b"]) @ p["attention.v"]
+    energy[np.arange(T)[:, None] >= lengths] = -np.inf
+    share = np.exp(energy - energy.max(axis=0))
+    share /= share.sum(axis=0)
+    wanted = (share[..., None] * h).sum(axis=0) @ p["W_hy"] + p["b_y"]
+    np.testing.assert_allclose(net.predict(x, lengths), wanted, rtol=2e-5 if dtype == "float32" else 1e-12, atol=1e-7)
+
+
+@pytest.mark.kernels
+def test_segments_are_one_row(rng):
+    """The same network on the joined rows, built by hand."""
+    names = ["numbers", "word", "vector"]
+    net = network({"y": rc.Softmax(3)}, {name: SEGMENTS[name] for name in names}, bidirectional=True)
+    x, lengths = segments(rng, names), np.array([2, T, 4, 4])
+    table = np.vstack([net.params["inputs.word.E"], np.zeros((1, 3))])
+    rows = [x["numbers"], table[x["word"]].sum(axis=2), np.broadcast_to(x["vector"], (T, B, 2))]
+    joined = np.concatenate(rows, axis=2)
+    plain = rc.Network(rc.Recurrent("gru", 7, H, dtype="float64", bidirectional=True), heads={"y": rc.Softmax(3)})
+    for name, values in plain.params.items():
+        values[...] = net.params[name]
+    y = rng.integers(0, 3, (T, B))
+    np.testing.assert_array_equal(net.predict(x, lengths)["y"], plain.predict(joined, lengths)["y"])
+    assert net.loss_and_grad(x, {"y": y}, lengths) == plain.loss_and_grad(joined, {"y": y}, lengths)
+    scores, _ = net.forward(x, lengths)
+    _, (dx, *_) = plain.forward(joined, lengths), plain.backward(scores)
+    found, _ = net.backward(scores)
+    np.testing.assert_allclose(found["numbers"], dx[..., :2], rtol=1e-12)
+    np.testing.assert_allclose(found["vector"], dx[..., 5:].sum(axis=0), rtol=1e-10, atol=1e-14)
+    assert found["word"] is None
+
+
+@pytest.mark.kernels
+def test_letters_against_their_own_layer(rng):
+    part = SEGMENTS["letters"]
+    layer = rc.Recurrent("elman", 4, 4, activation="identity", dtype="float64")
+    net = rc.Network(layer, head=rc.SquaredError(4, project=False), inputs=[part])
+    net.params["layers.0.fwd.W_xh"][...] = np.eye(4)
+    net.params["layers.0.fwd.W_hh"][...] = net.params["layers.0.fwd.b_h"][...] = 0
+    letters = segments(rng, ["letters"])["letters"]
+    letters[0, 0], letters[1, 0] = -1, [3, 1, -1, -1]
+    found = net.predict((letters,))
+    reader = part.layer("float64", 0)
+    for name, values in reader.params.items():
+        values[...] = net.params["inputs.0." + name.removeprefix("layers.0.")]
+    for t in range(T):
+        for b in range(B):
+            word = letters[t, b][letters[t, b] >= 0]
+            wanted = np.zeros(4)
+            if len(word):
+                _, (h,) = reader.forward(word[:, None], training=False)
+                wanted = h[:, 0].ravel()
+            np.testing.assert_allclose(found[t, b], wanted, rtol=1e-12, atol=1e-15)
+
+
+def test_distinct_rows(rng):
+    ids = rng.integers(-1, 2, (200, 3))
+    first, kind = distinct_rows(ids)
+    np.testing.assert_array_equal(ids[first[kind]], ids)
+    assert len(first) == len(np.unique(ids, axis=0))
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("name", [name for name in HEADS if name != "huber"])
+def test_a_head_s_own_loss_taken_outside(rng, name):
+    """forward, the loss's gradient by differences of the scores, backward: the gradient of loss_and_grad."""
+    layer = rc.Recurrent("lstm", 4, H, dtype="float64", dropout=0.2, num_layers=2, output_dropout=0.2)
+    net = rc.Network(layer, head=HEADS[name])
+    x, y, lengths = rng.standard_normal((T, B, 4)), targets_for(rng, HEADS)[name], np.array([T, 2, 5, 1])
+    loss = net.loss_and_grad(x, y, lengths)
+    wanted, state = net.grad.copy(), net.state
+    net.dropout_step = 0
+    scores, final = net.forward(x, lengths)
+    for a, b in zip(final, state, strict=True):
+        np.testing.assert_array_equal(a, b)
+    # the head alone: a network whose layer hands the scores on
+    through = rc.Recurrent("elman", scores.shape[-1], scores.shape[-1], activation="identity", dtype="float64")
+    through.theta[...] = 0
+    through.params["layers.0.fwd.W_xh"][...] = np.eye(scores.shape[-1])
+    by_step = scores.ndim == 3
+    options = {"project": False, "pooling": "every" if by_step else "last"}
+    alone = rc.Network(through, head=type(HEADS[name])(**vars(HEADS[name]) | options))
+    for own in ("transitions", "start", "end"):
+        if f"head.{own}" in net.params:
+            alone.params[f"head.{own}"][...] = net.params[f"head.{own}"]
+    as_input = scores if by_step else scores[None]
+    assert alone.loss_and_grad(as_input, y, lengths if by_step else None) == pytest.approx(loss, rel=1e-12)
+    alone.forward(as_input, lengths if by_step else None)
+    small = np.zeros_like(scores)
+    flat, differences = scores.ravel(), small.ravel()
+    for i in range(flat.size):
+        both = []
+        for step in (1e-6, -1e-6):
+            moved = flat.copy()
+            moved[i] += step
+            moved = moved.reshape(as_input.shape)
+            both.append(alone.loss_and_grad(moved, y, lengths if by_step else None))
+        differences[i] = (both[0] - both[1]) / 2e-6
+    dx, dstate = net.backward(small)
+    own = [n for n in net.params if n.startswith(("layers", "head.W_hy", "head.b_y", "head.attention"))]
+    assert dx.shape == x.shape and dstate is None
+    reference = dict(
+        zip(net.params, np.split(wanted, np.cumsum([v.size for v in net.params.values()])[:-1]), strict=True)
+    )
+    for n in own:
+        np.testing.assert_allclose(net.grads[n].ravel(), reference[n], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.kernels
+def test_dx_and_dstate_by_differences(rng):
+    net = network({"a": HEADS["each"], "b": HEADS["intent"]}, num_layers=2)
+    x, state = rng.standard_normal((T, B, 4)), (rng.standard_normal((2, B, H)),)
+    lengths = np.array([3, T, 1, 4])
+    given = {"a": rng.standard_normal((T, B, 2)), "b": rng.standard_normal((B, 4))}
+    dfinal = (rng.standard_normal((2, B, H)),)
+
+    def value(x, state):
+        scores, final = net.forward(x, lengths, state, training=False)
+        inside = np.arange(T)[:, None] < lengths
+        return (
+            (scores["a"] * given["a"])[inside].sum() + (scores["b"] * given["b"]).sum() + (final[0] * dfinal[0]).sum()
+        )
+
+    net.forward(x, lengths, state)
+    dx, dstate = net.backward(given, dfinal)
+    for array, gradient in ((x, dx), (state[0], dstate[0])):
+        direction = rng.standard_normal(array.shape)
+        ends = []
+        for step in (1e-6, -1e-6):
+            ends.append(
+                value(
+                    x + step * direction if array is x else x, state if array is x else (state[0] + step * direction,)
+                )
+            )
+        assert (gradient * direction).sum() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("inputs", [None, list(SEGMENTS)], ids=["dense", "segments"])
+def test_parts_of_a_batch_are_the_batch(rng, inputs):
+    segments_of = None if inputs is None else {name: SEGMENTS[name] for name in inputs}
+    net = network(HEADS, segments_of, bidirectional=True)
+    x = rng.standard_normal((T, B, 4)) if inputs is None else segments(rng, inputs)
+    y, lengths = targets_for(rng, HEADS), np.array([T, 2, 5, 1])
+    whole = net.loss_and_grad(x, y, lengths)
+    wanted = net.grad.copy()
+    total, weights = 0.0, net.batch_weight(y, lengths)
+    for some in (slice(0, 1), slice(1, B)):
+
+        def cut(array, by_step=True, some=some):
+            return array[:, some] if by_step else array[some]
+
+        part = cut(x) if inputs is None else {name: cut(x[name], SEGMENTS[name].by_step) for name in inputs}
+        labels = {name: cut(y[name], HEADS[name].pooling is None) for name in y}
+        total += net.loss_and_grad(part, labels, lengths[some], divisor=weights, accumulate=some.start > 0)
+    assert total == pytest.approx(whole, rel=1e-12)
+    np.testing.assert_allclose(net.grad, wanted, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.kernels
+def test_a_head_without_targets_learns_nothing(rng):
+    net = network({"slots": HEADS["slots"], "intent": HEADS["intent"]}, skip=5)
+    x = (rng.standard_normal((T, B, 4)), rng.integers(-1, 5, (T, B, 2)))
+    y = targets_for(rng, ["slots", "intent"])
+    net.loss_and_grad(x, y)
+    net.loss_and_grad(x, {"intent": y["intent"]})
+    assert set(net.losses) == {"intent"}
+    assert not any(net.grads[name].any() for name in net.grads if name.startswith("heads.slots"))
+    assert net.grads["heads.intent.W_hy"].any() and "heads.intent.W_skip" not in net.params
+    before = net.params["heads.slots.W_skip"].copy()
+    net.train_step(x, {"intent": y["intent"]}, rc.SGD(0.1))
+    np.testing.assert_array_equal(net.params["heads.slots.W_skip"], before)
+    for wrong in ({}, {"intent": None}, {"other": y["slots"]}, y["slots"]):
+        with pytest.raises(ValueError, match="dict of slots, intent"):
+            net.loss_and_grad(x, wrong)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("lazy", [True, False])
+def test_training_is_the_same_for_any_number_of_threads_and_after_copies(rng, lazy):
+    x, y, lengths = segments(rng, SEGMENTS), targets_for(rng, HEADS), np.array([T, 2, 5, 1])
+    thetas = []
+    for how in (1, 3, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net)), rc.Network.copy):
+        options = {"dropout": 0.2, "num_layers": 2, "recurrent_dropout": 0.2}
+        net = network(HEADS, SEGMENTS, bidirectional=True, dtype="float32", **options)
+        if callable(how):
+            net = how(net)
+        else:
+            net.n_threads = how
+        optimizer = rc.Adam(0.01, lazy=lazy) if lazy else rc.Adam(0.01)
+        for _ in range(3):
+            net.train_step(x, y, optimizer, lengths=lengths)
+        thetas.append(net.theta.tobytes())
+    assert len(set(thetas)) == 1
+
+
+def test_old_pickles_and_names():
+    net = rc.Network(rc.Recurrent("elman", 2, 3), head=rc.Softmax(2), readout="mean")
+    assert net.pooling == net.readout == "mean" and net.heads == {"head": rc.Softmax(2)}
+    state = net.__getstate__()
+    old = {name: value for name, value in state.items() if name not in ("pooling", "heads", "loss_weights", "inputs")}
+    made = rc.Network.__new__(rc.Network)
+    made.__setstate__(old | {"readout": "mean"})
+    assert made.pooling == "mean" and np.array_equal(made.theta, net.theta)
+
+
+@pytest.mark.kernels
+def test_a_loss_of_one_s_own(rng):
+    net = network({"huber": Huber(2)})
+    x, y = rng.standard_normal((T, B, 4)), rng.standard_normal((T, B, 2))
+    optimizer = rc.Adam(0.02)
+    losses = [net.train_step(x, {"huber": y}, optimizer) for _ in range(60)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert net.predict(x)["huber"].shape == (T, B, 2)
+    weighted = net.loss_and_grad(x, {"huber": y}, sample_weight=[2, 2, 2, 2])
+    assert weighted == pytest.approx(2 * net.loss_and_grad(x, {"huber": y}))
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (None, "must return the loss and its gradient"),
+        ((1.0,), "must return the loss and its gradient"),
+        ((1.0, np.zeros((2, 2))), r"got float64 of shape \(2, 2\)"),
+        ((1.0, [["a"] * 2] * 4), "got <U1"),
+        (("much", np.zeros((T, B, 2))), "could not convert"),
+    ],
+)
+def test_a_loss_that_returns_nonsense_is_an_error(rng, returned, message):
+    class Wrong(rc.CustomHead):
+        def loss_and_grad(self, scores, targets, lengths):
+            scores[...] = np.nan  # its own copy
+            return returned
+
+    net = rc.Network(rc.Recurrent("gru", 4, H), head=Wrong(2))
+    x, before = rng.standard_normal((T, B, 4)), net.theta.copy()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            net.train_step(x, None, rc.SGD(0.1))
+    np.testing.assert_array_equal(net.theta, before)
+    with pytest.raises(ValueError, match="no parameter of that name"):
+        net.loss_and_grad(x, None, sample_weight=np.ones(B))
+    with pytest.raises(AttributeError, match="fixed"):
+        net.head.outputs = 1000000
+
+
+@pytest.mark.kernels
+def test_a_loss_that_is_not_finite_changes_nothing(rng):
+    class Bad(rc.CustomHead):
+        def loss_and_grad(self, scores, targets, lengths):
+            return 1.0, scores * np.inf
+
+    net = rc.Network(rc.Recurrent("gru", 4, H), head=Bad(2))
+    before = net.theta.copy()
+    with pytest.raises(rc.NonFiniteError):
+        net.train_step(rng.standard_normal((T, B, 4)), None, rc.SGD(0.1))
+    np.testing.assert_array_equal(net.theta, before)
+
+
+@pytest.mark.kernels
+def test_backward_belongs_to_the_latest_forward(rng):
+    net = network({"last": HEADS["last"]})
+    x, y = rng.standard_normal((T, B, 4)), targets_for(rng, ["last"])
+    with pytest.raises(RuntimeError, match="forward"):
+        net.backward({"last": y["last"]})
+    net.forward(x)
+    net.predict(x)
+    net.backward({"last": y["last"]})
+    with pytest.raises(RuntimeError, match="forward"):
+        net.backward({"last": y["last"]})
+    net.forward(x)
+    net.loss_and_grad(x, y)
+    with pytest.raises(RuntimeError, match="forward"):
+        net.backward({"last": y["last"]})
+    net.forward(x)
+    with pytest.raises(ValueError, match="shape"):
+        net.backward({"last": y["last"][:2]})
+    net.backward({"last": y["last"]})  # the mistake cost nothing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "head=…, one head, or heads"),
+        ({"head": rc.Softmax(2), "heads": {"a": rc.Softmax(2)}}, "head=…, one head, or heads"),
+        ({"heads": {}}, "must be a dict"),
+        ({"heads": {"a.b": rc.Softmax(2)}}, "without a dot"),
+        ({"heads": {"a": rc.CRF(2)}, "pooling": "mean"}, "CRF head needs"),
+        ({"heads": {"a": rc.Softmax(2, pooling="last")}, "skip": 3}, "sparse features"),
+        ({"heads": {"a": rc.Softmax(2)}, "loss_weights": {"b": 1}}, "loss_weights"),
+        ({"heads": {"a": rc.Softmax(2)}, "loss_weights": {"a": -1}}, "from 0 up"),
+        ({"head": rc.Softmax(2), "pooling": "median"}, "pooling must be one of"),
+        ({"head": rc.Softmax(2), "pooling": "mean", "readout": "last"}, "older name"),
+        ({"head": rc.Softmax(2), "inputs": []}, "at least one"),
+        ({"head": rc.Softmax(2), "inputs": [rc.SequenceVector(4)]}, "segment with steps"),
+        ({"head": rc.Softmax(2), "inputs": [rc.Numbers(3)]}, "3 numbers come to it"),
+        ({"head": rc.Softmax(2), "inputs": ["word"]}, "must be parts"),
+        ({"head": rc.Softmax(2), "inputs": [rc.Numbers(4)], "embedding": rc.Embedding(2, 4)}, "do not go together"),
+    ],
+)
+def test_parts_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        rc.Network(rc.Recurrent("elman", 4, 3), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x | {"word": x["word"].astype(float)}, "reads ids"),
+        (lambda x: x | {"word": x["word"] + V}, "between"),
+        (lambda x: x | {"numbers": x["numbers"][:3]}, "same steps and sequences"),
+        (lambda x: x | {"vector": x["vector"][:2]}, "of 4 sequences"),
+        (lambda x: x | {"vector": np.zeros((B, 3))}, r"numbers \(B, 2\)"),
+        (lambda x: x | {"letters": x["letters"][..., 0]}, "letters must be whole numbers"),
+        (lambda x: x | {"letters": np.where(np.arange(4) == 0, -1, 2) + np.zeros((T, B, 1), int)}, "front"),
+        (lambda x: {name: x[name] for name in ("word", "numbers")}, "must have the inputs"),
+        (lambda x: tuple(x.values())[:2], "of 4 arrays"),
+        (lambda x: x["numbers"], "of 4 arrays"),
+    ],
+)
+def test_inputs_that_do_not_fit(rng, change, message):
+    net = network({"y": rc.Softmax(2)}, SEGMENTS)
+    x = segments(rng, SEGMENTS)
+    net.predict(x)
+    with pytest.raises(ValueError, match=message):
+        net.predict(change(x))
