@@ -44,6 +44,9 @@ _HOME = {
     "get_num_threads": "_threads",
     "show_config": "_config",
     "get_include": "_include",
+    "Trainer": "train.trainer",
+    "Callback": "train.callbacks",
+    "Sequences": "data.sequences",
     "SequenceTagger": "estimators",
     "load": "io.files",
     "to_torch": "interop",
@@ -53,7 +56,7 @@ _HOME = {
     "to_onnx": "interop",
     "from_onnx": "interop",
 }
-_MODULES = ("datasets", "heads", "replica", "schedules")
+_MODULES = ("callbacks", "datasets", "heads", "replica", "schedules")
 
 __all__ = [*sorted(_HOME), *_MODULES, "__version__"]
 
@@ -74,6 +77,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from rnncore import callbacks as callbacks
     from rnncore import datasets as datasets
     from rnncore import heads as heads
     from rnncore import replica as replica
@@ -83,6 +87,7 @@ if TYPE_CHECKING:
     from rnncore._include import get_include as get_include
     from rnncore._threads import get_num_threads as get_num_threads
     from rnncore._threads import set_num_threads as set_num_threads
+    from rnncore.data.sequences import Sequences as Sequences
     from rnncore.estimators import SequenceTagger as SequenceTagger
     from rnncore.interop import from_keras as from_keras
     from rnncore.interop import from_onnx as from_onnx
@@ -119,3 +124,5 @@ if TYPE_CHECKING:
     from rnncore.optim.optimizers import Momentum as Momentum
     from rnncore.optim.optimizers import Nesterov as Nesterov
     from rnncore.optim.optimizers import RMSprop as RMSprop
+    from rnncore.train.callbacks import Callback as Callback
+    from rnncore.train.trainer import Trainer as Trainer

@@ -67,6 +67,65 @@ def test_configuration_file(here):
     assert (settings["hidden_size"], settings["random_state"], settings["max_epochs"]) == (6, 4, 2)
 
 
+def test_options_of_optimizer_schedule_and_cell(here):
+    (here / "c.toml").write_text(
+        "[settings]\ncell = 'gru'\nhidden_size = 8\nmax_epochs = 2\n"
+        "[settings.optimizer]\nbeta1 = 0.8\n[settings.schedule]\nname = 'cosine'\nwarmup = 5\n"
+        "[settings.cell_options]\nreset = 'before'\n"
+    )
+    sets = ["cell=gru", "hidden_size=8", "max_epochs=2", "optimizer=adam", "optimizer.beta1=0.8", "schedule=cosine"]
+    sets += ["schedule.warmup=5", "cell_options.reset=before"]
+    as_sets = [word for one in sets for word in ("--set", one)]
+    common = ["train", "data.txt", "--quiet", "--force", "--report", "r.json"]
+    weights = {}
+    for name, arguments in {
+        "file": ["--config", "c.toml"],
+        "sets": as_sets,
+        "other beta": ["--config", "c.toml", "--set", "optimizer.beta1=0.9"],
+        "other warmup": [*as_sets, "--set", "schedule.warmup=50"],
+        "other reset": [*as_sets, "--set", "cell_options.reset=after"],
+        "by default": ["--set", "schedule.warmup=5", *QUICK],
+    }.items():
+        assert main([*common, *arguments]) == 0, name
+        weights[name] = read_model("tag.safetensors")[1]["head.W_hy"].tobytes()
+    assert weights["file"] == weights["sets"] and len(set(weights.values())) == 5
+    settings = json.loads((here / "r.json").read_text())["settings"]
+    assert settings["schedule"]["items"] == [["name", "linear"], ["warmup", 5]]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("optimizer.beta3=1", ["adam has no option 'beta3'", "beta1"]),
+        ("schedule.speed=1", ["linear has no option 'speed'", "warmup"]),
+        ("cell_options.reset=before", ["cell_options of elman"]),
+        ("hidden_size.big=1", ["hidden_size has no options", "cell_options"]),
+        ("optimizer.=1", ["optimizer has no options"]),
+        ("zzz.a=1", ["no parameter 'zzz'"]),
+    ],
+)
+def test_options_that_are_not_there(here, capsys, setting, words):
+    refused(capsys, ["train", "data.txt", "--quiet", "--set", setting], *words)
+
+
+def test_a_file_to_watch(here, capsys):
+    write("valid.txt", *news_requests(20, 1))
+    arguments = ["train", "data.txt", "--test-fraction", "0", "--valid", "valid.txt", "--report", "r.json", *QUICK]
+    assert main(arguments) == 0
+    assert "20 to watch" in capsys.readouterr().out
+    report = json.loads((here / "r.json").read_text())
+    assert report["n_train"] == 60 and report["valid"] == "valid.txt"
+    assert all({"val_loss", "val_score"} <= record.keys() for record in report["history"])
+    refused(capsys, ["train", "data.txt", "--force", "--valid", "none.txt"], "none.txt")
+
+
+def test_settings_are_listed(capsys):
+    assert main(["train", "--settings"]) == 0
+    out = capsys.readouterr().out
+    assert "hidden_size = 32\n    The recurrent layers" in out and "word_dropout = 0.3\n    How likely" in out
+    assert out.count(" = ") >= 36 and all(len(line) <= 120 for line in out.splitlines())
+
+
 def test_presets(here):
     arguments = ["train", "data.txt", "--quiet", "--report", "r.json"]
     assert main([*arguments, "--preset", "fast", "--set", "max_epochs=1"]) == 0
@@ -263,12 +322,13 @@ def test_full_and_read_only_targets(here, capsys, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
-def test_interrupted_and_resumed(here, capsys):
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_interrupted_and_resumed(here, capsys, name, status):
     process = start(*TRAIN, *OFTEN)
     wait_for("tag.safetensors.checkpoint", process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "go on with --resume tag.safetensors.checkpoint" in err
+    assert process.returncode == status and "go on with --resume tag.safetensors.checkpoint" in err
     refused(capsys, ["train", *TRAIN, "--out", "tag.safetensors"], "exists already")
     os.unlink("tag.safetensors")
     refused(capsys, ["train", *TRAIN], "tag.safetensors.checkpoint is there", "--resume", "--force")
@@ -284,6 +344,7 @@ def test_what_resume_refuses(here, capsys):
     refused(capsys, ["train", "--resume", "data.txt"], "not a model file")
     refused(capsys, ["train", "--resume", "x", "--seed", "3"], "leave out --seed")
     refused(capsys, ["train", "--resume", "x", *QUICK], "leave out --set")
+    refused(capsys, ["train", "--resume", "x", "--valid", "data.txt"], "leave out --valid")
     refused(capsys, ["train", "data.txt", "--checkpoint-every", "-1"], "seconds from 0 on")
     refused(capsys, ["train", "data.txt", "--force", "--checkpoint", "no/where"], "no folder")
 

@@ -327,7 +327,7 @@ def test_the_trainer_adds_epoch_and_batch_and_keeps_what_was_learned():
         return loss
 
     net.train_step = train_step
-    trainer = Trainer(net, opt, data, batch_size=2, max_epochs=3, rng=np.random.default_rng(1))
+    trainer = Trainer(net, opt, data, batch_size=2, max_epochs=3, random_state=np.random.default_rng(1))
     with pytest.warns(
         DivergenceWarning, match=r"epoch 1, batch \d of 5: x \(sequence 6 of the training data, step 3\)"
     ):

@@ -158,7 +158,7 @@ def test_taggers(settings, tmp_path):
     assert about["classes"] == tagger.classes_.tolist() and about["encoder"] == tagger.encoder_.to_json()
     labels = []
     for sentence in sentences[:20]:
-        x = tagger._arrange(tagger.encoder_.encode([sentence])[:, None])
+        x = tagger.specification_.pipeline.collate(tagger.encoder_.encode([sentence])[:, None])
         x, *sparse = x if isinstance(x, tuple) else (x,)
         inputs = {"x": x.astype(np.int64), "lengths": np.array([len(sentence)])}
         if sparse:

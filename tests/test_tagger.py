@@ -350,7 +350,7 @@ def test_silent_unless_asked(sample, capfd):
         ([[], []], [[], []], "there are no words: all sentences are empty"),
         ([["a"], []], [["O"], ["O"]], "sentence 1 has 0 words but 1 tags"),
         ([{"w": 1}], [["O"]], r"sentences\[0\] must be a sequence, got dict"),
-        ({"w": 1}, [["O"]], "list of strings"),
+        ({"w": 1}, [["O"]], "sentences must be a list of sequences, got dict"),
         ([["a"]], [{"O": 1}], r"tags\[0\] must be a sequence, got dict"),
         ([["a"]], [[{"O": 1}]], "labels must be all strings or all integers, got dict"),
         ([["a"]], [[["O"]]], "labels must be all strings or all integers, got list"),

@@ -1,7 +1,7 @@
 """The command ``rnncore``: train, evaluate, predict, replica, info, config.
 
-Exit status: 0 on success, 2 for input that cannot be used (one line on standard error says why), 130 after Ctrl-C with
-what was learned saved, 1 for a bug in rnncore.
+Exit status: 0 on success, 2 for input that cannot be used (one line on standard error says why), 130 after Ctrl-C,
+143 after SIGTERM and 129 after SIGHUP with what was learned saved, 1 for a bug in rnncore.
 """
 
 from __future__ import annotations

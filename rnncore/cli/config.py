@@ -20,6 +20,7 @@ _OPTIONS: dict[str, tuple[type, ...]] = {
     "task": (str,),
     "preset": (str,),
     "test": (str,),
+    "valid": (str,),
     "test_fraction": (int, float),
     "column": (str,),
     "out": (str,),
@@ -32,6 +33,7 @@ _OPTIONS: dict[str, tuple[type, ...]] = {
     "seed": (int,),
     "quiet": (bool,),
 }
+_NAMED = ("optimizer", "schedule")  # a name, or a table of "name" and options
 _KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -69,7 +71,7 @@ def merge_config(options: argparse.Namespace, known: dict[str, Any]) -> dict[str
             setattr(options, name, _checked(path, name, value))
     for name in settings:
         _check_name(f"{path}: [settings] {name}", name, known)
-    return dict(settings)
+    return {name: _with_name(name, value, known) for name, value in settings.items()}
 
 
 def read_settings(
@@ -83,9 +85,33 @@ def read_settings(
         name = name.strip().replace("-", "_")
         if not equals:
             raise DataError(f"--set {assignment}: expected KEY=VALUE, such as --set hidden_size=128")
+        name, dot, option = name.partition(".")
         _check_name(f"--set {assignment}", name, known)
-        settings[name] = _value(text.strip())
+        value = _value(text.strip())
+        settings[name] = _with_option(assignment, name, option, value, settings, known) if dot else value
     return settings
+
+
+def _with_option(
+    assignment: str, name: str, option: str, value: Any, settings: dict[str, Any], known: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what `name` is now, as a dict with one option more: ``--set optimizer.beta1=0.8``."""
+    now = settings.get(name, known[name])
+    if isinstance(now, str):
+        now = {"name": now}
+    may_be = name in _NAMED or known[name] is None
+    if not may_be or not option or not isinstance(now, dict | None):
+        raise DataError(
+            f"--set {assignment}: {name} has no options; {', '.join(_NAMED)}, cell_options and class_weight have"
+        )
+    return {**(now or {}), option: value}
+
+
+def _with_name(name: str, value: Any, known: dict[str, Any]) -> Any:
+    """Give a table of options without a name the default's: ``[settings.optimizer]``."""
+    if name in _NAMED and isinstance(value, dict) and "name" not in value:
+        return {"name": known[name], **value}
+    return value
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,7 @@ __all__ = ["add_commands"]
 Tagged = tuple[Sequence[list[str]], Sequence[list[str]]]
 
 # options that decide what is trained: a checkpoint keeps them, so that --resume needs nothing else
-_KEPT = ("data", "task", "test", "test_fraction", "column", "seed", "out", "report", "plot")
+_KEPT = ("data", "task", "test", "valid", "test_fraction", "column", "seed", "out", "report", "plot")
 
 
 def add_commands(commands: Any) -> None:
@@ -48,7 +49,15 @@ def add_commands(commands: Any) -> None:
         "--config", metavar="FILE.toml", help="options as here (test_fraction = 0.1), estimator's under [settings]"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter of the estimator; may be repeated"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a parameter of the estimator, or an option of one: optimizer.beta1=0.8, schedule.warmup=100, "
+        "cell_options.zoneout=0.1; may be repeated",
+    )
+    parser.add_argument(
+        "--settings", action="store_true", help="list all parameters of the estimator with their defaults, and end"
     )
     add_column(parser)
     test = parser.add_mutually_exclusive_group()
@@ -58,6 +67,11 @@ def add_commands(commands: Any) -> None:
         type=number(float, 0, 1, "a number from 0 to less than 1"),
         metavar="F",
         help="part of DATA to test on instead (default: 0.2)",
+    )
+    parser.add_argument(
+        "--valid",
+        metavar="FILE",
+        help="tagged words to watch while training: it stops when there is no progress on them, and keeps the best",
     )
     parser.add_argument("--out", metavar="MODEL", help="model file to write (default: ./TASK.safetensors)")
     parser.add_argument(
@@ -94,9 +108,11 @@ def add_commands(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, test, save, report."""
+    """Train, test, save, report; or tell what can be set."""
     from rnncore.estimators.tagger import SequenceTagger  # scikit-learn takes most of a second to import
 
+    if options.settings:
+        return _show_settings(SequenceTagger)
     known = SequenceTagger().get_params(deep=False)
     of_file = merge_config(options, known)
     kept = _resumed(options)
@@ -105,22 +121,24 @@ def run(options: argparse.Namespace) -> int:
     _check_targets(options, resuming=kept is not None)
     say = (lambda *columns: None) if options.quiet else tell
     train, test, source = _data(options)
+    valid = read_packed(options.valid, options.column) if options.valid else None
 
     if not options.quiet:
-        import tqdm  # noqa: F401 (now, not within the time of the fit)
+        import tqdm.auto  # noqa: F401 (now, not within the time of the fit)
     chosen: dict[str, Any] = {"random_state": options.seed, "verbose": 0 if options.quiet else 1, **settings}
     if options.threads is not None:
         chosen["n_threads"] = options.threads
     tagger = SequenceTagger(**chosen)
     checkpoints = Checkpoints(options.checkpoint, options.checkpoint_every, kept, _command(options, settings))
-    say("data", f"{source}: {count(len(train[0]), 'sentence')} to train on, {len(test[0]):,} to test on")
+    watched = f", {len(valid[0]):,} to watch" if valid else ""
+    say("data", f"{source}: {count(len(train[0]), 'sentence')} to train on{watched}, {len(test[0]):,} to test on")
     if kept:
         say("resumed", f"{options.resume}, from epoch {_epoch(kept)} on")
     started = time.perf_counter()
     try:
-        tagger.fit(*train, checkpoint=checkpoints)
-    except KeyboardInterrupt:
-        return _interrupted(tagger, options)
+        tagger.fit(*train, validation_data=valid, checkpoint=checkpoints)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        return _interrupted(tagger, options, stop)
     seconds = time.perf_counter() - started
     _save(tagger, options)
     report = _report(options, tagger, train, test, seconds)
@@ -136,11 +154,21 @@ def run(options: argparse.Namespace) -> int:
     return BAD_INPUT if tagger.stopped_ == "diverged" else 0
 
 
+def _show_settings(estimator: type) -> int:
+    """Print each parameter with its default and a sentence."""
+    from rnncore.estimators._documentation import described_settings
+
+    for name, default, sentence in described_settings(estimator):
+        print(f"{name} = {default!r}")
+        print(textwrap.fill(sentence, 96, initial_indent="    ", subsequent_indent="    "))
+    return 0
+
+
 def _resumed(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Read the checkpoint of ``--resume`` and take over the options it was made with."""
     if not options.resume:
         return None
-    for name in ("set", "config", "preset", "seed", "column", "test", "test_fraction"):
+    for name in ("set", "config", "preset", "seed", "column", "test", "valid", "test_fraction"):
         if getattr(options, name) not in (None, []):
             raise DataError(
                 f"--resume goes on with the settings of the checkpoint; leave out --{name.replace('_', '-')}"
@@ -231,6 +259,7 @@ def _report(options: argparse.Namespace, tagger: Any, train: Tagged, test: Tagge
         "data": options.data,
         "n_train": len(train[0]),
         "n_test": len(test[0]),
+        "valid": options.valid,
         "n_labels": len(tagger.classes_),
         "n_weights": int(tagger.network_.theta.size),
         "fit_seconds": seconds,
@@ -276,9 +305,10 @@ def _save(tagger: Any, options: argparse.Namespace) -> None:
         raise
 
 
-def _interrupted(tagger: Any, options: argparse.Namespace) -> int:
+def _interrupted(tagger: Any, options: argparse.Namespace, stop: KeyboardInterrupt | SystemExit) -> int:
+    """Save what was learned until a signal came, and return the exit status that the signal promises."""
     if not hasattr(tagger, "network_"):
-        raise KeyboardInterrupt
+        raise stop
     _save(tagger, options)
     goes_on = f"; go on with --resume {options.checkpoint}" if os.path.exists(options.checkpoint) else ""
     print(
@@ -286,4 +316,4 @@ def _interrupted(tagger: Any, options: argparse.Namespace) -> int:
         f"{goes_on}",
         file=sys.stderr,
     )
-    return INTERRUPTED
+    return stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else INTERRUPTED

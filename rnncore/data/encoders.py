@@ -1,4 +1,4 @@
-"""Data to numbers and back: vocabularies, labels, and many sequences laid end to end.
+"""Data to numbers and back: vocabularies and labels.
 
 An encoder learns from training data in `fit`, turns a list of sequences into one flat array in `encode` and describes
 itself in `to_json` for a model file. Encoding happens once per fit; a minibatch is then two array look-ups.
@@ -10,13 +10,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from rnncore.data.readers import DataError
+from rnncore.data.sequences import Sequences
 from rnncore.data.tokens import TokenLists, look_up, token_counts
 
 __all__ = [
@@ -30,49 +29,6 @@ __all__ = [
 ]
 
 _DIGITS = re.compile("[0-9]+")
-
-
-@dataclass
-class Sequences:
-    """Sequences laid end to end.
-
-    Attributes
-    ----------
-    x : (N,) int32 ids or (N, D) float array
-    y : (N,) int32 targets or None
-    lengths : (S,) int64, with the sum N
-    values : (N, C) float array or None
-        Factors of the ids `x`.
-    """
-
-    x: np.ndarray
-    y: np.ndarray | None
-    lengths: np.ndarray
-    values: np.ndarray | None = None
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """(S,) where each sequence begins."""
-        return np.cumsum(self.lengths) - self.lengths
-
-    @cached_property
-    def _steps(self) -> np.ndarray:
-        return np.arange(self.lengths.max(initial=0), dtype=np.int64)[:, None]
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def positions(self, rows: np.ndarray) -> np.ndarray:
-        """(T, B) flat positions of the sequences `rows`; those beyond a sequence's end are valid but meaningless."""
-        at = self._steps[: self.lengths[rows].max()] + self.starts[rows]
-        return np.minimum(at, len(self.x) - 1, out=at)
-
-    def select(self, rows: np.ndarray) -> Sequences:
-        """Copy the sequences `rows` into an object of their own."""
-        lengths = self.lengths[rows]
-        flat = np.repeat(self.starts[rows] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
-        y, values = (None if part is None else part[flat] for part in (self.y, self.values))
-        return Sequences(self.x[flat], y, lengths, values)
 
 
 class Vocabulary:

@@ -434,6 +434,8 @@ def _items(token: Any, above: str = "") -> Iterator[tuple[str, str | float]]:
             yield from _items(value, f"{name}:")
         elif isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
             yield from _items(dict(enumerate(value.ravel().tolist())), f"{name}:")
+        elif isinstance(value, set | frozenset):  # their own order changes from one process to the next
+            yield from _items(dict.fromkeys(sorted(map(str, value)), True), f"{name}:")
         elif isinstance(value, Iterable):
             yield from _items(dict.fromkeys(map(str, value), True), f"{name}:")
         else:

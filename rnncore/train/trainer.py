@@ -1,28 +1,31 @@
-"""The training loop all estimators share: minibatches, validation, early stopping, progress, interruption.
+"""The training loop: epochs, minibatches, validation, checkpoints, interruption. It trains any network.
 
-A minibatch costs the loop a few microseconds of Python: the order of a whole epoch is drawn at once, and a batch is
-gathered from flat arrays by one table of positions.
+What looks on is in `callbacks`, where minibatches come from in `batches`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import signal
-import threading
+import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from rnncore._finite import NonFiniteError
-from rnncore.data.encoders import Sequences
-from rnncore.io.checkpoints import plain
+from rnncore.data.sequences import Sequences
+from rnncore.io.checkpoints import Checkpoints, fingerprint, open_checkpoints, plain
+from rnncore.nn.recurrent import cell_options
+from rnncore.optim.schedules import check_count
+from rnncore.train.batches import Batch, GivenBatches, SequenceBatches, generator, in_parts, minibatches
+from rnncore.train.callbacks import Callback, EarlyStopping, ProgressBar, as_callbacks
+from rnncore.train.predictions import batches_to_predict, decode, predict
+from rnncore.train.signals import deferred_signals, stop_for
+from rnncore.train.validation import Validation, batch_weight
 
 __all__ = [
     "CheckpointWarning",
@@ -35,11 +38,6 @@ __all__ = [
     "predict",
 ]
 
-# How many minibatches are sorted by length together: more makes a batch's lengths more equal (fewer and fuller time
-# steps), fewer leaves the batches more random.
-_POOL = 8
-_TOKENS_IN_A_PREDICTION = 8192
-
 
 class DivergenceWarning(RuntimeWarning):
     """Training met a loss or gradient that is not finite and stopped; what was learned until then was kept."""
@@ -49,37 +47,6 @@ class CheckpointWarning(RuntimeWarning):
     """A checkpoint could not be written; training goes on, and the last one is as it was."""
 
 
-def generator(random_state: Any) -> np.random.Generator:
-    """Make a generator from a seed, None, a `Generator` or a `RandomState`."""
-    if isinstance(random_state, np.random.RandomState):
-        random_state = random_state.randint(2**31 - 1)
-    return np.random.default_rng(random_state)
-
-
-def minibatches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield index arrays that visit every sequence once: shuffled, sequences of similar length together.
-
-    Everything is drawn before the first array comes, so whoever knows how many came knows where the epoch stands.
-
-    Parameters
-    ----------
-    lengths : (S,) int array
-    batch_size : int
-        Sequences in a batch; one may be smaller.
-    rng : numpy.random.Generator
-
-    Examples
-    --------
-    >>> [sorted(rows.tolist()) for rows in minibatches(np.array([3, 3, 3]), 3, np.random.default_rng(0))]
-    [[0, 1, 2]]
-    """
-    order = rng.permutation(len(lengths))
-    pool = np.arange(len(order)) // (batch_size * _POOL)
-    order = order[np.lexsort((-lengths[order], pool))]
-    for start in rng.permutation(np.arange(0, len(order), batch_size)).tolist():
-        yield order[start : start + batch_size]
-
-
 @dataclass
 class _Position:
     """Where training stands: `batch` minibatches into an epoch at whose start the generator had the state `rng`."""
@@ -87,9 +54,10 @@ class _Position:
     epoch: int
     rng: Any
     batch: int = 0
-    total: float = 0.0  # of the losses of its words until now
-    done: int = 0  # words
+    total: float = 0.0  # of the losses until now, each times its batch's size
+    done: float = 0  # the sizes: words, for instance
     seconds: float = 0.0
+    steps: int = 0
 
 
 class Trainer:
@@ -98,163 +66,341 @@ class Trainer:
     Parameters
     ----------
     network : Network
+        Or anything with its ``train_step``, ``theta``, ``grad`` and ``dropout_step``.
     optimizer : optimizer
-    data : Sequences
-        With targets.
-    batch_size, max_epochs : int
-    rng : numpy.random.Generator
+    data : Sequences, list of batches, or callable
+        `rnncore.Sequences` are dealt to minibatches anew every epoch. A list holds batches as ``train_step`` takes
+        them: ``(x, targets)``, ``(x, targets, lengths)`` or ``(x, targets, lengths, sample_weight)``, time first. A
+        callable gets the epoch's number, from 1 on, and yields them; asked for the same epoch again it must yield the
+        same.
+    max_epochs : int
+    batch_size : int
+        Sequences in a minibatch, where `data` are `Sequences`.
+    shuffle : bool
+        Visit a list of batches in a new order every epoch.
+    random_state : int, None, Generator or RandomState
         Draws the order of the sequences and what `corrupt` needs.
-    corrupt : callable, optional
-        ``corrupt(x, rng)`` returns the inputs of one epoch (word dropout); `x` itself must stay as it is.
+    carry : bool
+        Begin each batch with the state that the one before ended in, as for a long text cut into chunks (truncated
+        backpropagation through time); an epoch begins with zeros.
+    parts, max_rows : int, optional
+        Deal every batch's sequences to so many parts, or to parts of at most so many rows (steps times sequences), that
+        take less memory and make one step of the optimizer together: of the loss and gradient of the whole batch.
+    validation : as `data`, optional
+        Measured after every epoch, without dropout: ``val_loss`` is the mean loss. Training stops after
+        `n_iter_no_change` epochs without a better one and ends with the weights of the best (see
+        `rnncore.callbacks.EarlyStopping`).
     validate : callable, optional
-        Measures the network after each epoch: a dict with at least ``val_score`` (higher is better) and ``val_loss``
-        (which breaks ties). Training stops after `n_iter_no_change` epochs without a better one, and ends with the
-        weights of the best.
-    callbacks : sequence of callables
-        Called with the record of each epoch; one that returns true stops training.
+        Measures in its own way: a dict with at least ``val_score`` (higher is better); ``val_loss`` breaks ties.
+    n_iter_no_change : int or None
+        None: never stop early, and keep the last weights.
+    callbacks : sequence of Callback or callable
+        Plain callables get the record of each epoch; one that returns true stops training.
     progress : bool
-        Show a bar on standard error: loss, tokens per second, time left.
+        Show a bar on standard error: loss, steps per second, time left.
     unit : str
         What a time step is called in the bar.
     weights : (S,) array, optional
-        Factor of each sequence's loss.
+        Factor of each sequence's loss, where `data` are `Sequences`.
+    corrupt : callable, optional
+        ``corrupt(x, rng)`` returns the inputs of one epoch (word dropout) of `Sequences`; `x` must stay as it is.
     arrange : callable, optional
-        Turns the (T, B, ...) inputs of a batch, and their values if the data have any, into what the network takes.
-    checkpoint : callable, optional
-        ``checkpoint(header, arrays)`` keeps what `state` returns: called `checkpoint_every` seconds after the last time
-        or the start, between two minibatches, and after Ctrl-C. Where it cannot be written, training goes on with a
-        `CheckpointWarning`.
+        Turns the (T, B, ...) inputs of a batch of `Sequences`, and their values if the data have any, into what the
+        network takes.
+    checkpoint : path, optional
+        File to keep the state of the training in, every `checkpoint_every` seconds, between two minibatches, and after
+        a signal. Where it cannot be written, training goes on with a `CheckpointWarning`.
     checkpoint_every : float
+    resume : path, optional
+        A checkpoint to go on from, with an equal network, optimizer and data: the result has the same bits as if
+        training had never stopped. Further checkpoints take its place, unless `checkpoint` names another file.
 
     Attributes
     ----------
     history : list of dict
-        One record for each complete epoch: epoch, loss, seconds, and what `validate` measured.
+        One record for each complete epoch: epoch, loss (the mean), seconds, and what validation measured.
+    epoch : int
+        The epoch at hand, from 1 on.
+    n_steps : int or None
+        Time steps in an epoch, where that is known before.
+    n_done : int
+        Time steps trained on until now.
     stopped : str or None
-        Why training ended: None (all epochs done), "early", "callback", "interrupted" (Ctrl-C, after the minibatch at
-        hand) or "diverged" (a loss or gradient that is not finite: it never reaches the weights, which stay as the
-        minibatch before left them, and a `DivergenceWarning` names epoch, batch, sequence and step).
+        Why training ended: None (all epochs done), "early", "callback", "interrupted" (by Ctrl-C, SIGTERM or SIGHUP,
+        after the minibatch at hand) or "diverged" (a loss or gradient that is not finite: it never reaches the weights,
+        which stay as the minibatch before left them, and a `DivergenceWarning` names epoch, batch, sequence and step).
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore as rc
+    >>> rng = np.random.default_rng(0)
+    >>> x = [rng.normal(size=(length, 2)) for length in (5, 9, 3, 7) * 10]
+    >>> data = rc.Sequences.of(x, [(part[:, 0] > 0).astype(int) for part in x])  # a target for every step
+    >>> net = rc.Network(rc.Recurrent("gru", 2, 8), head=rc.Softmax(2))
+    >>> trainer = rc.Trainer(net, rc.Adam(0.02), data, max_epochs=20, batch_size=8).run()
+    >>> trainer.history[-1]["loss"] < 0.2 < trainer.history[0]["loss"]
+    True
     """
 
     def __init__(
         self,
         network: Any,
         optimizer: Any,
-        data: Sequences,
+        data: Sequences | Sequence[Any] | Callable[[int], Iterable[Any]],
         *,
-        batch_size: int,
-        max_epochs: int,
-        rng: np.random.Generator,
-        corrupt: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+        max_epochs: int = 10,
+        batch_size: int = 32,
+        shuffle: bool = False,
+        random_state: Any = 0,
+        carry: bool = False,
+        parts: int | None = None,
+        max_rows: int | None = None,
+        validation: Any = None,
         validate: Callable[[], dict[str, float]] | None = None,
-        n_iter_no_change: int = 10,
-        callbacks: Sequence[Callable[[dict[str, Any]], Any]] = (),
+        n_iter_no_change: int | None = 10,
+        callbacks: Sequence[Any] | None = None,
         progress: bool = False,
-        unit: str = "word",
+        unit: str = "step",
         weights: np.ndarray | None = None,
+        corrupt: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
         arrange: Callable[..., Any] | None = None,
-        checkpoint: Callable[[dict[str, Any], dict[str, np.ndarray]], None] | None = None,
+        checkpoint: str | os.PathLike[str] | Checkpoints | None = None,
         checkpoint_every: float = 60.0,
+        resume: str | os.PathLike[str] | None = None,
     ) -> None:
+        check_count("max_epochs", max_epochs, 1)
+        check_count("batch_size", batch_size, 1)
+        for name, value in (("parts", parts), ("max_rows", max_rows), ("n_iter_no_change", n_iter_no_change)):
+            if value is not None:
+                check_count(name, value, 1)
+        if parts is not None and max_rows is not None:
+            raise ValueError("parts and max_rows both say how a batch is dealt to parts: leave one of them out")
+        if carry and (parts or max_rows):
+            raise ValueError("a batch whose state is carried on cannot be dealt to parts: leave parts and max_rows out")
+        if validation is not None and validate is not None:
+            raise ValueError("validation (data) and validate (a function) exclude each other: leave one of them out")
         self.network = network
         self.optimizer = optimizer
-        self.data = data
-        self.batch_size = batch_size
         self.max_epochs = max_epochs
-        self.rng = rng
-        self.corrupt = corrupt
+        self.rng = generator(random_state)
+        self.carry = carry
+        self._divide = (parts, max_rows) if parts or max_rows else None
+        self._source = self._batches(data, batch_size, shuffle, weights, corrupt, arrange)
+        if validation is not None:
+            validate = Validation(network, self._batches(validation, batch_size, False, None, None, arrange), carry)
         self.validate = validate
-        self.n_iter_no_change = n_iter_no_change
-        self.callbacks = callbacks
-        self.progress = progress
-        self.unit = unit
-        self.weights = weights
-        self.arrange = arrange
-        self.checkpoint = checkpoint
-        self.checkpoint_every = checkpoint_every
+        self._stopper = None if validate is None or n_iter_no_change is None else EarlyStopping(n_iter_no_change)
+        self.callbacks = as_callbacks(callbacks)
+        self._bar = ProgressBar(unit) if progress else None
         self.history: list[dict[str, Any]] = []
         self.stopped: str | None = None
-        self._best: tuple[tuple[float, float], int, np.ndarray] | None = None
-        self._at = _Position(1, rng.bit_generator.state)
+        self._at = _Position(1, self.rng.bit_generator.state)
+        self._carried: Any = None
         self._next_checkpoint = math.inf
         self._warned = False
+        self._checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
+        if self._checkpoints is not None:
+            self._connect(self._checkpoints, batch_size, shuffle)
 
-    def run(self) -> Trainer:
-        """Train until done, stopped or interrupted."""
-        with _deferred_interrupt() as interrupted, _bar(self) as bar:
-            self._next_checkpoint = time.perf_counter() + self.checkpoint_every
-            while self._at.epoch <= self.max_epochs and self.stopped is None:
-                record = self._epoch(interrupted, bar)
-                if self.stopped:
-                    break
-                if self.validate is not None:
-                    record.update(self.validate())
-                    self._compare(record)
-                self.optimizer.end_epoch(record.get("val_loss", record["loss"]))
-                self.history.append(record)
-                self._at = _Position(self._at.epoch + 1, self.rng.bit_generator.state)
-                answers = [callback(record) for callback in self.callbacks]
-                if any(answers):
-                    self.stopped = self.stopped or "callback"
-                if interrupted:
-                    self.stopped = "interrupted"
-                if self.stopped in (None, "interrupted"):  # there is nothing to go on with after another end
-                    self._keep(interrupted)
-        if self._best is not None:
-            self.network.theta[:] = self._best[2]
-        return self
+    def _batches(
+        self, data: Any, batch_size: int, shuffle: bool, weights: Any, corrupt: Any, arrange: Any
+    ) -> SequenceBatches | GivenBatches:
+        if isinstance(data, Sequences):
+            return SequenceBatches(data, batch_size, weights, corrupt, arrange)
+        if not callable(data) and not isinstance(data, list | tuple):
+            raise TypeError(
+                "expected data as Sequences, a list of batches, or a function of the epoch's number that yields them; "
+                f"got {type(data).__name__}"
+                + (", which is used up after one epoch" if hasattr(data, "__next__") else "")
+            )
+        for name, given in (("weights", weights), ("corrupt", corrupt), ("arrange", arrange)):
+            if given is not None:
+                raise ValueError(f"{name} goes with data as Sequences; batches must come as the network takes them")
+        return GivenBatches(data, shuffle, lambda targets, lengths, x: batch_weight(self.network, targets, lengths, x))
 
-    def _epoch(self, interrupted: list[int], bar: Any) -> dict[str, Any]:
-        data, lengths, targets = self.data, self.data.lengths, self.data.y
-        assert targets is not None
-        network, optimizer, at = self.network, self.optimizer, self._at
-        started = time.perf_counter() - at.seconds
-        inputs = data.x if self.corrupt is None else self.corrupt(data.x, self.rng)
-        batches = minibatches(lengths, self.batch_size, self.rng)
-        for batch, rows in enumerate(islice(batches, at.batch, None), start=at.batch):
-            places = data.positions(rows)
-            batch_lengths = lengths.take(rows)
-            try:
-                x = _arranged(data, inputs, places, self.arrange)
-                weights = None if self.weights is None else self.weights[rows]
-                loss = network.train_step(x, targets.take(places), optimizer, batch_lengths, sample_weight=weights)
-            except NonFiniteError as problem:
-                self._diverged(problem, batch + 1, rows)
-                break
-            n_tokens = int(batch_lengths.sum())
-            at.total += loss * n_tokens
-            at.done += n_tokens
-            at.batch = batch + 1
-            at.seconds = time.perf_counter() - started
-            if bar is not None:
-                bar.advance(n_tokens, at.total / at.done, at.epoch)
-            if interrupted:
-                self.stopped = "interrupted"
-            self._keep(interrupted)
-            if interrupted:
-                break
-        return {"epoch": at.epoch, "loss": at.total / max(at.done, 1), "seconds": time.perf_counter() - started}
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch at hand, from 1 on."""
+        return self._at.epoch
+
+    @property
+    def n_steps(self) -> int | None:
+        """Time steps in an epoch, or None where that is not known before."""
+        return self._source.n_steps
 
     @property
     def n_done(self) -> int:
-        """Tokens trained on until now."""
-        return (self._at.epoch - 1) * len(self.data.x) + self._at.done
+        """Time steps trained on until now."""
+        return (self._at.epoch - 1) * (self.n_steps or 0) + self._at.steps
 
-    def _keep(self, interrupted: list[int]) -> None:
-        if self.checkpoint is None or not (interrupted or time.perf_counter() >= self._next_checkpoint):
+    def stop(self, reason: str = "callback") -> None:
+        """End the training at the next end of a minibatch; for callbacks."""
+        self.stopped = self.stopped or reason
+
+    def run(self) -> Trainer:
+        """Train until done, stopped or interrupted.
+
+        Returns
+        -------
+        Trainer
+            Itself.
+
+        Raises
+        ------
+        KeyboardInterrupt, SystemExit
+            After Ctrl-C, and after SIGTERM or SIGHUP (with the status 143 or 129): what was learned until then is in
+            the network, and in the checkpoint.
+        """
+        all_of = [one for one in (self._stopper, *self.callbacks, self._bar) if one is not None]
+        with deferred_signals() as signals:
+            self._hooks = [one for one in all_of if type(one).on_batch_end is not Callback.on_batch_end]
+            begun: list[Callback] = []
+            try:
+                for one in all_of:
+                    begun.append(one)
+                    one.on_train_begin(self)
+                self._train(signals, all_of)
+            finally:
+                for one in begun:
+                    one.on_train_end(self)
+        if signals:
+            stop_for(signals[0])
+        return self
+
+    def _train(self, signals: list[int], callbacks: list[Callback]) -> None:
+        every = math.inf if self._checkpoints is None else self._checkpoints.every
+        self._next_checkpoint = time.perf_counter() + every
+        while self._at.epoch <= self.max_epochs and self.stopped is None:
+            for one in callbacks:
+                one.on_epoch_begin(self)
+            record = self._epoch(signals)
+            if self.stopped:
+                break
+            if self.validate is not None:
+                record.update(self.validate())
+            self.optimizer.end_epoch(record.get("val_loss", record["loss"]))
+            self.history.append(record)
+            self._at = _Position(self._at.epoch + 1, self.rng.bit_generator.state)
+            self._carried = None
+            for one in callbacks:
+                if one.on_epoch_end(self, record):
+                    self.stop()
+            if signals:
+                self.stopped = "interrupted"
+            if self.stopped in (None, "interrupted"):  # there is nothing to go on with after another end
+                self._keep(signals)
+
+    def _epoch(self, signals: list[int]) -> dict[str, Any]:
+        at, hooks, now = self._at, self._hooks, time.perf_counter
+        started = time.perf_counter() - at.seconds
+        for batch in self._source.epoch(at.epoch, self.rng, at.batch):
+            try:
+                loss = self._step(batch)
+            except NonFiniteError as problem:
+                self._diverged(problem, at.batch + 1, batch.rows)
+                break
+            at.total += loss * batch.size
+            at.done += batch.size
+            at.steps += batch.n_steps
+            at.batch += 1
+            at.seconds = now() - started
+            if hooks:
+                record = {"epoch": at.epoch, "batch": at.batch, "loss": loss, "steps": batch.n_steps}
+                record["mean_loss"] = at.total / max(at.done, 1e-300)
+                for one in hooks:
+                    one.on_batch_end(self, record)
+            if signals:
+                self.stopped = "interrupted"
+            if signals or started + at.seconds >= self._next_checkpoint:
+                self._keep(signals)
+            if self.stopped:
+                break
+        if not at.batch and not self.stopped:
+            raise ValueError(f"epoch {at.epoch}: expected at least one batch, got none")
+        return {"epoch": at.epoch, "loss": at.total / (at.done or 1), "seconds": time.perf_counter() - started}
+
+    def _step(self, batch: Batch) -> float:
+        network, optimizer = self.network, self.optimizer
+        if self._divide is not None:
+            parts = in_parts(batch, *self._divide, getattr(network, "readout", "every"))
+            if len(parts) > 1:
+                return self._step_of(parts, batch)
+        if not self.carry:
+            loss: float = network.train_step(
+                batch.x, batch.targets, optimizer, batch.lengths, sample_weight=batch.sample_weight
+            )
+            return loss
+        loss = network.train_step(
+            batch.x, batch.targets, optimizer, batch.lengths, self._carried, sample_weight=batch.sample_weight
+        )
+        self._carried = network.state
+        return loss
+
+    def _step_of(self, parts: list[Batch], batch: Batch) -> float:
+        """Add up the gradients of a batch's parts, each divided by the weight of the whole, and make one step."""
+        network = self.network
+        divisor = network.batch_weight(batch.targets, batch.lengths)
+        dropout_step = network.dropout_step
+        try:
+            loss = 0.0
+            for number, part in enumerate(parts):
+                loss += network.loss_and_grad(
+                    part.x,
+                    part.targets,
+                    part.lengths,
+                    accumulate=number > 0,
+                    sample_weight=part.sample_weight,
+                    divisor=divisor,
+                )
+            if not math.isfinite(loss):
+                raise NonFiniteError("the loss is not finite", "the loss")
+            self.optimizer.step(network)
+        except NonFiniteError:
+            network.dropout_step = dropout_step
+            raise
+        return loss
+
+    # -- checkpoints -------------------------------------------------------------------------------------------------
+
+    def _connect(self, checkpoints: Checkpoints, batch_size: int, shuffle: bool) -> None:
+        """Have checkpoints written, and stand where the one to go on from stands.
+
+        Whoever opened them has filled in what is trained, or it is this network by itself.
+        """
+        if not checkpoints.estimator:
+            checkpoints.begin(self.rng)
+            checkpoints.estimator = type(self).__name__
+            checkpoints.data = fingerprint(self._source.content)
+            checkpoints.settings = {
+                "network": _described(self.network),
+                "dropout_seed": getattr(self.network, "dropout_seed", None),
+                "optimizer": repr(self.optimizer),
+                "batch_size": batch_size,
+                "shuffle": shuffle,
+                "carry": self.carry,
+                "parts": list(self._divide or ()),
+                "early_stopping": self._stopper is not None and self._stopper.n_iter_no_change,
+            }
+        else:
+            checkpoints.data = fingerprint(self._source.content)
+        checkpoints.restore(self)
+
+    def _keep(self, signals: list[int]) -> None:
+        checkpoints = self._checkpoints
+        if checkpoints is None or not (signals or time.perf_counter() >= self._next_checkpoint):
             return
         try:
-            self.checkpoint(*self.state())
+            checkpoints.write(*self.state())
             self._warned = False
         except OSError as problem:  # the work done is worth more than the file
             if not self._warned:
                 warnings.warn(
                     f"{problem.filename}: {problem.strerror or problem}; training goes on without a new checkpoint",
                     CheckpointWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
             self._warned = True
-        self._next_checkpoint = time.perf_counter() + self.checkpoint_every
+        self._next_checkpoint = time.perf_counter() + checkpoints.every
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return all it takes to go on from here with the same bits: what JSON can hold, and arrays."""
@@ -268,9 +414,18 @@ class Trainer:
             "optimizer": {name: value for name, value in memory.items() if not isinstance(value, np.ndarray)},
             "best": None,
         }
-        if self._best is not None:
-            header["best"] = self._best[:2]
-            arrays["best"] = self._best[2]
+        best = {} if self._stopper is None else self._stopper.state_dict()
+        if best.get("best"):
+            header["best"], arrays["best"] = best["best"], best["weights"]
+        if self._carried is not None:
+            for number, array in enumerate(_arrays_of(self._carried)):
+                arrays[f"state.{number}"] = array
+        for number, one in enumerate(self.callbacks):
+            for name, value in one.state_dict().items():
+                if isinstance(value, np.ndarray):
+                    arrays[f"callback.{number}.{name}"] = value
+                else:
+                    header.setdefault("callbacks", {}).setdefault(str(number), {})[name] = value
         return plain(header), arrays
 
     def restore(self, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -293,24 +448,34 @@ class Trainer:
         self.history = list(header["history"])
         self.network.dropout_step = int(header["dropout_step"])
         theta[:] = arrays["theta"]
-        if header["best"]:
-            merit, epoch = header["best"]
-            self._best = ((float(merit[0]), float(merit[1])), int(epoch), arrays["best"].copy())
+        if header["best"] and self._stopper is not None:
+            self._stopper.load_state_dict({"best": header["best"], "weights": arrays["best"]})
+        carried = [arrays[f"state.{number}"] for number in range(sum(name.startswith("state.") for name in arrays))]
+        self._carried = self.network.join_state(carried) if carried else None
+        for number, one in enumerate(self.callbacks):
+            prefix = f"callback.{number}."
+            its = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}
+            its |= header.get("callbacks", {}).get(str(number), {})
+            if its:
+                one.load_state_dict(its)
 
     def _checked_position(self, header: dict[str, Any]) -> _Position:
         """Return where a checkpoint stands; from where no training stood it might never end."""
         position = _Position(**header["position"])
-        n_batches, n_steps = -(-len(self.data) // self.batch_size), len(self.data.x)
+        if "steps" not in header["position"]:  # version 0.1 counted words alone
+            position.steps = int(position.done)
+        n_batches, n_steps = self._source.n_batches, self._source.n_steps
         for name, value, most in (
             ("epoch", position.epoch - 1, self.max_epochs),
-            ("batch", position.batch, n_batches),
-            ("done", position.done, n_steps),
+            ("batch", position.batch, 2**62 if n_batches is None else n_batches),
+            ("steps", position.steps, 2**62 if n_steps is None else n_steps),
             ("dropout_step", header["dropout_step"], 2**62),
         ):
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
                 raise ValueError(f"{name}: expected a whole number up to {most}, got {value!r}")
-        if not 0 <= position.seconds < math.inf or not math.isfinite(position.total):
-            raise ValueError(f"expected seconds and a loss as numbers, got {position.seconds} and {position.total}")
+        numbers = (position.seconds, position.done, abs(position.total))
+        if not all(0 <= value < math.inf for value in numbers):
+            raise ValueError(f"expected seconds, weight and loss as numbers, got {numbers}")
         history = header["history"]
         if not isinstance(history, list) or len(history) != position.epoch - 1:
             raise ValueError(f"expected a history of {position.epoch - 1} epochs")
@@ -320,128 +485,33 @@ class Trainer:
             raise ValueError(f"expected the best epoch among the first {position.epoch - 1}, got {header['best'][1]}")
         return position
 
-    def _diverged(self, problem: NonFiniteError, batch: int, rows: np.ndarray) -> None:
+    def _diverged(self, problem: NonFiniteError, batch: int, rows: np.ndarray | None) -> None:
         self.stopped = "diverged"
-        n_batches = -(-len(self.data) // self.batch_size)
+        n_batches = self._source.n_batches
         place = ""
         if problem.sequence is not None:
             step = "" if problem.step is None else f", step {problem.step}"
-            place = f" (sequence {rows[problem.sequence]} of the training data{step})"
+            which = (
+                f"{problem.sequence} of the batch" if rows is None else f"{rows[problem.sequence]} of the training data"
+            )
+            place = f" (sequence {which}{step})"
         warnings.warn(
-            f"a number was not finite in epoch {self._at.epoch}, batch {batch} of {n_batches}: {problem.what}{place}; "
+            f"a number was not finite in epoch {self._at.epoch}, batch {batch}"
+            f"{'' if n_batches is None else f' of {n_batches}'}: {problem.what}{place}; "
             "training stopped and what was learned before was kept. Lower learning_rate, or set clip_norm (try 1.0)",
             DivergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
-    def _compare(self, record: dict[str, Any]) -> None:
-        """Keep the weights of the best epoch; stop when there was none for too long."""
-        merit = (record["val_score"], -record.get("val_loss", 0.0))
-        if self._best is None or merit > self._best[0]:
-            self._best = (merit, record["epoch"], self.network.theta.copy())
-        elif record["epoch"] - self._best[1] >= self.n_iter_no_change:
-            self.stopped = "early"
+
+def _described(network: Any) -> list[str]:
+    """Tell one network from another: what it is made of, and all options of its layers."""
+    layers = [sorted(cell_options(layer).items()) for layer in getattr(network, "layers", ())]
+    return [repr(network), *map(repr, layers)]
 
 
-def predict(network: Any, data: Sequences, n_outputs: int, arrange: Callable[..., Any] | None = None) -> np.ndarray:
-    """Run the network over all sequences; return its outputs, (N, n_outputs), in the order of `data`."""
-    outputs = np.empty((len(data.x), n_outputs), dtype=network.theta.dtype)
-    for batch, at, lengths, real in batches_to_predict(data, arrange):
-        outputs[at[real]] = network.predict(batch, lengths=lengths)[real]
-    return outputs
-
-
-def decode(network: Any, data: Sequences, arrange: Callable[..., Any] | None = None) -> np.ndarray:
-    """Return the most probable label of every step, (N,), in the order of `data`: a CRF's fit one another."""
-    labels = np.empty(len(data.x), dtype=np.int64)
-    for batch, at, lengths, real in batches_to_predict(data, arrange):
-        labels[at[real]] = network.decode(batch, lengths=lengths)[0][real]
-    return labels
-
-
-def batches_to_predict(
-    data: Sequences, arrange: Callable[..., Any] | None = None
-) -> Iterator[tuple[Any, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield sequences of similar lengths: what the network takes, their places in `data`, lengths, which are real."""
-    order = np.argsort(-data.lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = int(data.lengths[order[start]])
-        rows = order[start : start + max(1, _TOKENS_IN_A_PREDICTION // longest)]
-        start += len(rows)
-        at = data.positions(rows)
-        lengths = data.lengths[rows]
-        real = np.arange(longest)[:, None] < lengths
-        yield _arranged(data, data.x, at, arrange), at, lengths, real
-
-
-def _arranged(data: Sequences, x: np.ndarray, places: np.ndarray, arrange: Callable[..., Any] | None) -> Any:
-    """Gather a batch of `x` and bring it, with the data's values, into the form that the network takes."""
-    x = x.take(places, axis=0)
-    if arrange is None:
-        return x
-    return arrange(x) if data.values is None else arrange(x, data.values.take(places, axis=0))
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[list[int]]:
-    """Collect Ctrl-C in a list instead of raising it; a second one raises at once.
-
-    Outside of the main thread, or where someone else handles the signal, nothing changes.
-    """
-    seen: list[int] = []
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or previous is not signal.default_int_handler:
-        yield seen
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-class _Bar:
-    """A tqdm bar that is bothered ten times a second at most."""
-
-    def __init__(self, bar: Any, max_epochs: int) -> None:
-        self._bar = bar
-        self._max_epochs = max_epochs
-        self._waiting = 0
-        self._next = 0.0
-
-    def advance(self, n_tokens: int, loss: float, epoch: int) -> None:
-        self._waiting += n_tokens
-        now = time.perf_counter()
-        if now >= self._next:
-            self._next = now + 0.1
-            self._bar.set_postfix_str(f"epoch {epoch}/{self._max_epochs}, loss {loss:.4f}", refresh=False)
-            self.flush()
-
-    def flush(self) -> None:
-        self._bar.update(self._waiting)
-        self._waiting = 0
-
-
-@contextmanager
-def _bar(trainer: Trainer) -> Iterator[_Bar | None]:
-    if not trainer.progress:
-        yield None
-        return
-    from tqdm import tqdm  # only who wants a bar pays for it
-
-    n_tokens = len(trainer.data.x)
-    options: dict[str, Any] = {"unit": f" {trainer.unit}s", "unit_scale": True, "dynamic_ncols": True}
-    options |= {"total": trainer.max_epochs * n_tokens, "initial": trainer.n_done}
-    with tqdm(desc="training", **options) as bar:
-        wrapped = _Bar(bar, trainer.max_epochs)
-        yield wrapped
-        wrapped.flush()
-        if trainer.history:
-            bar.set_postfix_str(f"loss {trainer.history[-1]['loss']:.4f}")
+def _arrays_of(state: Any) -> list[np.ndarray]:
+    """Return the arrays of a state: a tuple of them, or a list of tuples."""
+    if isinstance(state, list):
+        return [array for part in state for array in part]
+    return list(state)

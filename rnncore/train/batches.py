@@ -1,0 +1,250 @@
+"""Where a training's minibatches come from: sequences laid end to end, a list of batches, or a function yielding them.
+
+Sequences cost a few microseconds of Python for each minibatch: the order of a whole epoch is drawn at once, and a batch
+is gathered from flat arrays by one table of positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnncore.data.sequences import Sequences
+
+__all__ = ["Batch", "GivenBatches", "SequenceBatches", "generator", "in_parts", "minibatches"]
+
+# How many minibatches are sorted by length together: more makes a batch's lengths more equal (fewer and fuller time
+# steps), fewer leaves the batches more random.
+_POOL = 8
+
+
+class Batch(NamedTuple):
+    """What one training step is given."""
+
+    x: Any
+    targets: Any
+    lengths: Any = None
+    sample_weight: Any = None
+    rows: np.ndarray | None = None  # which sequences of the data these are
+    size: float = 1.0  # how much its loss counts in the mean of the epoch
+    n_steps: int = 0
+
+
+def generator(random_state: Any) -> np.random.Generator:
+    """Make a generator from a seed, None, a `Generator` or a `RandomState`."""
+    if isinstance(random_state, np.random.RandomState):
+        random_state = random_state.randint(2**31 - 1)
+    return np.random.default_rng(random_state)
+
+
+def minibatches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield index arrays that visit every sequence once: shuffled, sequences of similar length together.
+
+    Everything is drawn before the first array comes, so whoever knows how many came knows where the epoch stands.
+
+    Parameters
+    ----------
+    lengths : (S,) int array
+    batch_size : int
+        Sequences in a batch; one may be smaller.
+    rng : numpy.random.Generator
+
+    Examples
+    --------
+    >>> [sorted(rows.tolist()) for rows in minibatches(np.array([3, 3, 3]), 3, np.random.default_rng(0))]
+    [[0, 1, 2]]
+    """
+    order, starts = _drawn(lengths, batch_size, rng)
+    for start in starts:
+        yield order[start : start + batch_size]
+
+
+def _drawn(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
+    """Draw an epoch: sequences, those of a minibatch side by side, the longest first; where each batch begins."""
+    order = rng.permutation(len(lengths))
+    pool = np.arange(len(order)) // (batch_size * _POOL)
+    order = order[np.lexsort((-lengths[order], pool))]
+    return order, rng.permutation(np.arange(0, len(order), batch_size)).tolist()
+
+
+class SequenceBatches:
+    """Minibatches drawn anew every epoch.
+
+    Parameters
+    ----------
+    data : Sequences
+        With targets.
+    batch_size : int
+    weights : (S,) array, optional
+        Factor of each sequence's loss.
+    corrupt : callable, optional
+        ``corrupt(x, rng)`` returns the inputs of one epoch; `x` itself must stay as it is.
+    arrange : callable, optional
+        Turns the (T, B, ...) inputs of a batch, and their values if the data have any, into what the network takes.
+    """
+
+    def __init__(
+        self,
+        data: Sequences,
+        batch_size: int,
+        weights: np.ndarray | None = None,
+        corrupt: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+        arrange: Callable[..., Any] | None = None,
+    ) -> None:
+        if data.y is None:
+            raise ValueError("expected sequences with targets to train on, got Sequences whose y is None")
+        self.data = data
+        self.batch_size = batch_size
+        self.weights = weights
+        self.corrupt = corrupt
+        self.arrange = arrange
+        self.n_batches: int | None = -(-len(data) // batch_size)
+        self.n_steps: int | None = len(data.x)
+        self._begins = np.arange(0, len(data), batch_size)
+        self.content = [data.x, data.y, data.lengths, data.values, weights]  # what a checkpoint's fingerprint is of
+
+    def epoch(self, number: int, rng: np.random.Generator, skip: int) -> Iterator[Batch]:
+        """Yield an epoch's minibatches but the first `skip`."""
+        data, weights, size, arrange = self.data, self.weights, self.batch_size, self.arrange
+        inputs = data.x if self.corrupt is None else self.corrupt(data.x, rng)
+        order, starts = _drawn(data.lengths, size, rng)
+        lengths, places = data.lengths[order], data.starts[order]
+        n_steps = dict(zip(range(0, len(order), size), np.add.reduceat(lengths, self._begins).tolist(), strict=True))
+        steps = np.arange(data.lengths.max(), dtype=np.int64)[:, None]
+        for start in islice(starts, skip, None):
+            some = slice(start, start + size)
+            rows = order[some]
+            at = steps[: lengths[start]] + places[some]  # the first of a batch is the longest
+            yield Batch(
+                arranged(data, inputs, at, arrange),
+                data.targets(rows, at),
+                lengths[some],
+                None if weights is None else weights[rows],
+                rows,
+                n_steps[start] if data.per_step else len(rows),
+                n_steps[start],
+            )
+
+
+class GivenBatches:
+    """Minibatches that somebody else made: ``(x, targets[, lengths[, sample_weight]])``.
+
+    Parameters
+    ----------
+    batches : list of tuples, or callable
+        A callable gets the number of the epoch, from 1 on, and returns an iterable of them: the same ones whenever it
+        is asked for the same epoch, or what goes on from a checkpoint is another training.
+    shuffle : bool
+        Visit a list in a new order every epoch.
+    size : callable
+        ``size(targets, lengths, x)``: how much a batch's loss counts in the mean of the epoch.
+    """
+
+    def __init__(
+        self,
+        batches: Sequence[Any] | Callable[[int], Iterable[Any]],
+        shuffle: bool,
+        size: Callable[[Any, Any, Any], float],
+    ) -> None:
+        self.batches = batches
+        self.shuffle = shuffle
+        self.size = size
+        self.n_batches: int | None = None
+        self.n_steps: int | None = None
+        self.content: list[Any] = []
+        if not callable(batches):
+            made = [self._made(batch, number) for number, batch in enumerate(batches)]
+            if not made:
+                raise ValueError("expected at least one batch to train on, got an empty list")
+            self.n_batches, self.n_steps = len(made), sum(batch.n_steps for batch in made)
+            self.content = [np.asarray(part) for batch in made for part in _flat(batch[:4])]
+
+    def epoch(self, number: int, rng: np.random.Generator, skip: int) -> Iterator[Batch]:
+        """Yield an epoch's minibatches but the first `skip`."""
+        if callable(self.batches):
+            given: Iterable[Any] = self.batches(number)
+        else:
+            order = rng.permutation(len(self.batches)) if self.shuffle else range(len(self.batches))
+            given = (self.batches[i] for i in order)
+        for at, batch in enumerate(islice(given, skip, None), start=skip):
+            yield self._made(batch, at)
+
+    def _made(self, batch: Any, number: int) -> Batch:
+        if not isinstance(batch, tuple | list) or not 2 <= len(batch) <= 4:
+            got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
+            raise ValueError(f"batch {number}: expected (x, targets[, lengths[, sample_weight]]), got {got}")
+        x, targets, lengths, weight = (*batch, None, None)[:4]
+        n_steps = _n_steps(x, lengths)
+        return Batch(x, targets, lengths, weight, None, self.size(targets, lengths, x), n_steps)
+
+
+def arranged(data: Sequences, x: np.ndarray, places: np.ndarray, arrange: Callable[..., Any] | None) -> Any:
+    """Gather a batch of `x` and bring it, with the data's values, into the form that the network takes.
+
+    Places past a sequence's end may be any, even past the last one's.
+    """
+    x = x.take(places, axis=0, mode="clip")
+    if arrange is None:
+        return x
+    return arrange(x) if data.values is None else arrange(x, data.values.take(places, axis=0, mode="clip"))
+
+
+def in_parts(batch: Batch, n_parts: int | None, max_rows: int | None, readout: str) -> list[Batch]:
+    """Deal a batch's sequences to several smaller ones: as many as asked for, or as few rows in each.
+
+    Parameters
+    ----------
+    batch : Batch
+    n_parts, max_rows : int or None
+        How many parts, or how many rows (steps of sequences, T·B) each may have; a sequence is never cut.
+    readout : str
+        Whether targets are (T, B, ...), with "every", or (B, ...).
+    """
+    x = batch.x[0] if isinstance(batch.x, tuple) else batch.x
+    steps, sequences = np.shape(x)[:2]
+    size = -(-sequences // n_parts) if n_parts else max(1, (max_rows or steps) // steps)
+    if size >= sequences:
+        return [batch]
+    parts = []
+    for start in range(0, sequences, size):
+        some = slice(start, start + size)
+        lengths = None if batch.lengths is None else np.asarray(batch.lengths)[some]
+        longest = steps if lengths is None else int(lengths.max())
+        targets = np.asarray(batch.targets)
+        parts.append(
+            batch._replace(
+                x=tuple(_part(each, longest, some) for each in batch.x)
+                if isinstance(batch.x, tuple)
+                else _part(batch.x, longest, some),
+                targets=targets[:longest, some] if readout == "every" else targets[some],
+                lengths=lengths,
+                sample_weight=None if batch.sample_weight is None else np.asarray(batch.sample_weight)[some],
+                rows=None if batch.rows is None else batch.rows[some],
+            )
+        )
+    return parts
+
+
+def _part(x: Any, longest: int, some: slice) -> np.ndarray:
+    return np.asarray(x)[:longest, some]
+
+
+def _n_steps(x: Any, lengths: Any) -> int:
+    if lengths is not None:
+        return int(np.sum(lengths))
+    shape = np.shape(x[0] if isinstance(x, tuple) else x)
+    return int(np.prod(shape[:2]))
+
+
+def _flat(parts: Any) -> Iterator[Any]:
+    """Yield the arrays in tuples and dicts of them."""
+    for part in parts:
+        if isinstance(part, dict):
+            yield from _flat(part.values())
+        elif isinstance(part, tuple):
+            yield from _flat(part)
+        elif part is not None:
+            yield part

@@ -1,0 +1,61 @@
+"""A network run over whole data, sequences of similar lengths together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from rnncore.data.sequences import Sequences
+from rnncore.train.batches import arranged
+
+__all__ = ["batches_to_predict", "decode", "predict", "predict_sequences"]
+
+_STEPS_AT_ONCE = 8192
+
+
+def predict(network: Any, data: Sequences, n_outputs: int, arrange: Callable[..., Any] | None = None) -> np.ndarray:
+    """Run the network over all sequences; return its outputs at every step, (N, n_outputs), in the order of `data`."""
+    outputs = np.empty((len(data.x), n_outputs), dtype=network.theta.dtype)
+    for batch, at, rows, real in batches_to_predict(data, arrange):
+        outputs[at[real]] = network.predict(batch, lengths=data.lengths[rows])[real]
+    return outputs
+
+
+def predict_sequences(
+    network: Any, data: Sequences, n_outputs: int, arrange: Callable[..., Any] | None = None
+) -> np.ndarray:
+    """Run the network over all sequences; return its one output for each, (S, n_outputs)."""
+    outputs = np.empty((len(data), n_outputs), dtype=network.theta.dtype)
+    for batch, _, rows, _ in batches_to_predict(data, arrange):
+        outputs[rows] = network.predict(batch, lengths=data.lengths[rows])
+    return outputs
+
+
+def decode(network: Any, data: Sequences, arrange: Callable[..., Any] | None = None) -> np.ndarray:
+    """Return the most probable label of every step, (N,), in the order of `data`: a CRF's fit one another."""
+    labels = np.empty(len(data.x), dtype=np.int64)
+    for batch, at, rows, real in batches_to_predict(data, arrange):
+        labels[at[real]] = network.decode(batch, lengths=data.lengths[rows])[0][real]
+    return labels
+
+
+def batches_to_predict(
+    data: Sequences, arrange: Callable[..., Any] | None = None
+) -> Iterator[tuple[Any, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield sequences of similar lengths.
+
+    Yields
+    ------
+    batch, places, rows, real
+        What the network takes, (T, B); where in `data` its steps are; which sequences; which steps are not past an end.
+    """
+    order = np.argsort(-data.lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = int(data.lengths[order[start]])
+        rows = order[start : start + max(1, _STEPS_AT_ONCE // longest)]
+        start += len(rows)
+        at = data.positions(rows)
+        yield arranged(data, data.x, at, arrange), at, rows, np.arange(longest)[:, None] < data.lengths[rows]

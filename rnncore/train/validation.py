@@ -1,0 +1,95 @@
+"""The loss of a network on data that it does not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rnncore.train.batches import Batch, GivenBatches, SequenceBatches
+
+__all__ = ["Validation", "batch_weight"]
+
+
+def batch_weight(network: Any, targets: Any, lengths: Any, x: Any) -> float:
+    """Return what a batch's loss was divided by, which is how much it counts in the mean of several."""
+    own = getattr(network, "batch_weight", None)
+    if own is not None:
+        return float(own(targets, lengths))
+    steps, sequences = np.shape(x[0] if isinstance(x, tuple) else x)[:2]
+    if getattr(network, "readout", "every") != "every":
+        return float(sequences)
+    return float(steps * sequences if lengths is None else np.sum(lengths))
+
+
+def _of_classes(p: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    tiny = np.finfo(np.float64).tiny
+    right = np.take_along_axis(p, np.maximum(targets, 0)[..., None], axis=-1)[..., 0]
+    return -np.log(np.maximum(right.astype(np.float64), tiny))
+
+
+def _of_flags(p: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    tiny = np.finfo(np.float64).tiny
+    p = p.astype(np.float64)
+    return -(targets * np.log(np.maximum(p, tiny)) + (1 - targets) * np.log(np.maximum(1 - p, tiny))).sum(axis=-1)
+
+
+def _of_numbers(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return ((found.astype(np.float64) - targets) ** 2).sum(axis=-1)
+
+
+_LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "softmax": _of_classes,
+    "crf": _of_classes,
+    "sigmoid": _of_flags,
+    "squared": _of_numbers,
+}
+
+
+class Validation:
+    """Measures ``val_loss``, the mean loss of what ``predict`` gives, and ``val_score``, its negative.
+
+    Of a CRF it is that of the marginal probabilities; class weights and smoothing do not count, sample weights do.
+
+    Parameters
+    ----------
+    network : Network
+    batches : SequenceBatches or GivenBatches
+    carry : bool
+        Whether a batch goes on with the state of the one before.
+    """
+
+    def __init__(self, network: Any, batches: SequenceBatches | GivenBatches, carry: bool) -> None:
+        if network.head.name not in _LOSSES:
+            raise ValueError(
+                f"validation measures {', '.join(_LOSSES)} heads, not {network.head.name}: give a function that "
+                "measures as validate="
+            )
+        self.network = network
+        self.batches = batches
+        self.carry = carry
+
+    def __call__(self) -> dict[str, float]:
+        """Measure the network as it is now."""
+        total = counted = 0.0
+        state = None
+        for batch in self.batches.epoch(1, np.random.default_rng(0), 0):
+            found, state = self.network.predict(batch.x, batch.lengths, state, return_state=True)
+            state = state if self.carry else None
+            losses, weights = self._losses(found, batch)
+            total, counted = total + float((losses * weights).sum()), counted + float(weights.sum())
+        loss = total / (counted or 1.0)
+        return {"val_loss": loss, "val_score": -loss}
+
+    def _losses(self, found: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Return the loss at every place, and how much it counts."""
+        targets = np.asarray(batch.targets)
+        losses = _LOSSES[self.network.head.name](found, targets)
+        weights = np.ones(losses.shape)
+        if self.network.head.name in ("softmax", "crf"):
+            weights[targets == -1] = 0
+        if losses.ndim == 2 and batch.lengths is not None:
+            weights[np.arange(len(losses))[:, None] >= np.asarray(batch.lengths)] = 0
+            losses = np.where(weights, losses, 0)  # past an end anything may stand
+        return losses, weights if batch.sample_weight is None else weights * np.asarray(batch.sample_weight)

@@ -1,0 +1,501 @@
+"""`rc.Trainer`: any network on any source of batches, its callbacks, its checkpoints, its signals."""
+
+import csv
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+import rnncore as rc
+from rnncore.data.readers import DataError
+from rnncore.io.checkpoints import read_checkpoint
+from rnncore.train.batches import Batch, in_parts
+
+D, H, K = 3, 5, 4
+needs_divisor = pytest.mark.skipif(not hasattr(rc.Network, "batch_weight"), reason="Network has no batch_weight yet")
+
+
+def network(head=None, readout="every", **options):
+    layer = rc.Recurrent("gru", D, H, random_state=1, **options)
+    return rc.Network(layer, head=head or rc.Softmax(K), readout=readout)
+
+
+def sequences(n=23, seed=0, per_step=True):
+    rng = np.random.default_rng(seed)
+    x = [rng.standard_normal((length, D)).astype("f4") for length in rng.integers(1, 9, n)]
+    y = [rng.integers(0, K, len(part)) for part in x] if per_step else rng.integers(0, K, n)
+    return rc.Sequences.of(x, y)
+
+
+def batches(n=7, seed=0, lengths=True):
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(n):
+        steps, rows = rng.integers(2, 7), 5
+        batch = (rng.standard_normal((steps, rows, D)).astype("f4"), rng.integers(0, K, (steps, rows)))
+        made.append((*batch, rng.integers(1, steps + 1, rows)) if lengths else batch)
+    return made
+
+
+def yielded(epoch):
+    yield from batches(5, seed=epoch)
+
+
+# -- sources ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_batches_is_the_loop_one_would_write():
+    given = batches()
+    ours, theirs, adam = network(dropout=0.2), network(dropout=0.2), rc.Adam(0.01)
+    trainer = rc.Trainer(ours, rc.Adam(0.01), given, max_epochs=3).run()
+    losses = [[theirs.train_step(x, y, adam, lengths=lengths) for x, y, lengths in given] for _ in range(3)]
+    assert ours.theta.tobytes() == theirs.theta.tobytes()
+    words = [int(lengths.sum()) for _, _, lengths in given]
+    wanted = [np.average(row, weights=words) for row in losses]
+    np.testing.assert_allclose([record["loss"] for record in trainer.history], wanted, rtol=1e-12)
+    assert trainer.stopped is None and trainer.n_steps == sum(words) and trainer.n_done == 3 * sum(words)
+
+
+def test_batches_with_sample_weights_and_without_lengths():
+    given = [(*batch, None, np.arange(5.0)) for batch in batches(lengths=False)]
+    ours, theirs, adam = network(), network(), rc.Adam(0.01)
+    rc.Trainer(ours, rc.Adam(0.01), given, max_epochs=2).run()
+    for _ in range(2):
+        for x, y, _, weights in given:
+            theirs.train_step(x, y, adam, sample_weight=weights)
+    assert ours.theta.tobytes() == theirs.theta.tobytes()
+
+
+def test_shuffled_batches_come_in_another_order_every_epoch():
+    given = batches()
+    seen = []
+    net = network()
+    done = net.train_step
+    net.train_step = lambda x, *rest, **more: (
+        seen.append(next(i for i, b in enumerate(given) if b[0] is x)) or done(x, *rest, **more)
+    )
+    rc.Trainer(net, rc.SGD(0.1), given, max_epochs=2, shuffle=True).run()
+    assert sorted(seen[:7]) == sorted(seen[7:]) == list(range(7)) and seen[:7] != seen[7:]
+
+
+def test_a_callable_is_asked_for_every_epoch():
+    asked = []
+
+    def data(epoch):
+        asked.append(epoch)
+        return batches(2, seed=epoch)
+
+    ours, theirs, adam = network(), network(), rc.Adam(0.01)
+    rc.Trainer(ours, rc.Adam(0.01), data, max_epochs=3).run()
+    for epoch in (1, 2, 3):
+        for x, y, lengths in batches(2, seed=epoch):
+            theirs.train_step(x, y, adam, lengths=lengths)
+    assert asked == [1, 2, 3] and ours.theta.tobytes() == theirs.theta.tobytes()
+
+
+@pytest.mark.parametrize("readout", ["every", "last"])
+def test_sequences_are_learned(readout):
+    rng = np.random.default_rng(0)
+    x = [rng.standard_normal((length, D)) for length in rng.integers(1, 9, 60)]
+    y = [(part[:, 0] > 0).astype(int) for part in x]
+    data = rc.Sequences.of(x, y if readout == "every" else np.array([part[-1] for part in y]))
+    assert data.per_step == (readout == "every")
+    trainer = rc.Trainer(network(rc.Softmax(2), readout), rc.Adam(0.02), data, max_epochs=25, batch_size=8).run()
+    assert trainer.history[-1]["loss"] < 0.2 < trainer.history[0]["loss"]
+
+
+def test_numbers_as_targets():
+    rng = np.random.default_rng(0)
+    x = [rng.standard_normal((length, D)) for length in rng.integers(1, 9, 30)]
+    data = rc.Sequences.of(x, [part[:, :2] for part in x])
+    assert data.y.shape == (len(data.x), 2)
+    trainer = rc.Trainer(network(rc.SquaredError(2)), rc.Adam(0.02), data, batch_size=4).run()
+    assert trainer.history[-1]["loss"] < trainer.history[0]["loss"] / 2
+    some = data.select(np.array([3, 1]))
+    np.testing.assert_array_equal(some.y, np.concatenate([x[3][:, :2], x[1][:, :2]]))
+
+
+def test_a_carried_state():
+    chunks = batches(6, lengths=False)
+    ours, theirs, adam = network(), network(), rc.Adam(0.01)
+    rc.Trainer(ours, rc.Adam(0.01), chunks, max_epochs=2, carry=True).run()
+    for _ in range(2):
+        state = None
+        for x, y in chunks:
+            theirs.train_step(x, y, adam, state=state)
+            state = theirs.state
+    assert ours.theta.tobytes() == theirs.theta.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (iter(batches()), {}, "used up after one epoch"),
+        (3, {}, "got int"),
+        ([], {}, "at least one batch"),
+        (lambda epoch: [], {}, "at least one batch"),
+        ([np.zeros((2, 2, D))], {}, "batch 0: expected"),
+        ([(np.zeros((2, 2, D)),)], {}, "got 1 parts"),
+        (batches(), {"weights": np.ones(7)}, "weights goes with data as Sequences"),
+        (batches(), {"parts": 2, "max_rows": 3}, "leave one of them out"),
+        (batches(), {"parts": 2, "carry": True}, "cannot be dealt to parts"),
+        (batches(), {"parts": 0}, "parts: expected at least 1"),
+        (batches(), {"max_epochs": 0}, "max_epochs"),
+        (batches(), {"callbacks": [3]}, "callbacks: expected a list"),
+        (batches(), {"callbacks": [rc.Callback]}, "callbacks: expected a list"),
+        (batches(), {"validation": batches(), "validate": dict}, "exclude each other"),
+        (rc.Sequences.of([np.zeros((2, D))]), {}, "with targets"),
+    ],
+)
+def test_what_cannot_be_trained(data, options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        rc.Trainer(network(), rc.SGD(0.1), data, **options).run()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        ([], None, "at least one sequence"),
+        ([np.zeros((0, 2))], None, "at least one step"),
+        ([np.zeros((2, 2)), np.zeros((2, 3))], None, "alike but for their lengths"),
+        ([np.zeros((2, 2))], [[0, 1], [1, 0]], "targets for 1 sequences, got 2"),
+        ([np.zeros((2, 2)), np.zeros((3, 2))], [[0, 1], [1, 0]], "sequence 1 has 3 steps but 2 targets"),
+    ],
+)
+def test_sequences_that_do_not_fit(x, y, message):
+    with pytest.raises(DataError, match=message):
+        rc.Sequences.of(x, y)
+
+
+# -- validation -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["softmax", "squared", "sigmoid", "last"])
+def test_validation_is_the_loss_without_dropout(kind):
+    rng = np.random.default_rng(1)
+    heads = {"squared": rc.SquaredError(2), "sigmoid": rc.SigmoidCrossEntropy(2)}
+    shapes = {"squared": (6, 5, 2), "sigmoid": (6, 5, 2), "softmax": (6, 5), "last": (5,)}
+    readout = "last" if kind == "last" else "every"
+    x, lengths = rng.standard_normal((6, 5, D)).astype("f4"), np.array([6, 3, 1, 5, 2])
+    targets = rng.integers(0, 2, shapes[kind])
+    if kind == "softmax":
+        targets[2, 0] = -1
+    if kind in heads:  # past an end anything may stand
+        targets = targets.astype(float)
+        targets[4, 1] = np.nan
+    batch = (x, targets, lengths)
+    net, still = (network(heads.get(kind), readout, output_dropout=rate, recurrent_dropout=rate) for rate in (0.5, 0.0))
+    with np.errstate(all="raise"):
+        trainer = rc.Trainer(net, rc.SGD(0.0), [batch], max_epochs=1, validation=[batch]).run()
+    wanted = still.loss_and_grad(x, targets, lengths)
+    assert trainer.history[0]["val_loss"] == pytest.approx(wanted, rel=1e-5)
+    assert trainer.history[0]["loss"] != pytest.approx(wanted, rel=1e-3)
+
+
+def test_early_stopping_is_the_callback():
+    data, other = sequences(), sequences(seed=5)
+    options = {"max_epochs": 60, "batch_size": 4}
+    one, two = network(), network()
+    first = rc.Trainer(one, rc.Adam(0.05), data, validation=other, n_iter_no_change=3, **options).run()
+    stopper = rc.callbacks.EarlyStopping(3)
+    options |= {"validation": other, "n_iter_no_change": None, "callbacks": [stopper]}
+    second = rc.Trainer(two, rc.Adam(0.05), data, **options).run()
+    assert first.stopped == second.stopped == "early" and len(first.history) == len(second.history) < 60
+    assert one.theta.tobytes() == two.theta.tobytes()
+    losses = [record["val_loss"] for record in first.history]
+    assert stopper.best_epoch == np.argmin(losses) + 1 == len(losses) - 3
+    best = rc.Trainer(one, rc.SGD(0.0), data, max_epochs=1, validation=other).run()
+    assert best.history[0]["val_loss"] == pytest.approx(min(losses))
+
+
+def test_early_stopping_by_something_that_is_not_there():
+    stopper = rc.callbacks.EarlyStopping(3, monitor="f1")
+    with pytest.raises(KeyError, match=r"f1.*it has loss"):
+        rc.Trainer(network(), rc.SGD(0.1), batches(), callbacks=[stopper]).run()
+    with pytest.raises(ValueError, match="mode"):
+        rc.callbacks.EarlyStopping(mode="most")
+
+
+# -- callbacks --------------------------------------------------------------------------------------------------------
+
+
+class Recorder(rc.Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_train_begin(self, trainer):
+        self.seen.append("train")
+
+    def on_epoch_begin(self, trainer):
+        self.seen.append(f"epoch {trainer.epoch}")
+
+    def on_batch_end(self, trainer, record):
+        assert record["steps"] > 0 and np.isfinite([record["loss"], record["mean_loss"]]).all()
+        self.seen.append((record["epoch"], record["batch"]))
+
+    def on_epoch_end(self, trainer, record):
+        assert trainer.history[-1] is record
+        self.seen.append(f"end of {record['epoch']}")
+
+    def on_train_end(self, trainer):
+        self.seen.append("end")
+
+
+def test_callbacks_are_called_in_order():
+    recorder, plain = Recorder(), []
+    rc.Trainer(network(), rc.SGD(0.1), batches(2), max_epochs=2, callbacks=[recorder, plain.append]).run()
+    wanted = ["train", "epoch 1", (1, 1), (1, 2), "end of 1", "epoch 2", (2, 1), (2, 2), "end of 2", "end"]
+    assert recorder.seen == wanted and [record["epoch"] for record in plain] == [1, 2]
+
+
+def test_stopping_within_an_epoch():
+    class Stop(Recorder):
+        def on_batch_end(self, trainer, record):
+            super().on_batch_end(trainer, record)
+            if record["batch"] == 3:
+                trainer.stop()
+
+    stop = Stop()
+    trainer = rc.Trainer(network(), rc.SGD(0.1), batches(), callbacks=[stop]).run()
+    assert trainer.stopped == "callback" and trainer.history == []
+    assert stop.seen == ["train", "epoch 1", (1, 1), (1, 2), (1, 3), "end"]
+
+
+def test_a_callback_that_returns_something_true_stops():
+    class Stop(rc.Callback):
+        def on_epoch_end(self, trainer, record):
+            return record["epoch"] == 2
+
+    for stop in (Stop(), lambda record: record["epoch"] == 2):
+        trainer = rc.Trainer(network(), rc.SGD(0.1), batches(), callbacks=[stop]).run()
+        assert trainer.stopped == "callback" and len(trainer.history) == 2
+
+
+def test_on_train_end_comes_after_an_error_too():
+    class Fails(Recorder):
+        def on_epoch_end(self, trainer, record):
+            raise RuntimeError("enough")
+
+    fails = Fails()
+    with pytest.raises(RuntimeError, match="enough"):
+        rc.Trainer(network(), rc.SGD(0.1), batches(1), callbacks=[fails]).run()
+    assert fails.seen[-1] == "end"
+
+
+def test_csv_logger(tmp_path):
+    path = tmp_path / "log.csv"
+    logger = rc.callbacks.CSVLogger(path)
+    trainer = rc.Trainer(
+        network(), rc.Adam(0.01), sequences(), max_epochs=3, validation=sequences(seed=1), callbacks=[logger]
+    ).run()
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "loss", "seconds", "val_loss", "val_score"]
+    assert [float(row["val_loss"]) for row in rows] == [record["val_loss"] for record in trainer.history]
+
+
+def test_the_bar_tells_steps_and_loss(capfd):
+    rc.Trainer(network(), rc.Adam(0.01), batches(), max_epochs=2, progress=True, unit="frame").run()
+    rc.Trainer(network(), rc.Adam(0.01), yielded, max_epochs=2, progress=True).run()
+    out, err = capfd.readouterr()
+    assert out == "" and "loss" in err and "frames/s" in err and "steps/s" in err
+
+
+# -- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+class CutOffError(Exception):
+    pass
+
+
+class CutOff(rc.Callback):
+    """Leave training after so many minibatches."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def on_batch_end(self, trainer, record):
+        self.left -= 1
+        if self.left < 0:
+            raise CutOffError
+
+
+class Slower(rc.Callback):
+    """A callback whose memory changes what is learned."""
+
+    def __init__(self):
+        self.factor, self.sums = 1.0, np.zeros(2)
+
+    def on_batch_end(self, trainer, record):
+        self.factor *= 0.99
+        self.sums += record["loss"]
+        trainer.network.theta *= 1 - 1e-3 * self.factor * self.sums[0]
+
+    def state_dict(self):
+        return {"factor": self.factor, "sums": self.sums}
+
+    def load_state_dict(self, state):
+        self.factor, self.sums = state["factor"], state["sums"].copy()
+
+
+CASES = {
+    "sequences": lambda: (sequences(), {"batch_size": 4}),
+    "validated": lambda: (sequences(), {"batch_size": 4, "validation": sequences(seed=3), "n_iter_no_change": 2}),
+    "weighted": lambda: (sequences(), {"batch_size": 4, "weights": np.linspace(0, 2, 23)}),
+    "batches": lambda: (batches(), {}),
+    "shuffled": lambda: (batches(), {"shuffle": True}),
+    "callable": lambda: (yielded, {}),
+    "carried": lambda: (batches(lengths=False), {"carry": True}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("remembering", [False, True])
+def test_resumed_is_uninterrupted(tmp_path, case, remembering):
+    path = tmp_path / "c"
+
+    def make(*more, **options):
+        data, own = CASES[case]()
+        callbacks = [Slower()] if remembering else []
+        net = network(dropout=0.2, output_dropout=0.3)
+        schedule = rc.schedules.Cosine(20)
+        options |= own | {"max_epochs": 4, "callbacks": [*callbacks, *more]}
+        return net, rc.Trainer(net, rc.Adam(0.03, schedule=schedule), data, checkpoint_every=0.0, **options)
+
+    whole, trainer = make()
+    trainer.run()
+    counted = len(trainer.history) * len(list(trainer._source.epoch(1, np.random.default_rng(0), 0)))
+    assert counted > 12
+    for after in filter(lambda n: n < counted, (1, 4, 5, 6, 7, 12, 13, 18)):
+        _, cut = make(CutOff(after), checkpoint=path)
+        with pytest.raises(CutOffError):
+            cut.run()
+        again, resumed = make(resume=path)
+        resumed.run()
+        assert again.theta.tobytes() == whole.theta.tobytes(), after
+        assert [r["loss"] for r in resumed.history] == [r["loss"] for r in trainer.history]
+        assert resumed.stopped == trainer.stopped
+
+
+def test_only_the_same_training_goes_on(tmp_path):
+    path = tmp_path / "c"
+    with pytest.raises(CutOffError):
+        rc.Trainer(
+            network(), rc.Adam(0.01), batches(), checkpoint=path, checkpoint_every=0.0, callbacks=[CutOff(9)]
+        ).run()
+    header, _ = read_checkpoint(path)
+    assert header["trainer"]["position"]["epoch"] == 2
+    for net, optimizer, data, message in (
+        (network(dropout=0.1), rc.Adam(0.01), batches(), "other settings: network"),
+        (network(), rc.Adam(0.02), batches(), "other settings: optimizer"),
+        (network(), rc.Adam(0.01), batches(seed=1), "other data"),
+    ):
+        with pytest.raises(DataError, match=message):
+            rc.Trainer(net, optimizer, data, resume=path)
+    longer = rc.Trainer(network(), rc.Adam(0.01), batches(), max_epochs=12, resume=path).run()
+    whole = rc.Trainer(network(), rc.Adam(0.01), batches(), max_epochs=12).run()
+    assert longer.network.theta.tobytes() == whole.network.theta.tobytes()
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+SIGNALS = [("SIGINT", None), ("SIGTERM", 143), *([("SIGHUP", 129)] if hasattr(signal, "SIGHUP") else [])]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+@pytest.mark.parametrize(("name", "status"), SIGNALS)
+def test_a_signal_waits_for_the_minibatch(tmp_path, name, status):
+    number, path = getattr(signal, name), tmp_path / "c"
+    before = signal.getsignal(number)
+
+    class Send(rc.Callback):
+        def on_batch_end(self, trainer, record):
+            if (record["epoch"], record["batch"]) == (2, 3):
+                signal.raise_signal(number)
+
+    def make(*callbacks, **options):
+        return rc.Trainer(network(), rc.Adam(0.01), batches(), max_epochs=3, callbacks=list(callbacks), **options)
+
+    trainer = make(Send(), checkpoint=path)
+    with pytest.raises(SystemExit if status else KeyboardInterrupt) as caught:
+        trainer.run()
+    assert not status or caught.value.code == status
+    assert trainer.stopped == "interrupted" and len(trainer.history) == 1 and signal.getsignal(number) is before
+    part, adam = network(), rc.Adam(0.01)
+    for x, y, lengths in batches() + batches()[:3]:
+        part.train_step(x, y, adam, lengths=lengths)
+    assert trainer.network.theta.tobytes() == part.theta.tobytes()
+    assert make(resume=path).run().network.theta.tobytes() == make().run().network.theta.tobytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_ignored_and_handled_signals_stay_so():
+    """As with nohup, or in a program that has a handler of its own."""
+    seen = []
+    old = [signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGTERM, lambda *_: seen.append(1))]
+    try:
+
+        class Send(rc.Callback):
+            def on_batch_end(self, trainer, record):
+                signal.raise_signal(signal.SIGHUP)
+                signal.raise_signal(signal.SIGTERM)
+
+        trainer = rc.Trainer(network(), rc.SGD(0.1), batches(2), max_epochs=1, callbacks=[Send()]).run()
+    finally:
+        signal.signal(signal.SIGHUP, old[0])
+        signal.signal(signal.SIGTERM, old[1])
+    assert trainer.stopped is None and seen == [1, 1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ there")
+def test_a_second_signal_does_not_wait():
+    class Send(rc.Callback):
+        def on_batch_end(self, trainer, record):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("it went on")
+
+    with pytest.raises(SystemExit) as caught:
+        rc.Trainer(network(), rc.SGD(0.1), batches(2), callbacks=[Send()]).run()
+    assert caught.value.code == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+
+
+def test_parts_of_a_batch():
+    x, y = np.arange(24).reshape(4, 6, 1), np.arange(24).reshape(4, 6)
+    batch = Batch((x, x[..., None]), y, np.array([1, 2, 2, 4, 3, 1]), np.arange(6.0), np.arange(6), 13, 13)
+    dealt = in_parts(batch, None, 9, "every")
+    assert [part.rows.tolist() for part in dealt] == [[0, 1], [2, 3], [4, 5]]
+    for part, longest in zip(dealt, (2, 4, 3), strict=True):
+        np.testing.assert_array_equal(part.targets, y[:longest, part.rows])
+        assert part.x[0].shape == (longest, 2, 1) and part.x[1].shape == (longest, 2, 1, 1)
+        assert part.lengths.tolist() == batch.lengths[part.rows].tolist()
+        assert part.sample_weight.tolist() == part.rows.tolist()
+    assert [len(part.rows) for part in in_parts(batch, 4, None, "every")] == [2, 2, 2]
+    assert [len(part.rows) for part in in_parts(batch, None, 1, "every")] == [1] * 6
+    assert in_parts(batch, None, 24, "every") == [batch] or in_parts(batch, None, 24, "every")[0] is batch
+    last = in_parts(batch._replace(targets=np.arange(6)), 2, None, "last")
+    assert [part.targets.tolist() for part in last] == [[0, 1, 2], [3, 4, 5]]
+
+
+@needs_divisor
+@pytest.mark.parametrize("readout", ["every", "last"])
+@pytest.mark.parametrize("head", [rc.Softmax(K), rc.Softmax(K, class_weight=[1, 2, 0.5, 3]), rc.SquaredError(2)])
+@pytest.mark.parametrize("options", [{"parts": 3}, {"max_rows": 7}])
+def test_one_batch_in_several_parts_is_one_step(readout, head, options):
+    rng = np.random.default_rng(2)
+    x, lengths, weights = rng.standard_normal((6, 5, D)), np.array([6, 3, 1, 5, 2]), np.linspace(0.5, 2, 5)
+    shape = (6, 5) if readout == "every" else (5,)
+    targets = rng.standard_normal((*shape, 2)) if head.name == "squared" else rng.integers(0, K, shape)
+    given = [(x, targets, lengths, weights)]
+    whole, dealt = (network(head, readout, dtype="float64") for _ in range(2))
+    first = rc.Trainer(whole, rc.Adam(0.05), given, max_epochs=4).run()
+    second = rc.Trainer(dealt, rc.Adam(0.05), given, max_epochs=4, **options).run()
+    np.testing.assert_allclose(dealt.theta, whole.theta, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        [record["loss"] for record in second.history], [record["loss"] for record in first.history], rtol=1e-10
+    )
+    assert second.optimizer.steps == 4
