@@ -20,3 +20,5 @@ def test_parts():
     assert (names["intents"] == names["targets"]["intent"]).mean() > 0.9
     assert names["huber"][-1] < names["huber"][0]
     assert names["losses"][-1] < 0.3 * names["losses"][0]
+    records = [record["val_loss_slots"] for record in names["trainer"].history]
+    assert names["keeper"].best == min(records) < 0.5 * records[0]

@@ -13,7 +13,6 @@ from rnncore.io.checkpoints import read_checkpoint
 from rnncore.train.batches import Batch, in_parts
 
 D, H, K = 3, 5, 4
-needs_divisor = pytest.mark.skipif(not hasattr(rc.Network, "batch_weight"), reason="Network has no batch_weight yet")
 
 
 def network(head=None, readout="every", **options):
@@ -465,23 +464,24 @@ def test_a_second_signal_does_not_wait():
 
 
 def test_parts_of_a_batch():
+    every = rc.Network(rc.Recurrent("elman", 1, 2), head=rc.Softmax(24), skip=9)
+    pooled = rc.Network(rc.Recurrent("elman", 1, 2), head=rc.Softmax(24), pooling="last")
     x, y = np.arange(24).reshape(4, 6, 1), np.arange(24).reshape(4, 6)
     batch = Batch((x, x[..., None]), y, np.array([1, 2, 2, 4, 3, 1]), np.arange(6.0), np.arange(6), 13, 13)
-    dealt = in_parts(batch, None, 9, "every")
+    dealt = in_parts(batch, None, 9, every)
     assert [part.rows.tolist() for part in dealt] == [[0, 1], [2, 3], [4, 5]]
     for part, longest in zip(dealt, (2, 4, 3), strict=True):
         np.testing.assert_array_equal(part.targets, y[:longest, part.rows])
         assert part.x[0].shape == (longest, 2, 1) and part.x[1].shape == (longest, 2, 1, 1)
         assert part.lengths.tolist() == batch.lengths[part.rows].tolist()
         assert part.sample_weight.tolist() == part.rows.tolist()
-    assert [len(part.rows) for part in in_parts(batch, 4, None, "every")] == [2, 2, 2]
-    assert [len(part.rows) for part in in_parts(batch, None, 1, "every")] == [1] * 6
-    assert in_parts(batch, None, 24, "every") == [batch] or in_parts(batch, None, 24, "every")[0] is batch
-    last = in_parts(batch._replace(targets=np.arange(6)), 2, None, "last")
+    assert [len(part.rows) for part in in_parts(batch, 4, None, every)] == [2, 2, 2]
+    assert [len(part.rows) for part in in_parts(batch, None, 1, every)] == [1] * 6
+    assert in_parts(batch, None, 24, every)[0] is batch
+    last = in_parts(batch._replace(x=x, targets=np.arange(6)), 2, None, pooled)
     assert [part.targets.tolist() for part in last] == [[0, 1, 2], [3, 4, 5]]
 
 
-@needs_divisor
 @pytest.mark.parametrize("readout", ["every", "last"])
 @pytest.mark.parametrize("head", [rc.Softmax(K), rc.Softmax(K, class_weight=[1, 2, 0.5, 3]), rc.SquaredError(2)])
 @pytest.mark.parametrize("options", [{"parts": 3}, {"max_rows": 7}])
@@ -499,3 +499,78 @@ def test_one_batch_in_several_parts_is_one_step(readout, head, options):
         [record["loss"] for record in second.history], [record["loss"] for record in first.history], rtol=1e-10
     )
     assert second.optimizer.steps == 4
+
+
+# -- several heads, several segments ----------------------------------------------------------------------------------
+
+
+def several(batch_first=False):
+    inputs = {"word": rc.Embedding(9, 4), "letters": rc.Letters(5, 3, "gru"), "vector": rc.SequenceVector(2)}
+    layer = rc.Recurrent("lstm", 12, H, bidirectional=True, dropout=0.2, output_dropout=0.2, random_state=1)
+    heads = {
+        "slots": rc.CRF(K),
+        "intent": rc.Softmax(3, pooling="attention"),
+        "value": rc.SquaredError(1, pooling="last"),
+    }
+    weights = {"intent": 0.5}
+    return rc.Network(layer, heads=heads, inputs=inputs, loss_weights=weights, batch_first=batch_first)
+
+
+def batches_of_several(count=5, batch_first=False):
+    rng, made = np.random.default_rng(4), []
+    for n in range(count):
+        T, B = int(rng.integers(2, 6)), 4
+        letters = rng.integers(0, 5, (T, B, 3))
+        letters[..., 2] = -1
+        x = {"word": rng.integers(0, 9, (T, B)), "letters": letters, "vector": rng.standard_normal((B, 2))}
+        y = {"slots": x["word"] % K, "intent": x["word"][0] % 3, "value": rng.standard_normal((B, 1))}
+        if n == 1:
+            del y["intent"]
+        if batch_first:
+            x = {name: part.swapaxes(0, 1) if name != "vector" else part for name, part in x.items()}
+            y["slots"] = y["slots"].T
+        made.append((x, y, np.array([T, 1, T, max(1, T - 1)])))
+    return made
+
+
+def test_two_heads_resumed_are_uninterrupted(tmp_path):
+    path = tmp_path / "c"
+
+    def make(*callbacks, **options):
+        net = several()
+        options |= {"max_epochs": 3, "callbacks": callbacks, "validation": batches_of_several(2)}
+        return net, rc.Trainer(net, rc.Adam(0.03), batches_of_several(), checkpoint_every=0.0, **options)
+
+    whole, trainer = make()
+    trainer.run()
+    assert {"val_loss", "val_loss_slots", "val_loss_intent", "val_loss_value"} <= set(trainer.history[-1])
+    for after in (1, 5, 8, 14):
+        _, cut = make(CutOff(after), checkpoint=path)
+        with pytest.raises(CutOffError):
+            cut.run()
+        again, resumed = make(resume=path)
+        resumed.run()
+        assert again.theta.tobytes() == whole.theta.tobytes(), after
+        assert resumed.history[-1]["val_loss"] == trainer.history[-1]["val_loss"]
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_two_heads_in_several_parts_are_one_step(batch_first):
+    thetas = []
+    for options in ({}, {"parts": 2}, {"max_rows": 7}):
+        net = several(batch_first)
+        net = rc.Network(
+            rc.Recurrent("lstm", 12, H, bidirectional=True, dtype="float64", random_state=1), **net._parts()
+        )
+        rc.Trainer(net, rc.SGD(0.1), batches_of_several(5, batch_first), max_epochs=2, shuffle=False, **options).run()
+        thetas.append(net.theta.copy())
+    np.testing.assert_allclose(thetas[1], thetas[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(thetas[2], thetas[0], rtol=1e-9, atol=1e-12)
+
+
+def test_a_batch_with_nothing_counted_is_a_step_of_nothing():
+    net = network(rc.Softmax(K))
+    before = net.theta.copy()
+    x, y = np.zeros((3, 4, D), "float32"), np.full((3, 4), -1)
+    rc.Trainer(net, rc.SGD(0.1), [(x, y)], max_epochs=1, parts=2).run()
+    np.testing.assert_array_equal(net.theta, before)

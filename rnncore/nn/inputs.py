@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -417,17 +417,23 @@ class Reader:
             layer._frozen = frozenset(kept & set(layer.layout.shapes))
             layer.keep_bounds()
 
+    def each(self, x: Any, change: Callable[[Any, bool], Any]) -> Any:
+        """Return a batch with every segment's array changed: ``change(array, by_step)``. What does not fit stays."""
+        if self.named and isinstance(x, Mapping):
+            by_step = {name: part.by_step for name, part in self.segments.items()}
+            return {name: change(array, by_step.get(name, True)) for name, array in x.items()}
+        if isinstance(x, tuple | list) and len(x) == len(self.segments):
+            return tuple(change(array, part.by_step) for array, part in zip(x, self.segments.values(), strict=True))
+        return x
+
+    def first_by_step(self, x: Any) -> Any:
+        """Return the array of the first segment that has steps."""
+        arrays = self._by_name(x)
+        return next(arrays[name] for name, part in self.segments.items() if part.by_step)
+
     def time_first(self, x: Any) -> Any:
         """Return a batch (B, T, ...) as (T, B, ...), or the other way round; vectors of sequences stay."""
-        if self.named and isinstance(x, Mapping):
-            return {
-                name: time_first(part, "x") if name not in self.segments or self.segments[name].by_step else part
-                for name, part in x.items()
-            }
-        if isinstance(x, tuple | list) and len(x) == len(self.segments):
-            kinds = self.segments.values()
-            return tuple(time_first(one, "x") if kind.by_step else one for one, kind in zip(x, kinds, strict=True))
-        return x
+        return self.each(x, lambda array, by_step: time_first(array, "x") if by_step else array)
 
 
 def _clear(grad: np.ndarray, start: int, ids: np.ndarray, touched: TouchedRows, accumulate: bool) -> None:

@@ -791,6 +791,32 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             found.append(kernel.weight(Schedule(*steps_and_sequences, sizes), checked))
         return places.joined(self.outputs, found)
 
+    def batch_shape(self, x: Any) -> tuple[int, int]:
+        """Return T and B of a batch that this network reads."""
+        if self.skip and isinstance(x, tuple):
+            x = x[0]
+        if self._reader is not None:
+            x = self._reader.first_by_step(x)
+        first, second = np.shape(x)[:2]
+        return (second, first) if self.batch_first else (first, second)
+
+    def part_of_batch(self, x: Any, targets: Any, steps: int, some: slice) -> tuple[Any, Any]:
+        """Return some of a batch's sequences, and their first steps: of x and of the targets."""
+        window = (some, slice(steps)) if self.batch_first else (slice(steps), some)
+
+        def cut(array: Any, by_step: bool = True) -> Any:
+            return None if array is None else np.asarray(array)[window if by_step else some]
+
+        def cut_input(given: Any) -> Any:
+            return cut(given) if self._reader is None else self._reader.each(given, cut)
+
+        features = x[1:] if self.skip and isinstance(x, tuple) else ()
+        x = (cut_input(x[0]), *map(cut, features)) if features else cut_input(x)
+        if self.head is not None:
+            return x, cut(targets, self.outputs[0].by_step)
+        by_step = {part.name: part.by_step for part in self.outputs}
+        return x, {name: cut(one, by_step[name]) for name, one in targets.items()}
+
     def forward(
         self, x: Any, lengths: Any = None, state: Any = None, training: bool = True, feedback: Any = None
     ) -> tuple[Any, Any]:

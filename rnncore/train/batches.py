@@ -141,6 +141,8 @@ class GivenBatches:
         Visit a list in a new order every epoch.
     size : callable
         ``size(targets, lengths, x)``: how much a batch's loss counts in the mean of the epoch.
+    shape : callable
+        ``shape(x)``: T and B.
     """
 
     def __init__(
@@ -148,10 +150,12 @@ class GivenBatches:
         batches: Sequence[Any] | Callable[[int], Iterable[Any]],
         shuffle: bool,
         size: Callable[[Any, Any, Any], float],
+        shape: Callable[[Any], tuple[int, int]],
     ) -> None:
         self.batches = batches
         self.shuffle = shuffle
         self.size = size
+        self.shape = shape
         self.n_batches: int | None = None
         self.n_steps: int | None = None
         self.content: list[Any] = []
@@ -177,7 +181,7 @@ class GivenBatches:
             got = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
             raise ValueError(f"batch {number}: expected (x, targets[, lengths[, sample_weight]]), got {got}")
         x, targets, lengths, weight = (*batch, None, None)[:4]
-        n_steps = _n_steps(x, lengths)
+        n_steps = _n_steps(x, lengths, self.shape)
         return Batch(x, targets, lengths, weight, None, self.size(targets, lengths, x), n_steps)
 
 
@@ -192,7 +196,7 @@ def arranged(data: Sequences, x: np.ndarray, places: np.ndarray, arrange: Callab
     return arrange(x) if data.values is None else arrange(x, data.values.take(places, axis=0, mode="clip"))
 
 
-def in_parts(batch: Batch, n_parts: int | None, max_rows: int | None, readout: str) -> list[Batch]:
+def in_parts(batch: Batch, n_parts: int | None, max_rows: int | None, network: Any) -> list[Batch]:
     """Deal a batch's sequences to several smaller ones: as many as asked for, or as few rows in each.
 
     Parameters
@@ -200,11 +204,10 @@ def in_parts(batch: Batch, n_parts: int | None, max_rows: int | None, readout: s
     batch : Batch
     n_parts, max_rows : int or None
         How many parts, or how many rows (steps of sequences, T·B) each may have; a sequence is never cut.
-    readout : str
-        Whether targets are (T, B, ...), with "every", or (B, ...).
+    network : Network
+        Knows where sequences stand in its inputs and targets.
     """
-    x = batch.x[0] if isinstance(batch.x, tuple) else batch.x
-    steps, sequences = np.shape(x)[:2]
+    steps, sequences = network.batch_shape(batch.x)
     size = -(-sequences // n_parts) if n_parts else max(1, (max_rows or steps) // steps)
     if size >= sequences:
         return [batch]
@@ -213,13 +216,11 @@ def in_parts(batch: Batch, n_parts: int | None, max_rows: int | None, readout: s
         some = slice(start, start + size)
         lengths = None if batch.lengths is None else np.asarray(batch.lengths)[some]
         longest = steps if lengths is None else int(lengths.max())
-        targets = np.asarray(batch.targets)
+        x, targets = network.part_of_batch(batch.x, batch.targets, longest, some)
         parts.append(
             batch._replace(
-                x=tuple(_part(each, longest, some) for each in batch.x)
-                if isinstance(batch.x, tuple)
-                else _part(batch.x, longest, some),
-                targets=targets[:longest, some] if readout == "every" else targets[some],
+                x=x,
+                targets=targets,
                 lengths=lengths,
                 sample_weight=None if batch.sample_weight is None else np.asarray(batch.sample_weight)[some],
                 rows=None if batch.rows is None else batch.rows[some],
@@ -228,15 +229,8 @@ def in_parts(batch: Batch, n_parts: int | None, max_rows: int | None, readout: s
     return parts
 
 
-def _part(x: Any, longest: int, some: slice) -> np.ndarray:
-    return np.asarray(x)[:longest, some]
-
-
-def _n_steps(x: Any, lengths: Any) -> int:
-    if lengths is not None:
-        return int(np.sum(lengths))
-    shape = np.shape(x[0] if isinstance(x, tuple) else x)
-    return int(np.prod(shape[:2]))
+def _n_steps(x: Any, lengths: Any, shape: Callable[[Any], tuple[int, int]]) -> int:
+    return int(np.prod(shape(x))) if lengths is None else int(np.sum(lengths))
 
 
 def _flat(parts: Any) -> Iterator[Any]:

@@ -25,7 +25,7 @@ from rnncore.train.batches import Batch, GivenBatches, SequenceBatches, generato
 from rnncore.train.callbacks import Callback, EarlyStopping, ProgressBar, as_callbacks
 from rnncore.train.predictions import batches_to_predict, decode, predict
 from rnncore.train.signals import deferred_signals, stop_for
-from rnncore.train.validation import Validation, batch_weight
+from rnncore.train.validation import Validation, batch_shape, batch_weight
 
 __all__ = [
     "CheckpointWarning",
@@ -216,7 +216,13 @@ class Trainer:
         for name, given in (("weights", weights), ("corrupt", corrupt), ("arrange", arrange)):
             if given is not None:
                 raise ValueError(f"{name} goes with data as Sequences; batches must come as the network takes them")
-        return GivenBatches(data, shuffle, lambda targets, lengths, x: batch_weight(self.network, targets, lengths, x))
+        network = self.network
+        return GivenBatches(
+            data,
+            shuffle,
+            lambda targets, lengths, x: batch_weight(network, targets, lengths, x),
+            lambda x: batch_shape(network, x),
+        )
 
     @property
     def epoch(self) -> int:
@@ -322,7 +328,7 @@ class Trainer:
     def _step(self, batch: Batch) -> float:
         network, optimizer = self.network, self.optimizer
         if self._divide is not None:
-            parts = in_parts(batch, *self._divide, getattr(network, "readout", "every"))
+            parts = in_parts(batch, *self._divide, network)
             if len(parts) > 1:
                 return self._step_of(parts, batch)
         if not self.carry:
@@ -339,7 +345,7 @@ class Trainer:
     def _step_of(self, parts: list[Batch], batch: Batch) -> float:
         """Add up the gradients of a batch's parts, each divided by the weight of the whole, and make one step."""
         network = self.network
-        divisor = network.batch_weight(batch.targets, batch.lengths)
+        divisor = _counted(network.batch_weight(batch.targets, batch.lengths))
         dropout_step = network.dropout_step
         try:
             loss = 0.0
@@ -515,3 +521,11 @@ def _arrays_of(state: Any) -> list[np.ndarray]:
     if isinstance(state, list):
         return [array for part in state for array in part]
     return list(state)
+
+
+def _counted(weight: Any) -> Any:
+    """Return a batch's weight as a divisor: None where nothing counts, whose loss is 0 whatever it is divided by."""
+    if isinstance(weight, dict):
+        found = {name: one or None for name, one in weight.items()}
+        return found if any(found.values()) else None
+    return weight or None

@@ -15,12 +15,24 @@ __all__ = ["Validation", "batch_weight"]
 def batch_weight(network: Any, targets: Any, lengths: Any, x: Any) -> float:
     """Return what a batch's loss was divided by, which is how much it counts in the mean of several."""
     own = getattr(network, "batch_weight", None)
-    if own is not None:
+    if own is not None and not isinstance(targets, dict):
         return float(own(targets, lengths))
-    steps, sequences = np.shape(x[0] if isinstance(x, tuple) else x)[:2]
+    steps, sequences = batch_shape(network, x)
+    if isinstance(targets, dict):  # of several heads, each loss is a mean of its own
+        return float(steps * sequences if lengths is None else np.sum(lengths))
     if getattr(network, "readout", "every") != "every":
         return float(sequences)
     return float(steps * sequences if lengths is None else np.sum(lengths))
+
+
+def batch_shape(network: Any, x: Any) -> tuple[int, int]:
+    """Return T and B of a batch."""
+    own = getattr(network, "batch_shape", None)
+    if own is not None:
+        found: tuple[int, int] = own(x)
+        return found
+    steps, sequences = np.shape(x[0] if isinstance(x, tuple) else x)[:2]
+    return steps, sequences
 
 
 def _of_classes(p: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -61,34 +73,47 @@ class Validation:
     """
 
     def __init__(self, network: Any, batches: SequenceBatches | GivenBatches, carry: bool) -> None:
-        if network.head.name not in _LOSSES:
-            raise ValueError(
-                f"validation measures {', '.join(_LOSSES)} heads, not {network.head.name}: give a function that "
-                "measures as validate="
-            )
+        for head in network.heads.values():
+            if head.name not in _LOSSES:
+                raise ValueError(
+                    f"validation measures {', '.join(_LOSSES)} heads, not {head.name}: give a function that "
+                    "measures as validate="
+                )
         self.network = network
         self.batches = batches
         self.carry = carry
 
     def __call__(self) -> dict[str, float]:
         """Measure the network as it is now."""
-        total = counted = 0.0
+        several = self.network.head is None
+        outputs = self.network.outputs
+        total, counted = np.zeros(len(outputs)), np.zeros(len(outputs))
         state = None
         for batch in self.batches.epoch(1, np.random.default_rng(0), 0):
             found, state = self.network.predict(batch.x, batch.lengths, state, return_state=True)
             state = state if self.carry else None
-            losses, weights = self._losses(found, batch)
-            total, counted = total + float((losses * weights).sum()), counted + float(weights.sum())
-        loss = total / (counted or 1.0)
-        return {"val_loss": loss, "val_score": -loss}
+            for n, part in enumerate(outputs):
+                targets = batch.targets.get(part.name) if several else batch.targets
+                if targets is not None:
+                    predicted = found[part.name] if several else found
+                    losses, weights = self._losses(part.head.name, predicted, np.asarray(targets), batch)
+                    total[n] += float((losses * weights).sum())
+                    counted[n] += float(weights.sum())
+        means = total / np.where(counted > 0, counted, 1.0)
+        loss = float(sum(part.factor * mean for part, mean in zip(outputs, means, strict=True)))
+        record = {"val_loss": loss, "val_score": -loss}
+        if several:
+            record |= {f"val_loss_{part.name}": float(mean) for part, mean in zip(outputs, means, strict=True)}
+        return record
 
-    def _losses(self, found: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    def _losses(self, head: str, found: np.ndarray, targets: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss at every place, and how much it counts."""
-        targets = np.asarray(batch.targets)
-        losses = _LOSSES[self.network.head.name](found, targets)
+        losses = _LOSSES[head](found, targets)
         weights = np.ones(losses.shape)
-        if self.network.head.name in ("softmax", "crf"):
+        if head in ("softmax", "crf"):
             weights[targets == -1] = 0
+        if self.network.batch_first and losses.ndim == 2:
+            losses, weights = losses.T, weights.T
         if losses.ndim == 2 and batch.lengths is not None:
             weights[np.arange(len(losses))[:, None] >= np.asarray(batch.lengths)] = 0
             losses = np.where(weights, losses, 0)  # past an end anything may stand
