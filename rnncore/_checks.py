@@ -69,7 +69,7 @@ def array(value: Any, name: str) -> np.ndarray:
 
     Arrays of other libraries are read where they lie, by NumPy's protocols or DLPack.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if _is_masked(value):
         return _unmasked(value, name)
     try:
         by_dlpack = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
@@ -91,6 +91,16 @@ def array(value: Any, name: str) -> np.ndarray:
         f"{name} must be an array of numbers that NumPy computes with, got one of {what}: "
         f"convert it first, as with {name}.astype('float32')"
     )
+
+
+def _is_masked(value: Any) -> bool:
+    """Tell whether this is a masked array.
+
+    Without importing their module: nobody has one who has not, and a fork in the midst of an import would leave its lock
+    to the child.
+    """
+    masked = sys.modules.get("numpy.ma")
+    return masked is not None and isinstance(value, getattr(masked, "MaskedArray", ()))
 
 
 def _unmasked(value: np.ma.MaskedArray, name: str) -> np.ndarray:
@@ -157,7 +167,7 @@ def output_gradient(dy: Any, shape: tuple[int, ...], precision: np.dtype) -> np.
 
 def out(value: Any, shape: tuple[int, ...], precision: np.dtype, source: np.ndarray) -> np.ndarray:
     """Return an array that results can be written to."""
-    fits = isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
+    fits = isinstance(value, np.ndarray) and not _is_masked(value)
     fits = fits and value.shape == shape and value.dtype == precision
     if not (fits and value.flags.c_contiguous and value.flags.writeable and value.flags.aligned):
         came = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
