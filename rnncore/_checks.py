@@ -96,8 +96,8 @@ def array(value: Any, name: str) -> np.ndarray:
 def _is_masked(value: Any) -> bool:
     """Tell whether this is a masked array.
 
-    Without importing their module: nobody has one who has not, and a fork in the midst of an import would leave its lock
-    to the child.
+    Without importing their module: who has one has imported it, and a fork in the midst of an import would leave its
+    lock to the child.
     """
     masked = sys.modules.get("numpy.ma")
     return masked is not None and isinstance(value, getattr(masked, "MaskedArray", ()))
