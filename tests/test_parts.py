@@ -484,6 +484,20 @@ def test_parts_that_do_not_fit(arguments, message):
         rc.Network(rc.Recurrent("elman", 4, 3), **arguments)
 
 
+@pytest.mark.kernels
+def test_gradcheck_of_parts(rng):
+    net = network({"slots": rc.CRF(2), "intent": rc.Softmax(2, pooling="attention")}, SEGMENTS, dtype="float32")
+    y = {"slots": rng.integers(0, 2, (T, B)), "intent": rng.integers(0, 2, B)}
+    errors = rc.gradcheck(net, segments(rng, SEGMENTS), y, samples=3)
+    assert set(errors) == set(net.params) and max(errors.values()) < 1e-6
+
+
+@pytest.mark.parametrize("options", [3, {"cell": "gru"}, {"num_layers": 2}, {"merge": "sum"}, {"foo": 1}])
+def test_letters_options_that_do_not_fit(options):
+    with pytest.raises(ValueError, match="options"):
+        rc.Letters(4, 2, options=options)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -69,7 +69,7 @@ def gradcheck(
     if not isinstance(net, (Network, Recurrent)):
         raise ValueError(f"gradcheck needs a Network or a Recurrent layer, got {type(net).__name__}")
     twin: Any = net.copy("float64")
-    if not isinstance(x, tuple):
+    if not isinstance(x, tuple | dict):
         x = _checks.array(x, "x")
         x = x if x.dtype.kind in "iu" else np.array(x, dtype=np.float64, order="C")  # our own: it is moved
     rng = np.random.default_rng(random_state)

@@ -182,7 +182,14 @@ class Letters(Segment):
 
     def layer(self, dtype: Any, random_state: int) -> Recurrent:
         """Return a new layer over letters."""
+        if not isinstance(self.options, Mapping):
+            raise ValueError(f"options must be a dict of a layer's arguments, got {self.options!r}")
         given = dict(self.options)
+        taken = {"cell", "input_size", "hidden_size", "bidirectional", "dtype", "random_state", "batch_first"} & set(
+            given
+        )
+        if taken:
+            raise ValueError(f"options must leave out {', '.join(sorted(taken))}: these are said elsewhere")
         if given.get("merge", "concat") != "concat" or given.get("num_layers", 1) != 1:
             raise ValueError("letters are read by one layer whose directions stand side by side: leave options out")
         return Recurrent(
