@@ -501,6 +501,36 @@ def test_one_batch_in_several_parts_is_one_step(readout, head, options):
     assert second.optimizer.steps == 4
 
 
+class Thaw(rc.Callback):
+    """Lets a layer learn from the third epoch on."""
+
+    def on_epoch_begin(self, trainer):
+        if trainer.epoch == 3:
+            trainer.network.unfreeze("layers.0.*")
+
+
+def test_what_is_frozen_goes_on_frozen(tmp_path):
+    path = tmp_path / "c"
+
+    def make(*callbacks, **options):
+        net = network()
+        net.freeze("layers.0.*", "head.b_y")
+        options |= {"max_epochs": 4, "callbacks": [Thaw(), *callbacks]}
+        return net, rc.Trainer(net, rc.Adam(0.03), batches(3), checkpoint_every=0.0, **options)
+
+    whole, trainer = make()
+    trainer.run()
+    assert whole.frozen == ("head.b_y",)
+    for after in (2, 5, 8, 10):
+        _, cut = make(CutOff(after), checkpoint=path)
+        with pytest.raises(CutOffError):
+            cut.run()
+        again, resumed = make(resume=path)
+        resumed.run()
+        assert again.theta.tobytes() == whole.theta.tobytes(), after
+        assert again.frozen == whole.frozen
+
+
 # -- several heads, several segments ----------------------------------------------------------------------------------
 
 

@@ -420,6 +420,8 @@ class Trainer:
             "optimizer": {name: value for name, value in memory.items() if not isinstance(value, np.ndarray)},
             "best": None,
         }
+        if getattr(self.network, "frozen", ()):
+            header["frozen"] = list(self.network.frozen)
         best = {} if self._stopper is None else self._stopper.state_dict()
         if best.get("best"):
             header["best"], arrays["best"] = best["best"], best["weights"]
@@ -453,6 +455,9 @@ class Trainer:
         self.rng.bit_generator.state = self._at.rng
         self.history = list(header["history"])
         self.network.dropout_step = int(header["dropout_step"])
+        if header.get("frozen") or getattr(self.network, "frozen", ()):
+            self.network.unfreeze("*")
+            self.network.freeze(*header.get("frozen", ()))
         theta[:] = arrays["theta"]
         if header["best"] and self._stopper is not None:
             self._stopper.load_state_dict({"best": header["best"], "weights": arrays["best"]})
