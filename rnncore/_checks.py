@@ -231,14 +231,15 @@ def lengths(value: Any, steps: int, sequences: int) -> np.ndarray | None:
     return np.ascontiguousarray(found, dtype=np.int64)
 
 
-def sample_weight(value: Any, sequences: int) -> np.ndarray | None:
-    """Return weights of sequences (B,) as float64, or None."""
+def sample_weight(value: Any, steps: int, sequences: int) -> np.ndarray | None:
+    """Return weights of sequences (B,), or of their steps (T, B), as float64, or None."""
     if value is None:
         return None
     found = array(value, "sample_weight")
-    if found.shape != (sequences,) or found.dtype.kind not in "fiub":
+    if found.shape not in ((sequences,), (steps, sequences)) or found.dtype.kind not in "fiub":
         raise ValueError(
-            f"sample_weight must be {sequences} numbers, one per sequence; got shape {found.shape}, {found.dtype}"
+            f"sample_weight must be {sequences} numbers, one per sequence, or an array {(steps, sequences)}, one per "
+            f"step; got shape {found.shape}, {found.dtype}"
         )
     found = np.ascontiguousarray(found, dtype=np.float64)
     if not (found >= 0).all() or found.max() > LARGEST_WEIGHT:

@@ -260,7 +260,8 @@ def _in_loss(net: Any, batch: Mapping[str, Any], loss: float) -> NonFiniteError 
         if batch["feedback"] is not None:
             part["feedback"] = batch["feedback"][:, :count]
         if batch["sample_weight"] is not None:
-            part["sample_weight"] = batch["sample_weight"][:count]
+            weights = np.asarray(batch["sample_weight"])
+            part["sample_weight"] = weights[:, :count] if weights.ndim == 2 else weights[:count]
         if batch["state"] is not None:
             part["state"] = _first_sequences(batch["state"], count)
         return not math.isfinite(net.loss_and_grad(**part))

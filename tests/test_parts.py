@@ -589,3 +589,43 @@ def test_frozen_letters_stay_within_no_bounds(rng):
     net.train_step({"letters": letters}, y, rc.SGD(0.1))
     np.testing.assert_array_equal(net.params["inputs.letters.fwd.u"], before)
     assert np.abs(net.params["inputs.letters.bwd.u"]).max() <= 0.5
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize(
+    "head", [rc.Softmax(3, class_weight=[1, 2, 0.5]), rc.SquaredError(2), rc.SigmoidCrossEntropy(2)]
+)
+def test_weights_of_steps(rng, head):
+    """A step of weight 2 counts twice, one of weight 0 not at all; the divisor stays."""
+    net = rc.Network(rc.Recurrent("gru", 4, H, dtype="float64", bidirectional=True), head=head)
+    x, lengths = rng.standard_normal((T, B, 4)), np.array([2, T, 1, 4])
+    y = rng.integers(0, 3, (T, B)) if head.name == "softmax" else rng.random((T, B, 2))
+    weights = rng.random((T, B)) * 2
+    weights[0, 1] = 0
+    wanted, grad = 0.0, 0.0
+    for t, b in np.argwhere(np.arange(T)[:, None] < lengths):
+        one = np.zeros((T, B))
+        one[t, b] = 1
+        loss = net.loss_and_grad(x, y, lengths, sample_weight=one)
+        wanted, grad = wanted + weights[t, b] * loss, grad + weights[t, b] * net.grad
+    assert net.loss_and_grad(x, y, lengths, sample_weight=weights) == pytest.approx(wanted, rel=1e-12)
+    np.testing.assert_allclose(net.grad, grad, rtol=1e-10, atol=1e-14)
+    by_sequence = rng.random(B)
+    loss = net.loss_and_grad(x, y, lengths, sample_weight=by_sequence)
+    assert net.loss_and_grad(x, y, lengths, sample_weight=np.tile(by_sequence, (T, 1))) == loss
+    turned = rc.Network(rc.Recurrent("gru", 4, H, dtype="float64", bidirectional=True), head=head, batch_first=True)
+    turned.theta[...] = net.theta
+    found = turned.loss_and_grad(x.swapaxes(0, 1), y.swapaxes(0, 1), lengths, sample_weight=weights.T)
+    assert found == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.kernels
+def test_weights_of_steps_are_not_for_losses_of_sequences(rng):
+    x, y, weights = rng.standard_normal((T, B, 4)), targets_for(rng, HEADS), np.ones((T, B))
+    net = network({"slots": HEADS["slots"], "each": HEADS["each"], "last": HEADS["last"]})
+    net.loss_and_grad(x, {"each": y["each"]}, sample_weight=weights)
+    for name in ("slots", "last"):
+        with pytest.raises(ValueError, match=r"must be \(B,\), one per sequence"):
+            net.loss_and_grad(x, {name: y[name], "each": y["each"]}, sample_weight=weights)
+    with pytest.raises(ValueError, match="one per step"):
+        net.loss_and_grad(x, {"each": y["each"]}, sample_weight=weights[:2])

@@ -603,8 +603,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             Initial states, as left in ``state`` by the batch before.
         accumulate : bool
             Add to ``grad`` instead of overwriting it.
-        sample_weight : array (B,) of numbers of at least 0, optional
-            Factor of each sequence's loss. The divisor stays what it is without: weights with a mean other than 1
+        sample_weight : array (B,), or (T, B) for heads that see every step, of numbers of at least 0, optional
+            Factor of each sequence's loss, or of each step's (but a CRF's, whose loss is of whole sequences). The
+            divisor stays what it is without: weights with a mean other than 1
             change the size of the loss.
         feedback : array (T, B, F), optional
             Teacher forcing, see ``Recurrent.forward``: what the last layer sees instead of its own outputs.
@@ -628,7 +629,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             x, feedback, targets = self._time_first(x, feedback, targets)
         batch = self._check(x, lengths, state, feedback)
         wanted = self._check_targets(targets, batch)
-        weights = None if sample_weight is None else _checks.sample_weight(sample_weight, batch.sequences)
+        weights = None if sample_weight is None else self._check_weights(sample_weight, batch, wanted)
         divisors = None if divisor is None else places.check_divisor(self.outputs, divisor)
         own = self.__dict__  # what is private needs no look at what is fixed
         with self._access.training:
@@ -647,6 +648,17 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             own["_dropout_step"] += 1
             own["_trained_on"] = (x, targets, lengths, state)
             return loss
+
+    def _check_weights(self, given: Any, batch: Batch, wanted: list[Any]) -> np.ndarray | None:
+        if self.batch_first:
+            given = order.time_first(given, "sample_weight")
+        weights = _checks.sample_weight(given, batch.steps, batch.sequences)
+        for part, targets in zip(self.outputs, wanted, strict=True):
+            whole = not part.by_step or part.head.name == "crf"
+            if weights is not None and weights.ndim == 2 and whole and targets is not None:
+                what = f"the {part.head.name} head {part.name!r}".replace(" ''", "")
+                raise ValueError(f"sample_weight must be (B,), one per sequence, for {what}; got {weights.shape}")
+        return weights
 
     def _check_targets(self, targets: Any, batch: Batch) -> list[Any]:
         """Return each head's targets, or None."""
@@ -964,6 +976,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             self.dropout_step = dropout_step
             if self.batch_first:
                 x, feedback, targets = self._time_first(x, feedback, targets)
+                sample_weight = order.time_first(sample_weight, "sample_weight")
             batch = {"x": x, "targets": targets, "lengths": lengths, "state": state, "feedback": feedback}
             raise explain(self, batch | {"sample_weight": sample_weight}, loss, problem) from None
         return loss

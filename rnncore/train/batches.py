@@ -222,11 +222,21 @@ def in_parts(batch: Batch, n_parts: int | None, max_rows: int | None, network: A
                 x=x,
                 targets=targets,
                 lengths=lengths,
-                sample_weight=None if batch.sample_weight is None else np.asarray(batch.sample_weight)[some],
+                sample_weight=_weights(batch.sample_weight, longest, some, network),
                 rows=None if batch.rows is None else batch.rows[some],
             )
         )
     return parts
+
+
+def _weights(given: Any, longest: int, some: slice, network: Any) -> np.ndarray | None:
+    """Return the weights of some sequences, or of their first steps."""
+    if given is None:
+        return None
+    weights = np.asarray(given)
+    if weights.ndim == 1:
+        return weights[some]
+    return weights[some, :longest] if network.batch_first else weights[:longest, some]
 
 
 def _n_steps(x: Any, lengths: Any, shape: Callable[[Any], tuple[int, int]]) -> int:

@@ -117,4 +117,7 @@ class Validation:
         if losses.ndim == 2 and batch.lengths is not None:
             weights[np.arange(len(losses))[:, None] >= np.asarray(batch.lengths)] = 0
             losses = np.where(weights, losses, 0)  # past an end anything may stand
-        return losses, weights if batch.sample_weight is None else weights * np.asarray(batch.sample_weight)
+        if batch.sample_weight is None:
+            return losses, weights
+        given = np.asarray(batch.sample_weight)
+        return losses, weights * (given.T if self.network.batch_first and given.ndim == 2 else given)

@@ -23,7 +23,8 @@ cdef struct Core:
     long rows
     char *scores
     double *losses
-    double *importance        # how much each sequence's loss counts, or NULL
+    double *importance        # how much each sequence's loss counts, or each row's, or NULL
+    bint weighs_rows
     char *targets
     double scale
     char *theta

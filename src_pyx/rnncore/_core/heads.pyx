@@ -85,15 +85,17 @@ cdef void loss_task(void *arg, int index) noexcept nogil:
 
 
 cdef void weigh_rows(Core *c, const View *v) noexcept nogil:
-    """Losses and gradients of each sequence's rows, as much as the sequence counts."""
+    """Losses and gradients of each row, as much as it or its sequence counts."""
+    cdef double weight
     cdef long t, b, row, size = c.team.kernels.itemsize
     cdef char *score
     for t in range(v.steps if c.pooling.kind == EVERY else 1):
         for b in range(v.active[t]):
             row = v.offsets[t] + b
             score = c.scores + row * c.options.ld * size
-            c.losses[row] *= c.importance[b]
-            c.team.kernels.scale(c.options.outputs, c.importance[b], score, score)
+            weight = c.importance[row if c.weighs_rows else b]
+            c.losses[row] *= weight
+            c.team.kernels.scale(c.options.outputs, weight, score, score)
 
 
 cdef void finish_scores(Core *c, bint training) noexcept nogil:
@@ -333,7 +335,9 @@ cdef class Head:
             if training:
                 c.team.scratch = self.arena.take(c.team.scratch_size * c.team.threads)
                 c.losses = <double *> self.arena.take(c.rows * sizeof(double))
-                c.importance = <double *> self.arena.take(B * sizeof(double)) if weighted else NULL
+                c.importance = NULL
+                if weighted:
+                    c.importance = <double *> self.arena.take((c.rows if c.weighs_rows else B) * sizeof(double))
                 c.targets = self.arena.take(c.rows * (sizeof(int64_t) if c.loss in (SOFTMAX, CHAIN) else
                                                       c.options.outputs * size))
             if not self.arena.settle():
@@ -372,7 +376,7 @@ cdef class Head:
 
         targets : int64 (T, B) or (B,), or numbers (T, B, K) or (B, K) of the net's precision; checked, C-contiguous.
         skip_ids : int64 (T, B, F), negative for none; skip_values: numbers of that shape, or None for ones.
-        sample_weight : float64 (B,), how much each sequence's loss counts, or None.
+        sample_weight : float64 (B,) or, for losses of every step but a CRF's, (T, B): how much each counts; or None.
         divisor : what the sum of the losses is divided by; None: the weight of the targets.
         factor : how much this head counts beside others.
         first, last : of the heads that look at this run. The last one goes back through the layers, unless the input's
@@ -390,6 +394,7 @@ cdef class Head:
         if first:
             ws.begin_backward(saved, True, want_dx, False)
         self.bind(theta, grad)
+        c.weighs_rows = sample_weight is not None and sample_weight.ndim == 2
         self.carve(ws, True, weighted)
         self.load(ws, skip_ids, skip_values)
         if c.pooling.kind == EVERY:
@@ -524,12 +529,19 @@ cdef class Head:
     cdef weigh(self, const View *v, sample_weight):
         """How much each sequence's loss counts: the weight given, times a CRF's mean weight of its known labels."""
         cdef Core *c = &self.c
-        cdef const double[::1] given = sample_weight
+        cdef const double *given = NULL
         cdef int64_t y
         cdef double total
         cdef long b, t, known
+        if sample_weight is not None:
+            given = <const double *> cnp.PyArray_DATA(sample_weight)
+        if c.weighs_rows:
+            for t in range(v.steps):
+                for b in range(v.active[t]):
+                    c.importance[v.offsets[t] + b] = given[t * v.sequences + v.order[b]]
+            return
         for b in range(v.sequences):
-            c.importance[b] = 1 if sample_weight is None else given[v.order[b]]
+            c.importance[b] = 1 if given == NULL else given[v.order[b]]
             if c.loss != CHAIN or c.options.class_weight == NULL:
                 continue
             total = 0
