@@ -130,3 +130,28 @@ def test_detached_memory_is_let_go():
     assert held > 0 and made.size() == 0
     with pytest.raises(MemoryError, match="were asked for"):
         case.forward(Saved(lambda size: np.empty(size // 2, np.uint8)))
+
+
+@pytest.mark.parametrize("cell", reference.FAMILY)
+def test_backward_reads_the_parameters_as_they_are(cell):
+    """Whoever changed them since forward, and whatever ran in between: nothing packed earlier is read."""
+    rng = np.random.default_rng(3)
+    x, dy = rng.standard_normal((T, B, 3)), None
+    for _, layer in settings_of(cell):
+        if layer.input_size != 3:
+            continue
+        x = x.astype(layer.dtype)
+        grads = []
+        for between in (False, True):
+            layer.dropout_step = 0
+            y, _ = layer.forward(x)
+            dy = rng.standard_normal(y.shape).astype(layer.dtype) if not between else dy
+            before = layer.theta.copy()
+            layer.theta[...] *= 1.5
+            if between:
+                layer.forward(x, training=False)
+            layer.zero_grad()
+            layer.backward(dy)
+            grads.append(layer.grad.copy())
+            layer.theta[...] = before
+        np.testing.assert_array_equal(grads[0], grads[1])

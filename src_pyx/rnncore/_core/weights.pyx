@@ -49,7 +49,7 @@ cdef void pack_weights(const Run *r, UnitWeights *units, const char *theta, bint
         for d in range(r.layer[n].units):
             u = &r.layer[n].unit[d]
             w = &units[2 * n + d]
-            for i in range(0 if backward else u.kernel.vectors):
+            for i in range(u.kernel.vectors):  # backward, too: theta may have changed since
                 if w.vectors[i] != NULL:
                     memcpy(w.vectors[i], theta + u.vectors[i] * size, vector_width(u, i) * size)
             if count > AT_ONCE - 8:
