@@ -251,7 +251,8 @@ class LayerCalls(Calls):
         y, state = used.forward(x, **options)
         same((y, state), fresh.forward(x, **options), "forward")
         same(used.dropout_step, fresh.dropout_step, "dropout_step")
-        self.pending = (fresh, y.shape, x) if training else None
+        if training:  # a call without training leaves a pending backward alone
+            self.pending = (fresh, y.shape, x)
         self.keep(y, *state)
 
     @often(4)
