@@ -1,7 +1,7 @@
 """Short trainings of everything that learns, and the weights they end at; `python tests/trainings.py` prints them.
 
-`trainings_0_1.json` has what version 0.1 printed: by instruction-set level the hash of the weights' bits with native products, and, for
-levels and machines that were not there, the weights' figures.
+`trainings_0_1.json` has what version 0.1 printed: by instruction-set level the hash of the weights' bits with native
+products, and, for levels and machines that were not there, the weights' figures.
 """
 
 import hashlib
