@@ -42,6 +42,7 @@ cdef class Head:
     cdef carve(self, Workspace ws, bint training, bint weighted=*)
     cdef load(self, Workspace ws, skip_ids, skip_values)
     cdef void scores(self) noexcept nogil
+    cdef score(self, Workspace ws, theta, bint training, bint finish, skip_ids, skip_values)
     cdef stored(self, Workspace ws, out, dtype)
     cdef weigh(self, const View *v, sample_weight)
     cdef double weight_of(self, int64_t y) noexcept

@@ -467,6 +467,11 @@ cdef class Head:
 
     def forward(self, Workspace ws, theta, bint training, skip_ids=None, skip_values=None):
         """Return the scores (T, B, K), zero past the ends, or (B, K): for a loss outside, with `backward` to follow."""
+        self.score(ws, theta, training, False, skip_ids, skip_values)
+        return self.stored(ws, None, theta.dtype)
+
+    cdef score(self, Workspace ws, theta, bint training, bint finish, skip_ids, skip_values):
+        """Leave the scores of the run's outputs; finish: or what is predicted from them, but by a CRF."""
         cdef rnncore_call call
         self.bind(theta, None)
         self.carve(ws, training)
@@ -474,10 +479,11 @@ cdef class Head:
         with nogil:
             begin_call(&call, True)
             self.scores()
+            if finish and self.c.loss != CHAIN:
+                finish_scores(&self.c, False)
             end_call(&call)
         if call.stopped:
             raise_stopped()
-        return self.stored(ws, None, theta.dtype)
 
     def backward(self, Workspace ws, Saved saved, theta, grad, touched, dscores, bint accumulate, bint first,
                  bint want_dx):
@@ -562,36 +568,16 @@ cdef class Head:
 
     def predict(self, Workspace ws, theta, skip_ids=None, skip_values=None, out=None):
         """Return probabilities or values for the run's outputs: (T, B, K), zero past the ends, or (B, K)."""
-        cdef rnncore_call call
         cdef Core *c = &self.c
-        self.bind(theta, None)
-        self.carve(ws, False)
-        self.load(ws, skip_ids, skip_values)
-        with nogil:
-            begin_call(&call, True)
-            self.scores()
-            if c.loss != CHAIN:
-                finish_scores(c, False)
-            end_call(&call)
-        if call.stopped:
-            raise_stopped()
+        self.score(ws, theta, False, True, skip_ids, skip_values)
         if self.chain is not None:
             self.chain.marginals(&c.team, &ws.run.view, c.scores, c.theta)
         return self.stored(ws, out, theta.dtype)
 
     def decode(self, Workspace ws, theta, long top, skip_ids=None, skip_values=None):
         """Return a CRF's best paths (top, T, B), -1 past the ends, and their log-probabilities (top, B)."""
-        cdef rnncore_call call
         cdef Core *c = &self.c
-        self.bind(theta, None)
-        self.carve(ws, False)
-        self.load(ws, skip_ids, skip_values)
-        with nogil:
-            begin_call(&call, True)
-            self.scores()
-            end_call(&call)
-        if call.stopped:
-            raise_stopped()
+        self.score(ws, theta, False, False, skip_ids, skip_values)
         return self.chain.decode(&c.team, &ws.run.view, c.scores, c.theta, top)
 
     def sizes(self):
