@@ -72,6 +72,10 @@ class Embedding(Segment):
         """Return the parameters: name -> shape."""
         return {"E": (self.symbols, self.size)}
 
+    def initialise(self, table: np.ndarray, rng: np.random.Generator) -> None:
+        """Draw first vectors, of length 1 in the mean."""
+        table[...] = rng.normal(0, 1 / np.sqrt(self.size), table.shape)
+
     def check(self, x: np.ndarray, lengths: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
         """Return ids (T, B), or bags of ids (T, B, F) with -1 for none, as int64."""
         if x.dtype.kind not in "iu":
@@ -237,23 +241,21 @@ class Reader:
         self.named = named
         if not any(segment.by_step for segment in self.segments.values()):
             raise ValueError("inputs need a segment with steps, not vectors of whole sequences alone")
-        self.columns: dict[str, int] = {}
+        self.columns: dict[str, slice] = {}
         self.width = 0
-        for name, segment in self.segments.items():
-            self.columns[name] = self.width
-            self.width += segment.width
-        self.layers: dict[str, Recurrent] = {}
-        self._params: dict[str, np.ndarray] = {}
-        self._grads: dict[str, np.ndarray] = {}
-        self._starts: dict[str, int] = {}
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return all parameters: name -> shape."""
-        return {
+        for name, segment in self.segments.items():  # once: the letters' parts come from building their layer
+            start, self.width = self.width, self.width + segment.width
+            self.columns[name] = slice(start, self.width)
+        #: all parameters: name -> shape
+        self.shapes: dict[str, tuple[int, ...]] = {
             f"inputs.{name}.{own}": shape
             for name, segment in self.segments.items()
             for own, shape in segment.shapes().items()
         }
+        self.layers: dict[str, Recurrent] = {}
+        self._params: dict[str, np.ndarray] = {}
+        self._grads: dict[str, np.ndarray] = {}
+        self._starts: dict[str, int] = {}
 
     def tables(self, starts: Mapping[str, int]) -> dict[str, int]:
         """Return the parameters whose rows belong to symbols, and where they begin in theta."""
@@ -264,12 +266,11 @@ class Reader:
         """Draw first values."""
         for name, segment in self.segments.items():
             if isinstance(segment, Embedding):
-                table = params[f"inputs.{name}.E"]
-                table[...] = rng.normal(0, 1 / np.sqrt(segment.size), table.shape)
+                segment.initialise(params[f"inputs.{name}.E"], rng)
             elif isinstance(segment, Letters):
                 layer = segment.layer("float64", int(rng.integers(2**31)))
                 for own, values in layer.params.items():
-                    params[f"inputs.{name}.{own.removeprefix('layers.0.')}"][...] = values
+                    params[parameter_of(name, own)][...] = values
 
     def bind(
         self,
@@ -281,12 +282,13 @@ class Reader:
     ) -> None:
         """Take named views of a network's parameters and gradients, and the flat arrays they lie in."""
         self._params, self._grads, self._starts = dict(params), dict(grads), dict(starts)
+        self._dtype = flat[0].dtype
         self._saved: dict[str, Saved] = {}
         self.layers = {}
         for name, segment in self.segments.items():
             if isinstance(segment, Letters):
                 layer = segment.layer(flat[0].dtype, seed)
-                first = starts[f"inputs.{name}.{next(iter(segment.shapes()))}"]
+                first = starts[parameter_of(name, next(iter(layer.layout.shapes)))]
                 where = slice(first, first + layer.layout.size)
                 layer.move_to(flat[0][where], flat[1][where], TouchedRows(), Access())
                 self.layers[name] = layer
@@ -329,25 +331,22 @@ class Reader:
         self, arrays: Mapping[str, np.ndarray], schedule: Schedule, training: bool, options: tuple[int, int, int]
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Return packed rows (rows, D), and what `backward` needs. options: threads, and dropout's seed and step."""
-        dtype = next(iter(self._params.values())).dtype if self._params else None
-        for array in arrays.values():
-            dtype = array.dtype if dtype is None and array.dtype.kind == "f" else dtype
         at = schedule.flat()
-        rows = np.empty((schedule.rows, self.width), dtype=dtype)
+        rows = np.empty((schedule.rows, self.width), dtype=self._dtype)
         kept: dict[str, Any] = {"schedule": schedule, "at": at}
         for name, segment in self.segments.items():
-            array, column = arrays[name], self.columns[name]
+            array, columns = arrays[name], self.columns[name]
             if not segment.by_step:
-                rows[:, column : column + segment.width] = array[at % schedule.sequences]
+                rows[:, columns] = array[at % schedule.sequences]
                 continue
             packed = array.reshape(schedule.steps * schedule.sequences, -1)[at]
             if isinstance(segment, Embedding):
-                gather(self._params[f"inputs.{name}.E"], packed, rows, column)
+                gather(self._params[f"inputs.{name}.E"], packed, rows, columns.start)
             elif isinstance(segment, Letters):
                 vectors, packed = self._read_letters(name, packed, training, options)
-                gather(vectors, packed, rows, column)
+                gather(vectors, packed, rows, columns.start)
             else:
-                rows[:, column : column + segment.width] = packed
+                rows[:, columns] = packed
             kept[name] = packed
         return rows, kept
 
@@ -379,22 +378,21 @@ class Reader:
         schedule, at = kept["schedule"], kept["at"]
         found: dict[str, np.ndarray | None] = {}
         for name, segment in self.segments.items():
-            column = self.columns[name]
-            part = drows[:, column : column + segment.width]
+            columns = self.columns[name]
             found[name] = None
             if isinstance(segment, Embedding):
                 table = f"inputs.{name}.E"
                 _clear(self._grads[table], self._starts[table], kept[name], touched, accumulate)
-                scatter(drows, column, kept[name], self._grads[table], threads)
+                scatter(drows, columns.start, kept[name], self._grads[table], threads)
             elif isinstance(segment, Letters):
-                self._letters_back(name, drows, column, kept[name], accumulate, threads)
+                self._letters_back(name, drows, columns.start, kept[name], accumulate, threads)
             elif segment.by_step:
                 dx = np.zeros((schedule.steps * schedule.sequences, segment.width), dtype=drows.dtype)
-                dx[at] = part
+                dx[at] = drows[:, columns]
                 found[name] = dx.reshape(schedule.steps, schedule.sequences, segment.width)
             else:
                 dv = np.zeros((schedule.sequences, segment.width), dtype=drows.dtype)
-                scatter(drows, column, (at % schedule.sequences)[:, None], dv, threads)
+                scatter(drows, columns.start, (at % schedule.sequences)[:, None], dv, threads)
                 found[name] = dv
         return found if self.named else tuple(found.values())
 
@@ -417,11 +415,9 @@ class Reader:
         space.backward(layer._theta, layer._grad, saved, dy, dstate, True)
         layer._idle[SYMBOLS].append(space)
 
-    def keep_bounds(self, frozen: Sequence[str]) -> None:
+    def keep_bounds(self) -> None:
         """Put bounded parameters back within their bounds, but what is frozen."""
-        for name, layer in self.layers.items():
-            kept = {f"layers.0.{own.removeprefix(f'inputs.{name}.')}" for own in frozen if f"inputs.{name}." in own}
-            layer._frozen = frozenset(kept & set(layer.layout.shapes))
+        for layer in self.layers.values():
             layer.keep_bounds()
 
     def each(self, x: Any, change: Callable[[Any, bool], Any]) -> Any:
@@ -441,6 +437,17 @@ class Reader:
     def time_first(self, x: Any) -> Any:
         """Return a batch (B, T, ...) as (T, B, ...), or the other way round; vectors of sequences stay."""
         return self.each(x, lambda array, by_step: time_first(array, "x") if by_step else array)
+
+
+def parameter_of(segment: str, own: str) -> str:
+    """Return the network's name of a parameter of the layer that reads a segment's letters.
+
+    Examples
+    --------
+    >>> parameter_of("letters", "layers.0.fwd.W_xh")
+    'inputs.letters.fwd.W_xh'
+    """
+    return f"inputs.{segment}.{own.removeprefix('layers.0.')}"
 
 
 def _clear(grad: np.ndarray, start: int, ids: np.ndarray, touched: TouchedRows, accumulate: bool) -> None:

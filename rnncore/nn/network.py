@@ -26,7 +26,7 @@ from rnncore.nn.activations import ShowsActivations, of_network
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.custom import CustomHead, called, predicted
 from rnncore.nn.heads import POOLINGS, Head, Softmax
-from rnncore.nn.inputs import Embedding, Segment, reader_of
+from rnncore.nn.inputs import Embedding, Segment, parameter_of, reader_of
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.nn.patterns import Freezable
 from rnncore.nn.ranges import UpdateRanges
@@ -65,6 +65,10 @@ class Batch(NamedTuple):
     values: np.ndarray | None
     states: list[np.ndarray] | None
     feedback: np.ndarray | None
+
+    def features(self, part: places.Output) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the sparse features' ids and values, for a head that sees them."""
+        return (self.ids, self.values) if part.features else (None, None)
 
 
 class Pending(NamedTuple):
@@ -247,7 +251,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         if self.embedding:
             shapes["embedding.E"] = (self.embedding.symbols, self.embedding.size)
         if self._reader:
-            shapes |= self._reader.shapes()
+            shapes |= self._reader.shapes
         depth = 0
         for layer in self.layers:
             for name, shape in layer.layout.shapes.items():
@@ -261,7 +265,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     def _layer_starts(self) -> list[int]:
         starts, start = [], self.embedding.symbols * self.embedding.size if self.embedding else 0
         if self._reader:
-            start = sum(math.prod(shape) for shape in self._reader.shapes().values())
+            start = sum(math.prod(shape) for shape in self._reader.shapes.values())
         for layer in self.layers:
             starts.append(start)
             start += layer.layout.size
@@ -293,8 +297,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     def _initialise(self) -> None:
         rng = np.random.default_rng([self.layers[0].random_state, 1])
         if self.embedding:
-            table = self.params["embedding.E"]
-            table[...] = rng.normal(0, 1 / np.sqrt(self.embedding.size), table.shape)
+            self.embedding.initialise(self.params["embedding.E"], rng)
         if self._reader:
             self._reader.initialise(self.params, rng)
         for output in self.outputs:
@@ -696,7 +699,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
                 if not accumulate:
                     self._clear_head(output)
                 continue
-            features = (batch.ids, batch.values) if output.features else (None, None)
+            features = batch.features(output)
             if isinstance(output.head, CustomHead):
                 scores = space.heads[n].forward(space.layers, self._theta, True, *features)
                 loss, dscores = called(output.head, scores, targets, batch.sizes, weights)
@@ -871,9 +874,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
                 space, saved = self._space(batch.kind), None
             kept = self._run(space, batch, saved)
             found = [
-                kernel.forward(
-                    space.layers, self._theta, training, *((batch.ids, batch.values) if part.features else (None, None))
-                )
+                kernel.forward(space.layers, self._theta, training, *batch.features(part))
                 for part, kernel in zip(self.outputs, space.heads, strict=True)
             ]
             final = self.join_state(space.layers.final_states())
@@ -1007,68 +1008,45 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         -------
         array (T, B, K), zero past a sequence's end, for pooling "every"; else (B, K); a dict for several heads
         """
-        if not self.batch_first:
-            return self._predict(x, lengths, state, feedback, return_state, out)
-        x, feedback, _ = self._time_first(x, feedback)
-        turned = None if out is None else self._check_out(x, out)
-        found, final = self._predict(x, lengths, state, feedback, True, None)
-        found = self._batch_first(found)
-        if turned is not None:
-            for part, one in zip(self.outputs, turned, strict=True):
-                if one is not None:
-                    one[...] = found if self.head is not None else found[part.name]
-            found = out
-        return (found, final) if return_state else found
-
-    def _check_out(self, x: Any, out: Any) -> list[Any]:
-        """Return the places for results batch first, checked."""
-        batch = self._check(x, None, None, None)
-        found = []
-        for part, one in zip(self.outputs, places.by_name(self.outputs, out, "out"), strict=True):
-            shape = (*part.shape(batch.steps, batch.sequences)[::-1], part.head.outputs)
-            like = batch.x if isinstance(batch.x, np.ndarray) else np.empty(0, self.dtype)
-            found.append(None if one is None else _checks.out(one, shape, self.dtype, like))
-        return found
-
-    def _predict(
-        self,
-        x: Any,
-        lengths: Any,
-        state: Any,
-        feedback: Any = None,
-        return_state: bool = False,
-        out: Any = None,
-    ) -> Any:
-        """Predict, time first."""
+        if self.batch_first:
+            x, feedback, _ = self._time_first(x, feedback)
         batch = self._check(x, lengths, state, feedback)
-        outs: list[Any] = [None] if self._plain else [None] * len(self.outputs)
-        if out is not None:
-            for n, (part, one) in enumerate(zip(self.outputs, places.by_name(self.outputs, out, "out"), strict=True)):
-                shape = (*part.shape(batch.steps, batch.sequences), part.head.outputs)
-                like = batch.x if isinstance(batch.x, np.ndarray) else np.empty(0, self.dtype)
-                outs[n] = None if one is None else _checks.out(one, shape, self.dtype, like)
+        outs = [None] * len(self.outputs) if out is None else self._check_out(batch, out)
         with self._access.reading:
             space = self._space(batch.kind)
             self._run(space, batch, None)
-            if self._plain:
+            if self._plain and not self.batch_first:
                 result: Any = space.heads[0].predict(space.layers, self._theta, batch.ids, batch.values, outs[0])
-                if return_state:
-                    result = result, self.join_state(space.layers.final_states())
-                self._idle[batch.kind].append(space)
-                return result
-            found = []
-            for part, kernel, given in zip(self.outputs, space.heads, outs, strict=True):
-                features = (batch.ids, batch.values) if part.features else (None, None)
-                if isinstance(part.head, CustomHead):
-                    scores = kernel.forward(space.layers, self._theta, False, *features)
-                    found.append(predicted(part.head, scores, given))
-                else:
-                    found.append(kernel.predict(space.layers, self._theta, *features, given))
-            result = places.joined(self.outputs, found)
+            else:
+                result = self._predictions(space, batch, outs)
             if return_state:
                 result = result, self.join_state(space.layers.final_states())
             self._idle[batch.kind].append(space)
             return result
+
+    def _check_out(self, batch: Batch, out: Any) -> list[Any]:
+        """Return the caller's place for each head's results, checked."""
+        found = []
+        like = batch.x if isinstance(batch.x, np.ndarray) else np.empty(0, self.dtype)
+        for part, one in zip(self.outputs, places.by_name(self.outputs, out, "out"), strict=True):
+            shape = part.shape(batch.steps, batch.sequences)
+            shape = (*(shape[::-1] if self.batch_first else shape), part.head.outputs)
+            found.append(None if one is None else _checks.out(one, shape, self.dtype, like))
+        return found
+
+    def _predictions(self, space: Space, batch: Batch, outs: list[Any]) -> Any:
+        """Return what each head makes of a run, as the caller wants it."""
+        found = []
+        for part, kernel, given in zip(self.outputs, space.heads, outs, strict=True):
+            turn = self.batch_first and part.by_step
+            place = None if turn else given
+            if isinstance(part.head, CustomHead):
+                scores = kernel.forward(space.layers, self._theta, False, *batch.features(part))
+                made = predicted(part.head, scores, place)
+            else:
+                made = kernel.predict(space.layers, self._theta, *batch.features(part), place)
+            found.append(order.batch_first(made, given) if turn else made)
+        return places.joined(self.outputs, found)
 
     def _activations(self, x: Any, lengths: Any, state: Any, feedback: Any) -> dict[str, np.ndarray]:
         if not self.batch_first:
@@ -1123,7 +1101,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             self._run(space, batch, None)
             found: list[Any] = []
             for part, kernel in zip(self.outputs, space.heads, strict=True):
-                features = (batch.ids, batch.values) if part.features else (None, None)
+                features = batch.features(part)
                 if part.head.name == "softmax":
                     probabilities = kernel.predict(space.layers, self._theta, *features)
                     paths, scores = _most_probable(probabilities, batch.sizes, part.by_step)
@@ -1256,7 +1234,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         for layer in self.layers:
             layer.keep_bounds()
         if self._reader:
-            self._reader.keep_bounds(self.frozen)
+            self._reader.keep_bounds()
 
     def update_ranges(self, lazy: bool, groups: Mapping[str, int] | None = None) -> np.ndarray:
         """Return which parts of theta an optimizer must visit: rows (start, length, rule) of int64, sorted.
@@ -1265,6 +1243,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         is. The rule is 2·group, plus 1 where weights decay: biases do not. ``groups`` has the group of each parameter.
         """
         frozen = (self._frozen, *(layer._frozen for layer in self.layers))
+        if self._reader is not None:
+            frozen += tuple(layer._frozen for layer in self._reader.layers.values())
         return self._ranges.of(self._touched if lazy else None, frozen, self._frozen_names, groups)
 
     def _frozen_names(self) -> tuple[str, ...]:
@@ -1279,6 +1259,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
                 _, number, rest = name.split(".", 2)
                 homes[f"layers.{depth + int(number)}.{rest}"] = layer, name
             depth += layer.num_layers
+        for segment, layer in self._reader.layers.items() if self._reader else ():
+            homes |= {parameter_of(segment, own): (layer, own) for own in layer.layout.shapes}
         return homes
 
     def memory(self) -> dict[str, int]:
