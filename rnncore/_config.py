@@ -24,7 +24,7 @@ def _blas() -> str:
 
 
 def config() -> dict[str, str]:
-    """Return versions, instruction-set level, product and threads as a dict of strings."""
+    """Return versions, compiler, instruction-set level, product and threads as a dict of strings."""
     core = kernels.config()
     return {
         "rnncore": rnncore.__version__,
@@ -32,6 +32,7 @@ def config() -> dict[str, str]:
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processors": str(len(_threads.os.sched_getaffinity(0)) if hasattr(_threads.os, "sched_getaffinity") else "?"),
+        "compiler": core["compiler"],
         "instruction set": f"{core['isa']} (available: {', '.join(core['isa_available'])}; RNNCORE_ISA chooses)",
         "products": f"{core['gemm']} (native, blas or auto; RNNCORE_GEMM chooses)",
         "BLAS": _blas(),

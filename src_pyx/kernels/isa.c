@@ -33,6 +33,16 @@ static int processor_runs(const char *level) {
     return 1;
 }
 
+const char *rnncore_compiler(void) {
+#if defined(__clang__)
+    return "clang " __clang_version__;
+#elif defined(__GNUC__)
+    return "gcc " __VERSION__;
+#else
+    return "another";
+#endif
+}
+
 const rc_kernels *rnncore_isa(int number, int itemsize, int *runs) {
     if (number < 0 || number >= (int)(sizeof tables / sizeof *tables)) return 0;
     const rc_kernels *kernels = tables[number][itemsize == 8];

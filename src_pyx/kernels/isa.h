@@ -5,4 +5,7 @@
 
 /* NULL past the last level; `runs` tells whether this processor can use it */
 const rc_kernels *rnncore_isa(int number, int itemsize, int *runs);
+
+/* the compiler of the kernels, with its version: at levels with fused multiply-add it has a say in the last bits */
+const char *rnncore_compiler(void);
 #endif

@@ -11,6 +11,7 @@ import numpy as np
 
 cdef extern from "isa.h" nogil:
     const rc_kernels *rnncore_isa(int number, int itemsize, int *runs)
+    const char *rnncore_compiler()
 
 cdef extern from "pool.h" nogil:
     int RNNCORE_MAX_THREADS
@@ -181,9 +182,9 @@ _choose(os.environ.get("RNNCORE_ISA"), os.environ.get("RNNCORE_GEMM"))
 
 
 def config():
-    """Return the level, product and kind of threads in use."""
+    """Return the level, product and kind of threads in use, and the compiler of the kernels."""
     return {"isa": chosen[0].level.decode(), "isa_available": levels(), "gemm": "blas" if use_blas else "native",
-            "threads": rnncore_pool_kind().decode()}
+            "threads": rnncore_pool_kind().decode(), "compiler": rnncore_compiler().decode()}
 
 
 def vector_length(itemsize):
