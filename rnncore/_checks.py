@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from rnncore._core.rows import all_within
+
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _ARE_BAGS = "whole numbers of three dimensions are read as bags of ids; for numbers pass floats, x.astype('float32')"
 _BAGS = f"x has the shape of numbers, {{shape}}, but {_ARE_BAGS}; for bags, a column of -1 (none) at their end tells so"
@@ -120,6 +122,11 @@ def _int64(found: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(found, dtype=np.int64)
 
 
+def _widened(value: Any) -> Any:
+    """Return int32 arrays, which data are kept in, as int64, and anything else as it is."""
+    return value.astype(np.int64) if type(value) is np.ndarray and value.dtype == np.int32 else value
+
+
 @contextmanager
 def pickled(made: object) -> Iterator[None]:
     """Say in one way what is wrong with the state of a pickle, whichever check finds it."""
@@ -179,6 +186,9 @@ def out(value: Any, shape: tuple[int, ...], precision: np.dtype, source: np.ndar
 
 def ids(x: np.ndarray, symbols: int, lengths: np.ndarray | None) -> np.ndarray:
     """Return ids (T, B) or bags of ids (T, B, F) as C-contiguous int64, in range where they count."""
+    x = _widened(x)
+    if x.ndim == 2 and all_within(x, 0, symbols - 1):
+        return x
     if x.ndim not in (2, 3):
         raise ValueError(f"ids must have shape (T, B), or (T, B, F) for bags of ids; got {x.shape}")
     if x.size == 0:
@@ -216,6 +226,8 @@ def lengths(value: Any, steps: int, sequences: int) -> np.ndarray | None:
     """Return lengths (B,) in 1..T as int64, or None."""
     if value is None:
         return None
+    if all_within(value, 1, steps) and value.shape == (sequences,):
+        return value
     found = array(value, "lengths")
     if found.ndim != 1 or found.shape[0] != sequences or found.dtype.kind not in "iu":
         raise ValueError(
@@ -258,6 +270,9 @@ def counted(found: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
 
 def targets(value: Any, shape: tuple[int, ...], classes: int, lengths: np.ndarray | None) -> np.ndarray:
     """Return class targets of the given shape as int64, in -1..K-1 where they count."""
+    value = _widened(value)
+    if all_within(value, -1, classes - 1, lengths if len(shape) == 2 else None) and value.shape == shape:
+        return value
     found = array(value, "targets")
     if found.shape != shape:
         raise ValueError(f"targets must have shape {shape}, one class per output; got {found.shape}")

@@ -7,6 +7,7 @@ class _Config(TypedDict):
     isa_available: list[str]
     gemm: str
     threads: str
+    compiler: str
 
 MAX_THREADS: int
 

@@ -290,6 +290,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         self._schedule: Schedule | None = None
         self._snapshot: Any = None  # a weak reference to what sessions have packed
         self._ranges = UpdateRanges(self.layout, self._tables())
+        self._all_layers = [*self.layers, *(self._reader.layers.values() if self._reader else ())]
 
     def _head_kernels(self) -> tuple[HeadKernel, ...]:
         return tuple(part.kernel(self.layout, self.dtype, self.layers[-1].output_parts) for part in self.outputs)
@@ -1242,9 +1243,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         With ``lazy``, rows of symbols and sparse features whose gradient is zero are left out; what is frozen always
         is. The rule is 2·group, plus 1 where weights decay: biases do not. ``groups`` has the group of each parameter.
         """
-        frozen = (self._frozen, *(layer._frozen for layer in self.layers))
-        if self._reader is not None:
-            frozen += tuple(layer._frozen for layer in self._reader.layers.values())
+        frozen = [self._frozen, *[layer._frozen for layer in self._all_layers]]
         return self._ranges.of(self._touched if lazy else None, frozen, self._frozen_names, groups)
 
     def _frozen_names(self) -> tuple[str, ...]:

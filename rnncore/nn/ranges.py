@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore._core.rows import merged
 from rnncore.nn.layout import Layout
 from rnncore.nn.touched import TouchedRows
 
@@ -24,13 +25,13 @@ class UpdateRanges:
 
     def __init__(self, layout: Layout, tables: Iterable[str] = ()) -> None:
         self._layout = layout
-        self._tables = tuple(tables)
-        self._kept: tuple[Any, np.ndarray] | None = None
+        self._tables = [(name, layout.starts[name]) for name in tables]
+        self._kept: tuple[list[str], Any, Any, np.ndarray] | None = None
 
     def of(
         self,
         touched: TouchedRows | None,
-        frozen: tuple[frozenset[str], ...],
+        frozen: list[frozenset[str]],
         names: Any,
         groups: Mapping[str, int] | None,
     ) -> np.ndarray:
@@ -49,29 +50,24 @@ class UpdateRanges:
         groups : mapping of str to int, optional
             The group of each parameter: the same object as long as it holds the same. None: all are of group 0.
         """
-        found = []
-        if touched is not None:  # of others any row may have a gradient
-            found = [(name, touched.of(self._layout.starts[name])) for name in self._tables]
-        key = (tuple(name for name, rows in found if rows is not None), frozen)
+        found: list[tuple[str, np.ndarray]] = []
+        if touched is not None:  # of other tables any row may have a gradient
+            found = [(name, rows) for name, start in self._tables if (rows := touched.of(start)) is not None]
+        partly = [name for name, _ in found]
         kept = self._kept
-        if kept is None or kept[0][0] != key or kept[0][1] is not groups:
-            kept = self._kept = (key, groups), self._dense(key[0], frozenset(names()), groups)
-        dense = kept[1]
-        if not key[0]:
+        if kept is None or kept[0] != partly or kept[1] != frozen or kept[2] is not groups:
+            kept = self._kept = partly, frozen, groups, self._dense(partly, frozenset(names()), groups)
+        dense = kept[3]
+        if not found:
             return dense
         still = frozenset(names()) if any(frozen) else frozenset()
-        parts = [dense]
+        tables = []
         for name, rows in found:
-            if rows is None or name in still:
+            if name in still:
                 continue
-            width = self._layout.shapes[name][1]
-            part = np.empty((len(rows), 3), dtype=np.int64)
-            part[:, 0] = self._layout.starts[name] + rows * width
-            part[:, 1] = width
-            part[:, 2] = 1 + 2 * (groups[name] if groups else 0)
-            parts.append(part)
-        ranges = np.concatenate(parts)
-        return ranges[np.argsort(ranges[:, 0], kind="stable")]  # quick where most is sorted
+            rule = 1 + 2 * (groups[name] if groups else 0)
+            tables.append((self._layout.starts[name], self._layout.shapes[name][1], rule, rows))
+        return merged(dense, tables)
 
     def _dense(self, tables: Iterable[str], frozen: frozenset[str], groups: Mapping[str, int] | None) -> np.ndarray:
         """Return the ranges of all that is visited whole."""

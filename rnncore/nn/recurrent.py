@@ -302,7 +302,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         All but what is frozen, for a gradient that ``backward`` adds to may have any row. See
         ``Network.update_ranges``.
         """
-        return self._ranges.of(None, (self._frozen,), lambda: self._frozen, groups)
+        return self._ranges.of(None, [self._frozen], lambda: self._frozen, groups)
 
     def kernel_plan(self, kind: int) -> Plan:
         """Return the layers' structure as the compiled core knows it, for one kind of input."""

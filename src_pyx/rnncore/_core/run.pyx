@@ -5,7 +5,7 @@ parameters. Nothing that an earlier run left in it decides anything in a later o
 whoever calls has checked everything (rnncore._checks).
 """
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
 import numpy as np
@@ -27,6 +27,7 @@ from rnncore._core.calls cimport (
 from rnncore._core.kernels cimport begin_call, end_call, raise_stopped, rnncore_call
 from rnncore._core.memory cimport Bump, Memory, Saved, place_backward, place_forward
 from rnncore._core.plan cimport DENSE, EMBEDDED, Layer, Plan, Run, Unit, same_rows
+from rnncore._core.rows cimport distinct, zero_rows
 from rnncore._core.schedule cimport Schedule, View
 from rnncore._core.transfer cimport load_dense, store_state
 from rnncore._core.weights cimport Weights
@@ -325,13 +326,8 @@ cdef class Workspace:
         cdef Run *r = &self.run
         cdef Unit *first = &r.layer[0].unit[0]
         cdef long width = r.embedding if r.kind == EMBEDDED else first.kernel.input_gates * first.cell.hidden
-        cdef long i, d, size = r.team.kernels.itemsize, count = r.view.rows * r.per_row, table
-        cdef const int64_t[::1] old
-        new = None
-        if r.kind != DENSE:
-            new = np.unique(np.asarray(<int64_t[:count]> r.ids))
-            if new.size and new[0] < 0:
-                new = new[1:]
+        cdef long d, size = r.team.kernels.itemsize, table
+        new = None if r.kind == DENSE else distinct(r.ids, r.view.rows * r.per_row, r.features)
         for d in range(1 if r.kind == EMBEDDED else r.layer[0].units):
             table = r.table if r.kind == EMBEDDED else r.layer[0].unit[d].W_xh
             if r.kind == DENSE:
@@ -342,10 +338,8 @@ cdef class Workspace:
                 rows = touched.replace(table, new)
                 if rows is None:
                     memset(r.grad + table * size, 0, r.features * width * size)
-                    continue
-                old = rows
-                for i in range(old.shape[0]):
-                    memset(r.grad + (table + old[i] * width) * size, 0, width * size)
+                else:
+                    zero_rows(r.grad + table * size, rows, width * size)
 
     def sizes(self):
         """Return bytes held: packed weights, and scratch for the largest batch so far."""

@@ -9,8 +9,6 @@ cdef class Skip:
     cdef Arena arena
     cdef int64_t *ids                 # (rows, per_row), packed; negative: none
     cdef char *values                 # factors, or NULL
-    cdef char *marks
-    cdef object marked                # a flag per feature, all down between calls
     cdef load(self, const Team *team, const View *v, ids, values)
     cdef void add(self, const Team *team, const char *theta, const char *bias, char *scores, long ld) noexcept nogil
     cdef clear_rows(self, const Team *team, char *grad, bint accumulate, touched)

@@ -6,12 +6,11 @@ need an update.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-import numpy as np
-
 cimport numpy as cnp
 
 from rnncore._core.gemm cimport Arena, Team, team_scatter
 from rnncore._core.kernels cimport parallel
+from rnncore._core.rows cimport distinct, zero_rows
 from rnncore._core.schedule cimport View
 
 cnp.import_array()
@@ -51,8 +50,6 @@ cdef class Skip:
         self.width = width
         self.place = place
         self.arena = Arena()
-        self.marked = np.zeros(symbols, dtype=np.uint8)
-        self.marks = <char *> cnp.PyArray_DATA(self.marked)
 
     cdef load(self, const Team *team, const View *v, ids, values):
         """Bring ids (T, B, F) and values of that shape, or None, into packed order."""
@@ -94,31 +91,17 @@ cdef class Skip:
 
     cdef clear_rows(self, const Team *team, char *grad, bint accumulate, touched):
         """Zero the gradient rows that are not written anew, and note those that are: this batch's."""
-        cdef long i, n = 0, count = self.rows * self.per_row, bytes = self.width * team.kernels.itemsize
+        cdef long bytes = self.width * team.kernels.itemsize
         cdef char *table = grad + self.place * team.kernels.itemsize
-        cdef const int64_t[::1] old
-        cdef int64_t id
-        found = np.empty(min(count, self.symbols), dtype=np.int64)
-        cdef int64_t *new = <int64_t *> cnp.PyArray_DATA(found)
-        for i in range(count):
-            id = self.ids[i]
-            if id >= 0 and not self.marks[id]:
-                self.marks[id] = 1
-                new[n] = id
-                n += 1
-        for i in range(n):
-            self.marks[new[i]] = 0
-        found = np.sort(found[:n])
+        found = distinct(self.ids, self.rows * self.per_row, self.symbols)
         if accumulate:
             touched.add(self.place, found)
             return
         rows = touched.replace(self.place, found)
         if rows is None:
             memset(table, 0, self.symbols * bytes)
-            return
-        old = rows
-        for i in range(old.shape[0]):
-            memset(table + old[i] * bytes, 0, bytes)
+        else:
+            zero_rows(table, rows, bytes)
 
     cdef void back(self, const Team *team, const char *scores, long ld, char *grad) noexcept nogil:
         """dW_skip[id_f] += value_f·ds."""
@@ -127,4 +110,4 @@ cdef class Skip:
 
     def sizes(self):
         """Return bytes held: no packed weights, and arrays of the largest batch so far."""
-        return 0, self.arena.capacity + self.marked.nbytes
+        return 0, self.arena.capacity
