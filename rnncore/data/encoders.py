@@ -112,7 +112,8 @@ class Vocabulary:
     def normal(self, token: Any) -> Any:
         """Return a token as it is looked up: composed, in lower case, with digits folded."""
         if isinstance(token, str):
-            token = composed(token)
+            if not token.isascii():
+                token = composed(token)
             if self.lowercase:
                 token = token.lower()
             if self.fold_digits:
@@ -268,8 +269,8 @@ def sequence_lengths(sequences: Any, name: str = "sentences") -> np.ndarray:
         raise DataError(f"{name} must be a list of sequences, got {type(sequences).__name__}")
     if len(sequences) and isinstance(sequences[0], str | bytes):
         raise DataError(f"{name} must be a list of lists, got a list of strings; split each into words first")
-    wrong = next((i for i, part in enumerate(sequences) if isinstance(part, Mapping | set | frozenset)), None)
-    if wrong is not None:
+    if any(issubclass(kind, Mapping | set | frozenset) for kind in set(map(type, sequences))):
+        wrong = next(i for i, part in enumerate(sequences) if isinstance(part, Mapping | set | frozenset))
         raise DataError(
             f"{name}[{wrong}] must be a sequence, got {type(sequences[wrong]).__name__}; a dict of features is a token"
         )
