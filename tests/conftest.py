@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# A shell starts what runs in the background with Ctrl-C ignored, and our children would inherit that.
+# A shell starts what runs in the background with Ctrl-C ignored, nohup with SIGHUP: our children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Few examples, always the same ones: the suite runs on every change, on small machines.
 settings.register_profile("suite", max_examples=15, deadline=None, derandomize=True, database=None)
