@@ -51,8 +51,14 @@ ACTIVATIONS: dict[str, Callable] = {
 }
 
 # ----------------------------------------------------------------------------------------------------------- cells
-# A step takes one time step's input x (D,), the state before it (a tuple of (H,) arrays, the output first) and the mask
-# of the recurrent dropout, and returns the state after it. `net` has the activation and the cell's options.
+# A step takes one time step's input x (N, D) of N sequences, the state before it (a tuple of (N, H) arrays, the output
+# first) and the mask of the recurrent dropout, and returns the state after it. `net` has the activation and the cell's
+# options.
+
+
+def split(z, parts):
+    """The numbers of each row in so many parts: one per gate."""
+    return np.split(z, parts, axis=-1)
 
 
 def elman(net, p, x, state, mask):
@@ -63,8 +69,8 @@ def elman(net, p, x, state, mask):
 
 def normal(z):
     """Layer normalisation; no abs: derivatives by complex step go through it."""
-    z = z - z.mean()
-    return z / np.sqrt((z * z).mean() + 1e-5)
+    z = z - z.mean(axis=-1, keepdims=True)
+    return z / np.sqrt((z * z).mean(axis=-1, keepdims=True) + 1e-5)
 
 
 def lstm(net, p, x, state, mask):
@@ -74,9 +80,9 @@ def lstm(net, p, x, state, mask):
     from_x, from_h = x @ p["W_xh"], (mask * h) @ p["W_hh"]
     if norm:
         from_x, from_h = p["gain_x"] * normal(from_x), p["gain_h"] * normal(from_h)
-    i, *f, g, o = np.split(from_x + from_h + p["b_h"], 3 if original else 4)
+    i, *f, g, o = split(from_x + from_h + p["b_h"], 3 if original else 4)
     for gate, name in zip(gates, ("W_gi", "W_gf", "W_go"), strict=False):
-        to_i, to_f, to_o = np.split(gate @ p[name], 3)
+        to_i, to_f, to_o = split(gate @ p[name], 3)
         i, f[0], o = i + to_i, f[0] + to_f, o + to_o
     i = 1 if variant == "NIG" else sigmoid(i + p["w_ci"] * c if "w_ci" in p else i)
     f = 1 if original or variant == "NFG" else sigmoid(f[0] + p["w_cf"] * c if "w_cf" in p else f[0])
@@ -93,8 +99,8 @@ def lstm(net, p, x, state, mask):
 def gru(net, p, x, state, mask):
     """h' = (1-z)*n + z*h, n = tanh(x·W_n + b_n + r*((mask*h)·U_n + b_hn)), or with r before the product"""
     (h,) = state
-    r, z, n = np.split(x @ p["W_xh"] + p["b_h"], 3)
-    U_r, U_z, U_n = np.split(p["W_hh"], 3, axis=1)
+    r, z, n = split(x @ p["W_xh"] + p["b_h"], 3)
+    U_r, U_z, U_n = split(p["W_hh"], 3)
     h_in = mask * h
     r, z = sigmoid(r + h_in @ U_r), sigmoid(z + h_in @ U_z)
     before = net.option("reset") == "before"
@@ -105,11 +111,11 @@ def gru(net, p, x, state, mask):
 def mut(net, p, x, state, mask):
     """MUT1, MUT2 and MUT3; x itself, where W_xh has a gate less than the cell, needs as many numbers as h."""
     (h,), H, kind = state, net.hidden_size, net.cell
-    h_in, U = mask * h, np.split(p["W_hh"], p["W_hh"].shape[1] // H, axis=1)
-    by_x = list(np.split(x @ p["W_xh"], p["W_xh"].shape[1] // H))
+    h_in, U = mask * h, split(p["W_hh"], p["W_hh"].shape[1] // H)
+    by_x = split(x @ p["W_xh"], p["W_xh"].shape[1] // H)
     if len(by_x) == 2:
         by_x.insert(2 if kind == "mut1" else 0, x)
-    b = np.split(p["b_h"], len(p["b_h"]) // H)
+    b = split(p["b_h"], len(p["b_h"]) // H)
     r, z, n = (a + b[i] if i < len(b) else a for i, a in enumerate(by_x))
     r = sigmoid(r + h_in @ U[0])
     z = sigmoid(z if kind == "mut1" else z + (h_in if kind == "mut2" else np.tanh(h_in)) @ U[1])
@@ -120,8 +126,8 @@ def mut(net, p, x, state, mask):
 def mgu(net, p, x, state, mask):
     """h' = f*n + (1-f)*h with n = tanh(x·W_n + b_n + (f*(mask*h))·U_n): one gate forgets and resets"""
     (h,) = state
-    f, n = np.split(x @ p["W_xh"] + p["b_h"], 2)
-    U_f, U_n = np.split(p["W_hh"], 2, axis=1)
+    f, n = split(x @ p["W_xh"] + p["b_h"], 2)
+    U_f, U_n = split(p["W_hh"], 2)
     f = sigmoid(f + (mask * h) @ U_f)
     return (f * np.tanh(n + (f * mask * h) @ U_n) + (1 - f) * h,)
 
@@ -359,7 +365,7 @@ def as_dense(x: np.ndarray, size: int) -> np.ndarray:
 
 
 def walk(net, p, xs, start, masks, earlier=None, zones=(), feedback=None):
-    """The states of one sequence, the initial one first: a list of tuples.
+    """The states of sequences of one length, the initial one first: a list of tuples of (N, width); xs (T, N, D).
 
     `zones`: for each of the first states, the share of the new one at each step; zoneout keeps the rest of the old one.
     `earlier`: states whose derivatives stand for those of the states handed from step to step (see `forward`).
@@ -417,21 +423,22 @@ def one_run(net: Stack, params: Mapping, x, state, lengths, masks, dtype, earlie
             p = {name: params[f"layers.{layer}.{way}.{name}"] for name in own_names(params, layer, way)}
             mask = masks.get(("recurrent", k), np.ones((T, B, net.mask_width)))
             y = np.zeros((T, B, net.width), dtype)
-            for b in range(B):
-                times = list(range(lengths[b]))[:: -1 if way == "bwd" else 1]
-                begin = tuple(s[k, b] for s in start)
-                constant = [tuple(np.zeros(len(part)) for part in begin)] * len(times)
-                ghosts = None if earlier is None else earlier.get((k, b), constant)
-                zones = [share[times, b] for share in masks.get(("zone", k), ())]
+            for length in sorted(set(lengths)):
+                those = np.flatnonzero(np.asarray(lengths) == length)
+                at = np.ix_(np.arange(length)[:: -1 if way == "bwd" else 1], those)
+                begin = tuple(s[k, those] for s in start)
+                constant = [tuple(np.zeros(part.shape) for part in begin)] * length
+                ghosts = None if earlier is None else earlier.get((k, length), constant)
+                zones = [share[at] for share in masks.get(("zone", k), ())]
                 given = None
                 if feedback is not None and layer == net.num_layers - 1:
                     first = net.directions.index(way) * net.width if net.direction == "concat" else 0
-                    given = feedback[times, b, first : first + net.width]
-                states = walk(net, p, x[times, b], begin, mask[times, b], ghosts, zones, given)
-                history[k, b] = states
-                y[times, b] = [s[0] for s in states[1:]]
+                    given = feedback[at][..., first : first + net.width]
+                states = walk(net, p, x[at], begin, mask[at], ghosts, zones, given)
+                history[k, length] = states
+                y[at] = [s[0] for s in states[1:]]
                 for whole, mine in zip(final, states[-1], strict=True):
-                    whole[k, b] = mine
+                    whole[k, those] = mine
             outputs.append(y)
         x = sum(outputs) if net.direction == "sum" else np.concatenate(outputs, axis=2)
         if layer < net.num_layers - 1:

@@ -30,10 +30,10 @@ def gates_of(net, p, x, before, after):
         return {"h": net.f(pre)}
     if net.cell == "lstm":
         return lstm_gates(net, p, x, before, after)
-    h, U = before[0], np.split(p["W_hh"], p["W_hh"].shape[1] // H, axis=1)
+    h, U = before[0], ref.split(p["W_hh"], p["W_hh"].shape[1] // H)
     if net.cell.startswith("mut"):
         return mut_gates(net, p, x, h, U)
-    a = np.split(x @ p["W_xh"] + p["b_h"], len(p["b_h"]) // H)
+    a = ref.split(x @ p["W_xh"] + p["b_h"], len(p["b_h"]) // H)
     if net.cell == "mgu":
         f = s(a[0] + h @ U[0])
         return {"f": f, "n": np.tanh(a[1] + (f * h) @ U[1])}
@@ -46,10 +46,10 @@ def gates_of(net, p, x, before, after):
 
 def mut_gates(net, p, x, h, U):
     H, s = net.hidden_size, ref.sigmoid
-    by_x = list(np.split(x @ p["W_xh"], p["W_xh"].shape[1] // H))
+    by_x = list(ref.split(x @ p["W_xh"], p["W_xh"].shape[1] // H))
     if len(by_x) == 2:
         by_x.insert(2 if net.cell == "mut1" else 0, x)
-    b = [*np.split(p["b_h"], len(p["b_h"]) // H), 0]
+    b = [*ref.split(p["b_h"], len(p["b_h"]) // H), 0]
     r = s(by_x[0] + b[0] + h @ U[0])
     z = s(by_x[1] + b[1] + {"mut1": 0, "mut2": h @ U[1], "mut3": np.tanh(h) @ U[1]}[net.cell])
     if net.cell == "mut1":
@@ -64,11 +64,11 @@ def lstm_gates(net, p, x, before, after):
     from_x, from_h = x @ p["W_xh"], h @ p["W_hh"]
     if net.option("layer_norm"):
         from_x, from_h = p["gain_x"] * ref.normal(from_x), p["gain_h"] * ref.normal(from_h)
-    sums = np.split(from_x + from_h + p["b_h"], 3 if variant == "1997" else 4)
+    sums = ref.split(from_x + from_h + p["b_h"], 3 if variant == "1997" else 4)
     names = "igo" if variant == "1997" else "ifgo"
     a = dict(zip(names, sums, strict=True))
     for gate, name in zip(before[2:], ("W_gi", "W_gf", "W_go"), strict=False):
-        for to, part in zip("ifo", np.split(gate @ p[name], 3), strict=True):
+        for to, part in zip("ifo", ref.split(gate @ p[name], 3), strict=True):
             a[to] = a[to] + part
     for gate, seen in (("i", c), ("f", c), ("o", c_new)):
         if f"w_c{gate}" in p:
@@ -90,13 +90,15 @@ def expected(net, params, x, state, lengths):
         for d, way in enumerate(net.directions):
             prefix, k = f"layers.{layer}.{way}.", layer * len(net.directions) + d
             p = {name.removeprefix(prefix): array for name, array in params.items() if name.startswith(prefix)}
-            for b, length in enumerate(lengths):
-                times = range(length)[:: -1 if way == "bwd" else 1]
-                for t, before, after in zip(times, history[k, b], history[k, b][1:], strict=False):
+            for length in sorted(set(lengths)):
+                those = np.flatnonzero(np.asarray(lengths) == length)
+                times, states = range(length)[:: -1 if way == "bwd" else 1], history[k, length]
+                for t, before, after in zip(times, states, states[1:], strict=False):
                     own = dict(zip(names, after, strict=True))
-                    own |= {f"gates.{name}": v for name, v in gates_of(net, p, below[t, b], before, after).items()}
-                    for name, values in own.items():
-                        found.setdefault(prefix + name, np.zeros((T, len(lengths), len(values))))[t, b] = values
+                    gates = gates_of(net, p, below[t, those], before, after)
+                    for name, values in (own | {f"gates.{name}": v for name, v in gates.items()}).items():
+                        shape = (T, len(lengths), values.shape[-1])
+                        found.setdefault(prefix + name, np.zeros(shape))[t, those] = values
             outputs.append(found[prefix + names[0]])
         below = sum(outputs) if net.direction == "sum" else np.concatenate(outputs, axis=2)
     return found
