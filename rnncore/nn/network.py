@@ -334,29 +334,36 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             self._training[kind] = self._space(kind), Saved()
         return self._training[kind]
 
-    def to_onnx(self, path: str | os.PathLike[str], inputs: str | None = None, about: Any = None) -> None:
+    def to_onnx(
+        self, path: str | os.PathLike[str], inputs: str | Mapping[str, str] | None = None, about: Any = None
+    ) -> None:
         """Write the whole network as one ONNX model, for onnxruntime and others; needs the package onnx.
 
         Cells that ONNX has operators for become these, all others loops over their equations. It computes in single
-        precision, without dropout, on batches of any number of steps and sequences.
+        precision, without dropout, on batches of any number of steps and sequences, time first.
 
         Its inputs are ``x`` (T, B, D), ids (T, B) or bags (T, B, N), and ``lengths`` (B,) int64; of a network with
         sparse features also ``skip_ids`` and ``skip_values`` (T, B, F). Its outputs are ``scores``, before softmax or
         sigmoid, with these heads ``probabilities``, and with a CRF ``labels``, the most probable ones. What lies past
         a sequence's end means nothing, but ids there must be ids, too.
 
+        Of a network with ``inputs`` each is an input by its own name (of a list ``0``, ``1``, ...), as ``predict``
+        takes it. Of one with ``heads`` each is an output by its own name, what ``predict`` gives: probabilities,
+        a CRF's marginals, or values. ``NAME.scores`` are its scores, ``NAME.labels`` a CRF's most probable labels.
+
         Parameters
         ----------
         path : str or path
-        inputs : {"numbers", "ids", "bags"}, optional
-            What x is. Without: numbers, or ids where there is an embedding.
+        inputs : {"numbers", "ids", "bags"}, or dict of str to {"ids", "bags"}, optional
+            What x is. Without: numbers, or ids where there is an embedding. With segments a dict: which of the
+            embeddings read bags.
         about : anything JSON can hold, optional
             Kept in the model's metadata under ``rnncore``.
 
         Raises
         ------
         ValueError
-            For a cell that cannot be written.
+            For a cell, segment or head (a `CustomHead`) that cannot be written, and names that are given twice.
         ImportError
             If onnx is not installed.
 
