@@ -569,6 +569,27 @@ class NetworkCalls(Calls):
         self.keep(got)
         self.check_visits(True)
 
+    def call_session(self):
+        """A stream on packed weights: runs are predictions, and so are steps."""
+        x, options, _, (T, B) = self.batch()
+        session, fresh = self.used.session(B), self.fresh()
+        wanted, after = fresh.predict(x, **options, return_state=True)
+        if "state" in options:
+            session.state = options["state"]
+        same(session.run(x, options["lengths"]), wanted, "session.run")
+        if any(layer.bidirectional or layer.reverse for layer in self.used.layers):
+            attempt(session.step, x[0])
+            return
+        same(session.state, after, "session.state")
+        session.reset()
+        state = None
+        for t in range(min(T, 3) if self.readout in ("every", "last") else 1):
+            one = tuple(part[t : t + 1] for part in x) if self.features else x[t : t + 1]
+            wanted, state = fresh.predict(one, state=state, return_state=True)
+            x_t = tuple(part[t] for part in x) if self.features else x[t]
+            same(session.step(x_t), wanted[0] if self.readout == "every" else wanted, "session.step")
+        same(session.state, state, "session.state after steps")
+
     def call_activations(self):
         x, options, _, _ = self.batch()
         state, before = self.state(self.used), self.used._grad.copy()

@@ -263,6 +263,21 @@ def test_heads_of_sparse_features(tmp_path):
     check_parts(of_parts(heads=heads, skip=5, names=("word",)), tmp_path / "net.onnx", np.random.default_rng(3))
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_random_networks_of_parts(seed, tmp_path):
+    rng = np.random.default_rng(100 + seed)
+    cell, options = ref.FAMILY[str(rng.choice(list(ref.FAMILY)))]
+    direction = DIRECTIONS[rng.integers(4)]
+    heads = rng.permutation(list(HEADS))[: rng.integers(1, 5)].tolist()
+    names = rng.permutation(["word", "bag", "numbers", "vector", "letters"])[: rng.integers(1, 6)].tolist()
+    names += ["word"] * (names == ["vector"])
+    letters = str(rng.choice(["elman", "lstm", "gru", "mgu", "indrnn", "mut1"]))
+    net = of_parts(cell, {name: HEADS[name] for name in heads}, letters, names=names, **direction, **options)
+    net.theta[...] *= 0.5
+    shapes = [tuple(rng.integers(1, 10, 3)) for _ in range(3)]
+    check_parts(net, tmp_path / "net.onnx", rng, shapes, {"bag": "bags"} if "bag" in names else None)
+
+
 def test_words_without_letters(tmp_path):
     net = of_parts(heads={"each": HEADS["each"]}, names=("letters", "numbers"), bidirectional=True)
     peer("onnx")

@@ -406,8 +406,12 @@ def test_what_does_not_fit_parts_is_refused(rng):
         with pytest.raises(ValueError, match="out must be"):
             session.step(step, out=out)
     same(session.state[0], kept)
+    both = of_parts(bidirectional=True).session(B)
     with pytest.raises(ValueError, match="forward in time"):
-        of_parts(bidirectional=True).session(B).step(step)
+        both.step(step)
+    both.run(x)
+    with pytest.raises(ValueError, match="vector"):  # every run is of new sequences
+        both.run({name: array for name, array in x.items() if name != "vector"})
     sparse = rc.Network(rc.Recurrent("gru", D, H), head=rc.Softmax(2), skip=4).session(B)
     with pytest.raises(ValueError, match="sparse features"):
         sparse.step(np.zeros((B, D), "float32"))

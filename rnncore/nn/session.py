@@ -118,6 +118,10 @@ class Session(Stepper):
     inside from call to call; nothing is dropped out. Sessions made of the same parameters share packed weights. What
     is trained later reaches a session by ``refresh()``.
 
+    Of a network ``step`` and ``run`` return what ``predict`` does: of several heads a dict. A head with pooling sees
+    all steps since the stream began (``reset``, or a state that was set), so that each step gives what is known of the
+    sequence by now. A CRF sees the steps of one call alone.
+
     A session is for one thread at a time; any number of sessions may run at once.
 
     Examples
@@ -237,7 +241,7 @@ class Session(Stepper):
             return self._run(dense, x, schedule, results, out)
         rows, _ = reader.forward(x, schedule, False, (self._threads, 0, 0))
         found = self._run(dense, rows, schedule, results, out)
-        for name, segment in reader.segments.items():
+        for name, segment in reader.segments.items() if self._parts.carries else ():
             if not segment.by_step and x[name] is not self._vectors.get(name):
                 self._vectors[name] = x[name].copy()
         return found
