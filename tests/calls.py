@@ -569,6 +569,27 @@ class NetworkCalls(Calls):
         self.keep(got)
         self.check_visits(True)
 
+    def call_session(self):
+        """A stream on packed weights: runs are predictions, and so are steps."""
+        x, options, _, (T, B) = self.batch()
+        session, fresh = self.used.session(B), self.fresh()
+        wanted, after = fresh.predict(x, **options, return_state=True)
+        if "state" in options:
+            session.state = options["state"]
+        same(session.run(x, options["lengths"]), wanted, "session.run")
+        if any(layer.bidirectional or layer.reverse for layer in self.used.layers):
+            attempt(session.step, x[0])
+            return
+        same(session.state, after, "session.state")
+        session.reset()
+        state = None
+        for t in range(min(T, 3) if self.readout in ("every", "last") else 1):
+            one = tuple(part[t : t + 1] for part in x) if self.features else x[t : t + 1]
+            wanted, state = fresh.predict(one, state=state, return_state=True)
+            x_t = tuple(part[t] for part in x) if self.features else x[t]
+            same(session.step(x_t), wanted[0] if self.readout == "every" else wanted, "session.step")
+        same(session.state, state, "session.state after steps")
+
     def call_activations(self):
         x, options, _, _ = self.batch()
         state, before = self.state(self.used), self.used._grad.copy()
@@ -718,12 +739,14 @@ class PartsCalls(Calls):
         self.heads = {name: heads[name] for name in rng.permutation(list(heads))[: rng.integers(1, 5)].tolist()}
         self.K, self.skip = K, size(rng, 5) if {"slots", "each"} & set(self.heads) and rng.random() < 0.4 else 0
         self.optimizers: dict[str, rc.optimizers.Optimizer] = {}
+        self.stream = None  # a session, and one of a network that is used for nothing else
 
     def build(self):
         return rc.Network(rc.Recurrent(**self.options), heads=self.heads, inputs=self.inputs, skip=self.skip)
 
-    def batch(self):
+    def batch(self, sequences: int | None = None):
         rng, (T, B) = self.rng, self.sizes()
+        B = sequences or B
         letters = rng.integers(0, 5, (T, B, 3))
         letters[np.arange(3) >= rng.integers(0, 4, (T, B, 1))] = -1
         made = {
@@ -802,6 +825,49 @@ class PartsCalls(Calls):
             same(self.used.backward(kept, **more), fresh.backward(kept, **more), "backward")
             same(self.used._grad, fresh._grad, "grad")
             attempt(self.used.backward, got[0])
+
+    @often(3)
+    def call_session(self):
+        """A stream beside all other calls: it keeps its weights, its state, and what was pooled."""
+        rng = self.rng
+        if self.stream is None or rng.random() < 0.2:
+            B = int(rng.integers(1, 5))
+            self.stream = self.used.session(B), self.fresh().session(B)
+            x, options, _ = self.batch(B)
+            wanted = self.fresh().predict(x, lengths=options["lengths"])
+            same(self.stream[0].run(x, options["lengths"]), wanted, "a session's first run")
+            self.stream[1].run(x, options["lengths"])
+        both, steps = self.stream, not (self.used.layers[0].bidirectional or self.used.layers[0].reverse)
+        x, options, (T, B) = self.batch(both[0].batch_size)
+        way = pick(rng, "run", "run", "steps", "steps", "reset", "refresh", "state")
+        if way == "run":
+            got, wanted = (session.run(x, options["lengths"]) for session in both)
+            same(got, wanted, "session.run")
+            self.keep(*got.values())
+        elif way == "steps":
+            whole, features = x if self.skip else (x, None)
+            for t in range(min(T, 3)):
+                x_t = {name: array if name == "vector" else array[t] for name, array in whole.items()}
+                if t and rng.random() < 0.5:
+                    x_t.pop("vector", None)
+                x_t = (x_t, features[t]) if self.skip else x_t
+                if steps:
+                    same(both[0].step(x_t), both[1].step(x_t), "session.step")
+                else:
+                    attempt(both[0].step, x_t)
+        elif way == "reset":
+            rows = pick(rng, None, rng.random(B) < 0.5)
+            for session in both:
+                session.reset(rows)
+        elif way == "refresh":
+            both[1]._owner.theta[...] = both[0]._owner.theta
+            for session in both:
+                session.refresh()
+        elif steps:
+            for session in both:
+                session.state = options["state"]
+        if steps:
+            same(both[0].state, both[1].state, "session.state")
 
     def call_refused(self):
         x, options, (T, B) = self.batch()

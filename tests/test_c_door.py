@@ -515,7 +515,11 @@ def test_opening_refuses():
     assert "RNNCORE_DENSE or RNNCORE_IDS" in raised(lambda: TABLE.layers_open(layer, 7, 0))
     assert "session()" in raised(lambda: TABLE.session_open(layer, INPUT["DENSE"]))
     assert "RNNCORE_IDS" in raised(lambda: TABLE.session_open(network.session(), INPUT["DENSE"]))
-    assert "skip" in raised(lambda: TABLE.session_open(skipping.session(), INPUT["DENSE"]))
+    pooled = rc.Network(rc.Recurrent("elman", 3, 4), head=rc.Softmax(2), pooling="last")
+    several = rc.Network(rc.Recurrent("elman", 3, 4), heads={"a": rc.Softmax(2)})
+    segments = rc.Network(rc.Recurrent("elman", 3, 4), head=rc.Softmax(2), inputs={"x": rc.Numbers(3)})
+    for own in (skipping, pooled, several, segments):
+        assert "net.session()" in raised(lambda own=own: TABLE.session_open(own.session(), INPUT["DENSE"]))
 
 
 # ------------------------------------------------------------ programs

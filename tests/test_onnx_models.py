@@ -169,13 +169,164 @@ def test_taggers(settings, tmp_path):
     assert labels == tagger.predict(sentences[:20])
 
 
+# ------------------------------------------------------------------------------------------- several heads and segments
+
+HEADS = {
+    "slots": rc.CRF(4, rc.heads.bio_constraints(["O", "B-X", "I-X", "B-Y"])),
+    "free": rc.CRF(3),
+    "each": rc.SigmoidCrossEntropy(2),
+    "values": rc.SquaredError(3, project=False),
+    "last": rc.SquaredError(2, pooling="last"),
+    "mean": rc.SquaredError(4, pooling="mean", project=False),
+    "max": rc.Softmax(3, pooling="max"),
+    "intent": rc.Softmax(4, pooling="attention"),
+}
+CHAINS = ("slots", "free")
+
+
+def segments(rng, steps, sequences, letters):
+    """A random batch of all segments; padding is ids and numbers, too."""
+    spelled = rng.integers(0, 6, (steps, sequences, letters))
+    spelled[np.arange(letters) >= rng.integers(0, letters + 1, (steps, sequences, 1))] = -1
+    return {
+        "word": rng.integers(0, 9, (steps, sequences)),
+        "bag": rng.integers(-1, 7, (steps, sequences, 3)),
+        "numbers": rng.standard_normal((steps, sequences, 2)).astype(np.float32),
+        "vector": rng.standard_normal((sequences, 2)).astype(np.float32),
+        "letters": spelled,
+    }
+
+
+def of_parts(cell="lstm", heads=HEADS, letters="gru", skip=0, dtype="float32", names=None, options=None, **direction):
+    inputs = {
+        "word": rc.Embedding(9, 3),
+        "bag": rc.Embedding(7, 2),
+        "numbers": rc.Numbers(2),
+        "vector": rc.SequenceVector(2),
+        "letters": rc.Letters(
+            6, 4, letters, bidirectional=direction.get("bidirectional", False), options=options or {}
+        ),
+    }
+    inputs = {name: part for name, part in inputs.items() if names is None or name in names}
+    layer = rc.Recurrent(cell, sum(part.width for part in inputs.values()), H, dtype=dtype, **direction)
+    net = rc.Network(layer, heads=heads, inputs=inputs, skip=skip)
+    net.theta[...] = np.random.default_rng(5).standard_normal(net.theta.size)
+    return net
+
+
+def check_parts(net, path, rng, shapes=((7, 4, 5), (1, 1, 1), (12, 9, 8)), bags=None):
+    """The model's outputs are predictions, scores and labels for batches of several sizes."""
+    peer("onnx")
+    net.to_onnx(path, bags)
+    for steps, sequences, letters in shapes:
+        x = segments(rng, steps, sequences, letters)
+        x = {name: x[name] for name in net.inputs}
+        lengths, inputs, given = rng.integers(1, steps + 1, sequences), x, x
+        if net.skip:
+            ids = rng.integers(-1, net.skip, (steps, sequences, 2))
+            given, values = (x, ids), np.ones(ids.shape, np.float32)
+            inputs = x | {"skip_ids": ids, "skip_values": values}
+        found = run(path, lengths=lengths, **inputs)
+        wanted, (scores, _) = net.predict(given, lengths), net.forward(given, lengths, training=False)
+        for name, one in wanted.items():
+            assert_close(found.pop(name), one)
+            assert_close(found.pop(f"{name}.scores"), scores[name])
+        chains = {name: found.pop(f"{name}.labels") for name in net.heads if name in CHAINS}
+        assert not found
+        best = net.decode(given, lengths) if len(chains) == len(net.heads) else {}
+        for name, (labels, _) in best.items():
+            assert np.array_equal(chains[name][labels >= 0], labels[labels >= 0])
+
+
+@every_direction
+def test_heads_and_segments(direction, tmp_path):
+    check_parts(of_parts(**direction), tmp_path / "net.onnx", np.random.default_rng(0), bags={"bag": "bags"})
+
+
+@pytest.mark.parametrize("cell", ref.FAMILY)
+def test_letters_through_every_cell(cell, tmp_path):
+    name, options = ref.FAMILY[cell]
+    net = of_parts("elman", {"a": HEADS["each"]}, name, options=options, names=("numbers", "letters"))
+    check_parts(net, tmp_path / "net.onnx", np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("names", [("letters",), ("vector", "word"), ("numbers",), ("letters", "vector")])
+@pytest.mark.parametrize("cell", ["gru", "mgu"])
+def test_some_segments(names, cell, tmp_path):
+    heads = {name: HEADS[name] for name in CHAINS}
+    net = of_parts(cell, heads, "lstm", names=names, bidirectional=True, dtype="float64")
+    check_parts(net, tmp_path / "net.onnx", np.random.default_rng(2))
+
+
+def test_heads_of_sparse_features(tmp_path):
+    heads = {name: HEADS[name] for name in ("each", "intent", "free")}
+    check_parts(of_parts(heads=heads, skip=5, names=("word",)), tmp_path / "net.onnx", np.random.default_rng(3))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_networks_of_parts(seed, tmp_path):
+    rng = np.random.default_rng(100 + seed)
+    cell, options = ref.FAMILY[str(rng.choice(list(ref.FAMILY)))]
+    direction = DIRECTIONS[rng.integers(4)]
+    heads = rng.permutation(list(HEADS))[: rng.integers(1, 5)].tolist()
+    names = rng.permutation(["word", "bag", "numbers", "vector", "letters"])[: rng.integers(1, 6)].tolist()
+    names += ["word"] * (names == ["vector"])
+    letters = str(rng.choice(["elman", "lstm", "gru", "mgu", "indrnn", "mut1"]))
+    net = of_parts(cell, {name: HEADS[name] for name in heads}, letters, names=names, **direction, **options)
+    net.theta[...] *= 0.5
+    shapes = [tuple(rng.integers(1, 10, 3)) for _ in range(3)]
+    check_parts(net, tmp_path / "net.onnx", rng, shapes, {"bag": "bags"} if "bag" in names else None)
+
+
+def test_words_without_letters(tmp_path):
+    net = of_parts(heads={"each": HEADS["each"]}, names=("letters", "numbers"), bidirectional=True)
+    peer("onnx")
+    net.to_onnx(tmp_path / "net.onnx")
+    x = segments(np.random.default_rng(4), T, B, 3)
+    x = {"letters": np.full_like(x["letters"], -1), "numbers": x["numbers"]}
+    assert_close(run(tmp_path / "net.onnx", lengths=np.full(B, T), **x)["each"], net.predict(x)["each"])
+
+
+def test_segments_in_a_list_and_one_head(tmp_path):
+    net = random(rc.Recurrent("gru", 5, H), rc.Softmax(K), inputs=[rc.Embedding(9, 3), rc.Numbers(2)])
+    x = segments(np.random.default_rng(5), T, B, 1)
+    found = exported(net, tmp_path, lengths=LENGTHS, **{"0": x["word"], "1": x["numbers"]})
+    wanted = net.predict((x["word"], x["numbers"]), LENGTHS)
+    assert set(found) == {"scores", "probabilities"}
+    assert_close(found["probabilities"][within], wanted[within])
+
+
+def test_marginals_of_long_sequences(tmp_path):
+    net = of_parts(heads={"slots": HEADS["slots"]}, names=("numbers",))
+    net.params["heads.slots.W_hy"][...] *= 5
+    check_parts(net, tmp_path / "net.onnx", np.random.default_rng(6), [(300, 2, 1)])
+
+
+class Own(rc.CustomHead):
+    def loss_and_grad(self, scores, targets, lengths):
+        return 0.0, 0 * scores
+
+
+def test_parts_that_cannot_be_written(tmp_path):
+    path = tmp_path / "net.onnx"
+    peer("onnx")
+    with pytest.raises(ValueError, match="the head 'mine' cannot be written as an ONNX model: Own is Python"):
+        of_parts(heads={"mine": Own(2)}).to_onnx(path)
+    with pytest.raises(ValueError, match="got 'word' twice"):
+        of_parts(heads={"word": rc.Softmax(2)}).to_onnx(path)
+    for wrong in ("bags", {"numbers": "ids"}, {"word": "numbers"}, ["bags"]):
+        with pytest.raises(ValueError, match='dict of "ids" or "bags" for each of word, bag'):
+            of_parts().to_onnx(path, wrong)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_written(tmp_path, monkeypatch):
     net = random(rc.Recurrent("lstm", 4, H), rc.Softmax(K), embedding=rc.Embedding(9, 4))
     for wrong in ("numbers", "letters", 3):
         if peer("onnx"):
             with pytest.raises(ValueError, match="inputs must be one of ids, bags"):
                 net.to_onnx(tmp_path / "net.onnx", wrong)
-    monkeypatch.setattr("rnncore.interop.models.STEPS", {})
+    monkeypatch.setattr("rnncore.interop.layers.STEPS", {})
     with pytest.raises(ValueError, match="the cell mgu cannot be written"):
         random(rc.Recurrent("mgu", D, H), rc.Softmax(K)).to_onnx(tmp_path / "net.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)

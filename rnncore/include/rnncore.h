@@ -143,8 +143,8 @@ typedef struct rnncore_api {
     /* ---- streams */
 
     /* [GIL] A stream of its own that begins with the parameters and the state of a Python session (layer.session(),
-     * net.session()), and shares its packed weights; the two do not see one another's steps. input: as above. Not for
-     * networks with sparse features (skip). */
+     * net.session()), and shares its packed weights; the two do not see one another's steps. input: as above. Of
+     * networks for those with one compiled head at every step and one input, without sparse features (skip). */
     rnncore_session *(*session_open)(struct _object *session, int input);
     void (*session_close)(rnncore_session *session); /* [GIL] NULL is allowed */
     /* [GIL] Take the layer's or network's parameters as they are now; the state stays. Failure: as of layers_refresh. */

@@ -49,19 +49,26 @@ class Graph:
         The package onnx.
     outer : Graph, optional
         The graph around, which keeps the constants and gives the names.
+    names : sequence of str
+        Names of inputs and outputs, which nothing else may have.
     """
 
-    def __init__(self, onnx: Any, outer: Graph | None = None) -> None:
+    def __init__(self, onnx: Any, outer: Graph | None = None, names: Sequence[str] = ()) -> None:
         self.onnx = onnx
         self.nodes: list[Any] = []
         self.top: Graph = outer.top if outer else self
         self.constants: list[Any] = []
+        twice = sorted(name for name in names if names.count(name) > 1)
+        if twice:
+            raise ValueError(f"inputs and outputs of an ONNX model need names of their own, got {twice[0]!r} twice")
+        self._taken = frozenset(names)
         self._count = 0
 
     def name(self, hint: str) -> str:
         """Return a name that nothing else has."""
         self.top._count += 1
-        return f"{hint}_{self.top._count}"
+        found = f"{hint}_{self.top._count}"
+        return found if found not in self.top._taken else self.name(hint)
 
     def value(self, given: Any) -> Value:
         """Return a value as it is, anything else as a constant: numbers in single precision, whole ones as int64."""

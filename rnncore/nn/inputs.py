@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +15,7 @@ from rnncore._core.memory import Saved
 from rnncore._core.schedule import Schedule
 from rnncore._core.tables import gather, scatter
 from rnncore.nn.access import Access
+from rnncore.nn.layout import Layout
 from rnncore.nn.order import time_first
 from rnncore.nn.recurrent import SYMBOLS, Recurrent
 from rnncore.nn.touched import TouchedRows
@@ -294,6 +297,14 @@ class Reader:
                 self.layers[name] = layer
                 self._saved[name] = Saved()
 
+    def held(self, theta: np.ndarray, layout: Layout) -> Reader:
+        """Return a reader like this one on parameters that will not change: the letters' weights are packed once."""
+        twin = copy.copy(self)
+        twin.bind(layout.views(theta), {}, layout.starts, (theta, np.empty_like(theta)), 0)
+        for layer in twin.layers.values():
+            layer.hold(SYMBOLS)
+        return twin
+
     def check(self, x: Any, lengths: Any, dtype: np.dtype) -> tuple[dict[str, np.ndarray], int, int, Any]:
         """Return the segments' arrays, T, B, and the lengths."""
         given = self._by_name(x)
@@ -420,6 +431,14 @@ class Reader:
         for layer in self.layers.values():
             layer.keep_bounds()
 
+    def with_vectors(self, x: Any, kept: Mapping[str, np.ndarray]) -> Any:
+        """Return a batch in which the vectors of whole sequences that were left out are those kept."""
+        if self.named and isinstance(x, Mapping):
+            return {**kept} | {name: array for name, array in x.items() if array is not None or name not in kept}
+        if isinstance(x, tuple | list) and len(x) == len(self.segments):
+            return tuple(kept.get(name) if one is None else one for one, name in zip(x, self.segments, strict=True))
+        return x
+
     def each(self, x: Any, change: Callable[[Any, bool], Any]) -> Any:
         """Return a batch with every segment's array changed: ``change(array, by_step)``. What does not fit stays."""
         if self.named and isinstance(x, Mapping):
@@ -470,12 +489,19 @@ def distinct_rows(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> first[kind].tolist()
     [0, 1, 0]
     """
-    factors = np.random.default_rng(0).integers(1, 2**63, ids.shape[1], dtype=np.uint64) | np.uint64(1)
-    keys = ((ids + 2).astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64)
+    if len(ids) == 1:  # a step of one stream
+        return np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    keys = ((ids + 2).astype(np.uint64) * _factors(ids.shape[1])).sum(axis=1, dtype=np.uint64)
     _, first, kind = np.unique(keys, return_index=True, return_inverse=True)
     if not np.array_equal(ids[first[kind]], ids):  # two kinds with one key
         _, first, kind = np.unique(ids, axis=0, return_index=True, return_inverse=True)
     return first, kind.reshape(-1)
+
+
+@lru_cache(maxsize=16)
+def _factors(count: int) -> np.ndarray:
+    """Return odd numbers that rows of so many ids are told apart by."""
+    return np.random.default_rng(0).integers(1, 2**63, count, dtype=np.uint64) | np.uint64(1)
 
 
 def reader_of(inputs: Mapping[str, Segment] | Sequence[Segment] | None) -> Reader | None:

@@ -335,29 +335,36 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             self._training[kind] = self._space(kind), Saved()
         return self._training[kind]
 
-    def to_onnx(self, path: str | os.PathLike[str], inputs: str | None = None, about: Any = None) -> None:
+    def to_onnx(
+        self, path: str | os.PathLike[str], inputs: str | Mapping[str, str] | None = None, about: Any = None
+    ) -> None:
         """Write the whole network as one ONNX model, for onnxruntime and others; needs the package onnx.
 
         Cells that ONNX has operators for become these, all others loops over their equations. It computes in single
-        precision, without dropout, on batches of any number of steps and sequences.
+        precision, without dropout, on batches of any number of steps and sequences, time first.
 
         Its inputs are ``x`` (T, B, D), ids (T, B) or bags (T, B, N), and ``lengths`` (B,) int64; of a network with
         sparse features also ``skip_ids`` and ``skip_values`` (T, B, F). Its outputs are ``scores``, before softmax or
         sigmoid, with these heads ``probabilities``, and with a CRF ``labels``, the most probable ones. What lies past
         a sequence's end means nothing, but ids there must be ids, too.
 
+        Of a network with ``inputs`` each is an input by its own name (of a list ``0``, ``1``, ...), as ``predict``
+        takes it. Of one with ``heads`` each is an output by its own name, what ``predict`` gives: probabilities,
+        a CRF's marginals, or values. ``NAME.scores`` are its scores, ``NAME.labels`` a CRF's most probable labels.
+
         Parameters
         ----------
         path : str or path
-        inputs : {"numbers", "ids", "bags"}, optional
-            What x is. Without: numbers, or ids where there is an embedding.
+        inputs : {"numbers", "ids", "bags"}, or dict of str to {"ids", "bags"}, optional
+            What x is. Without: numbers, or ids where there is an embedding. With segments a dict: which of the
+            embeddings read bags.
         about : anything JSON can hold, optional
             Kept in the model's metadata under ``rnncore``.
 
         Raises
         ------
         ValueError
-            For a cell that cannot be written.
+            For a cell, segment or head (a `CustomHead`) that cannot be written, and names that are given twice.
         ImportError
             If onnx is not installed.
 
@@ -1019,7 +1026,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             if self._plain and not self.batch_first:
                 result: Any = space.heads[0].predict(space.layers, self._theta, batch.ids, batch.values, outs[0])
             else:
-                result = self._predictions(space, batch, outs)
+                result = self._predictions(space, self._theta, batch, outs)
             if return_state:
                 result = result, self.join_state(space.layers.final_states())
             self._idle[batch.kind].append(space)
@@ -1035,17 +1042,17 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             found.append(None if one is None else _checks.out(one, shape, self.dtype, like))
         return found
 
-    def _predictions(self, space: Space, batch: Batch, outs: list[Any]) -> Any:
+    def _predictions(self, space: Space, theta: np.ndarray, batch: Batch, outs: list[Any]) -> Any:
         """Return what each head makes of a run, as the caller wants it."""
         found = []
         for part, kernel, given in zip(self.outputs, space.heads, outs, strict=True):
             turn = self.batch_first and part.by_step
             place = None if turn else given
             if isinstance(part.head, CustomHead):
-                scores = kernel.forward(space.layers, self._theta, False, *batch.features(part))
+                scores = kernel.forward(space.layers, theta, False, *batch.features(part))
                 made = predicted(part.head, scores, place)
             else:
-                made = kernel.predict(space.layers, self._theta, *batch.features(part), place)
+                made = kernel.predict(space.layers, theta, *batch.features(part), place)
             found.append(order.batch_first(made, given) if turn else made)
         return places.joined(self.outputs, found)
 
@@ -1118,6 +1125,10 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     def session(self, batch_size: int = 1, weight_dtype: Any = None) -> Session:
         """Return a stream through this network, on weights that are packed once; its results are those of ``predict``.
 
+        With several heads, ``step`` and ``run`` return dicts. A head with pooling sees all steps since the stream
+        began: ``step`` gives what it makes of the sequence until now. With ``inputs``, a step is given what ``predict``
+        takes without the axis of time; a SequenceVector may be left out once it was given, until ``reset``.
+
         Parameters
         ----------
         batch_size : int
@@ -1128,11 +1139,6 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         Returns
         -------
         Session
-
-        Raises
-        ------
-        ValueError
-            Where the head looks at whole sequences, a pooling other than "every"; for several heads or inputs.
 
         Examples
         --------
@@ -1148,36 +1154,13 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
 
     # what a session asks
 
-    def _session_parts(self) -> Any:
-        from rnncore.nn.session import Parts
-
-        if self.head is None or self._reader or isinstance(self.head, CustomHead):
-            raise ValueError("a session is for a network of one compiled head and one input: use predict()")
-        if self.pooling != "every":
-            raise ValueError(f"a session needs outputs at every step, not pooling={self.pooling!r}: use predict()")
-        widths = [
-            (layer.num_layers * len(layer.directions), n) for layer in self.layers for n in layer.state_widths.values()
-        ]
-        carries = not any(layer.bidirectional or layer.reverse for layer in self.layers)
-        return Parts(widths, self.layers[0].input_size, self.outputs[0].head.outputs, carries)
-
     def _input_kinds(self) -> tuple[int, ...]:
-        return (EMBEDDED,) if self.embedding else (DENSE, SYMBOLS)
+        return (DENSE,) if self._reader else (EMBEDDED,) if self.embedding else (DENSE, SYMBOLS)
 
-    def _session_head(self) -> HeadKernel:
-        return self._head_kernels()[0]
-
-    def _session_input(self, x: Any, lengths: Any) -> Any:
-        batch = self._check(x, lengths, None, None)
-        return batch.kind == DENSE, batch.x, batch.sizes, batch.ids, batch.values
-
-    def _session_state(self, arrays: list[np.ndarray]) -> Any:
-        return self.join_state(arrays)
-
-    def _session_arrays(self, state: Any, sequences: int) -> list[np.ndarray]:
-        arrays = self.check_state(state, sequences)
-        assert arrays is not None
-        return arrays
+    def _session_results(self, heads: tuple[HeadKernel, ...], theta: np.ndarray, batch: Batch, out: Any) -> Any:
+        """Return what makes a run of a session the heads' results."""
+        outs = [None] * len(self.outputs) if out is None else self._check_out(batch, out)
+        return lambda layers: self._predictions(Space(layers, heads), theta, batch, outs)
 
     @property
     def losses(self) -> dict[str, float]:

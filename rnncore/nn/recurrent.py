@@ -15,6 +15,7 @@ from rnncore._core.memory import Saved
 from rnncore._core.plan import Plan
 from rnncore._core.run import Workspace
 from rnncore._core.schedule import Schedule
+from rnncore._core.weights import Weights
 from rnncore.nn import order, saving, summary
 from rnncore.nn.access import Access
 from rnncore.nn.activations import ShowsActivations, of_layer
@@ -272,6 +273,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         self._ranges = UpdateRanges(self.layout)
         self._plans: dict[int, Plan] = {}
         self._idle: dict[int, list[Workspace]] = {DENSE: [], SYMBOLS: []}  # those that no call runs in
+        self._packed: dict[int, Weights] = {}  # see hold
         self._saved = Saved()
         self._saved_kind = DENSE
         self._schedule: Schedule | None = None
@@ -322,7 +324,11 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         try:
             return self._idle[kind].pop()
         except IndexError:
-            return Workspace(self.kernel_plan(kind))
+            return Workspace(self.kernel_plan(kind), self._packed.get(kind))
+
+    def hold(self, kind: int) -> None:
+        """Pack the weights for one kind of input once: the parameters will not change any more."""
+        self._packed[kind] = Weights(self.kernel_plan(kind), self._theta)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero; ``backward`` adds to them."""
@@ -677,28 +683,12 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
 
     # what a session asks
 
-    def _session_parts(self) -> Any:
-        from rnncore.nn.session import Parts
-
-        units = self.num_layers * len(self.directions)
-        carries = not (self.bidirectional or self.reverse)
-        return Parts([(units, n) for n in self.state_widths.values()], self.input_size, self.output_size, carries)
-
     def _input_kinds(self) -> tuple[int, ...]:
         return DENSE, SYMBOLS
 
-    def _session_head(self) -> None:
-        return None
-
-    def _session_input(self, x: Any, lengths: Any) -> tuple[bool, np.ndarray, np.ndarray | None, None, None]:
-        kind, array, sizes = self.check_input(x, lengths)
-        return kind == DENSE, array, sizes, None, None
-
-    def _session_state(self, arrays: list[np.ndarray]) -> State:
+    def join_state(self, arrays: list[np.ndarray]) -> State:
+        """Return a state's arrays as a state."""
         return tuple(arrays)
-
-    def _session_arrays(self, state: Any, sequences: int) -> list[np.ndarray]:
-        return self.check_state(state, sequences)
 
 
 def users_attributes(made: object) -> dict[str, Any]:

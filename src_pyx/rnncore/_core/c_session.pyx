@@ -81,12 +81,8 @@ cdef size_t state_bytes(const Session *h, int i) noexcept nogil:
 cdef int take_weights(Session *h, object owner, object snapshot, int kind) except -1:
     """Go on with the parameters of a snapshot."""
     cdef Workspace space = snapshot.workspace(kind, owner.kernel_plan(kind))
-    cdef object new = owner._session_head()
     cdef Head head
-    if new is not None:
-        head = snapshot.head(new)
-        if head.skip is not None:
-            raise ValueError("a network with sparse features (skip) has no sessions for C programs: use net.session()")
+    for head in snapshot.heads(owner).values():
         h.core = &head.c
         h.chain = head.chain is not None
         put(&h.head, head)
@@ -103,6 +99,9 @@ cdef int fill(Session *h, object session, int input) except -1:
     cdef int kind = kind_of(owner, input), i
     cdef Stepper stepper = session
     cdef Workspace space
+    if not session._parts.alone:
+        raise ValueError("sessions for C programs are of layers, and of networks with one compiled head at every step "
+                         "and one input, without sparse features (skip): use net.session() from Python")
     put(&h.owner, owner)
     take_weights(h, owner, session._snapshot, kind)
     space = (<object> h.packed)[1]

@@ -4,7 +4,7 @@ from rnncore._core.crf cimport Chain
 from rnncore._core.gemm cimport Arena, Segment, Team
 from rnncore._core.kernels cimport rc_loss_options, rc_packed
 from rnncore._core.plan cimport Run
-from rnncore._core.pooling cimport Pooling
+from rnncore._core.pooling cimport Carried, Pooling
 from rnncore._core.schedule cimport View
 from rnncore._core.sparse cimport Skip
 from rnncore._core.run cimport Workspace
@@ -36,6 +36,7 @@ cdef class Head:
     cdef object class_weight
     cdef bint held            # the projection's weights are packed already, and stay as they are
     cdef Head shared          # whose packed weights these are, or None
+    cdef Carried carried      # pooling goes on from run to run; or None: each run is pooled by itself
     cdef Chain chain          # of a CRF, or None
     cdef Skip skip            # sparse features beside the outputs, or None
     cdef bind(self, theta, grad)

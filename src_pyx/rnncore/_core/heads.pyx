@@ -35,12 +35,14 @@ from rnncore._core.memory cimport Saved
 from rnncore._core.plan cimport Layer, Run, View
 from rnncore._core.pooling cimport (
     EVERY,
+    Carried,
     bind_pooling_packed,
     describe_pooling,
     pack_pooling,
     place_pooling,
     pool,
     pool_back,
+    share_pooling_packed,
 )
 from rnncore._core.run cimport Workspace
 from rnncore._core.schedule cimport Schedule
@@ -306,17 +308,32 @@ cdef class Head:
             row += c.input[s].width
 
     def hold(self, theta, Head shared=None):
-        """Pack the projection's weights once, for many predictions; or read those of another head that did."""
+        """Pack the weights once, for many predictions; or read those of another head that did."""
         cdef int s
+        cdef Core *c = &self.c
         self.bind(theta, None)
         self.shared = shared
         if shared is not None:
-            self.c.weight[0].bias = shared.c.weight[0].bias
-            for s in range(self.c.parts):
-                self.c.weight[s].panels = shared.c.weight[s].panels
-        elif not self.c.direct:
-            pack_weights(&self.c)
+            c.weight[0].bias = shared.c.weight[0].bias
+            for s in range(c.parts):
+                c.weight[s].panels = shared.c.weight[s].panels
+            share_pooling_packed(&c.pooling, &shared.c.pooling)
+        else:
+            pack_pooling(&c.pooling, &c.team, c.theta)
+            if not c.direct:
+                pack_weights(c)
         self.held = True
+
+    def carry(self, long sequences, Head before=None):
+        """From now on pool over all steps of some streams, not of each run alone; those of `before` count, too."""
+        cdef Core *c = &self.c
+        cdef list widths = [c.pooling.width[s] for s in range(c.parts)]
+        self.carried = Carried(sequences, widths) if before is None else before.carried
+
+    def forget(self, rows):
+        """Let the given streams begin anew, or all (None)."""
+        if self.carried is not None:
+            self.carried.forget(rows)
 
     cdef carve(self, Workspace ws, bint training, bint weighted=False):
         cdef Core *c = &self.c
@@ -345,11 +362,14 @@ cdef class Head:
         if c.pooling.kind != EVERY:
             with nogil:
                 begin_call(&call, True)
-                pack_pooling(&c.pooling, &c.team, c.theta)
+                if not self.held:
+                    pack_pooling(&c.pooling, &c.team, c.theta)
                 pool(&c.pooling, &c.team, &ws.run, c.theta)
                 end_call(&call)
             if call.stopped:
                 raise_stopped()
+            if self.carried is not None:
+                self.carried.join(&c.pooling, &ws.run.view, size)
 
     cdef load(self, Workspace ws, skip_ids, skip_values):
         if self.skip is not None:

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 
 from rnncore._core.gemm cimport Arena, Segment, Team
 from rnncore._core.kernels cimport rc_packed
-from rnncore._core.plan cimport Run
+from rnncore._core.plan cimport Run, View
 
 cdef enum PoolingKind:
     EVERY      # none: the head sees every step
@@ -41,3 +41,12 @@ cdef void place_pooling(Pooling *p, Arena arena, const Team *team, const Run *ru
 cdef void pool(Pooling *p, const Team *team, const Run *run, const char *theta) noexcept nogil
 cdef void pool_back(Pooling *p, const Team *team, Run *run, const char *theta, char *grad, bint first,
                     bint accumulate) noexcept nogil
+
+cdef class Carried:
+    cdef double[::1] weight   # (B,) steps, or Σ exp(energy - largest); 0: none yet
+    cdef double[::1] largest  # (B,) of attention's energies
+    cdef double[:, ::1] z     # (B, widths)
+    cdef void forget(self, rows)
+    cdef void join(self, Pooling *p, const View *v, long size) noexcept nogil
+
+cdef void share_pooling_packed(Pooling *p, const Pooling *other) noexcept

@@ -4,10 +4,15 @@
     mean, max  over the steps, number by number
     attention  z = Σ_t α_t h_t, α from the outputs themselves (kernels/attention.h)
 
+A stream's steps come in several runs: z = (w·z + w'·z')/(w + w') of what was before and this run's (primed), where w is
+the number of steps or, of attention, Σ exp(energy).
+
 Backward adds to the outputs' gradient, where another head was before.
 """
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset
+
+import numpy as np
 
 from rnncore._core.dropout cimport ON_OUTPUT, key_for, site_of
 from rnncore._core.gemm cimport (
@@ -208,6 +213,71 @@ cdef void attend(Pooling *p, const Team *team, const View *v, const char *theta)
                                         p.outputs[s].data + row * p.outputs[s].ld * size, p.sums)
             memset(p.pooled[s].data + b * p.ld[s] * size, 0, p.ld[s] * size)
             kernels.narrow(1, p.width[s], p.sums, p.pooled[s].data + b * p.ld[s] * size, p.width[s])
+
+
+# ---------------------------------------------------------------- streams
+
+cdef void share_pooling_packed(Pooling *p, const Pooling *other) noexcept:
+    """Read the weights that another one has packed."""
+    cdef int s
+    for s in range(p.parts if p.kind == ATTENTION else 0):
+        p.weight[s], p.weight_T[s] = other.weight[s], other.weight_T[s]
+
+
+cdef class Carried:
+    """What pooling made of the steps of some streams until now."""
+
+    def __cinit__(self, long sequences, list widths):
+        self.weight = np.zeros(sequences)
+        self.largest = np.zeros(sequences)
+        self.z = np.zeros((sequences, sum(widths)))
+
+    cdef void forget(self, rows):
+        """Begin anew: all streams (None), or some."""
+        np.asarray(self.weight)[slice(None) if rows is None else rows] = 0
+
+    cdef void join(self, Pooling *p, const View *v, long size) noexcept nogil:
+        """Let this run's vectors be those of all steps until now. A stream's first run is left as it is."""
+        cdef double weight, largest, before, before_share, share, one
+        cdef long b, row, t, i, at
+        cdef bint first, more
+        cdef int s
+        cdef char *z
+        if p.kind == EVERY or p.kind == LAST:
+            return
+        for b in range(v.sequences):
+            row = v.order[b]
+            before = self.weight[row]
+            first = before == 0
+            weight, largest = v.length[b], 0
+            if p.kind == ATTENTION:
+                weight, largest = 0, number(p.energy, b, size)
+                for t in range(v.length[b]):
+                    one = number(p.energy, v.offsets[t] + b, size)
+                    if one > largest or one != one:
+                        largest = one
+                if not first and self.largest[row] > largest:
+                    largest = self.largest[row]
+                for t in range(v.length[b]):
+                    weight += exp(number(p.energy, v.offsets[t] + b, size) - largest)
+                if not first:
+                    before *= exp(self.largest[row] - largest)
+            before_share, share = before / (before + weight), weight / (before + weight)
+            at = 0
+            for s in range(p.parts):
+                z = p.pooled[s].data + b * p.ld[s] * size
+                for i in range(p.width[s]):
+                    one = number(z, i, size)
+                    if p.kind == MAX:
+                        more = first or one > self.z[row, at]
+                        one = one if more else self.z[row, at]
+                    elif not first:
+                        one = before_share * self.z[row, at] + share * one
+                    if not first:
+                        put_number(z, i, size, one)
+                    self.z[row, at] = one
+                    at += 1
+            self.weight[row], self.largest[row] = before + weight, largest
 
 
 # ---------------------------------------------------------------- backward

@@ -50,19 +50,20 @@ cdef class Stepper:
     ----------
     dense, symbols : Workspace or None
         For either kind of input, with weights that are held.
-    head : Head or None
-        With weights that are held.
+    heads : dict of str to Head
+        Of a network, with weights that are held; an only one under the empty name.
     state : list of arrays (units, B, width), or None
         Where the state is kept; None where none is carried.
     inputs, width : int
         Columns of dense input and of the result.
+    plain : bool
+        A step takes one array, and compiled heads alone look at it: it does without Python.
     """
 
-    def __cinit__(self, Workspace dense, Workspace symbols, Head head, list state, long batch_size, long inputs,
-                  long width, int itemsize, int threads, *args, **kwargs):
+    def __cinit__(self, Workspace dense, Workspace symbols, dict heads, list state, long batch_size, long inputs,
+                  long width, int itemsize, int threads, bint plain, *args, **kwargs):
         self.dense = dense
         self.symbols = symbols
-        self.head_ = head
         self.arrays = state
         self.carries = state is not None
         self.fresh = True
@@ -72,7 +73,19 @@ cdef class Stepper:
         self.itemsize = itemsize
         self.type_number = cnp.NPY_FLOAT if itemsize == 4 else cnp.NPY_DOUBLE
         self.threads_ = threads
+        self.plain = plain
         self.one_step = Schedule(1, batch_size)
+        self.take_heads(heads)
+
+    cdef take_heads(self, dict heads):
+        self.heads = heads
+        self.several = len(heads) > 1 or (len(heads) == 1 and "" not in heads)
+        self.only = heads.get("")
+
+    cdef place_of(self, Head head):
+        """A new array for what a head predicts of a step."""
+        cdef cnp.npy_intp[2] shape = [self.batch_size, head.c.options.outputs]
+        return cnp.PyArray_EMPTY(2, shape, self.type_number, 0)
 
     cdef int enter(self) except -1:
         if self.busy:
@@ -96,12 +109,16 @@ cdef class Stepper:
         Parameters
         ----------
         x_t : array (B, D), or ids (B,), or bags of ids (B, F)
-        out : array (B, F), optional
+            Of a network what ``predict`` takes, without the axis of time: a dict or tuple of ``inputs``, a tuple with
+            sparse features. A SequenceVector may be left out (of a dict; None in a tuple) once it was given: it stays
+            until ``reset``.
+        out : array (B, F), or a dict of arrays, optional
             Where the result goes: C-contiguous and of the session's dtype.
 
         Returns
         -------
-        array (B, F), or (B, K) of a network
+        array (B, F), or (B, K) of a network; a dict of them for several heads
+            Of a head with pooling, what it gives for the steps until now.
 
         Raises
         ------
@@ -118,12 +135,16 @@ cdef class Stepper:
         cdef char *target
         cdef long width = self.width
         cdef cnp.npy_intp[2] shape = [self.batch_size, self.width]
+        if not self.plain or out is not None and type(out) is dict:
+            return self._step_of_parts(x_t, out)
         if not dense or not self.carries:
             dense, x_t = self._step_input(x_t)  # raises where it cannot be used
-            if isinstance(x_t, tuple):
-                return self._step_with_features(x_t, out)
             space = self.dense if dense else self.symbols
-        if out is None:
+        if self.several:
+            if out is not None:
+                self._refuse_out(out)
+            out = {name: self.place_of(head) for name, head in self.heads.items()}
+        elif out is None:
             out = cnp.PyArray_EMPTY(2, shape, self.type_number, 0)
         elif not (fits(out, self.type_number, self.batch_size, self.width) and
                   cnp.PyArray_ISWRITEABLE(<cnp.ndarray> out)):
@@ -134,7 +155,6 @@ cdef class Stepper:
             if self.bound is not space or not dense and r.per_row != cnp.PyArray_SIZE(x_t) // self.batch_size:
                 self.bind(space, 1 if dense else cnp.PyArray_SIZE(x_t) // self.batch_size)
             source = <char *> cnp.PyArray_DATA(x_t)
-            target = <char *> cnp.PyArray_DATA(out)
             r.has_state = not self.fresh
             with nogil:
                 begin_call(&call, True)
@@ -149,29 +169,36 @@ cdef class Stepper:
                 raise_stopped()
             space.store_states(self.arrays)
             self.fresh = False
-            if self.head_ is None:
+            if self.several:
+                for name, head in self.heads.items():
+                    (<Head> head).predict(space, space.weights.theta, None, None, out[name])
+            elif self.only is not None:
+                self.only.predict(space, space.weights.theta, None, None, out)
+            else:
+                target = <char *> cnp.PyArray_DATA(out)
                 with nogil:
                     store_outputs(r, target, width)
-            else:
-                self.head_.predict(space, space.weights.theta, None, None, out)
         finally:
             self.busy = False
         return out
 
-    def _run(self, bint dense, x, lengths, out, ids=None, values=None):
-        """Run whole sequences (T, B, …), going on from the state; everything is checked."""
+    def _run(self, bint dense, x, Schedule schedule, results=None, out=None):
+        """Run whole sequences, going on from the state; everything is checked.
+
+        results : called with the workspace for what is returned; None: the layers' outputs, in `out` if there is one.
+        """
         cdef Workspace space = self.dense if dense else self.symbols
         cdef bint given = self.carries and not self.fresh
         self.enter()
         try:
             self.bound = None
-            y = space.forward(space.weights.theta, Schedule(x.shape[0], x.shape[1], lengths), x,
-                              self.arrays if given else None, None, self.threads_, 0, 0, None, self.head_ is None, out)
+            y = space.forward(space.weights.theta, schedule, x, self.arrays if given else None, None, self.threads_, 0,
+                              0, None, results is None, out)
             if self.carries:
                 space.store_states(self.arrays)
                 self.fresh = False
-            if self.head_ is not None:
-                y = self.head_.predict(space, space.weights.theta, ids, values, out)
+            if results is not None:
+                y = results(space)
         finally:
             self.busy = False
         return y
@@ -201,11 +228,11 @@ cdef class Stepper:
         finally:
             self.busy = False
 
-    def _move_to(self, Workspace dense, Workspace symbols, Head head):
+    def _move_to(self, Workspace dense, Workspace symbols, dict heads):
         """Go on with other weights."""
         self.enter()
         self.dense = dense
         self.symbols = symbols
-        self.head_ = head
+        self.take_heads(heads)
         self.bound = None
         self.busy = False
