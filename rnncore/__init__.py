@@ -15,6 +15,7 @@ _HOME = {
     "Cell": "nn.cells",
     "Recurrent": "nn.recurrent",
     "Network": "nn.network",
+    "Attention": "nn.attention",
     "Embedding": "nn.inputs",
     "Numbers": "nn.inputs",
     "SequenceVector": "nn.inputs",
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
     from rnncore.interop import to_onnx as to_onnx
     from rnncore.interop import to_torch as to_torch
     from rnncore.io.files import load as load
+    from rnncore.nn.attention import Attention as Attention
     from rnncore.nn.cells import CELLS as CELLS
     from rnncore.nn.cells import Cell as Cell
     from rnncore.nn.custom import CustomHead as CustomHead

@@ -32,6 +32,8 @@ def write_onnx(network: Any, path: str | os.PathLike[str], inputs: str | None = 
         raise ImportError("writing ONNX models needs the package onnx: pip install onnx") from None
     if network.head is None or network.inputs is not None or network.head.name == "custom":
         raise ValueError("an ONNX model is written of a network with one compiled head and one input, not of several")
+    if network.attention is not None:
+        raise ValueError("an ONNX model of a network with attention cannot be written: leave attention out")
     inputs = inputs or ("ids" if network.embedding else "numbers")
     if inputs not in INPUTS or (inputs == "numbers" and network.embedding):
         raise ValueError(f"inputs must be one of {', '.join(INPUTS[bool(network.embedding) :])}, got {inputs!r}")
