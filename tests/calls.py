@@ -22,6 +22,7 @@ import reference as ref
 
 import rnncore as rc
 from rnncore._core import kernels
+from rnncore.nn.attention import SCORES
 
 try:
     import torch
@@ -716,11 +717,19 @@ class PartsCalls(Calls):
             "max": rc.SquaredError(K, pooling="max"),
         }
         self.heads = {name: heads[name] for name in rng.permutation(list(heads))[: rng.integers(1, 5)].tolist()}
+        self.attention = None
+        if rng.random() < 0.5:
+            self.attention = {"score": pick(rng, *SCORES), "causal": rng.random() < 0.4}
+            self.attention["output_size"] = pick(rng, None, K + size(rng, 5))
         self.K, self.skip = K, size(rng, 5) if {"slots", "each"} & set(self.heads) and rng.random() < 0.4 else 0
         self.optimizers: dict[str, rc.optimizers.Optimizer] = {}
 
     def build(self):
-        return rc.Network(rc.Recurrent(**self.options), heads=self.heads, inputs=self.inputs, skip=self.skip)
+        layer, attention = rc.Recurrent(**self.options), None
+        if self.attention is not None:
+            attention = rc.Attention(layer.output_size, dtype=layer.dtype, random_state=1, **self.attention)
+        parts = {"heads": self.heads, "inputs": self.inputs, "skip": self.skip, "attention": attention}
+        return rc.Network(layer, **parts)
 
     def batch(self):
         rng, (T, B) = self.rng, self.sizes()
@@ -803,6 +812,13 @@ class PartsCalls(Calls):
             same(self.used._grad, fresh._grad, "grad")
             attempt(self.used.backward, got[0])
 
+    def call_activations(self):
+        """They disturb nothing, and hold the weights of attention."""
+        x, options, _ = self.batch()
+        got = self.used.activations(x, **options)
+        same(got, self.fresh().activations(x, **options), "activations")
+        same("attention.weights" in got, self.attention is not None, "weights of attention")
+
     def call_refused(self):
         x, options, (T, B) = self.batch()
         before = self.used._grad.copy()
@@ -821,6 +837,87 @@ class PartsCalls(Calls):
     def call_replace(self):
         self.used = self.replaced()
         self.optimizers = {name: NetworkCalls.twin_of(self, opt) for name, opt in self.optimizers.items()}
+
+
+class AttentionCalls(Calls):
+    """Calls to an Attention by itself."""
+
+    def draw(self) -> None:
+        rng = self.rng
+        score, H = pick(rng, *SCORES), size(rng, 9)
+        self.options = {"size": H, "score": score, "causal": rng.random() < 0.4, "output_size": size(rng, 9)}
+        self.options["memory_size"] = size(rng, 9) if score == "general" and rng.random() < 0.5 else None
+        self.options["dtype"] = self.dtype = pick(rng, "float32", "float64")
+        self.pending = None  # a fresh one after the same training pass, and the shape of its outputs
+
+    def build(self):
+        return rc.Attention(**self.options)
+
+    def fresh(self):
+        made = self.build()
+        made.theta[...], made.grad[...] = self.used.theta, self.used._grad
+        made.n_threads = 1 if ONE_THREAD else self.threads
+        return made
+
+    call_set_dropout = Calls.call_set_threads
+
+    def arrays(self):
+        rng, (T, B) = self.rng, self.sizes()
+        given = {"queries": self.x("dense", T, B, self.used.size), "lengths": self.lengths(T, B)}
+        if self.used.memory_size != self.used.size or rng.random() < 0.5:
+            S = int(rng.integers(1, 9))
+            given |= {"memory": self.x("dense", S, B, self.used.memory_size), "memory_lengths": self.lengths(S, B)}
+        return given
+
+    @often(5)
+    def call_forward(self):
+        given, fresh, training = self.arrays(), self.fresh(), self.rng.random() < 0.7
+        h = self.used.forward(**given, training=training)
+        same(h, fresh.forward(**given, training=training), "forward")
+        if training:
+            self.pending = (fresh, h.shape)
+        self.keep(h)
+
+    @often(4)
+    def call_backward(self):
+        if self.pending is None:
+            return
+        (fresh, shape), self.pending = self.pending, None
+        dh = self.numbers(*shape)
+        if self.rng.random() < 0.3:
+            attempt(self.used.backward, self.numbers(*shape, 1))
+        fresh.theta[...], fresh.grad[...] = self.used.theta, self.used._grad
+        got = self.used.backward(dh)
+        same(got, fresh.backward(dh), "backward")
+        same(self.used._grad, fresh._grad, "grad")
+        self.keep(*got)
+        attempt(self.used.backward, dh)
+
+    def call_weights(self):
+        given = self.arrays()
+        weights = self.used.weights(**given)
+        same(weights, self.fresh().weights(**given), "weights")
+        self.keep(weights)
+
+    def call_refused(self):
+        given, before = self.arrays(), self.used._grad.copy()
+        B = given["queries"].shape[1]
+        wrong = pick(
+            self.rng,
+            {"queries": given["queries"][:0]},
+            {"memory": np.empty((0, B, self.used.memory_size))},
+            {"lengths": np.zeros(B, int)},
+            {"memory": self.numbers(3, B + 1, self.used.memory_size)},
+            {"memory": self.numbers(3, B, self.used.memory_size), "memory_lengths": np.full(B, 4)},
+        )
+        attempt(self.used.forward, **(given | wrong))
+        same(self.used._grad, before, "grad after a refused call")
+
+    def call_write_grad(self):
+        self.used.grad += self.numbers(self.used.theta.size)
+
+    def call_replace(self):
+        self.used, self.pending = self.replaced(), None
 
 
 class ModuleCalls(Calls):
@@ -936,7 +1033,7 @@ class ModuleCalls(Calls):
     call_set_threads = call_set_dropout = call_fixed = call_mode
 
 
-KINDS: tuple[type[Calls], ...] = (LayerCalls, NetworkCalls, NetworkCalls, PartsCalls) + (
+KINDS: tuple[type[Calls], ...] = (LayerCalls, NetworkCalls, NetworkCalls, PartsCalls, AttentionCalls) + (
     (ModuleCalls,) if torch else ()
 )
 CALLS = 14  # in a sequence

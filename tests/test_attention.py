@@ -68,7 +68,7 @@ def arrays(rng, options, own, ragged, dtype="float64"):
 
 @pytest.mark.kernels
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("options", "own", "ragged"), cases())
+@pytest.mark.parametrize(("options", "own", "ragged"), [*cases()])
 def test_outputs_and_weights_are_the_equations(rng, options, own, ragged, dtype):
     attention = rc.Attention(**options, dtype=dtype)
     given = arrays(rng, options, own, ragged, dtype)
@@ -80,7 +80,7 @@ def test_outputs_and_weights_are_the_equations(rng, options, own, ragged, dtype)
 
 
 @pytest.mark.kernels
-@pytest.mark.parametrize(("options", "own", "ragged"), cases())
+@pytest.mark.parametrize(("options", "own", "ragged"), [*cases()])
 def test_gradients_by_differences(rng, options, own, ragged):
     attention = rc.Attention(**options, dtype="float64")
     q, m, lengths, memory_lengths = arrays(rng, options, own, ragged)
