@@ -17,6 +17,7 @@ _HOME = {
     "Network": "nn.network",
     "Attention": "nn.attention",
     "Embedding": "nn.inputs",
+    "Features": "nn.inputs",
     "Numbers": "nn.inputs",
     "SequenceVector": "nn.inputs",
     "Letters": "nn.inputs",
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     from rnncore.nn.heads import Softmax as Softmax
     from rnncore.nn.heads import SquaredError as SquaredError
     from rnncore.nn.inputs import Embedding as Embedding
+    from rnncore.nn.inputs import Features as Features
     from rnncore.nn.inputs import Letters as Letters
     from rnncore.nn.inputs import Numbers as Numbers
     from rnncore.nn.inputs import SequenceVector as SequenceVector

@@ -699,6 +699,7 @@ class PartsCalls(Calls):
             "numbers": rc.Numbers(size(rng, 4)),
             "vector": rc.SequenceVector(size(rng, 3)),
             "letters": rc.Letters(5, size(rng, 4), pick(rng, "elman", "lstm", "gru"), bidirectional=rng.random() < 0.5),
+            "features": rc.Features(size(rng, 9), size(rng, 4)),
         }
         names = [name for name in self.segments if rng.random() < 0.6]
         if not set(names) - {"vector"}:
@@ -740,7 +741,10 @@ class PartsCalls(Calls):
             "numbers": self.numbers(T, B, self.segments["numbers"].size),
             "vector": self.numbers(B, self.segments["vector"].size),
             "letters": letters,
+            "features": rng.integers(-1, self.segments["features"].symbols, (T, B, pick(rng, 1, 2, 5))),
         }
+        if rng.random() < 0.5:
+            made["features"] = made["features"], self.numbers(*made["features"].shape)
         x = {name: made[name] for name in self.inputs}
         if self.skip:
             x = (x, rng.integers(-1, self.skip, (T, B, 2)))

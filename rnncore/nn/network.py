@@ -115,8 +115,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     loss_weights : dict of str to float, optional
         How much each head's loss counts; 1 without.
     inputs : dict of str to segments, or a list of them; instead of ``embedding``
-        What each step reads, side by side: `Embedding`, `Numbers`, `SequenceVector`, `Letters`. x is then a dict (or
-        tuple) of arrays. The first layer's input_size is the sum of their widths.
+        What each step reads, side by side: `Embedding`, `Features`, `Numbers`, `SequenceVector`, `Letters`. x is then a
+        dict (or tuple) of arrays. The first layer's input_size is the sum of their widths.
     attention : Attention, or {"general", "dot", "scaled_dot"}, optional
         What heads see are not the layers' outputs but what these find by attention over the steps of their own
         sequence, see `rnncore.Attention`; by the name of a score alone with all else as it is by default.

@@ -203,11 +203,11 @@ def _inputs_to_json(inputs: Any) -> Any:
 
 
 def _inputs_from_json(own: Any) -> Any:
-    from rnncore.nn.inputs import Embedding, Letters, Numbers, SequenceVector
+    from rnncore.nn.inputs import Embedding, Features, Letters, Numbers, SequenceVector
 
     if own is None:
         return None
-    kinds = {kind.__name__: kind for kind in (Embedding, Letters, Numbers, SequenceVector)}
+    kinds = {kind.__name__: kind for kind in (Embedding, Features, Letters, Numbers, SequenceVector)}
     made = [(name, kinds[kind](**given)) for name, kind, given in own]
     return dict(made) if made and made[0][0] is not None else [part for _, part in made]
 

@@ -14,6 +14,7 @@
  */
 #ifndef RNNCORE_GLOBAL_ATTENTION_H
 #define RNNCORE_GLOBAL_ATTENTION_H
+#include "gemm.h"
 #include "kernels.h"
 #include "vmath.h"
 #include <math.h>
@@ -68,15 +69,25 @@ static int all_finite(long n, const void *x_) {
     return 1;
 }
 
-/* c = a·m of a causal sequence, each row from the steps that it sees alone: zero times infinity is not zero */
-static void causal_contexts(long T, long S, long lda, const void *a_, long M, long ldm, const void *m, void *c_,
-                            long ldc) {
+/* n vectors of columns of one row of c */
+INLINE void context(const int n, long S, const real *a, long ldm, const real *m, real *c) {
+    vec sum[4] = {0};
+    for (long s = 0; s < S; s++, m += ldm)
+        UNROLL for (int i = 0; i < n; i++) sum[i] += vset1(a[s]) * vload(m + i * VL);
+    UNROLL for (int i = 0; i < n; i++) vstore(c + i * VL, sum[i]);
+}
+
+/* c = a·m without packing m: for few queries, and where each must read the steps that it sees alone, because zero times
+ * infinity is not zero. The same multiply-adds in the same order as a product's. */
+static void contexts(long T, long S, long lda, const void *a_, int causal, long ldm, const void *m_, void *c_, long ldc) {
+    const real *m = m_;
     for (long t = 0; t < T; t++) {
         const real *a = (const real *)a_ + t * lda;
         real *c = (real *)c_ + t * ldc;
-        for (long j = 0; j < ldc; j++) c[j] = 0;
-        for (long s = 0; s < S && s <= t; s++)
-            for (long j = 0; j < M; j++) c[j] += a[s] * ((const real *)m)[s * ldm + j];
+        const long seen = causal && t + 1 < S ? t + 1 : S;
+        long j = 0;
+        for (; j + 4 * VL <= ldm; j += 4 * VL) context(4, seen, a, ldm, m + j, c + j);
+        for (; j < ldm; j += VL) context(1, seen, a, ldm, m + j, c + j);
     }
 }
 

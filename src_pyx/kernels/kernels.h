@@ -220,8 +220,7 @@ typedef struct rc_kernels {
     void (*memory_weights)(long T, long S, long ld, int causal, double factor, void *e);
     void (*memory_weights_back)(long T, long S, long ld, int causal, double factor, const void *a, void *da);
     int (*all_finite)(long n, const void *x);
-    void (*causal_contexts)(long T, long S, long lda, const void *a, long M, long ldm, const void *m, void *c,
-                            long ldc);
+    void (*contexts)(long T, long S, long lda, const void *a, int causal, long ldm, const void *m, void *c, long ldc);
     void (*tanh_back)(long n, const void *h, void *dh);
 
     /* heads: scores become gradients, or predictions; losses per row */

@@ -37,6 +37,7 @@ cnp.import_array()
 
 cdef enum:
     LINE = 64
+    FEW_QUERIES = 4  # to pack a memory takes longer than to read it for each of them
     SMALL = 500000  # multiply-adds that one thread finishes before a second one has woken up
 
 
@@ -121,8 +122,8 @@ cdef void sequence(const Core *c, long n, int index) noexcept nogil:
     pack_memory(c, &B, n, True, index)
     kernels.product(&B, T, c.p + c.first[n] * c.ldm * size, c.ldm, RC_FROM_ZERO, a, lds)  # e = p·mᵀ
     kernels.memory_weights(T, S, lds, c.causal, c.factor, a)
-    if c.causal and not kernels.all_finite(S * c.ldm, m):
-        kernels.causal_contexts(T, S, lds, a, c.M, c.ldm, m, context, c.ldm)
+    if T <= FEW_QUERIES or c.causal and not kernels.all_finite(S * c.ldm, m):
+        kernels.contexts(T, S, lds, a, c.causal, c.ldm, m, context, c.ldm)
         return
     pack_memory(c, &B, n, False, index)
     kernels.product(&B, T, a, lds, RC_FROM_ZERO, context, c.ldm)  # c = a·m

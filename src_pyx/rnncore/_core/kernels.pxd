@@ -244,7 +244,7 @@ cdef extern from "kernels.h" nogil:
         void (*memory_weights)(long, long, long, int, double, void *) noexcept nogil
         void (*memory_weights_back)(long, long, long, int, double, const void *, void *) noexcept nogil
         int (*all_finite)(long, const void *) noexcept nogil
-        void (*causal_contexts)(long, long, long, const void *, long, long, const void *, void *, long) noexcept nogil
+        void (*contexts)(long, long, long, const void *, int, long, const void *, void *, long) noexcept nogil
         void (*tanh_back)(long, const void *, void *) noexcept nogil
         void (*softmax)(long, const rc_loss_options *, void *) noexcept nogil
         void (*softmax_loss)(long, const rc_loss_options *, double, const int64_t *, void *, double *) noexcept nogil
