@@ -234,8 +234,9 @@ def lengths(value: Any, steps: int, sequences: int, name: str = "lengths") -> np
     if not found.size:
         raise ValueError(f"{name} are of no sequence: a batch must hold at least one")
     if found.min() < 1 or found.max() > steps:
+        count = f"{'S' if name == 'memory_lengths' else 'T'} = {steps}"
         raise ValueError(
-            f"{name} must lie between 1 and {'S' if name == 'memory_lengths' else 'T'} = {steps}, got values from {found.min()} to {found.max()}: "
+            f"{name} must lie between 1 and {count}, got values from {found.min()} to {found.max()}: "
             "leave empty sequences out"
         )
     return np.ascontiguousarray(found, dtype=np.int64)

@@ -172,7 +172,8 @@ def test_a_batch_is_its_sequences_one_by_one(seed, score, causal, own, dtype):
         assert near(dq[:some, b], dq_one[:, 0])
         assert not h[some:, b].any()
         assert not dq[some:, b].any()
-        assert near(weights[:some, b, : memory_lengths[b] if not own else some], attention.weights(q[:some, b : b + 1], **alone)[:, 0])
+        seen = some if own else memory_lengths[b]
+        assert near(weights[:some, b, :seen], attention.weights(q[:some, b : b + 1], **alone)[:, 0])
         assert not weights[some:, b].any()
         if not own:
             assert near(dm[: memory_lengths[b], b], dm_one[:, 0])

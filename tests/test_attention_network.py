@@ -233,7 +233,7 @@ def test_what_it_says_of_itself(rng):
     net.loss_and_grad(rng.standard_normal((T, B, D)), targets(rng, ["last"]))
     assert net.memory()["tape_and_scratch"] > before
     row = next(line for line in net.summary().splitlines() if line.startswith("attention"))
-    assert row.split() == "attention general, over steps so far (T, B, 6) 64 512".split()
+    assert " ".join(row.split()) == "attention general, over steps so far (T, B, 6) 64 512"
 
 
 def test_states_are_carried_by_the_layers_alone(rng):

@@ -235,9 +235,7 @@ def test_features_are_numbers_times_a_matrix(rng):
         dense[t, b, ids[t, b, f]] += values[t, b, f]
     x = {"form": (ids, values)}
     assert net.loss_and_grad(x, y, lengths) == pytest.approx(plain.loss_and_grad(dense, y, lengths), rel=1e-12)
-    gradient = sum(
-        plain.grads[f"layers.0.{way}.W_xh"] @ net.params[f"layers.0.{way}.W_xh"].T for way in ("fwd", "bwd")
-    )
+    gradient = sum(plain.grads[f"layers.0.{way}.W_xh"] @ net.params[f"layers.0.{way}.W_xh"].T for way in ("fwd", "bwd"))
     np.testing.assert_allclose(net.grads["inputs.form.E"], gradient, rtol=1e-9, atol=1e-13)
     assert not net.grads["inputs.form.E"][5:].any()
     before = E.copy()

@@ -156,7 +156,7 @@ class Attention(FlatArrays, Freezable, RunSettings):
             return self.kernel()
 
     def update_ranges(self, lazy: bool, groups: Any = None) -> np.ndarray:
-        """Return which parts of theta an optimizer must visit, see ``Network.update_ranges``: all that is not frozen."""
+        """Return which parts of theta an optimizer must visit: all but what is frozen (``Network.update_ranges``)."""
         return self._ranges.of(None, (self._frozen,), lambda: self._frozen, groups)
 
     def zero_grad(self) -> None:
@@ -224,7 +224,8 @@ class Attention(FlatArrays, Freezable, RunSettings):
 
     def __repr__(self) -> str:
         causal = ", causal=True" if self.causal else ""
-        return f'Attention({self.size}, memory_size={self.memory_size}, score="{self.score}"{causal}, dtype="{self.dtype}")'
+        sizes = f"{self.size}, memory_size={self.memory_size}"
+        return f'Attention({sizes}, score="{self.score}"{causal}, dtype="{self.dtype}")'
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in OPTIONS} | {"dtype": self.dtype.name}
@@ -304,7 +305,7 @@ class Attention(FlatArrays, Freezable, RunSettings):
         shape = (*q.shape[:2], self.output_size)
         place = None
         if out is not None and self.batch_first:
-            order.check_out(out, *shape, self.dtype, q)
+            order.check_out(out, shape[0], shape[1], shape[2], self.dtype, q)
         elif out is not None:
             place = _checks.out(out, shape, self.dtype, q)
         if out is not None and m is not None:
@@ -354,11 +355,11 @@ class Attention(FlatArrays, Freezable, RunSettings):
             shape = self._pending[0]
             dout = order.time_first(dout, "dout") if self.batch_first else dout
             dout = _checks.output_gradient(dout, shape, self.dtype)
-            wanted, place = (*shape[:2], self.size), None
+            place = None
             if out is not None and self.batch_first:
-                order.check_out(out, *wanted, self.dtype, dout)
+                order.check_out(out, shape[0], shape[1], self.size, self.dtype, dout)
             elif out is not None:
-                place = _checks.out(out, wanted, self.dtype, dout)
+                place = _checks.out(out, (*shape[:2], self.size), self.dtype, dout)
             self._pending = None
             self._touched.mark_all()
             dq, dm = self._training.backward(self._theta, self._grad, dout, True, place)

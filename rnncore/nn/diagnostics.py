@@ -78,7 +78,8 @@ def gradcheck(
     twin: Any = net.copy("float64")
     if not isinstance(x, tuple | dict):
         x = _checks.array(x, "x")
-        x = x if x.dtype.kind in "iu" and not isinstance(net, Attention) else np.array(x, dtype=np.float64, order="C")  # our own: it is moved
+        is_ids = x.dtype.kind in "iu" and not isinstance(net, Attention)
+        x = x if is_ids else np.array(x, dtype=np.float64, order="C")  # our own: it is moved
     rng = np.random.default_rng(random_state)
     if not isinstance(net, Network) and targets is not None:
         raise ValueError("a layer has no targets: give the gradient of its outputs as dy=, or nothing")

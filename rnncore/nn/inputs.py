@@ -375,7 +375,9 @@ class Reader:
         for name, part in given.items():
             if isinstance(self.segments[name], Features) and isinstance(part, tuple):
                 if len(part) != 2:
-                    raise ValueError(f"inputs[{name!r}] must be ids or a tuple (ids, values), got a tuple of {len(part)}")
+                    raise ValueError(
+                        f"inputs[{name!r}] must be ids or a tuple (ids, values), got a tuple of {len(part)}"
+                    )
                 given[name], values[name] = part
         return values
 

@@ -128,10 +128,11 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     Attributes
     ----------
     theta, grad : ndarray (P,)
-        All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on; of a head that
-        projects, ``head.W_hy`` (F, K) and ``head.b_y`` (K,); a CRF's ``head.transitions`` (K, K), ``head.start`` and
-        ``head.end`` (K,); ``head.W_skip`` (N, K), zeros at first; of attention ``head.attention.W`` (F, A), ``.b`` and
-        ``.v`` (A,). Of attention before the heads ``attention.W`` and ``.W_c``. Of several heads ``heads.NAME.W_hy`` and so on, of segments ``inputs.NAME.E`` and so on.
+        All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on; of attention
+        ``attention.W`` and ``attention.W_c``; of a head that projects, ``head.W_hy`` (F, K) and ``head.b_y`` (K,); a
+        CRF's ``head.transitions`` (K, K), ``head.start`` and ``head.end`` (K,); ``head.W_skip`` (N, K), zeros at first;
+        of attention as pooling ``head.attention.W`` (F, A), ``.b`` and ``.v`` (A,). Of several heads
+        ``heads.NAME.W_hy`` and so on, of segments ``inputs.NAME.E`` and so on.
     params, grads : mapping of str to ndarray
         Named views of them.
     state : tuple, or list of tuples for a list of layers
