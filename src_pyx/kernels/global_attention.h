@@ -16,12 +16,16 @@
 #define RNNCORE_GLOBAL_ATTENTION_H
 #include "gemm.h"
 #include "kernels.h"
+#include "pool.h"
 #include "vmath.h"
 #include <math.h>
+
+enum { QUERIES_BETWEEN = 64 }; /* looks at whether to stop */
 
 /* e becomes a, relative to the largest score */
 static void memory_weights(long T, long S, long ld, int causal, double factor, void *e_) {
     for (long t = 0; t < T; t++) {
+        if (t % QUERIES_BETWEEN == 0 && rnncore_stopping()) return;
         real *e = (real *)e_ + t * ld;
         const long seen = causal && t + 1 < S ? t + 1 : S, whole = (seen + VL - 1) / VL * VL;
         for (long s = seen; s < whole; s++) e[s] = -INFINITY;
@@ -47,6 +51,7 @@ static void memory_weights(long T, long S, long ld, int causal, double factor, v
 /* da becomes de */
 static void memory_weights_back(long T, long S, long ld, int causal, double factor, const void *a_, void *da_) {
     for (long t = 0; t < T; t++) {
+        if (t % QUERIES_BETWEEN == 0 && rnncore_stopping()) return;
         const real *a = (const real *)a_ + t * ld;
         real *da = (real *)da_ + t * ld, mean = 0;
         const long seen = causal && t + 1 < S ? t + 1 : S, whole = (seen + VL - 1) / VL * VL;
@@ -82,6 +87,7 @@ INLINE void context(const int n, long S, const real *a, long ldm, const real *m,
 static void contexts(long T, long S, long lda, const void *a_, int causal, long ldm, const void *m_, void *c_, long ldc) {
     const real *m = m_;
     for (long t = 0; t < T; t++) {
+        if (t % QUERIES_BETWEEN == 0 && rnncore_stopping()) return;
         const real *a = (const real *)a_ + t * lda;
         real *c = (real *)c_ + t * ldc;
         const long seen = causal && t + 1 < S ? t + 1 : S;

@@ -55,7 +55,7 @@ def values_gradient(d, long column, ids, table, out):
     """out[r, f] = d[r, column:column + width]·table[ids[r, f]], zero for negative ids: gather's gradient by values."""
     cdef rnncore_call call
     cdef long rows = ids.shape[0], per_row = ids.shape[1], width = table.shape[1], size = d.itemsize, ld = d.shape[1]
-    cdef long r, f
+    cdef long r, f, id_
     cdef double found
     cdef const int64_t *numbers = <const int64_t *> cnp.PyArray_DATA(ids)
     cdef const char *gradient = <const char *> cnp.PyArray_DATA(d) + column * size
@@ -66,9 +66,9 @@ def values_gradient(d, long column, ids, table, out):
         begin_call(&call, True)
         for r in range(rows):
             for f in range(per_row):
-                found = 0
-                if numbers[r * per_row + f] >= 0:
-                    found = kernels.dot(width, gradient + r * ld * size, vectors + numbers[r * per_row + f] * width * size)
+                found, id_ = 0, numbers[r * per_row + f]
+                if id_ >= 0:
+                    found = kernels.dot(width, gradient + r * ld * size, vectors + id_ * width * size)
                 kernels.narrow(1, 1, &found, target + (r * per_row + f) * size, 1)
         end_call(&call)
     if call.stopped:
