@@ -181,6 +181,22 @@ def test_a_batch_is_its_sequences_one_by_one(seed, score, causal, own, dtype):
     assert np.allclose(gradient, attention.grad, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.kernels
+@pytest.mark.parametrize(("H", "M", "S"), [(17, 40, 33), (64, 64, 120), (5, 3, 7)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_queries_a_few_at_a_time_are_queries_together(rng, H, M, S, dtype):
+    """To the bit, though a few do not pack the memory: what a decoder asks step by step is what it learned with."""
+    attention = rc.Attention(H, M, output_size=20, dtype=dtype)
+    q, m = rng.standard_normal((50, 3, H)).astype(dtype), rng.standard_normal((S, 3, M)).astype(dtype)
+    h = attention.forward(q, m, training=False)
+    for first, count in ((0, 1), (7, 2), (3, 4), (10, 5), (20, 30)):
+        some = attention.forward(q[first : first + count], m, training=False)
+        if NATIVE:
+            assert np.array_equal(some, h[first : first + count])
+        else:  # BLAS has other bits for other sizes
+            assert np.allclose(some, h[first : first + count], rtol=0, atol=1e-6)
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**31), st.sampled_from(SCORES))
 def test_a_memory_in_another_order_gives_weights_in_that_order(seed, score):
