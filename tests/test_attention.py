@@ -193,8 +193,8 @@ def test_queries_a_few_at_a_time_are_queries_together(rng, H, M, S, dtype):
         some = attention.forward(q[first : first + count], m, training=False)
         if NATIVE:
             assert np.array_equal(some, h[first : first + count])
-        else:  # BLAS has other bits for other sizes
-            assert np.allclose(some, h[first : first + count], rtol=0, atol=1e-6)
+        else:  # BLAS has other bits for other sizes: some 1e-6 in scores of size 10, and so in their exponentials
+            assert np.allclose(some, h[first : first + count], rtol=0, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=40)
