@@ -15,7 +15,9 @@ _HOME = {
     "Cell": "nn.cells",
     "Recurrent": "nn.recurrent",
     "Network": "nn.network",
+    "Attention": "nn.attention",
     "Embedding": "nn.inputs",
+    "Features": "nn.inputs",
     "Numbers": "nn.inputs",
     "SequenceVector": "nn.inputs",
     "Letters": "nn.inputs",
@@ -96,6 +98,7 @@ if TYPE_CHECKING:
     from rnncore.interop import to_onnx as to_onnx
     from rnncore.interop import to_torch as to_torch
     from rnncore.io.files import load as load
+    from rnncore.nn.attention import Attention as Attention
     from rnncore.nn.cells import CELLS as CELLS
     from rnncore.nn.cells import Cell as Cell
     from rnncore.nn.custom import CustomHead as CustomHead
@@ -107,6 +110,7 @@ if TYPE_CHECKING:
     from rnncore.nn.heads import Softmax as Softmax
     from rnncore.nn.heads import SquaredError as SquaredError
     from rnncore.nn.inputs import Embedding as Embedding
+    from rnncore.nn.inputs import Features as Features
     from rnncore.nn.inputs import Letters as Letters
     from rnncore.nn.inputs import Numbers as Numbers
     from rnncore.nn.inputs import SequenceVector as SequenceVector

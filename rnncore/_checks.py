@@ -164,6 +164,16 @@ def dense(x: Any, width: int, precision: np.dtype) -> np.ndarray:
     return found
 
 
+def sequences(value: Any, name: str, width: int, precision: np.dtype) -> np.ndarray:
+    """Return numbers (T, B, width) of any name, C-contiguous and of the net's precision."""
+    found = _contiguous(value, name, precision)
+    if found.ndim != 3 or found.shape[2] != width:
+        raise ValueError(f"{name} must have shape (T, B, {width}): steps, sequences, numbers; got {found.shape}")
+    if found.size == 0:
+        raise ValueError(f"{name} is empty: it must hold at least one step of one sequence, got shape {found.shape}")
+    return found
+
+
 def output_gradient(dy: Any, shape: tuple[int, ...], precision: np.dtype) -> np.ndarray:
     """Return dy of the net's precision, C-contiguous; the array itself where it is that already."""
     found = _contiguous(dy, "dy", precision)
@@ -222,22 +232,23 @@ def _outside(found: np.ndarray, symbols: int) -> bool:
     return found.min() < (0 if found.ndim == 2 else -1) or found.max() >= symbols
 
 
-def lengths(value: Any, steps: int, sequences: int) -> np.ndarray | None:
+def lengths(value: Any, steps: int, sequences: int, name: str = "lengths") -> np.ndarray | None:
     """Return lengths (B,) in 1..T as int64, or None."""
     if value is None:
         return None
     if all_within(value, 1, steps) and value.shape == (sequences,):
         return value
-    found = array(value, "lengths")
+    found = array(value, name)
     if found.ndim != 1 or found.shape[0] != sequences or found.dtype.kind not in "iu":
         raise ValueError(
-            f"lengths must be {sequences} whole numbers, one per sequence; got shape {found.shape}, {found.dtype}"
+            f"{name} must be {sequences} whole numbers, one per sequence; got shape {found.shape}, {found.dtype}"
         )
     if not found.size:
-        raise ValueError("lengths are of no sequence: a batch must hold at least one")
+        raise ValueError(f"{name} are of no sequence: a batch must hold at least one")
     if found.min() < 1 or found.max() > steps:
+        count = f"{'S' if name == 'memory_lengths' else 'T'} = {steps}"
         raise ValueError(
-            f"lengths must lie between 1 and T = {steps}, got values from {found.min()} to {found.max()}: "
+            f"{name} must lie between 1 and {count}, got values from {found.min()} to {found.max()}: "
             "leave empty sequences out"
         )
     return np.ascontiguousarray(found, dtype=np.int64)

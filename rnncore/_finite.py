@@ -161,6 +161,7 @@ def _in_parts(net: Any, batch: Mapping[str, Any]) -> NonFiniteError | None:
         else:
             named = {what: given}
         for name, part in named.items():
+            part = part[-1] if isinstance(part, tuple) and part else part  # of features with values, these
             try:
                 array = np.asarray(part)
             except ValueError:  # of a custom head: whatever it takes

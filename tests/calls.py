@@ -22,6 +22,7 @@ import reference as ref
 
 import rnncore as rc
 from rnncore._core import kernels
+from rnncore.nn.attention import SCORES
 
 try:
     import torch
@@ -92,6 +93,11 @@ def attempt(function: Callable, *arguments, **options) -> None:
     except ERRORS:
         return
     raise DiffersError(f"{getattr(function, '__name__', function)} accepted what it should have refused")
+
+
+def at(array, t: int):
+    """One step of an array, or of each of a tuple: of features' ids and values."""
+    return tuple(part[t] for part in array) if isinstance(array, tuple) else array[t]
 
 
 def outcome(function: Callable, *arguments, **options):
@@ -719,6 +725,7 @@ class PartsCalls(Calls):
             "numbers": rc.Numbers(size(rng, 4)),
             "vector": rc.SequenceVector(size(rng, 3)),
             "letters": rc.Letters(5, size(rng, 4), pick(rng, "elman", "lstm", "gru"), bidirectional=rng.random() < 0.5),
+            "features": rc.Features(size(rng, 9), size(rng, 4)),
         }
         names = [name for name in self.segments if rng.random() < 0.6]
         if not set(names) - {"vector"}:
@@ -737,12 +744,20 @@ class PartsCalls(Calls):
             "max": rc.SquaredError(K, pooling="max"),
         }
         self.heads = {name: heads[name] for name in rng.permutation(list(heads))[: rng.integers(1, 5)].tolist()}
+        self.attention = None
+        if rng.random() < 0.5:
+            self.attention = {"score": pick(rng, *SCORES), "causal": rng.random() < 0.4}
+            self.attention["output_size"] = pick(rng, None, K + size(rng, 5))
         self.K, self.skip = K, size(rng, 5) if {"slots", "each"} & set(self.heads) and rng.random() < 0.4 else 0
         self.optimizers: dict[str, rc.optimizers.Optimizer] = {}
         self.stream = None  # a session, and one of a network that is used for nothing else
 
     def build(self):
-        return rc.Network(rc.Recurrent(**self.options), heads=self.heads, inputs=self.inputs, skip=self.skip)
+        layer, attention = rc.Recurrent(**self.options), None
+        if self.attention is not None:
+            attention = rc.Attention(layer.output_size, dtype=layer.dtype, random_state=1, **self.attention)
+        parts = {"heads": self.heads, "inputs": self.inputs, "skip": self.skip, "attention": attention}
+        return rc.Network(layer, **parts)
 
     def batch(self, sequences: int | None = None):
         rng, (T, B) = self.rng, self.sizes()
@@ -754,7 +769,10 @@ class PartsCalls(Calls):
             "numbers": self.numbers(T, B, self.segments["numbers"].size),
             "vector": self.numbers(B, self.segments["vector"].size),
             "letters": letters,
+            "features": rng.integers(-1, self.segments["features"].symbols, (T, B, pick(rng, 1, 2, 5))),
         }
+        if rng.random() < 0.5:
+            made["features"] = made["features"], self.numbers(*made["features"].shape)
         x = {name: made[name] for name in self.inputs}
         if self.skip:
             x = (x, rng.integers(-1, self.skip, (T, B, 2)))
@@ -830,6 +848,9 @@ class PartsCalls(Calls):
     def call_session(self):
         """A stream beside all other calls: it keeps its weights, its state, and what was pooled."""
         rng = self.rng
+        if self.attention is not None:
+            attempt(self.used.session)
+            return
         if self.stream is None or rng.random() < 0.2:
             B = int(rng.integers(1, 5))
             self.stream = self.used.session(B), self.fresh().session(B)
@@ -847,7 +868,7 @@ class PartsCalls(Calls):
         elif way == "steps":
             whole, features = x if self.skip else (x, None)
             for t in range(min(T, 3)):
-                x_t = {name: array if name == "vector" else array[t] for name, array in whole.items()}
+                x_t = {name: array if name == "vector" else at(array, t) for name, array in whole.items()}
                 if t and rng.random() < 0.5:
                     x_t.pop("vector", None)
                 x_t = (x_t, features[t]) if self.skip else x_t
@@ -869,6 +890,13 @@ class PartsCalls(Calls):
         if steps:
             same(both[0].state, both[1].state, "session.state")
 
+    def call_activations(self):
+        """They disturb nothing, and hold the weights of attention."""
+        x, options, _ = self.batch()
+        got = self.used.activations(x, **options)
+        same(got, self.fresh().activations(x, **options), "activations")
+        same("attention.weights" in got, self.attention is not None, "weights of attention")
+
     def call_refused(self):
         x, options, (T, B) = self.batch()
         before = self.used._grad.copy()
@@ -887,6 +915,87 @@ class PartsCalls(Calls):
     def call_replace(self):
         self.used = self.replaced()
         self.optimizers = {name: NetworkCalls.twin_of(self, opt) for name, opt in self.optimizers.items()}
+
+
+class AttentionCalls(Calls):
+    """Calls to an Attention by itself."""
+
+    def draw(self) -> None:
+        rng = self.rng
+        score, H = pick(rng, *SCORES), size(rng, 9)
+        self.options = {"size": H, "score": score, "causal": rng.random() < 0.4, "output_size": size(rng, 9)}
+        self.options["memory_size"] = size(rng, 9) if score == "general" and rng.random() < 0.5 else None
+        self.options["dtype"] = self.dtype = pick(rng, "float32", "float64")
+        self.pending = None  # a fresh one after the same training pass, and the shape of its outputs
+
+    def build(self):
+        return rc.Attention(**self.options)
+
+    def fresh(self):
+        made = self.build()
+        made.theta[...], made.grad[...] = self.used.theta, self.used._grad
+        made.n_threads = 1 if ONE_THREAD else self.threads
+        return made
+
+    call_set_dropout = Calls.call_set_threads
+
+    def arrays(self):
+        rng, (T, B) = self.rng, self.sizes()
+        given = {"queries": self.x("dense", T, B, self.used.size), "lengths": self.lengths(T, B)}
+        if self.used.memory_size != self.used.size or rng.random() < 0.5:
+            S = int(rng.integers(1, 9))
+            given |= {"memory": self.x("dense", S, B, self.used.memory_size), "memory_lengths": self.lengths(S, B)}
+        return given
+
+    @often(5)
+    def call_forward(self):
+        given, fresh, training = self.arrays(), self.fresh(), self.rng.random() < 0.7
+        h = self.used.forward(**given, training=training)
+        same(h, fresh.forward(**given, training=training), "forward")
+        if training:
+            self.pending = (fresh, h.shape)
+        self.keep(h)
+
+    @often(4)
+    def call_backward(self):
+        if self.pending is None:
+            return
+        (fresh, shape), self.pending = self.pending, None
+        dh = self.numbers(*shape)
+        if self.rng.random() < 0.3:
+            attempt(self.used.backward, self.numbers(*shape, 1))
+        fresh.theta[...], fresh.grad[...] = self.used.theta, self.used._grad
+        got = self.used.backward(dh)
+        same(got, fresh.backward(dh), "backward")
+        same(self.used._grad, fresh._grad, "grad")
+        self.keep(*got)
+        attempt(self.used.backward, dh)
+
+    def call_weights(self):
+        given = self.arrays()
+        weights = self.used.weights(**given)
+        same(weights, self.fresh().weights(**given), "weights")
+        self.keep(weights)
+
+    def call_refused(self):
+        given, before = self.arrays(), self.used._grad.copy()
+        B = given["queries"].shape[1]
+        wrong = pick(
+            self.rng,
+            {"queries": given["queries"][:0]},
+            {"memory": np.empty((0, B, self.used.memory_size))},
+            {"lengths": np.zeros(B, int)},
+            {"memory": self.numbers(3, B + 1, self.used.memory_size)},
+            {"memory": self.numbers(3, B, self.used.memory_size), "memory_lengths": np.full(B, 4)},
+        )
+        attempt(self.used.forward, **(given | wrong))
+        same(self.used._grad, before, "grad after a refused call")
+
+    def call_write_grad(self):
+        self.used.grad += self.numbers(self.used.theta.size)
+
+    def call_replace(self):
+        self.used, self.pending = self.replaced(), None
 
 
 class ModuleCalls(Calls):
@@ -1002,7 +1111,7 @@ class ModuleCalls(Calls):
     call_set_threads = call_set_dropout = call_fixed = call_mode
 
 
-KINDS: tuple[type[Calls], ...] = (LayerCalls, NetworkCalls, NetworkCalls, PartsCalls) + (
+KINDS: tuple[type[Calls], ...] = (LayerCalls, NetworkCalls, NetworkCalls, PartsCalls, AttentionCalls) + (
     (ModuleCalls,) if torch else ()
 )
 CALLS = 14  # in a sequence

@@ -54,6 +54,26 @@ def test_sixteen_threads_predict_from_one_network(head, n_threads):
     assert sum(len(idle) for idle in net._idle.values()) <= 16
 
 
+@pytest.mark.kernels
+def test_sixteen_threads_look_by_one_attention():
+    rng = np.random.default_rng(0)
+    attention = rc.Attention(9, n_threads=2)
+    net = rc.Network(rc.Recurrent("gru", 9, 9, n_threads=2), head=rc.Softmax(3), attention="dot")
+    batches = [rng.standard_normal((int(T), int(B), 9)).astype("float32") for T, B in rng.integers(1, 30, (5, 2))]
+    wanted = [(attention.weights(x), attention.forward(x, training=False), net.predict(x)) for x in batches]
+
+    def look(n):
+        for i in range(n, n + 40):
+            x, (weights, h, p) = batches[i % 5], wanted[i % 5]
+            if not (np.array_equal(attention.weights(x), weights) and np.array_equal(net.predict(x), p)):
+                return False
+            if not np.array_equal(attention.forward(x, training=False), h):
+                return False
+        return True
+
+    assert all(together(16, look))
+
+
 def test_threads_share_a_fitted_tagger_and_a_layer():
     from rnncore.datasets import news_requests
 
@@ -150,6 +170,7 @@ LONG = {
     "train_step": "net.train_step(x, targets, rc.SGD(0.1))",
     "predict": "chain.predict(x)",
     "session": "layer.session(300).run(x)",
+    "attention": "attention.forward(np.ones((4000, 4, 2048), 'f4'), training=False)",
 }
 
 
@@ -166,6 +187,7 @@ def test_long_calls_answer_ctrl_c(what):
         x = rng.standard_normal((T, B, 32), dtype="float32")
         net = rc.Network(rc.Recurrent("gru", 32, 512, n_threads=2), head=rc.Softmax(50))
         chain = rc.Network(rc.Recurrent("elman", 32, 16), head=rc.CRF(300))
+        attention = rc.Attention(2048, n_threads=2)
         targets = rng.integers(0, 50, (T, B))
         if {what!r} == "backward":
             dy = np.ones_like(layer.forward(x)[0])
@@ -186,6 +208,7 @@ def test_long_calls_answer_ctrl_c(what):
             layer.session(3).run(small)
             net.train_step(small, targets[:2, :3], rc.SGD(0.1))
             chain.predict(small)
+            attention.forward(np.ones((2, 3, 2048)))
             print("stopped", late)
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)

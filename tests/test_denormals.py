@@ -27,6 +27,9 @@ def users():
     yield lambda: layer.backward(np.ones((4, 3, 4), "float32"))
     yield lambda: session.step(x[0])
     yield lambda: session.run(x)
+    attention = rc.Attention(5, n_threads=2)
+    yield lambda: attention.forward(x)
+    yield lambda: attention.backward(x)
     for net in nets:
         yield lambda net=net: net.predict(x)
         yield lambda net=net: net.decode(x)

@@ -19,6 +19,7 @@ def test_parts():
     assert (names["paths"] == names["targets"]["slots"])[inside].mean() > 0.95
     assert (names["intents"] == names["targets"]["intent"]).mean() > 0.9
     assert names["huber"][-1] < names["huber"][0]
+    assert names["recall"] < 0.3  # of log 4
     assert names["losses"][-1] < 0.3 * names["losses"][0]
     records = [record["val_loss_slots"] for record in names["trainer"].history]
     assert names["keeper"].best == min(records) < 0.5 * records[0]

@@ -194,10 +194,21 @@ def segments(rng, steps, sequences, letters):
         "numbers": rng.standard_normal((steps, sequences, 2)).astype(np.float32),
         "vector": rng.standard_normal((sequences, 2)).astype(np.float32),
         "letters": spelled,
+        "features": (rng.integers(-1, 8, (steps, sequences, 2)), rng.random((steps, sequences, 2), np.float32)),
     }
 
 
-def of_parts(cell="lstm", heads=HEADS, letters="gru", skip=0, dtype="float32", names=None, options=None, **direction):
+def of_parts(
+    cell="lstm",
+    heads=HEADS,
+    letters="gru",
+    skip=0,
+    dtype="float32",
+    names=None,
+    options=None,
+    attention=None,
+    **direction,
+):
     inputs = {
         "word": rc.Embedding(9, 3),
         "bag": rc.Embedding(7, 2),
@@ -206,10 +217,13 @@ def of_parts(cell="lstm", heads=HEADS, letters="gru", skip=0, dtype="float32", n
         "letters": rc.Letters(
             6, 4, letters, bidirectional=direction.get("bidirectional", False), options=options or {}
         ),
+        "features": rc.Features(8, 3),
     }
     inputs = {name: part for name, part in inputs.items() if names is None or name in names}
     layer = rc.Recurrent(cell, sum(part.width for part in inputs.values()), H, dtype=dtype, **direction)
-    net = rc.Network(layer, heads=heads, inputs=inputs, skip=skip)
+    if attention is not None:
+        attention = rc.Attention(layer.output_size, dtype=dtype, **attention)
+    net = rc.Network(layer, heads=heads, inputs=inputs, skip=skip, attention=attention)
     net.theta[...] = np.random.default_rng(5).standard_normal(net.theta.size)
     return net
 
@@ -221,11 +235,13 @@ def check_parts(net, path, rng, shapes=((7, 4, 5), (1, 1, 1), (12, 9, 8)), bags=
     for steps, sequences, letters in shapes:
         x = segments(rng, steps, sequences, letters)
         x = {name: x[name] for name in net.inputs}
-        lengths, inputs, given = rng.integers(1, steps + 1, sequences), x, x
+        lengths, inputs, given = rng.integers(1, steps + 1, sequences), dict(x), x
+        if "features" in x:
+            inputs |= dict(zip(("features", "features.values"), x["features"], strict=True))
         if net.skip:
             ids = rng.integers(-1, net.skip, (steps, sequences, 2))
             given, values = (x, ids), np.ones(ids.shape, np.float32)
-            inputs = x | {"skip_ids": ids, "skip_values": values}
+            inputs |= {"skip_ids": ids, "skip_values": values}
         found = run(path, lengths=lengths, **inputs)
         wanted, (scores, _) = net.predict(given, lengths), net.forward(given, lengths, training=False)
         for name, one in wanted.items():
@@ -250,7 +266,18 @@ def test_letters_through_every_cell(cell, tmp_path):
     check_parts(net, tmp_path / "net.onnx", np.random.default_rng(1))
 
 
-@pytest.mark.parametrize("names", [("letters",), ("vector", "word"), ("numbers",), ("letters", "vector")])
+@every_direction
+@pytest.mark.parametrize("causal", [False, True], ids=["all", "causal"])
+@pytest.mark.parametrize("score", ["general", "dot", "scaled_dot"])
+def test_attention(score, causal, direction, tmp_path):
+    attention = {"score": score, "causal": causal, "output_size": 5}
+    net = of_parts("gru", names=("word", "features"), attention=attention, **direction)
+    check_parts(net, tmp_path / "net.onnx", np.random.default_rng(6))
+
+
+@pytest.mark.parametrize(
+    "names", [("letters",), ("vector", "word"), ("numbers",), ("letters", "vector"), ("features",)]
+)
 @pytest.mark.parametrize("cell", ["gru", "mgu"])
 def test_some_segments(names, cell, tmp_path):
     heads = {name: HEADS[name] for name in CHAINS}
@@ -269,7 +296,7 @@ def test_random_networks_of_parts(seed, tmp_path):
     cell, options = ref.FAMILY[str(rng.choice(list(ref.FAMILY)))]
     direction = DIRECTIONS[rng.integers(4)]
     heads = rng.permutation(list(HEADS))[: rng.integers(1, 5)].tolist()
-    names = rng.permutation(["word", "bag", "numbers", "vector", "letters"])[: rng.integers(1, 6)].tolist()
+    names = rng.permutation(["word", "bag", "numbers", "vector", "letters", "features"])[: rng.integers(1, 7)].tolist()
     names += ["word"] * (names == ["vector"])
     letters = str(rng.choice(["elman", "lstm", "gru", "mgu", "indrnn", "mut1"]))
     net = of_parts(cell, {name: HEADS[name] for name in heads}, letters, names=names, **direction, **options)

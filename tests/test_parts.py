@@ -16,6 +16,8 @@ SEGMENTS = {
     "numbers": rc.Numbers(2),
     "vector": rc.SequenceVector(2),
     "letters": rc.Letters(6, 2, cell="gru"),
+    "features": rc.Features(9, 3),
+    "forms": rc.Features(30, 2),
 }
 
 
@@ -57,6 +59,8 @@ def segments(rng, names):
         "numbers": rng.standard_normal((T, B, 2)),
         "vector": rng.standard_normal((B, 2)),
         "letters": letters,
+        "features": (rng.integers(-1, 9, (T, B, 4)), rng.standard_normal((T, B, 4))),
+        "forms": rng.integers(-1, 30, (T, B, 3)),
     }
     return {name: arrays[name] for name in names}
 
@@ -106,7 +110,7 @@ OPTIONS = {
         "intent",
         "last max intent each slots mean huber",
     ],
-    "inputs": ["", "word numbers", "vector word letters", "letters", "word numbers vector letters"],
+    "inputs": ["", "word numbers", "vector word letters", "letters", "word numbers vector letters", "features forms"],
     "ragged": [False, True],
     "dropout": list(DROPOUTS),
     "state": [False, True],
@@ -208,6 +212,62 @@ def test_segments_are_one_row(rng):
     np.testing.assert_allclose(found["numbers"], dx[..., :2], rtol=1e-12)
     np.testing.assert_allclose(found["vector"], dx[..., 5:].sum(axis=0), rtol=1e-10, atol=1e-14)
     assert found["word"] is None
+
+
+@pytest.mark.kernels
+def test_features_are_numbers_times_a_matrix(rng):
+    """A row of mostly zeros times E; the gradient of E has the batch's rows alone, whatever came before."""
+    part = rc.Features(9, 3)
+    net = network({"y": rc.Softmax(3)}, {"form": part}, bidirectional=True)
+    plain = rc.Network(rc.Recurrent("gru", 9, H, dtype="float64", bidirectional=True), heads={"y": rc.Softmax(3)})
+    E = net.params["inputs.form.E"]
+    for way in ("fwd", "bwd"):
+        plain.params[f"layers.0.{way}.W_xh"][...] = E @ net.params[f"layers.0.{way}.W_xh"]
+    for name, values in plain.params.items():
+        if not name.endswith("W_xh"):
+            values[...] = net.params[name]
+    y, lengths = {"y": rng.integers(0, 3, (T, B))}, np.array([2, T, 4, 4])
+    net.loss_and_grad({"form": rng.integers(0, 9, (T, B, 2))}, y)
+    ids, values = rng.integers(-1, 5, (T, B, 3)), rng.standard_normal((T, B, 3))
+    ids[2:, 0], values[2:, 0] = 99, np.nan  # past the end
+    dense = np.zeros((T, B, 9))
+    for t, b, f in np.argwhere((ids >= 0) & (ids < 9)):
+        dense[t, b, ids[t, b, f]] += values[t, b, f]
+    x = {"form": (ids, values)}
+    assert net.loss_and_grad(x, y, lengths) == pytest.approx(plain.loss_and_grad(dense, y, lengths), rel=1e-12)
+    gradient = sum(plain.grads[f"layers.0.{way}.W_xh"] @ net.params[f"layers.0.{way}.W_xh"].T for way in ("fwd", "bwd"))
+    np.testing.assert_allclose(net.grads["inputs.form.E"], gradient, rtol=1e-9, atol=1e-13)
+    assert not net.grads["inputs.form.E"][5:].any()
+    before = E.copy()
+    net.train_step(x, y, rc.Adam(0.1, lazy=True), lengths)
+    assert (before[:5] != E[:5]).all() and np.array_equal(before[5:], E[5:])
+
+
+@pytest.mark.kernels
+def test_the_gradient_of_features_values(rng):
+    net = network({"y": HEADS["each"]}, {"form": rc.Features(9, 3)})
+    ids, values = rng.integers(-1, 9, (T, B, 4)), rng.standard_normal((T, B, 4))
+    given, lengths = rng.standard_normal((T, B, 2)), np.array([2, T, 4, 4])
+    net.forward({"form": (ids, values)}, lengths)
+    found = net.backward({"y": given})[0]["form"]
+    inside = (np.arange(T)[:, None] < lengths)[..., None]
+    assert not found[(ids < 0) | ~inside].any() and found.shape == ids.shape
+    direction, ends = rng.standard_normal(values.shape), []
+    for step in (1e-6, -1e-6):
+        scores, _ = net.forward({"form": (ids, values + step * direction)}, lengths, training=False)
+        ends.append((scores["y"] * given * inside).sum())
+    assert (found * direction).sum() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6)
+    net.forward({"form": ids}, lengths)
+    assert net.backward({"y": given})[0]["form"] is None
+
+
+def test_values_that_are_not_finite_are_named(rng):
+    net = network({"y": rc.Softmax(3)}, {"form": rc.Features(9, 3)})
+    ids, values = rng.integers(0, 9, (T, B, 4)), rng.standard_normal((T, B, 4))
+    values[3, 2, 0] = np.nan
+    with pytest.raises(rc.NonFiniteError, match="form") as found:
+        net.train_step({"form": (ids, values)}, {"y": rng.integers(0, 3, (T, B))}, rc.SGD())
+    assert (found.value.sequence, found.value.step) == (2, 3)
 
 
 @pytest.mark.kernels
@@ -328,6 +388,8 @@ def test_parts_of_a_batch_are_the_batch(rng, inputs):
     for some in (slice(0, 1), slice(1, B)):
 
         def cut(array, by_step=True, some=some):
+            if isinstance(array, tuple):
+                return tuple(cut(part) for part in array)
             return array[:, some] if by_step else array[some]
 
         part = cut(x) if inputs is None else {name: cut(x[name], SEGMENTS[name].by_step) for name in inputs}
@@ -506,11 +568,15 @@ def test_letters_options_that_do_not_fit(options):
         (lambda x: x | {"numbers": x["numbers"][:3]}, "same steps and sequences"),
         (lambda x: x | {"vector": x["vector"][:2]}, "of 4 sequences"),
         (lambda x: x | {"vector": np.zeros((B, 3))}, r"numbers \(B, 2\)"),
+        (lambda x: x | {"features": x["features"][1]}, r"inputs\['features'\]: ids of sparse features must be whole"),
+        (lambda x: x | {"features": (x["features"][0], np.ones((T, B, 3)))}, "must have the shape of their ids"),
+        (lambda x: x | {"features": x["features"] * 2}, r"a tuple \(ids, values\), got a tuple of 4"),
+        (lambda x: x | {"forms": x["forms"] + 9}, "between -1 .none. and 29"),
         (lambda x: x | {"letters": x["letters"][..., 0]}, "letters must be whole numbers"),
         (lambda x: x | {"letters": np.where(np.arange(4) == 0, -1, 2) + np.zeros((T, B, 1), int)}, "front"),
         (lambda x: {name: x[name] for name in ("word", "numbers")}, "must have the inputs"),
-        (lambda x: tuple(x.values())[:2], "of 4 arrays"),
-        (lambda x: x["numbers"], "of 4 arrays"),
+        (lambda x: tuple(x.values())[:2], "of 6 arrays"),
+        (lambda x: x["numbers"], "of 6 arrays"),
     ],
 )
 def test_inputs_that_do_not_fit(rng, change, message):
@@ -525,14 +591,17 @@ def test_inputs_that_do_not_fit(rng, change, message):
 def test_batch_first_is_the_same_with_axes_turned(rng):
     net = network(HEADS, SEGMENTS, bidirectional=True, skip=4)
     turned = rc.Network(
-        rc.Recurrent("gru", 11, H, dtype="float64", bidirectional=True), **net._parts() | {"batch_first": True}
+        rc.Recurrent("gru", 16, H, dtype="float64", bidirectional=True), **net._parts() | {"batch_first": True}
     )
     turned.theta[...] = net.theta
     x, y, lengths = segments(rng, SEGMENTS), targets_for(rng, HEADS), np.array([T, 2, 5, 1])
     ids = rng.integers(-1, 4, (T, B, 2))
 
+    def swapped(part):
+        return tuple(map(swapped, part)) if isinstance(part, tuple) else part.swapaxes(0, 1)
+
     def turn(arrays, by_step):
-        return {name: part.swapaxes(0, 1) if by_step(name) else part for name, part in arrays.items()}
+        return {name: swapped(part) if by_step(name) else part for name, part in arrays.items()}
 
     def every(name):
         return HEADS[name].pooling is None
@@ -551,6 +620,7 @@ def test_batch_first_is_the_same_with_axes_turned(rng):
     net.forward((x, ids), lengths)
     wanted_dx, _ = net.backward(turn(scores, every))
     np.testing.assert_array_equal(dx["numbers"].swapaxes(0, 1), wanted_dx["numbers"])
+    np.testing.assert_array_equal(dx["features"].swapaxes(0, 1), wanted_dx["features"])
     np.testing.assert_array_equal(dx["vector"], wanted_dx["vector"])
 
 
@@ -558,7 +628,7 @@ def test_batch_first_is_the_same_with_axes_turned(rng):
 @pytest.mark.parametrize("inputs", [SEGMENTS, list(SEGMENTS.values()), None], ids=["named", "list", "none"])
 def test_files_hold_every_part(rng, tmp_path, inputs):
     heads = {name: head for name, head in HEADS.items() if name != "huber"}
-    width = 4 if inputs is None else 11
+    width = 4 if inputs is None else 16
     layer = rc.Recurrent("lstm", width, H, dtype="float64")
     net = rc.Network(layer, heads=heads, inputs=inputs, loss_weights={"slots": 0.5}, skip=3)
     net.freeze("heads.slots.*")

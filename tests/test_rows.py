@@ -54,7 +54,7 @@ def test_lengths_of_another_batch():
 
 def test_merged():
     whole = np.array([[0, 5, 0], [30, 2, 1], [60, 4, 0]])
-    tables = [(40, 4, 3, np.array([1, 2])), (10, 2, 1, np.array([0, 4, 9])), (5, 5, 1, np.array([], np.int64))]
+    tables = [(5, 5, 1, np.array([], np.int64)), (10, 2, 1, np.array([0, 4, 9])), (40, 4, 3, np.array([1, 2]))]
     assert merged(whole, tables).tolist() == [
         *([0, 5, 0], [10, 2, 1], [18, 2, 1], [28, 2, 1], [30, 2, 1]),
         *([44, 4, 3], [48, 4, 3], [60, 4, 0]),

@@ -13,7 +13,7 @@ from rnncore.interop.parts import Unit, units_of
 from rnncore.interop.steps import STEPS
 from rnncore.nn.recurrent import Recurrent
 
-__all__ = ["Input", "Ragged", "run_layers"]
+__all__ = ["Input", "Ragged", "run_layers", "weighted_rows"]
 
 
 class Ragged:
@@ -50,6 +50,13 @@ class Input:
         there = g.cast(g.op("GreaterOrEqual", self.ids, np.int64(0)), "FLOAT")
         rows = g.op("Gather", matrix, g.op("Max", self.ids, np.int64(0)))
         return g.op("ReduceSum", rows * g.op("Unsqueeze", there, [-1]), [2], keepdims=0)
+
+
+def weighted_rows(g: Graph, table: np.ndarray, ids: Value, values: Value) -> Value:
+    """Return Σ_f values_f·table[ids_f] for ids and values (T, B, F), nothing for negative ids."""
+    there = g.op("Where", g.op("GreaterOrEqual", ids, np.int64(0)), values, np.float32(0))
+    rows = g.op("Gather", table, g.op("Max", ids, np.int64(0)))
+    return g.op("ReduceSum", rows * g.op("Unsqueeze", there, [-1]), [2], keepdims=0)
 
 
 class _Step:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from rnncore.interop.attention import attended
 from rnncore.interop.chains import Chain
 from rnncore.interop.graph import Graph, Value
-from rnncore.interop.layers import Ragged, run_layers
+from rnncore.interop.layers import Ragged, run_layers, weighted_rows
 from rnncore.interop.segments import described, read_input, read_segments, settle_inputs
 from rnncore.io.files import write_atomically
 
@@ -58,6 +59,8 @@ class _Writer:
         several = net.inputs is not None
         read = read_segments(g, net, self.inputs, self.batch) if several else read_input(g, net, self.inputs)
         y, final = run_layers(g, net.layers, read, self.batch)
+        if net.attention is not None:
+            y = attended(g, net, y, self.batch)
         outputs: dict[str, Any] = {}
         for part in net.outputs:
             outputs |= self._results(part, y, final)
@@ -76,7 +79,7 @@ class _Writer:
         if not head.project:
             scores = g.op("Slice", scores, [0], [head.outputs], [-1])
         if part.features:
-            scores = scores + self._skipped(params["W_skip"])
+            scores = scores + weighted_rows(g, params["W_skip"], Value(g, "skip_ids"), Value(g, "skip_values"))
         chain = Chain(g, head, params, self.batch) if head.name == "crf" else None
         places = ["T", "B"] if part.by_step else ["B"]
         whole = [*places, head.outputs]
@@ -99,6 +102,10 @@ class _Writer:
         if part.pooling == "every":
             whole: Value = y
             return whole
+        if part.pooling == "last" and self.network.attention is not None:
+            counts = g.op("Unsqueeze", g.op("Add", batch.numbers, np.int64(1)), [1])
+            is_last = g.op("Unsqueeze", g.op("Equal", counts, g.op("Unsqueeze", batch.lengths, [0])), [2])
+            return g.op("ReduceSum", g.op("Where", is_last, y, np.float32(0)), [0], keepdims=0)
         if part.pooling == "last":
             summed = top.bidirectional and top.merge == "sum"
             return final[0] + final[1] if summed else g.concat(final, 1)
@@ -112,10 +119,3 @@ class _Writer:
         energy = g.op("Tanh", y @ W + b) @ v[:, None]
         share = g.op("Softmax", g.op("Where", batch.within, energy, np.float32(-np.inf)), axis=0)
         return g.op("ReduceSum", y * share, [0], keepdims=0)
-
-    def _skipped(self, table: np.ndarray) -> Value:
-        g = self.g
-        ids, values = Value(g, "skip_ids"), Value(g, "skip_values")
-        there = g.op("Where", g.op("GreaterOrEqual", ids, np.int64(0)), values, np.float32(0))
-        rows = g.op("Gather", table, g.op("Max", ids, np.int64(0)))
-        return g.op("ReduceSum", rows * g.op("Unsqueeze", there, [-1]), [2], keepdims=0)

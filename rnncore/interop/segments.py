@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from rnncore.interop.graph import Graph, Value
-from rnncore.interop.layers import Input, Ragged, run_layers
-from rnncore.nn.inputs import Embedding, Letters, Numbers, SequenceVector
+from rnncore.interop.layers import Input, Ragged, run_layers, weighted_rows
+from rnncore.nn.inputs import Embedding, Features, Letters, Numbers, SequenceVector
 
 __all__ = ["INPUTS", "described", "read_input", "read_segments", "settle_inputs"]
 
@@ -32,7 +32,7 @@ def settle_inputs(network: Any, inputs: Any) -> Any:
         what = f"each of {', '.join(tables)}" if tables else "nothing: there is no embedding"
         raise ValueError(f'inputs of a network with segments must be a dict of "ids" or "bags" for {what}; got {given}')
     for name, part in segments.items():
-        if type(part) not in (Embedding, Letters, Numbers, SequenceVector):
+        if type(part) not in (Embedding, Features, Letters, Numbers, SequenceVector):
             raise ValueError(f"inputs[{name!r}]: a {type(part).__name__} cannot be written as an ONNX model")
     return {name: given.get(name, "ids") for name in tables}
 
@@ -51,6 +51,9 @@ def described(network: Any, inputs: Any) -> Described:
     for name, part in network._reader.segments.items():
         if isinstance(part, Embedding):
             found[name] = of_symbols(inputs[name], f"{name}.N")
+        elif isinstance(part, Features):
+            found[name] = "INT64", ["T", "B", f"{name}.F"]
+            found[f"{name}.values"] = "FLOAT", ["T", "B", f"{name}.F"]
         elif isinstance(part, Letters):
             found[name] = "INT64", ["T", "B", f"{name}.L"]
         else:
@@ -74,6 +77,8 @@ def read_segments(g: Graph, network: Any, forms: Mapping[str, str], batch: Ragge
         x = Value(g, name)
         if isinstance(part, Embedding):
             x = Input(g, ids=x, bags=forms[name] == "bags").times(network.params[f"inputs.{name}.E"])
+        elif isinstance(part, Features):
+            x = weighted_rows(g, network.params[f"inputs.{name}.E"], x, Value(g, f"{name}.values"))
         elif isinstance(part, Letters):
             x = _words(g, network._reader.layers[name], x, batch)
         elif not part.by_step:

@@ -50,6 +50,7 @@ KINDS = {
     "WindowTagger": "rnncore.replica.tagger",
     "Recurrent": "rnncore.nn.recurrent",
     "Network": "rnncore.nn.network",
+    "Attention": "rnncore.nn.attention",
 }
 
 

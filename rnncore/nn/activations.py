@@ -36,6 +36,8 @@ def of_network(net: Network, x: Any, lengths: Any, state: Any, feedback: Any) ->
         space = net._space(batch.kind)
         net._run(space, batch, None)
         found = read(space.layers)
+        if space.attention is not None:
+            found["attention.weights"] = space.attention.weights(net.dtype)
         net._idle[batch.kind].append(space)
     return found
 
@@ -59,7 +61,8 @@ class ShowsActivations:
             ``layers.0.fwd.h``, ``layers.0.fwd.c``: a layer's states after each step, as the next step sees them (the
             step before, for the reverse direction, ``bwd``), by the names of ``state_widths``.
             ``layers.0.fwd.gates.i``: a gate, or what else a step computes, as the equations on top of the cell's kernel
-            file name it. Zero after a sequence's end. The arrays are the caller's.
+            file name it. ``attention.weights`` (T, B, S), S = T: of a network with attention, how much each step looks
+            at each step of its sequence. Zero after a sequence's end. The arrays are the caller's.
 
         Raises
         ------

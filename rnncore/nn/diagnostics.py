@@ -9,12 +9,13 @@ import numpy as np
 
 from rnncore import _checks
 from rnncore.nn import order
+from rnncore.nn.attention import Attention
 from rnncore.nn.network import Network
 from rnncore.nn.recurrent import Recurrent, cell_options
 
 
 def gradcheck(
-    net: Network | Recurrent,
+    net: Network | Recurrent | Attention,
     x: Any,
     targets: Any = None,
     lengths: Any = None,
@@ -24,15 +25,17 @@ def gradcheck(
     random_state: int = 0,
     feedback: Any = None,
     dy: Any = None,
+    memory: Any = None,
+    memory_lengths: Any = None,
 ) -> dict[str, float]:
-    """Compare the gradient of a network or a bare layer with central differences, in float64.
+    """Compare the gradient of a network, a bare layer or attention with central differences, in float64.
 
     Parameters
     ----------
-    net : Network or Recurrent
+    net : Network, Recurrent or Attention
         Checked on a float64 copy; it is not changed. Dropout masks are held fixed.
     x, targets, lengths, state
-        As for ``Network.loss_and_grad``. A layer has no targets.
+        As for ``Network.loss_and_grad``. A layer has no targets; an attention's queries are x.
     step : float
         ε of (L(θ+ε) - L(θ-ε)) / 2ε.
     samples : int, optional
@@ -42,14 +45,16 @@ def gradcheck(
     feedback
         As for ``Network.loss_and_grad``.
     dy : array (T, B, F), optional
-        For a layer: its loss is the sum of dy times the outputs. Random numbers without.
+        For a layer or attention: its loss is the sum of dy times the outputs. Random numbers without.
+    memory, memory_lengths
+        As for ``Attention.forward``.
 
     Returns
     -------
     dict of str to float
         Per parameter, the largest |analytic - numeric| / max(|analytic| + |numeric|, 1e-4 of the largest gradient). Of
-        a layer also for ``x``, where it is numbers, and for each given state, as ``state.h``. Differences mean nothing
-        at the kink of a ReLU.
+        a layer also for ``x``, where it is numbers, and for each given state, as ``state.h``; of an attention for ``x``
+        and ``memory``. Differences mean nothing at the kink of a ReLU.
 
     Raises
     ------
@@ -66,16 +71,25 @@ def gradcheck(
     >>> sorted(rc.gradcheck(rc.Recurrent("elman", 3, 4), x))
     ['layers.0.fwd.W_hh', 'layers.0.fwd.W_xh', 'layers.0.fwd.b_h', 'x']
     """
-    if not isinstance(net, (Network, Recurrent)):
-        raise ValueError(f"gradcheck needs a Network or a Recurrent layer, got {type(net).__name__}")
+    if not isinstance(net, (Network, Recurrent, Attention)):
+        raise ValueError(f"gradcheck needs a Network, a Recurrent layer or an Attention, got {type(net).__name__}")
+    if not isinstance(net, Attention) and (memory is not None or memory_lengths is not None):
+        raise ValueError(f"a {type(net).__name__} has no memory: leave out memory and memory_lengths")
     twin: Any = net.copy("float64")
     if not isinstance(x, tuple | dict):
         x = _checks.array(x, "x")
-        x = x if x.dtype.kind in "iu" else np.array(x, dtype=np.float64, order="C")  # our own: it is moved
+        is_ids = x.dtype.kind in "iu" and not isinstance(net, Attention)
+        x = x if is_ids else np.array(x, dtype=np.float64, order="C")  # our own: it is moved
     rng = np.random.default_rng(random_state)
-    if isinstance(net, Recurrent):
-        if targets is not None:
-            raise ValueError("a layer has no targets: give the gradient of its outputs as dy=, or nothing")
+    if not isinstance(net, Network) and targets is not None:
+        raise ValueError("a layer has no targets: give the gradient of its outputs as dy=, or nothing")
+    if isinstance(net, Attention):
+        if state is not None or feedback is not None:
+            raise ValueError("attention has neither state nor feedback: leave them out")
+        if memory is not None:
+            memory = np.array(_checks.array(memory, "memory"), dtype=np.float64, order="C")
+        loss, checked = _of_attention(twin, x, memory, lengths, memory_lengths, dy, rng)
+    elif isinstance(net, Recurrent):
         loss, checked = _of_layer(twin, x, lengths, state, feedback, dy, rng)
     else:
         if dy is not None:
@@ -125,6 +139,24 @@ def _of_layer(
     if state is not None and dstate is not None:
         names = [f"state.{name}" for name in layer.state_widths]
         checked += zip(names, state, dstate, strict=True)
+    return lambda: float((dy * outputs()).sum()), checked
+
+
+def _of_attention(
+    attention: Attention, x: Any, memory: Any, lengths: Any, memory_lengths: Any, dy: Any, rng: np.random.Generator
+) -> tuple[Any, Checked]:
+    """Return Σ dy·h as a function of parameters, queries and memory, and these."""
+
+    def outputs() -> np.ndarray:
+        return attention.forward(x, memory, lengths, memory_lengths)
+
+    shape = outputs().shape
+    dy = rng.standard_normal(shape) if dy is None else _checks.output_gradient(dy, shape, attention.dtype)
+    attention.zero_grad()
+    dx, dmemory = attention.backward(dy)
+    checked = [*_parameters(attention), ("x", x, dx)]
+    if dmemory is not None:
+        checked.append(("memory", memory, dmemory))
     return lambda: float((dy * outputs()).sum()), checked
 
 

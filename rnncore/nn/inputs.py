@@ -13,7 +13,7 @@ import numpy as np
 from rnncore import _checks
 from rnncore._core.memory import Saved
 from rnncore._core.schedule import Schedule
-from rnncore._core.tables import gather, scatter
+from rnncore._core.tables import gather, scatter, values_gradient
 from rnncore.nn.access import Access
 from rnncore.nn.layout import Layout
 from rnncore.nn.order import time_first
@@ -42,22 +42,8 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Embedding(Segment):
-    """A table of vectors, one per symbol, between ids and the first layer.
-
-    Parameters
-    ----------
-    symbols : int
-        V, the number of symbols.
-    size : int
-        E, the width of a vector.
-
-    Examples
-    --------
-    >>> import rnncore as rc
-    >>> rc.Embedding(1000, 64).size
-    64
-    """
+class Table(Segment):
+    """What has a vector for each of so many symbols or features: its gradient has few rows."""
 
     symbols: int
     size: int
@@ -79,11 +65,63 @@ class Embedding(Segment):
         """Draw first vectors, of length 1 in the mean."""
         table[...] = rng.normal(0, 1 / np.sqrt(self.size), table.shape)
 
+
+@dataclass(frozen=True)
+class Embedding(Table):
+    """A table of vectors, one per symbol, between ids and the first layer.
+
+    Parameters
+    ----------
+    symbols : int
+        V, the number of symbols.
+    size : int
+        E, the width of a vector.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> rc.Embedding(1000, 64).size
+    64
+    """
+
     def check(self, x: np.ndarray, lengths: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
         """Return ids (T, B), or bags of ids (T, B, F) with -1 for none, as int64."""
         if x.dtype.kind not in "iu":
             raise ValueError(f"an embedding reads ids (whole numbers), got an array of {x.dtype}")
         return _checks.ids(x, self.symbols, lengths)
+
+
+@dataclass(frozen=True)
+class Features(Table):
+    """Sparse features, any number of them at each step, each with a value: Σ_f value_f·E[id_f].
+
+    Of many thousand features few are there at a step, such as a word's form, its endings, its neighbours. What they
+    would be as numbers, a row of mostly zeros times a matrix, is never built. Arrays are ids (T, B, F), -1 for none, or
+    a tuple (ids, values) of two such arrays; values are ones without.
+
+    Parameters
+    ----------
+    symbols : int
+        N, the number of different features.
+    size : int
+        E, the width of a vector.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore as rc
+    >>> inputs = {"word": rc.Embedding(9, 4), "form": rc.Features(5000, 8)}
+    >>> net = rc.Network(rc.Recurrent("gru", 12, 5), head=rc.Softmax(3), inputs=inputs)
+    >>> ids, values = np.full((6, 2, 3), -1), np.ones((6, 2, 3))
+    >>> ids[0, 0] = 17, 4711, 3
+    >>> net.predict({"word": np.zeros((6, 2), int), "form": (ids, values)}).shape
+    (6, 2, 3)
+    """
+
+    def check_features(
+        self, x: np.ndarray, values: np.ndarray | None, lengths: np.ndarray | None, dtype: np.dtype
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return ids (T, B, F) as int64, and their values of the network's precision, or None for ones."""
+        return _checks.skip_features(x, values, self.symbols, x.shape[:2], lengths, dtype)
 
 
 @dataclass(frozen=True)
@@ -261,14 +299,14 @@ class Reader:
         self._starts: dict[str, int] = {}
 
     def tables(self, starts: Mapping[str, int]) -> dict[str, int]:
-        """Return the parameters whose rows belong to symbols, and where they begin in theta."""
-        names = [f"inputs.{name}.E" for name, part in self.segments.items() if isinstance(part, Embedding)]
+        """Return the parameters whose rows belong to symbols or features, and where they begin in theta."""
+        names = [f"inputs.{name}.E" for name, part in self.segments.items() if isinstance(part, Table)]
         return {name: starts[name] for name in names}
 
     def initialise(self, params: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
         """Draw first values."""
         for name, segment in self.segments.items():
-            if isinstance(segment, Embedding):
+            if isinstance(segment, Table):
                 segment.initialise(params[f"inputs.{name}.E"], rng)
             elif isinstance(segment, Letters):
                 layer = segment.layer("float64", int(rng.integers(2**31)))
@@ -305,9 +343,10 @@ class Reader:
             layer.hold(SYMBOLS)
         return twin
 
-    def check(self, x: Any, lengths: Any, dtype: np.dtype) -> tuple[dict[str, np.ndarray], int, int, Any]:
-        """Return the segments' arrays, T, B, and the lengths."""
+    def check(self, x: Any, lengths: Any, dtype: np.dtype) -> tuple[dict[str, Any], int, int, Any]:
+        """Return the segments' arrays, of features a pair of ids and values or None; T, B, and the lengths."""
         given = self._by_name(x)
+        values = self._take_values(given)
         arrays = {name: _checks.array(value, f"inputs[{name!r}]") for name, value in given.items()}
         shapes = {
             name: array.shape[:2] for name, array in arrays.items() if self.segments[name].by_step and array.ndim >= 2
@@ -316,10 +355,13 @@ class Reader:
             raise ValueError(f"inputs must have the same steps and sequences (T, B), got {shapes or 'no such array'}")
         steps, sequences = next(iter(shapes.values()))
         sizes = None if lengths is None else _checks.lengths(lengths, steps, sequences)
-        found = {}
+        found: dict[str, Any] = {}
         for name, segment in self.segments.items():
             try:
-                found[name] = segment.check(arrays[name], sizes, dtype)
+                if isinstance(segment, Features):
+                    found[name] = segment.check_features(arrays[name], values.get(name), sizes, dtype)
+                else:
+                    found[name] = segment.check(arrays[name], sizes, dtype)
             except ValueError as problem:
                 raise ValueError(f"inputs[{name!r}]: {problem}") from None
             have = arrays[name].shape[0] if not segment.by_step else sequences
@@ -338,8 +380,20 @@ class Reader:
         form = "a dict" if self.named else "a tuple"
         raise ValueError(f"x must be {form} of {len(names)} arrays, {', '.join(names)}; got {type(x).__name__}")
 
+    def _take_values(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Leave the ids alone of features that came with values; return these."""
+        values = {}
+        for name, part in given.items():
+            if isinstance(self.segments[name], Features) and isinstance(part, tuple):
+                if len(part) != 2:
+                    raise ValueError(
+                        f"inputs[{name!r}] must be ids or a tuple (ids, values), got a tuple of {len(part)}"
+                    )
+                given[name], values[name] = part
+        return values
+
     def forward(
-        self, arrays: Mapping[str, np.ndarray], schedule: Schedule, training: bool, options: tuple[int, int, int]
+        self, arrays: Mapping[str, Any], schedule: Schedule, training: bool, options: tuple[int, int, int]
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Return packed rows (rows, D), and what `backward` needs. options: threads, and dropout's seed and step."""
         at = schedule.flat()
@@ -350,9 +404,12 @@ class Reader:
             if not segment.by_step:
                 rows[:, columns] = array[at % schedule.sequences]
                 continue
+            array, values = array if isinstance(segment, Features) else (array, None)
             packed = array.reshape(schedule.steps * schedule.sequences, -1)[at]
-            if isinstance(segment, Embedding):
-                gather(self._params[f"inputs.{name}.E"], packed, rows, columns.start)
+            if isinstance(segment, Table):
+                if values is not None:
+                    values = kept[f"values of {name}"] = values.reshape(schedule.steps * schedule.sequences, -1)[at]
+                gather(self._params[f"inputs.{name}.E"], packed, rows, columns.start, values)
             elif isinstance(segment, Letters):
                 vectors, packed = self._read_letters(name, packed, training, options)
                 gather(vectors, packed, rows, columns.start)
@@ -385,22 +442,24 @@ class Reader:
     def backward(
         self, drows: np.ndarray, kept: Mapping[str, Any], touched: TouchedRows, accumulate: bool, threads: int
     ) -> Any:
-        """From the rows' gradient to the parameters'; return that of each segment's numbers, None for ids."""
+        """From the rows' gradient to the parameters'; return that of each segment's numbers or values, None for ids."""
         schedule, at = kept["schedule"], kept["at"]
         found: dict[str, np.ndarray | None] = {}
         for name, segment in self.segments.items():
             columns = self.columns[name]
             found[name] = None
-            if isinstance(segment, Embedding):
-                table = f"inputs.{name}.E"
-                _clear(self._grads[table], self._starts[table], kept[name], touched, accumulate)
-                scatter(drows, columns.start, kept[name], self._grads[table], threads)
+            if isinstance(segment, Table):
+                table, ids, values = f"inputs.{name}.E", kept[name], kept.get(f"values of {name}")
+                _clear(self._grads[table], self._starts[table], ids, touched, accumulate)
+                scatter(drows, columns.start, ids, self._grads[table], threads, values)
+                if values is not None:
+                    dvalues = np.empty_like(values)
+                    values_gradient(drows, columns.start, ids, self._params[table], dvalues)
+                    found[name] = _by_step(dvalues, at, schedule)
             elif isinstance(segment, Letters):
                 self._letters_back(name, drows, columns.start, kept[name], accumulate, threads)
             elif segment.by_step:
-                dx = np.zeros((schedule.steps * schedule.sequences, segment.width), dtype=drows.dtype)
-                dx[at] = drows[:, columns]
-                found[name] = dx.reshape(schedule.steps, schedule.sequences, segment.width)
+                found[name] = _by_step(drows[:, columns], at, schedule)
             else:
                 dv = np.zeros((schedule.sequences, segment.width), dtype=drows.dtype)
                 scatter(drows, columns.start, (at % schedule.sequences)[:, None], dv, threads)
@@ -441,21 +500,35 @@ class Reader:
 
     def each(self, x: Any, change: Callable[[Any, bool], Any]) -> Any:
         """Return a batch with every segment's array changed: ``change(array, by_step)``. What does not fit stays."""
+
+        def changed(array: Any, by_step: bool) -> Any:
+            if isinstance(array, tuple):  # ids and values
+                return tuple(change(part, by_step) for part in array)
+            return change(array, by_step)
+
         if self.named and isinstance(x, Mapping):
             by_step = {name: part.by_step for name, part in self.segments.items()}
-            return {name: change(array, by_step.get(name, True)) for name, array in x.items()}
+            return {name: changed(array, by_step.get(name, True)) for name, array in x.items()}
         if isinstance(x, tuple | list) and len(x) == len(self.segments):
-            return tuple(change(array, part.by_step) for array, part in zip(x, self.segments.values(), strict=True))
+            return tuple(changed(array, part.by_step) for array, part in zip(x, self.segments.values(), strict=True))
         return x
 
     def first_by_step(self, x: Any) -> Any:
         """Return the array of the first segment that has steps."""
         arrays = self._by_name(x)
+        self._take_values(arrays)
         return next(arrays[name] for name, part in self.segments.items() if part.by_step)
 
     def time_first(self, x: Any) -> Any:
         """Return a batch (B, T, ...) as (T, B, ...), or the other way round; vectors of sequences stay."""
         return self.each(x, lambda array, by_step: time_first(array, "x") if by_step else array)
+
+
+def _by_step(rows: np.ndarray, at: np.ndarray, schedule: Schedule) -> np.ndarray:
+    """Return packed rows as the caller's array (T, B, width), zero past the ends."""
+    found = np.zeros((schedule.steps * schedule.sequences, rows.shape[1]), dtype=rows.dtype)
+    found[at] = rows
+    return found.reshape(schedule.steps, schedule.sequences, rows.shape[1])
 
 
 def parameter_of(segment: str, own: str) -> str:
@@ -513,7 +586,7 @@ def reader_of(inputs: Mapping[str, Segment] | Sequence[Segment] | None) -> Reade
     for name, part in found.items():
         if not isinstance(part, Segment):
             raise ValueError(
-                f"inputs must be parts such as rnncore.Embedding, Numbers, SequenceVector or Letters; "
+                f"inputs must be parts such as rnncore.Embedding, Features, Numbers, SequenceVector or Letters; "
                 f"got {part!r} for {name!r}"
             )
         if not isinstance(name, str) or not name or "." in name:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnncore import _checks, _threads
+from rnncore._core.attention import Attention as AttentionKernel
 from rnncore._core.heads import Head as HeadKernel
 from rnncore._core.memory import Saved
 from rnncore._core.plan import Plan
@@ -23,6 +24,7 @@ from rnncore.nn import order, saving, summary
 from rnncore.nn import outputs as places
 from rnncore.nn.access import Access
 from rnncore.nn.activations import ShowsActivations, of_network
+from rnncore.nn.attention import Attention, attention_of
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.custom import CustomHead, called, predicted
 from rnncore.nn.heads import POOLINGS, Head, Softmax
@@ -47,10 +49,11 @@ if TYPE_CHECKING:
 
 
 class Space(NamedTuple):
-    """Where one call at a time runs: the layers' workspace and the heads'."""
+    """Where one call at a time runs: the layers' workspace, the heads', and the attention's between them."""
 
     layers: Workspace
     heads: tuple[HeadKernel, ...]
+    attention: AttentionKernel | None
 
 
 class Batch(NamedTuple):
@@ -82,7 +85,7 @@ class Pending(NamedTuple):
 
 @fixed(
     *("single", "layers", "head", "heads", "outputs", "readout", "pooling", "loss_weights", "embedding", "skip"),
-    *("inputs", "batch_first", "dtype", "layout"),
+    *("inputs", "attention", "batch_first", "dtype", "layout"),
 )
 class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     """What is read, recurrent layers, pooling and heads, trained together.
@@ -112,8 +115,11 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     loss_weights : dict of str to float, optional
         How much each head's loss counts; 1 without.
     inputs : dict of str to segments, or a list of them; instead of ``embedding``
-        What each step reads, side by side: `Embedding`, `Numbers`, `SequenceVector`, `Letters`. x is then a dict (or
-        tuple) of arrays. The first layer's input_size is the sum of their widths.
+        What each step reads, side by side: `Embedding`, `Features`, `Numbers`, `SequenceVector`, `Letters`. x is then a
+        dict (or tuple) of arrays. The first layer's input_size is the sum of their widths.
+    attention : Attention, or {"general", "dot", "scaled_dot"}, optional
+        What heads see are not the layers' outputs but what these find by attention over the steps of their own
+        sequence, see `rnncore.Attention`; by the name of a score alone with all else as it is by default.
     batch_first : bool
         Wherever a batch is asked for or comes back, it is (B, T, ...) instead of (T, B, ...): x, targets of every step,
         feedback, sparse features, scores, predictions, labels, activations. States stay as they are. The layers
@@ -122,10 +128,11 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     Attributes
     ----------
     theta, grad : ndarray (P,)
-        All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on; of a head that
-        projects, ``head.W_hy`` (F, K) and ``head.b_y`` (K,); a CRF's ``head.transitions`` (K, K), ``head.start`` and
-        ``head.end`` (K,); ``head.W_skip`` (N, K), zeros at first; of attention ``head.attention.W`` (F, A), ``.b`` and
-        ``.v`` (A,). Of several heads ``heads.NAME.W_hy`` and so on, of segments ``inputs.NAME.E`` and so on.
+        All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on; of attention
+        ``attention.W`` and ``attention.W_c``; of a head that projects, ``head.W_hy`` (F, K) and ``head.b_y`` (K,); a
+        CRF's ``head.transitions`` (K, K), ``head.start`` and ``head.end`` (K,); ``head.W_skip`` (N, K), zeros at first;
+        of attention as pooling ``head.attention.W`` (F, A), ``.b`` and ``.v`` (A,). Of several heads
+        ``heads.NAME.W_hy`` and so on, of segments ``inputs.NAME.E`` and so on.
     params, grads : mapping of str to ndarray
         Named views of them.
     state : tuple, or list of tuples for a list of layers
@@ -179,6 +186,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         heads: Mapping[str, Head] | None = None,
         loss_weights: Mapping[str, float] | None = None,
         inputs: Mapping[str, Segment] | Sequence[Segment] | None = None,
+        attention: Attention | str | None = None,
         batch_first: bool = False,
     ) -> None:
         self.single = isinstance(layers, Recurrent)
@@ -197,7 +205,10 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         self.inputs = dict(inputs) if isinstance(inputs, Mapping) else None if inputs is None else list(inputs)
         self._reader = reader_of(inputs)
         self.batch_first = _checks.flag(batch_first, "batch_first")
-        self._check_parts()
+        self._check_layers()
+        last = self.layers[-1]
+        self.attention = attention_of(attention, last.output_size, last)
+        self._check_heads()
         self.dtype = self.layers[0].dtype
         self.layout = Layout(self._shapes())
         self.n_threads = self.layers[0].n_threads
@@ -205,18 +216,21 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         self.dropout_step = 0
         self._losses: dict[str, float] = {}
         self._plain = self.head is not None and self._reader is None and not isinstance(self.head, CustomHead)
+        self._plain = self._plain and self.attention is None
         self._strict = [part.head for part in self.outputs if type(part.head).check_batch is not Head.check_batch]
         self._access = Access()
         self._frozen: frozenset[str] = frozenset()
         theta, grad = aligned_zeros(self.layout.size, self.dtype), aligned_zeros(self.layout.size, self.dtype)
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
             theta[start : start + layer.layout.size] = layer._theta
+        if self.attention:
+            theta[self._attention_place()] = self.attention._theta
         self._bind(theta, grad)
         self._initialise()
 
     # -------------------------------------------------------------- structure
 
-    def _check_parts(self) -> None:
+    def _check_layers(self) -> None:
         if not self.layers or not all(isinstance(layer, Recurrent) for layer in self.layers):
             raise ValueError("layers must be a Recurrent or a list of at least one")
         if self.embedding is not None and not isinstance(self.embedding, Embedding):
@@ -229,12 +243,6 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             if layer.input_size != width:
                 raise ValueError(f"layer {n} has input_size {layer.input_size}, but {width} numbers come to it")
             width = layer.output_size
-        for head in self.heads.values():
-            if not head.project and head.outputs > width:
-                raise ValueError(
-                    f"a head of {head.outputs} outputs with project=False needs a layer of at least as many: the last "
-                    f"one gives {width}"
-                )
         first = self.layers[0]
         for layer in self.layers[1:]:
             if (layer.dtype, layer.truncate) != (first.dtype, first.truncate):
@@ -245,6 +253,20 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             )
         if len({id(layer) for layer in self.layers}) != len(self.layers):
             raise ValueError("each layer can stand in a network once: build a second one")
+
+    def _check_heads(self) -> None:
+        width = sum(self.seen_parts)
+        for head in self.heads.values():
+            if not head.project and head.outputs > width:
+                raise ValueError(
+                    f"a head of {head.outputs} outputs with project=False needs a layer of at least as many: the last "
+                    f"one gives {width}"
+                )
+
+    @property
+    def seen_parts(self) -> list[int]:
+        """Widths of the parts of what heads see."""
+        return [self.attention.output_size] if self.attention else self.layers[-1].output_parts
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
@@ -258,8 +280,10 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
                 _, number, rest = name.split(".", 2)
                 shapes[f"layers.{depth + int(number)}.{rest}"] = shape
             depth += layer.num_layers
+        if self.attention:
+            shapes |= {f"attention.{name}": shape for name, shape in self.attention.layout.shapes.items()}
         for output in self.outputs:
-            shapes |= output.shapes(self.layers[-1].output_size)
+            shapes |= output.shapes(sum(self.seen_parts))
         return shapes
 
     def _layer_starts(self) -> list[int]:
@@ -271,6 +295,12 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             start += layer.layout.size
         return starts
 
+    def _attention_place(self) -> slice:
+        """Return which part of theta is the attention's."""
+        assert self.attention is not None
+        start = self.layout.starts[f"attention.{next(iter(self.attention.layout.shapes))}"]
+        return slice(start, start + self.attention.layout.size)
+
     def _bind(self, theta: np.ndarray, grad: np.ndarray) -> None:
         """Take flat arrays as the parameters and gradients, of the layers too."""
         self._theta, self._grad, self._touched = theta, grad, TouchedRows(self._tables().values())
@@ -278,6 +308,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         for start, layer in zip(self._layer_starts(), self.layers, strict=True):
             end = start + layer.layout.size
             layer.move_to(theta[start:end], grad[start:end], self._touched, self._access)
+        if self.attention:
+            where = self._attention_place()
+            self.attention.move_to(theta[where], grad[where], self._touched, self._access)
         if self._reader:
             seed = self.layers[0].random_state
             self._reader.bind(self._params, self._grads, self.layout.starts, (theta, grad), seed)
@@ -290,10 +323,11 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         self._schedule: Schedule | None = None
         self._snapshot: Any = None  # a weak reference to what sessions have packed
         self._ranges = UpdateRanges(self.layout, self._tables())
-        self._all_layers = [*self.layers, *(self._reader.layers.values() if self._reader else ())]
+        self._inner = [*self.layers, *([self.attention] if self.attention else ())]
+        self._inner += self._reader.layers.values() if self._reader else ()
 
     def _head_kernels(self) -> tuple[HeadKernel, ...]:
-        return tuple(part.kernel(self.layout, self.dtype, self.layers[-1].output_parts) for part in self.outputs)
+        return tuple(part.kernel(self.layout, self.dtype, self.seen_parts) for part in self.outputs)
 
     def _initialise(self) -> None:
         rng = np.random.default_rng([self.layers[0].random_state, 1])
@@ -302,7 +336,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         if self._reader:
             self._reader.initialise(self.params, rng)
         for output in self.outputs:
-            output.initialise(self.params, self.layers[-1].output_size, rng)
+            output.initialise(self.params, sum(self.seen_parts), rng)
 
     def kernel_plan(self, kind: int) -> Plan:
         """Return the layers' structure as the compiled core knows it, for one kind of input."""
@@ -327,7 +361,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         try:
             return self._idle[kind].pop()
         except IndexError:
-            return Space(Workspace(self.kernel_plan(kind)), self._head_kernels())
+            attention = self.attention.kernel(self._attention_place().start) if self.attention else None
+            return Space(Workspace(self.kernel_plan(kind)), self._head_kernels(), attention)
 
     def _training_space(self, kind: int) -> tuple[Space, Saved]:
         """Return the space of training calls, one at a time, and what they save for backward."""
@@ -349,8 +384,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         a sequence's end means nothing, but ids there must be ids, too.
 
         Of a network with ``inputs`` each is an input by its own name (of a list ``0``, ``1``, ...), as ``predict``
-        takes it. Of one with ``heads`` each is an output by its own name, what ``predict`` gives: probabilities,
-        a CRF's marginals, or values. ``NAME.scores`` are its scores, ``NAME.labels`` a CRF's most probable labels.
+        takes it; the values of `Features` are ``NAME.values``. Of one with ``heads`` each is an output by its own name,
+        what ``predict`` gives: probabilities, a CRF's marginals, or values. ``NAME.scores`` are its scores,
+        ``NAME.labels`` a CRF's most probable labels.
 
         Parameters
         ----------
@@ -439,7 +475,10 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         """
         precision = self.dtype if dtype is None else _checks.dtype(dtype)
         layers = [Recurrent(**cell_options(layer), dtype=precision) for layer in self.layers]
-        twin = Network(layers[0] if self.single else layers, **self._parts())
+        parts = self._parts()
+        if self.attention:
+            parts["attention"] = self.attention.copy(precision)
+        twin = Network(layers[0] if self.single else layers, **parts)
         twin.theta[...] = self.theta
         twin.freeze(*self.frozen)
         twin.dropout_seed, twin.dropout_step, twin.n_threads = self.dropout_seed, self.dropout_step, self.n_threads
@@ -456,6 +495,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             "embedding": self.embedding,
             "skip": self.skip,
             "inputs": self.inputs,
+            "attention": self.attention,
             "batch_first": self.batch_first,
         }
 
@@ -483,6 +523,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
                 heads={name: places.renewed(one) for name, one in (state.get("heads") or {}).items()} or None,
                 loss_weights=state.get("loss_weights"),
                 inputs=_renewed_inputs(state.get("inputs")),
+                attention=state.get("attention"),
                 batch_first=state.get("batch_first", False),
             )
             made.n_threads = state["n_threads"]
@@ -585,6 +626,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         if self._reader is not None:
             x, kept = self._reader.forward(x, schedule, saved is not None, (threads, seed, step))
         space.layers.forward(self._theta, schedule, x, batch.states, saved, threads, seed, step, batch.feedback)
+        if space.attention is not None:
+            space.attention.attend(space.layers, self._theta, saved is not None)
         return kept
 
     def loss_and_grad(
@@ -735,7 +778,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
 
     def _clear_head(self, output: places.Output) -> None:
         """Zero the gradient of a head that this batch has no targets for."""
-        for name in output.shapes(self.layers[-1].output_size):
+        for name in output.shapes(sum(self.seen_parts)):
             self._grads[name][...] = 0
             if name.endswith(".W_skip"):
                 self._touched.replace(self.layout.starts[name], np.empty(0, dtype=np.int64))
@@ -752,6 +795,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     ) -> tuple[Any, Any]:
         """Go back through layers and segments from what the heads left; return dx and the initial states' gradients."""
         dx: Any
+        if space.attention is not None:
+            space.attention.attend_back(space.layers, self._theta, self._grad, accumulate)
         dx, initial = space.layers.backward(
             *(self._theta, self._grad, saved, None, dstate, accumulate),
             *(want_dx or kept is not None, True, self._touched),
@@ -810,7 +855,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
                 sizes = _checks.lengths(lengths, *steps_and_sequences)
             shape = array.shape[: 2 if output.by_step else 1]
             checked = output.head.check_targets(array, shape, sizes, self.dtype)
-            kernel = output.kernel(self.layout, self.dtype, self.layers[-1].output_parts)
+            kernel = output.kernel(self.layout, self.dtype, self.seen_parts)
             found.append(kernel.weight(Schedule(*steps_and_sequences, sizes), checked))
         return places.joined(self.outputs, found)
 
@@ -1160,7 +1205,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
     def _session_results(self, heads: tuple[HeadKernel, ...], theta: np.ndarray, batch: Batch, out: Any) -> Any:
         """Return what makes a run of a session the heads' results."""
         outs = [None] * len(self.outputs) if out is None else self._check_out(batch, out)
-        return lambda layers: self._predictions(Space(layers, heads), theta, batch, outs)
+        return lambda layers: self._predictions(Space(layers, heads, None), theta, batch, outs)
 
     @property
     def losses(self) -> dict[str, float]:
@@ -1226,7 +1271,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         With ``lazy``, rows of symbols and sparse features whose gradient is zero are left out; what is frozen always
         is. The rule is 2·group, plus 1 where weights decay: biases do not. ``groups`` has the group of each parameter.
         """
-        frozen = [self._frozen, *[layer._frozen for layer in self._all_layers]]
+        frozen = [self._frozen, *[part._frozen for part in self._inner]]
         return self._ranges.of(self._touched if lazy else None, frozen, self._frozen_names, groups)
 
     def _frozen_names(self) -> tuple[str, ...]:
@@ -1241,6 +1286,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
                 _, number, rest = name.split(".", 2)
                 homes[f"layers.{depth + int(number)}.{rest}"] = layer, name
             depth += layer.num_layers
+        if self.attention:
+            homes |= {f"attention.{own}": (self.attention, own) for own in self.attention.layout.shapes}
         for segment, layer in self._reader.layers.items() if self._reader else ():
             homes |= {parameter_of(segment, own): (layer, own) for own in layer.layout.shapes}
         return homes
@@ -1259,6 +1306,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
         ]
         sizes = [space.layers.sizes() for space in spaces]
         sizes += [kernel.sizes() for space in spaces for kernel in space.heads]
+        sizes += [space.attention.sizes() for space in spaces if space.attention is not None]
         return {
             "parameters": self._theta.nbytes,
             "gradients": self._grad.nbytes,

@@ -25,7 +25,7 @@ class UpdateRanges:
 
     def __init__(self, layout: Layout, tables: Iterable[str] = ()) -> None:
         self._layout = layout
-        self._tables = [(name, layout.starts[name]) for name in tables]
+        self._tables = sorted(((name, layout.starts[name]) for name in tables), key=lambda table: table[1])
         self._kept: tuple[list[str], Any, Any, np.ndarray] | None = None
 
     def of(

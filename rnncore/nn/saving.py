@@ -16,6 +16,7 @@ from rnncore.nn.heads import HEADS, Constraints, Head
 from rnncore.nn.layout import at_most
 
 if TYPE_CHECKING:
+    from rnncore.nn.attention import Attention
     from rnncore.nn.network import Network
     from rnncore.nn.recurrent import Recurrent
 
@@ -39,12 +40,12 @@ def plain(value: Any) -> Any:
     raise ValueError(f"a model file cannot hold the option {value!r}, only numbers, words and lists of them")
 
 
-def weights_of(made: Recurrent | Network) -> dict[str, np.ndarray]:
+def weights_of(made: Recurrent | Network | Attention) -> dict[str, np.ndarray]:
     """Return copies of the parameters, by name."""
     return {name: np.array(view) for name, view in made.params.items()}
 
 
-def take_weights(made: Recurrent | Network, arrays: Arrays) -> None:
+def take_weights(made: Recurrent | Network | Attention, arrays: Arrays) -> None:
     """Take over parameters, which must be those of `made`, and nothing else."""
     if set(arrays) != set(made.params):
         raise ValueError(f"expected the weights {', '.join(made.params)}; got {', '.join(sorted(arrays))}")
@@ -93,6 +94,32 @@ def read_layer(header: Mapping[str, Any], arrays: Arrays) -> Recurrent:
     return layer
 
 
+def attention_to_json(attention: Attention) -> dict[str, Any]:
+    """Return the arguments of the constructor, and what was set later; but threads."""
+    from rnncore.nn.attention import OPTIONS
+
+    own = {name: plain(getattr(attention, name)) for name in OPTIONS if name != "n_threads"}
+    return own | {"dtype": attention.dtype.name, "frozen": [*attention.frozen]}
+
+
+def attention_from_json(own: Mapping[str, Any]) -> Attention:
+    """Build an attention from what `attention_to_json` returned."""
+    from rnncore.nn.attention import OPTIONS, Attention
+
+    _expect(own, {*OPTIONS, "dtype", "frozen"} - {"n_threads"})
+    attention = Attention(**{name: value for name, value in own.items() if name != "frozen"})
+    attention.freeze(*own["frozen"])
+    return attention
+
+
+def read_attention(header: Mapping[str, Any], arrays: Arrays) -> Attention:
+    """Return the attention of a model file."""
+    with at_most(sum(array.size for array in arrays.values())):
+        attention = attention_from_json(header["attention"])
+    take_weights(attention, arrays)
+    return attention
+
+
 # ------------------------------------------------------------------ networks
 
 
@@ -109,6 +136,7 @@ def network_to_json(net: Network) -> dict[str, Any]:
         "embedding": None if table is None else {"symbols": int(table.symbols), "size": int(table.size)},
         "inputs": _inputs_to_json(net.inputs),
         "skip": net.skip,
+        "attention": None if net.attention is None else attention_to_json(net.attention),
         "batch_first": net.batch_first,
         "dropout_seed": net.dropout_seed,
         "dropout_step": net.dropout_step,
@@ -120,7 +148,7 @@ def read_network(header: Mapping[str, Any], arrays: Arrays) -> Network:
     """Return the network of a model file."""
     from rnncore.nn.network import Embedding, Network
 
-    own = header["network"]
+    own = {"attention": None} | header["network"]
     names = {
         "layers",
         "single",
@@ -131,6 +159,7 @@ def read_network(header: Mapping[str, Any], arrays: Arrays) -> Network:
         "embedding",
         "inputs",
         "skip",
+        "attention",
         "batch_first",
     }
     _expect(own, names | {"batch_first", "dropout_seed", "dropout_step", "frozen"})
@@ -149,6 +178,7 @@ def read_network(header: Mapping[str, Any], arrays: Arrays) -> Network:
             heads=None if own["heads"] is None else {k: _head_from_json(each) for k, each in own["heads"].items()},
             loss_weights=own["loss_weights"],
             inputs=_inputs_from_json(own["inputs"]),
+            attention=None if own["attention"] is None else attention_from_json(own["attention"]),
             batch_first=own["batch_first"],
         )
     net.dropout_seed, net.dropout_step = own["dropout_seed"], own["dropout_step"]
@@ -173,11 +203,11 @@ def _inputs_to_json(inputs: Any) -> Any:
 
 
 def _inputs_from_json(own: Any) -> Any:
-    from rnncore.nn.inputs import Embedding, Letters, Numbers, SequenceVector
+    from rnncore.nn.inputs import Embedding, Features, Letters, Numbers, SequenceVector
 
     if own is None:
         return None
-    kinds = {kind.__name__: kind for kind in (Embedding, Letters, Numbers, SequenceVector)}
+    kinds = {kind.__name__: kind for kind in (Embedding, Features, Letters, Numbers, SequenceVector)}
     made = [(name, kinds[kind](**given)) for name, kind, given in own]
     return dict(made) if made and made[0][0] is not None else [part for _, part in made]
 

@@ -93,6 +93,8 @@ def parts_of(owner: Any) -> Parts:
     units = [(layer.num_layers * len(layer.directions), n) for layer in layers for n in layer.state_widths.values()]
     outputs, plain, alone = layers[-1].output_size, True, True
     if is_network(owner):
+        if owner.attention is not None:
+            raise ValueError("a session goes step by step, and attention looks at all steps: use predict()")
         outputs = owner.outputs[0].head.outputs
         custom = any(isinstance(head, CustomHead) for head in owner.heads.values())
         plain = not (custom or owner._reader or owner.skip)

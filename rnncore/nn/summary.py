@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rnncore.nn.attention import Attention
     from rnncore.nn.network import Network
     from rnncore.nn.recurrent import Recurrent
 
@@ -23,6 +24,13 @@ def layer_rows(layer: Recurrent, first: int = 0) -> list[Row]:
     return rows
 
 
+def attention_row(attention: Attention) -> Row:
+    """Return an attention's row."""
+    what = f"{attention.score}, over {'steps so far' if attention.causal else 'all steps'}"
+    size = sum(view.size for view in attention.params.values())
+    return "attention", what, f"(T, B, {attention.output_size})", size
+
+
 def network_rows(net: Network) -> list[Row]:
     """Return a row per part, from the input on."""
     sizes = {name: view.size for name, view in net.params.items()}
@@ -38,6 +46,8 @@ def network_rows(net: Network) -> list[Row]:
     for layer in net.layers:
         rows += layer_rows(layer, depth)
         depth += layer.num_layers
+    if net.attention:
+        rows.append(attention_row(net.attention))
     for output in net.outputs:
         own = sum(size for name, size in sizes.items() if name.startswith(output.prefix))
         what = f"{output.head.name}, {'every step' if output.by_step else f'{output.pooling} of the steps'}"

@@ -297,6 +297,8 @@ class EKF:
 def _check(net: Network) -> None:
     if not isinstance(net, Network):
         raise ValueError(f"EKF trains an rnncore.Network, got {type(net).__name__}")
+    if net.attention is not None:
+        raise ValueError("EKF has no recursion for attention: build the network without it")
     if not isinstance(net.head, SquaredError) or net.readout != "every":
         what = net.head.name if net.head else "several heads"
         raise ValueError(f"EKF needs a head SquaredError and pooling='every', got {what}, {net.pooling!r}")

@@ -315,6 +315,8 @@ def _check(net: Network, teacher_forcing: bool) -> None:
     dense = not (net.embedding or net.skip or net.inputs is not None)
     if layer.bidirectional or layer.reverse or net.readout != "every" or not dense:
         raise ValueError("RTRL needs a layer forward in time, pooling='every', no embedding and no sparse features")
+    if net.attention is not None:
+        raise ValueError("RTRL knows no attention: train the network by back-propagation")
     if layer.truncate or layer.recurrent_dropout or layer.input_dropout or layer.output_dropout:
         raise ValueError("RTRL knows neither truncation nor dropout: leave truncate and the dropout rates alone")
     if any(layer.zone_rates) or layer.activation not in VALUES:

@@ -9,6 +9,7 @@
 #include "outer.h"
 #include "rows.h"
 #include "attention.h"
+#include "global_attention.h"
 #include "losses.h"
 #include "crf.h"
 #include "updates.h"
@@ -75,6 +76,11 @@ const rc_kernels KERNELS = {
     .add_scaled_wide = add_scaled_wide,
     .attention_energies = attention_energies,
     .attention_energy_back = attention_energy_back,
+    .memory_weights = memory_weights,
+    .memory_weights_back = memory_weights_back,
+    .all_finite = all_finite,
+    .contexts = contexts,
+    .tanh_back = tanh_back,
     .softmax = softmax,
     .softmax_loss = softmax_loss,
     .squared_loss = squared_loss,

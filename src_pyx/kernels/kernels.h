@@ -217,6 +217,11 @@ typedef struct rc_kernels {
     void (*add_scaled_wide)(long n, double factor, const void *x, double *total);
     void (*attention_energies)(long rows, long size, long ld, void *u, const void *v, void *e);
     void (*attention_energy_back)(long size, double de, void *u, const void *v, double *dv);
+    void (*memory_weights)(long T, long S, long ld, int causal, double factor, void *e);
+    void (*memory_weights_back)(long T, long S, long ld, int causal, double factor, const void *a, void *da);
+    int (*all_finite)(long n, const void *x);
+    void (*contexts)(long T, long S, long lda, const void *a, int causal, long ldm, const void *m, void *c, long ldc);
+    void (*tanh_back)(long n, const void *h, void *dh);
 
     /* heads: scores become gradients, or predictions; losses per row */
     void (*softmax)(long rows, const rc_loss_options *o, void *scores);

@@ -338,16 +338,16 @@ cdef class Head:
     cdef carve(self, Workspace ws, bint training, bint weighted=False):
         cdef Core *c = &self.c
         cdef rnncore_call call
-        cdef long size = c.team.kernels.itemsize, B = ws.run.view.sequences
+        cdef long size = c.team.kernels.itemsize, B = ws.seen.view.sequences
         cdef int s
-        c.team.threads = ws.run.team.threads
-        c.rows = ws.run.view.rows if c.pooling.kind == EVERY else B
+        c.team.threads = ws.seen.team.threads
+        c.rows = ws.seen.view.rows if c.pooling.kind == EVERY else B
         while True:
             self.arena.start()
             c.scores = self.arena.take(c.rows * c.options.ld * size)
-            place_pooling(&c.pooling, self.arena, &c.team, &ws.run)
+            place_pooling(&c.pooling, self.arena, &c.team, ws.seen)
             for s in range(c.parts):
-                c.pooling.outputs[s] = ws.run.finished[s]
+                c.pooling.outputs[s] = ws.seen.finished[s]
                 c.input[s].data = c.pooling.outputs[s].data if c.pooling.kind == EVERY else c.pooling.pooled[s].data
             if training:
                 c.team.scratch = self.arena.take(c.team.scratch_size * c.team.threads)
@@ -364,16 +364,16 @@ cdef class Head:
                 begin_call(&call, True)
                 if not self.held:
                     pack_pooling(&c.pooling, &c.team, c.theta)
-                pool(&c.pooling, &c.team, &ws.run, c.theta)
+                pool(&c.pooling, &c.team, ws.seen, c.theta)
                 end_call(&call)
             if call.stopped:
                 raise_stopped()
             if self.carried is not None:
-                self.carried.join(&c.pooling, &ws.run.view, size)
+                self.carried.join(&c.pooling, &ws.seen.view, size)
 
     cdef load(self, Workspace ws, skip_ids, skip_values):
         if self.skip is not None:
-            self.skip.load(&self.c.team, &ws.run.view, skip_ids, skip_values)
+            self.skip.load(&self.c.team, &ws.seen.view, skip_ids, skip_values)
 
     cdef void scores(self) noexcept nogil:
         """s = z·W_hy + b_y, or the outputs themselves, and what sparse features add."""
@@ -404,7 +404,7 @@ cdef class Head:
         """
         cdef rnncore_call call
         cdef Core *c = &self.c
-        cdef View *v = &ws.run.view
+        cdef View *v = &ws.seen.view
         cdef bint classes = c.loss == SOFTMAX or c.loss == CHAIN
         cdef bint weighted = sample_weight is not None or (c.loss == CHAIN and c.options.class_weight != NULL)
         cdef long t, b, width = sizeof(int64_t) if classes else c.options.outputs * c.team.kernels.itemsize
@@ -458,7 +458,7 @@ cdef class Head:
                     total += c.losses[b]
             if self.skip is not None:
                 self.skip.back(&c.team, c.scores, c.options.ld, c.grad)
-            outputs_gradient(c, &ws.run, first, accumulate)
+            outputs_gradient(c, ws.seen, first, accumulate)
             end_call(&call)
         if call.stopped:
             raise_stopped()
@@ -510,7 +510,7 @@ cdef class Head:
         """Go back from the scores' gradient, shaped as what `forward` returned, to that of the layers' outputs."""
         cdef rnncore_call call
         cdef Core *c = &self.c
-        cdef const View *v = &ws.run.view
+        cdef const View *v = &ws.seen.view
         cdef long t, b, size = c.team.kernels.itemsize, K = c.options.outputs
         cdef const char *source = <const char *> cnp.PyArray_DATA(dscores)
         if first:
@@ -527,7 +527,7 @@ cdef class Head:
                            source + (t * v.sequences + v.order[b]) * K * size, K * size)
             if self.skip is not None:
                 self.skip.back(&c.team, c.scores, c.options.ld, c.grad)
-            outputs_gradient(c, &ws.run, first, accumulate)
+            outputs_gradient(c, ws.seen, first, accumulate)
             end_call(&call)
         if call.stopped:
             raise_stopped()
@@ -535,7 +535,7 @@ cdef class Head:
     cdef stored(self, Workspace ws, out, dtype):
         """The scores in the caller's order."""
         cdef Core *c = &self.c
-        cdef const View *v = &ws.run.view
+        cdef const View *v = &ws.seen.view
         cdef long t, b, size = c.team.kernels.itemsize, K = c.options.outputs
         cdef char *target
         if out is None and c.pooling.kind == EVERY:
@@ -591,14 +591,14 @@ cdef class Head:
         cdef Core *c = &self.c
         self.score(ws, theta, False, True, skip_ids, skip_values)
         if self.chain is not None:
-            self.chain.marginals(&c.team, &ws.run.view, c.scores, c.theta)
+            self.chain.marginals(&c.team, &ws.seen.view, c.scores, c.theta)
         return self.stored(ws, out, theta.dtype)
 
     def decode(self, Workspace ws, theta, long top, skip_ids=None, skip_values=None):
         """Return a CRF's best paths (top, T, B), -1 past the ends, and their log-probabilities (top, B)."""
         cdef Core *c = &self.c
         self.score(ws, theta, False, False, skip_ids, skip_values)
-        return self.chain.decode(&c.team, &ws.run.view, c.scores, c.theta, top)
+        return self.chain.decode(&c.team, &ws.seen.view, c.scores, c.theta, top)
 
     def sizes(self):
         """Return bytes held: packed weights, and arrays of the largest batch so far."""

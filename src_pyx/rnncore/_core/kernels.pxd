@@ -241,6 +241,11 @@ cdef extern from "kernels.h" nogil:
         void (*add_scaled_wide)(long, double, const void *, double *) noexcept nogil
         void (*attention_energies)(long, long, long, void *, const void *, void *) noexcept nogil
         void (*attention_energy_back)(long, double, void *, const void *, double *) noexcept nogil
+        void (*memory_weights)(long, long, long, int, double, void *) noexcept nogil
+        void (*memory_weights_back)(long, long, long, int, double, const void *, void *) noexcept nogil
+        int (*all_finite)(long, const void *) noexcept nogil
+        void (*contexts)(long, long, long, const void *, int, long, const void *, void *, long) noexcept nogil
+        void (*tanh_back)(long, const void *, void *) noexcept nogil
         void (*softmax)(long, const rc_loss_options *, void *) noexcept nogil
         void (*softmax_loss)(long, const rc_loss_options *, double, const int64_t *, void *, double *) noexcept nogil
         void (*squared_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil

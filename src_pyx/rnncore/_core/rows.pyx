@@ -130,7 +130,7 @@ def merged(ranges, tables):
     """Return ranges of theta, each a row of start, length and rule, with those of single rows of tables among them.
 
     ranges : int64 (n, 3), sorted; none reaches into a table.
-    tables : list of (start, width, rule, rows): rows int64 (m,), sorted.
+    tables : list of (start, width, rule, rows), sorted by start: rows int64 (m,), sorted.
     """
     cdef cnp.ndarray given = ranges, rows
     cdef cnp.npy_intp shape[2]
@@ -146,7 +146,7 @@ def merged(ranges, tables):
         shape[0] += cnp.PyArray_SIZE(<cnp.ndarray> table[3])
     found = cnp.PyArray_EMPTY(2, shape, cnp.NPY_INT64, 0)
     to = <int64_t *> cnp.PyArray_DATA(<cnp.ndarray> found)
-    for start, width, rule, rows in sorted(tables, key=first) if len(tables) > 1 else tables:
+    for start, width, rule, rows in tables:
         while source < end and source[0] < start:
             to[0], to[1], to[2] = source[0], source[1], source[2]
             to, source = to + 3, source + 3
@@ -158,8 +158,3 @@ def merged(ranges, tables):
         to[0], to[1], to[2] = source[0], source[1], source[2]
         to, source = to + 3, source + 3
     return found
-
-
-def first(table):
-    """Return where a table starts."""
-    return table[0]

@@ -8,6 +8,7 @@ cdef class Workspace:
     cdef readonly Plan plan
     cdef readonly Weights weights
     cdef Run run
+    cdef Run *seen               # whose outputs heads see: the run, or what attention made of it
     cdef Layer *layer
     cdef Memory scratch
     cdef Schedule schedule       # of the run at hand

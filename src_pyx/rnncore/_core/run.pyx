@@ -69,6 +69,7 @@ cdef class Workspace:
                     long per_row, int threads) noexcept:
         """Bind the layers to the options of one run."""
         self.schedule = schedule
+        self.seen = &self.run
         begin_run(&self.run, self.layer, &self.plan.structure, self.weights.units, &schedule.view, theta, packed,
                   training, has_state, fed, per_row, threads)
 
