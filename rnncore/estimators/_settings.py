@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from rnncore.optim.arguments import check_count, check_number
 from rnncore.optim.optimizers import OPTIMIZERS, Optimizer
-from rnncore.optim.schedules import SCHEDULES, Schedule, check_count, check_number
+from rnncore.optim.schedules import SCHEDULES, Schedule
 from rnncore.train.callbacks import as_callbacks
 
 __all__ = [

@@ -39,8 +39,9 @@ from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.nn.cells import ACTIVATIONS, CELLS
 from rnncore.nn.network import Network
 from rnncore.nn.recurrent import Recurrent
+from rnncore.optim.arguments import check_choice
 from rnncore.optim.optimizers import Optimizer
-from rnncore.optim.schedules import Schedule, check_choice
+from rnncore.optim.schedules import Schedule
 from rnncore.train.batches import generator
 from rnncore.train.trainer import Trainer
 

@@ -14,7 +14,7 @@ from rnncore.estimators._pipeline import TokenPipeline
 from rnncore.estimators._task import LabelTask
 from rnncore.estimators.base import SequenceEstimator, check_flag, named
 from rnncore.metrics import Tally
-from rnncore.optim.schedules import check_choice, check_count, check_number
+from rnncore.optim.arguments import check_choice, check_count, check_number
 from rnncore.train.predictions import batches_to_predict
 
 __all__ = ["SequenceTagger"]

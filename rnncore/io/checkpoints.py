@@ -19,7 +19,7 @@ import numpy as np
 
 from rnncore.data.readers import DataError
 from rnncore.io.files import ModelFileError, clear_unfinished, read_model, write_model
-from rnncore.optim.schedules import check_number
+from rnncore.optim.arguments import check_number
 
 __all__ = ["Checkpoints", "fingerprint", "forget", "open_checkpoints", "plain", "read_checkpoint"]
 

@@ -9,9 +9,9 @@ ragged batches, dropout, threads, heads and files know nothing of cells but that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,8 +33,7 @@ ACTIVATIONS: Mapping[str, tuple[int, str | None, float]] = {
 DETERMINISTIC = tuple(name for name in ACTIVATIONS if name != "binary")
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What a cell's options mean to its kernel.
 
     Attributes
@@ -166,7 +165,7 @@ class Elman(Cell):
     def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
         """Return what the settled options mean to the kernel."""
         plan = super().plan(activation, options)
-        return replace(plan, kernel="elman_binary") if activation == "binary" else plan
+        return plan._replace(kernel="elman_binary") if activation == "binary" else plan
 
 
 class LSTM(Cell):
@@ -279,7 +278,7 @@ class IndRNN(Cell):
         bound = options["bound"]
         if bound is not None and not _number(bound, "bound (None: none)") > 0:
             raise ValueError(f"bound must be more than 0, or None: no bound; got {bound!r}")
-        return replace(super().plan(activation, options), factor=np.inf if bound is None else float(bound))
+        return super().plan(activation, options)._replace(factor=np.inf if bound is None else float(bound))
 
     def bounds(self, options: Mapping[str, Any]) -> dict[str, float]:
         """Return which parameters stay within ± what: an optimizer's step ends by putting them back."""
@@ -316,12 +315,7 @@ class Jordan(Cell):
         if not _choice(options["through_outputs"], (True, False), "through_outputs"):
             flags |= self.GIVEN
         hidden = _choice(options["hidden_feedback"], (False, True), "hidden_feedback")
-        return replace(
-            simple,
-            kernel="jordan_elman" if hidden else "jordan",
-            flags=flags,
-            factor=decay,
-        )
+        return simple._replace(kernel="jordan_elman" if hidden else "jordan", flags=flags, factor=decay)
 
     def output_width(self, hidden: int, options: Mapping[str, Any]) -> int:
         """Return how many numbers a step puts out."""

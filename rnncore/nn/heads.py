@@ -153,7 +153,6 @@ class Softmax(Head):
         return float(self.label_smoothing)
 
 
-@dataclass(frozen=True)
 class SquaredError(Head):
     """Squared error: mean over outputs of Σ_k (s_k - t_k)²; predictions are the values s.
 
@@ -171,7 +170,6 @@ class SquaredError(Head):
     kernel: ClassVar[int] = 1
 
 
-@dataclass(frozen=True)
 class SigmoidCrossEntropy(Head):
     """Sigmoid cross-entropy for K yes/no targets in [0, 1]: mean over outputs of the sum over k, in nats.
 

@@ -21,7 +21,6 @@ from rnncore.nn.recurrent import SYMBOLS, Recurrent
 from rnncore.nn.touched import TouchedRows
 
 
-@dataclass(frozen=True)
 class Segment:
     """What all segments have: a width, parameters, and a form that their arrays must have."""
 
@@ -66,7 +65,6 @@ class Table(Segment):
         table[...] = rng.normal(0, 1 / np.sqrt(self.size), table.shape)
 
 
-@dataclass(frozen=True)
 class Embedding(Table):
     """A table of vectors, one per symbol, between ids and the first layer.
 
@@ -91,7 +89,6 @@ class Embedding(Table):
         return _checks.ids(x, self.symbols, lengths)
 
 
-@dataclass(frozen=True)
 class Features(Table):
     """Sparse features, any number of them at each step, each with a value: Σ_f value_f·E[id_f].
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from rnncore.nn.heads import CRF, LOSSES, POOLINGS, Head, pooling_shapes
 from rnncore.nn.layout import Layout
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """A head in its place.
 
     Parameters

@@ -8,17 +8,15 @@ the hidden units; output, the width of the output.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from rnncore._core.kernels import cell_record
 
 Size = tuple[int, str]  # so many times H, D or output
 
 
-@dataclass(frozen=True)
-class Matrix:
+class Matrix(NamedTuple):
     """A matrix that meets something at every step.
 
     Attributes
@@ -46,8 +44,7 @@ class Matrix:
     bias: int
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One cell as its kernels know it.
 
     Attributes

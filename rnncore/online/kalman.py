@@ -22,7 +22,7 @@ from rnncore import _checks
 from rnncore._finite import NonFiniteError, first, problem
 from rnncore.nn.heads import SquaredError
 from rnncore.nn.network import Network
-from rnncore.optim.schedules import check_number
+from rnncore.optim.arguments import check_number
 
 __all__ = ["EKF"]
 

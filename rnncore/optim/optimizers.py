@@ -22,7 +22,7 @@ import math
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -31,7 +31,10 @@ from rnncore._core.updates import Updater
 from rnncore._finite import NonFiniteError, check_arrays, find_in_arrays, largest_gradient, too_large
 from rnncore.nn.layout import FlatArrays
 from rnncore.nn.patterns import matching
-from rnncore.optim.schedules import Schedule, check_choice, check_number
+from rnncore.optim.arguments import check_choice, check_number
+
+if TYPE_CHECKING:  # it is imported where there is one
+    from rnncore.optim.schedules import Schedule
 
 __all__ = [
     "OPTIMIZERS",
@@ -316,8 +319,16 @@ class Optimizer:
 
     def fresh(self) -> Self:
         """Return an optimizer with the same settings that remembers nothing, nor does its schedule."""
-        schedule = replace(self.schedule) if isinstance(self.schedule, Schedule) else self.schedule
-        return replace(self, schedule=schedule)
+        known = self._known_schedule()
+        return replace(self, schedule=self.schedule if known is None else replace(known))
+
+    def _known_schedule(self) -> Schedule | None:
+        """Return the schedule, if it is one of ours: what other callables remember is their own affair."""
+        if self.schedule is None:
+            return None
+        from rnncore.optim.schedules import Schedule
+
+        return self.schedule if isinstance(self.schedule, Schedule) else None
 
     def reset(self) -> None:
         """Forget slots, counters and network; the hyper-parameters, and the schedule's own state, stay."""
@@ -327,8 +338,8 @@ class Optimizer:
         """Return copies of the slots, the counters and the schedule's state, by name: all that a checkpoint needs."""
         memory = self._memory
         state: dict[str, Any] = {"steps": memory.steps, "epochs": memory.epochs}
-        if isinstance(self.schedule, Schedule):
-            state |= {f"schedule.{name}": value for name, value in self.schedule.state_dict().items()}
+        if (known := self._known_schedule()) is not None:
+            state |= {f"schedule.{name}": value for name, value in known.state_dict().items()}
         return state | {name: slot.copy() for name, slot in (memory.slots or {}).items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -358,8 +369,8 @@ class Optimizer:
         ):
             kinds = {name: f"{slot.dtype} {slot.shape}" for name, slot in slots.items()}
             raise ValueError(f"expected slots as flat arrays of one size, all float32 or all float64, got {kinds}")
-        if isinstance(self.schedule, Schedule):
-            self.schedule.load_state_dict(of_schedule)
+        if (known := self._known_schedule()) is not None:
+            known.load_state_dict(of_schedule)
         memory = _Memory()
         memory.steps, memory.epochs = (_counter(state[name], name) for name in ("steps", "epochs"))
         if slots or not names:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.optim.schedules import check_choice, check_count, check_number
+from rnncore.optim.arguments import check_choice, check_count, check_number
 
 __all__ = ["CSVLogger", "Callback", "EarlyStopping", "ProgressBar", "as_callbacks"]
 

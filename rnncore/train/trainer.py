@@ -20,7 +20,7 @@ from rnncore._finite import NonFiniteError
 from rnncore.data.sequences import Sequences
 from rnncore.io.checkpoints import Checkpoints, fingerprint, open_checkpoints, plain
 from rnncore.nn.recurrent import cell_options
-from rnncore.optim.schedules import check_count
+from rnncore.optim.arguments import check_count
 from rnncore.train.batches import Batch, GivenBatches, SequenceBatches, generator, in_parts, minibatches
 from rnncore.train.callbacks import Callback, EarlyStopping, ProgressBar, as_callbacks
 from rnncore.train.predictions import batches_to_predict, decode, predict
