@@ -979,8 +979,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             if self.batch_first:
                 x, feedback, targets = self._time_first(x, feedback, targets)
                 sample_weight = order.time_first(sample_weight, "sample_weight")
-            batch = {"x": x, "targets": targets, "lengths": lengths, "state": state, "feedback": feedback}
-            raise explain(self, batch | {"sample_weight": sample_weight}, loss, problem) from None
+            batch = self._check(x, lengths, state, feedback)
+            raise explain(self, batch, targets, sample_weight, loss, problem) from None
         return loss
 
     def predict(
