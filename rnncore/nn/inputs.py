@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -19,23 +20,23 @@ from rnncore.nn.touched import TouchedRows
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(ABC):
     """What all segments have: a width, parameters, and a form that their arrays must have."""
 
     by_step: ClassVar[bool] = True  # their arrays begin with (T, B)
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """Numbers in a row."""
-        raise NotImplementedError
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the parameters: name -> shape."""
         return {}
 
+    @abstractmethod
     def check(self, x: np.ndarray, lengths: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
         """Return a batch of this segment, ready for the kernels."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
