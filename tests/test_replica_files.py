@@ -238,6 +238,29 @@ def test_the_command_prints_the_originals_lines_or_nothing(data_file, config_fil
     assert told.out == told.err == ""
 
 
+def test_an_interrupt_keeps_what_was_learned(data_file, config_file, tmp_path, capsys, monkeypatch):
+    report, out = tmp_path / "report.json", tmp_path / "weights.xml"
+    command = ["replica", data_file, "--config", config_file(QUICK), "--quiet", "--report", str(report)]
+
+    def stop(talk, record):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rnncore.cli.replica._Talk.epoch", stop)
+        assert main([*command, "--out", str(out)]) == 130
+        said = capsys.readouterr().err.splitlines()[-1]
+        found = json.loads(report.read_text())
+        n = len(found["costs"]["J1"])
+        assert said == f"rnncore replica: interrupted after {n} iterations; saved what was learned in {out}"
+        assert 0 < n < 31 and load_xml(out).version == "1.0"
+        assert main(command) == 130
+        assert capsys.readouterr().err.splitlines()[-1] == f"rnncore replica: interrupted after {n} iterations"
+    monkeypatch.setattr("rnncore.replica.Replica.fit", lambda *given: stop(None, None))
+    report.unlink()
+    assert main(command) == 130
+    assert capsys.readouterr().err.endswith("rnncore replica: interrupted\n") and not report.exists()
+
+
 def test_odd_runs_still_report(data_file, config_file, tmp_path):
     report = tmp_path / "report.json"
     no_test = QUICK.replace("PERCENT = 0.80", "PERCENT = 1")
@@ -254,6 +277,8 @@ def test_gradient_checking_is_a_mode_with_a_verdict(data_file, config_file, caps
     path = config_file(QUICK.replace("CHECKING = false", "CHECKING = true"))
     assert main(["replica", data_file, "--config", path]) == 0
     assert "gradient check passed" in capsys.readouterr().out
+    assert main(["replica", data_file, "--config", path, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_bad_files_end_in_one_line_and_status_2(data_file, config_file, tmp_path, capsys):
