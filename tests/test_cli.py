@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from rnncore._config import config
 from rnncore.cli import main
 from rnncore.datasets import news_requests
 
@@ -193,6 +194,11 @@ def test_conllu_wants_its_columns(tagged, model, capsys):
 def test_reads_gzip(tagged, model):
     (tagged.parent / "data.gz").write_bytes(gzip.compress(tagged.read_bytes()))
     assert main(["evaluate", model, "data.gz"]) == 0
+
+
+def test_a_blas_without_a_name(monkeypatch):
+    monkeypatch.setattr("scipy.show_config", lambda mode: {})
+    assert config()["BLAS"].startswith("unknown, through SciPy ")
 
 
 def test_config(capsys):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore.nn.custom import CustomHead, weight_of
 from rnncore.train.batches import Batch, GivenBatches, SequenceBatches
 
 __all__ = ["Validation", "batch_weight"]
@@ -14,6 +15,9 @@ __all__ = ["Validation", "batch_weight"]
 
 def batch_weight(network: Any, targets: Any, lengths: Any, x: Any) -> float:
     """Return what a batch's loss was divided by, which is how much it counts in the mean of several."""
+    head = getattr(network, "head", None)
+    if isinstance(head, CustomHead):  # its targets may be anything
+        return weight_of(head, network.outputs[0].shape(*network.batch_shape(x)), targets, lengths)
     if not isinstance(targets, dict):
         return float(network.batch_weight(targets, lengths))
     steps, sequences = network.batch_shape(x)  # of several heads, each loss is a mean of its own
