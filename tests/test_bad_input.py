@@ -771,6 +771,7 @@ def test_full_disk(tmp_path):
         assert "model.safetensors" in message, message
     """
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # what measures coverage would write, too
     result = subprocess.run(
         [sys.executable, "-P", "-c", textwrap.dedent(code)],
         capture_output=True,

@@ -220,10 +220,7 @@ class Session(Stepper):
             return
         kind = self._kind(dense)
         space = self._snapshot.workspace(kind, self._owner.kernel_plan(kind))
-        if dense:
-            self._dense = space
-        else:
-            self._symbols = space
+        self._symbols = space  # numbers have theirs from the start, where they are read at all
         head = self._owner._session_head()
         self._move_to(self._dense, self._symbols, None if head is None else self._snapshot.head(head))
 
