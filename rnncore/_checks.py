@@ -254,10 +254,8 @@ def lengths(value: Any, steps: int, sequences: int, name: str = "lengths") -> np
     return np.ascontiguousarray(found, dtype=np.int64)
 
 
-def sample_weight(value: Any, steps: int, sequences: int) -> np.ndarray | None:
-    """Return weights of sequences (B,), or of their steps (T, B), as float64, or None."""
-    if value is None:
-        return None
+def sample_weight(value: Any, steps: int, sequences: int) -> np.ndarray:
+    """Return weights of sequences (B,), or of their steps (T, B), as float64."""
     found = array(value, "sample_weight")
     if found.shape not in ((sequences,), (steps, sequences)) or found.dtype.kind not in "fiub":
         raise ValueError(

@@ -5,9 +5,10 @@ The search costs several passes over the batch, on a copy of the network: it is 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,9 @@ def _gradients(net: Any) -> dict[str, np.ndarray]:
     return {name: grad for name, grad in grads.items() if name not in frozen}
 
 
-def explain(net: Any, batch: Mapping[str, Any], loss: float, known: NonFiniteError) -> NonFiniteError:
+def explain(
+    net: Any, batch: Any, targets: Any, sample_weight: Any, loss: float, known: NonFiniteError
+) -> NonFiniteError:
     """Look for what made a loss or its gradient not finite: in the batch, the parameters, the outputs, the loss.
 
     What is `known` stands where nothing before it is found.
@@ -126,159 +129,118 @@ def explain(net: Any, batch: Mapping[str, Any], loss: float, known: NonFiniteErr
     ----------
     net : Network
         As it was when the loss was taken: its `dropout_step` too. It is not changed.
-    batch : mapping
-        The arguments of ``loss_and_grad``: x, targets, lengths, state, sample_weight, feedback.
+    batch : rnncore.nn.network.Batch
+        What the loss was taken of, time first.
+    targets, sample_weight
+        As given to ``loss_and_grad``, time first.
     loss : float
     """
-    plain = net.head is not None and net.inputs is None and net.head.name != "custom"
-    batch = {name: _readable(given) for name, given in batch.items()}
-    found = _in_batch(net, batch) if plain else _in_parts(net, batch)
-    if found is None:
-        try:
-            check_arrays(net.params)
-        except NonFiniteError as error:
-            return error
-        if not plain:
-            bad = [f"the loss of {name}" for name, value in net.losses.items() if not math.isfinite(value)]
-            return known if math.isfinite(loss) else problem((bad or ["the loss"])[0], loss)
-        twin = copy.deepcopy(net)
-        twin.__dict__["batch_first"] = False  # the batch is time first
-        with np.errstate(all="ignore"):
-            found = _in_outputs(twin, batch) or (None if math.isfinite(loss) else _in_loss(twin, batch, loss))
-    if found or math.isfinite(loss):
-        return found or known
-    return problem("the loss", loss)
+    found = _in_batch(net, batch, targets)
+    if found is not None:
+        return found
+    try:
+        check_arrays(net.params)
+    except NonFiniteError as error:
+        return error
+    if net.head is None or net.inputs is not None or net.head.name == "custom":
+        bad = [f"the loss of {name}" for name, value in net.losses.items() if not math.isfinite(value)]
+        return known if math.isfinite(loss) else problem((bad or ["the loss"])[0], loss)
+    twin = copy.deepcopy(net)
+    twin.__dict__["batch_first"] = False
+    with np.errstate(all="ignore"):
+        found = _in_outputs(twin, batch)
+        if found is None and not math.isfinite(loss):
+            found = _in_loss(twin, batch, targets, sample_weight, loss)
+    return found or known
 
 
-def _in_parts(net: Any, batch: Mapping[str, Any]) -> NonFiniteError | None:
-    """Look through what a network of several parts was given, array by array."""
-    for what in ("x", "targets", "feedback", "sample_weight"):
-        given = batch[what]
-        if isinstance(given, Mapping):
-            named = {f"{what}[{name!r}]": part for name, part in given.items()}
-        elif isinstance(given, (tuple, list)):
-            named = {f"{what}[{n}]": part for n, part in enumerate(given)}
-        else:
-            named = {what: given}
-        for name, part in named.items():
-            part = part[-1] if isinstance(part, tuple) and part else part  # of features with values, these
-            try:
-                array = np.asarray(part)
-            except ValueError:  # of a custom head: whatever it takes
-                continue
-            at = first(array) if array.dtype.kind == "f" else None
-            if at is not None:
-                by_step = array.ndim > 2
-                return problem(name, float(array[at]), at[1] if by_step else at[0], at[0] if by_step else None)
-    return None if batch["state"] is None else _in_state(_arrays(batch["state"]))
-
-
-def _readable(given: Any) -> Any:
-    """Arrays of other libraries as NumPy's; the batch has been checked."""
-    if isinstance(given, Mapping):
-        return {name: _readable(part) for name, part in given.items()}
-    if isinstance(given, (tuple, list)):
-        return type(given)(_readable(part) for part in given)
-    return _checks.array(given, "the batch") if hasattr(given, "__dlpack__") else given
-
-
-def _in_batch(net: Any, batch: Mapping[str, Any]) -> NonFiniteError | None:
-    parts: list[tuple[str, Any]] = [("x", batch["x"])]
-    if isinstance(batch["x"], tuple):
-        parts = list(zip(("x", "the ids of x", "the values of x"), batch["x"], strict=False))
-    parts += [("targets", batch["targets"]), ("feedback", batch["feedback"])]
-    for what, given in parts:
-        array = None if given is None else np.asarray(given)
-        if array is None or array.dtype.kind != "f":
+def _in_batch(net: Any, batch: Any, targets: Any) -> NonFiniteError | None:
+    """Look through what may hold such numbers; weights and the targets of compiled losses have been checked."""
+    for name, array in _given(net, batch, targets):
+        if array is None:
             continue
-        by_step = what != "targets" or net.readout == "every"
-        if by_step and batch["lengths"] is not None:
+        by_step = array.ndim > 1 and array.shape[:2] == (batch.steps, batch.sequences)
+        if by_step and batch.sizes is not None:  # past a sequence's end anything may stand
             array = array.copy()
-            array[np.arange(len(array))[:, None] >= np.asarray(batch["lengths"])] = 0
+            array[np.arange(batch.steps)[:, None] >= batch.sizes] = 0
         at = first(array.swapaxes(0, 1) if by_step else array)
-        if at is not None:
-            value = float(array[(at[1], at[0], *at[2:])] if by_step else array[at])
-            return problem(what, value, at[0], at[1] if by_step else None)
-    if batch["sample_weight"] is not None:
-        weights = np.asarray(batch["sample_weight"], np.float64)
-        at = first(weights)
-        if at is not None:
-            return problem("sample_weight", float(weights[at]), at[0])
-    return None if batch["state"] is None else _in_state(_arrays(batch["state"]))
-
-
-def _in_state(arrays: Iterable[np.ndarray]) -> NonFiniteError | None:
-    for array in arrays:  # (layers, B, H)
+        if at is None:
+            continue
+        value = float(array[(at[1], at[0], *at[2:])] if by_step else array[at])
+        if by_step or array.shape[:1] == (batch.sequences,):
+            return problem(name, value, at[0], at[1] if by_step else None)
+        return problem(name, value, where=f"at {list(at)}" if at else "")
+    for array in batch.states or ():  # (layers, B, H)
         at = first(array)
         if at is not None:
             return problem("state", float(array[at]), at[1])
     return None
 
 
-def _arrays(nested: Any) -> Iterable[np.ndarray]:
-    if isinstance(nested, (list, tuple)):
-        for part in nested:
-            yield from _arrays(part)
-    elif nested is not None:
-        yield np.asarray(nested)
+def _given(net: Any, batch: Any, targets: Any) -> Iterator[tuple[str, np.ndarray | None]]:
+    """Yield the names and arrays of a batch."""
+    if isinstance(batch.x, Mapping):
+        named = isinstance(net.inputs, Mapping)
+        for name, array in batch.x.items():
+            array = array[-1] if isinstance(array, tuple) else array  # of features the values, which may be None
+            yield (f"x[{name!r}]" if named else f"x[{name}]"), array
+    else:
+        yield "x", batch.x
+    yield "the values of x", batch.values
+    for output in net.outputs:
+        if output.head.name == "custom":
+            given = targets.get(output.name) if output.name else targets
+            with contextlib.suppress(ValueError):  # it may be anything
+                yield (f"targets[{output.name!r}]" if output.name else "targets"), _checks.array(given, "targets")
+    yield "feedback", batch.feedback
 
 
-def _in_outputs(net: Any, batch: Mapping[str, Any]) -> NonFiniteError | None:
+def _in_outputs(net: Any, batch: Any) -> NonFiniteError | None:
     """Run layer by layer, without dropout."""
-    x = batch["x"][0] if isinstance(batch["x"], tuple) else batch["x"]
+    x, states = batch.x, net.join_state(batch.states) if batch.states else None
     if net.embedding is not None:
-        ids = np.asarray(x)
-        x = np.where(ids[..., None] >= 0, net.params["embedding.E"][ids], 0)
-        x = x.sum(axis=2) if ids.ndim == 3 else x
-    states: list[Any] = [None] * len(net.layers)
-    if batch["state"] is not None:
-        states = [batch["state"]] if net.single else list(batch["state"])
+        bags = x if x.ndim == 3 else x[..., None]
+        x = np.where(bags[..., None] >= 0, net.params["embedding.E"][bags], 0).sum(axis=2)
     for n, layer in enumerate(net.layers):
-        feedback = batch["feedback"] if n == len(net.layers) - 1 else None
-        x, _ = layer.forward(x, states[n], lengths=batch["lengths"], training=False, feedback=feedback)
+        state = states if net.single or states is None else states[n]
+        feedback = batch.feedback if n == len(net.layers) - 1 else None
+        x, _ = layer.forward(x, state, lengths=batch.sizes, training=False, feedback=feedback)
         at = first(x.swapaxes(0, 1))
         if at is not None:
             return problem(f"the outputs of layer {n}", float(x[at[1], at[0], at[2]]), at[0], at[1])
     return None
 
 
-def _in_loss(net: Any, batch: Mapping[str, Any], loss: float) -> NonFiniteError | None:
+def _in_loss(net: Any, batch: Any, targets: Any, sample_weight: Any, loss: float) -> NonFiniteError:
     """Halve the batch, in time and then in sequences, until the loss of all before is finite.
 
     Every sequence keeps its number and its steps, and with them its dropout.
     """
-    x = batch["x"][0] if isinstance(batch["x"], tuple) else batch["x"]
-    steps, sequences = np.asarray(x).shape[:2]
-    lengths = np.full(sequences, steps) if batch["lengths"] is None else np.asarray(batch["lengths"])
+    steps, sequences = batch.steps, batch.sequences
+    lengths = np.full(sequences, steps) if batch.sizes is None else batch.sizes
+    targets = _checks.array(targets, "targets")
+    weights = None if sample_weight is None else _checks.array(sample_weight, "sample_weight")
     dropout_step, by_step = net.dropout_step, net.readout == "every"
 
     def fails(count: int, until: int) -> bool:
-        net.dropout_step = dropout_step
-        part = dict(batch, lengths=np.minimum(lengths, until)[:count])
-        part["x"] = tuple(a[:, :count] for a in batch["x"]) if isinstance(batch["x"], tuple) else x[:, :count]
-        targets = np.asarray(batch["targets"])
-        part["targets"] = targets[:, :count] if by_step else targets[:count]
-        if batch["feedback"] is not None:
-            part["feedback"] = batch["feedback"][:, :count]
-        if batch["sample_weight"] is not None:
-            weights = np.asarray(batch["sample_weight"])
-            part["sample_weight"] = weights[:, :count] if weights.ndim == 2 else weights[:count]
-        if batch["state"] is not None:
-            part["state"] = _first_sequences(batch["state"], count)
-        return not math.isfinite(net.loss_and_grad(**part))
+        def cut(array: np.ndarray | None, by_step: bool = True) -> np.ndarray | None:
+            return None if array is None else array[:, :count] if by_step else array[:count]
 
-    x = np.asarray(x)
-    if not fails(sequences, steps):
-        return None
+        net.dropout_step = dropout_step
+        x = cut(batch.x)
+        found = net.loss_and_grad(
+            x if batch.ids is None else (x, cut(batch.ids), cut(batch.values)),
+            cut(targets, by_step),
+            np.minimum(lengths, until)[:count],
+            None if batch.states is None else net.join_state([array[:, :count] for array in batch.states]),
+            sample_weight=cut(weights, weights is not None and weights.ndim == 2),
+            feedback=cut(batch.feedback),
+        )
+        return not math.isfinite(found)
+
     step = _least(lambda until: fails(sequences, until), steps) if by_step else steps
     sequence = _least(lambda count: fails(count, step), sequences) - 1
     return problem("the loss", loss, sequence, step - 1 if by_step else None)
-
-
-def _first_sequences(nested: Any, count: int) -> Any:
-    if isinstance(nested, (list, tuple)):
-        return type(nested)(_first_sequences(part, count) for part in nested)
-    return None if nested is None else np.asarray(nested)[:, :count]
 
 
 def _least(holds: Callable[[int], bool], most: int) -> int:

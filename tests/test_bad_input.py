@@ -480,6 +480,31 @@ def test_gradcheck(x):
     refused(rc.gradcheck, network(), x, np.zeros((T, B + 1), int))
 
 
+def test_a_place_for_results_is_no_place_that_is_read(layer):
+    """Nor is one of another shape or precision."""
+    square = rc.Recurrent("elman", D, D, dtype=layer.dtype, random_state=1)
+    x = np.ones((T, B, D), layer.dtype)
+    assert "share memory" in refused(square.forward, x, out=x)
+    assert "share memory" in refused(square.forward, x[1:], out=x[:-1])
+    wanted, _ = square.forward(x, training=False)
+    for wrong in (x[:-1], x.astype(object), np.ones((T, B, D + 1), layer.dtype), "out"):
+        assert "out must be" in refused(square.forward, x, out=wrong)
+    square.forward(x)
+    assert "share memory" in refused(square.backward, x, out=x)
+    square.forward(x)
+    dx = np.empty_like(x)
+    assert square.backward(x, out=dx)[0] is dx
+    out = np.empty_like(x)
+    np.testing.assert_array_equal(square.forward(x, training=False, out=out)[0], wanted)
+    assert "at least one step" in refused(square.forward, np.zeros((0, B), int))
+
+
+def test_parameters_keep_their_shape_and_show_it(layer):
+    name = "layers.0.fwd.b_h"
+    assert f"{name} has shape ({H},), got an array of shape (2,)" in refused(layer.params.__setitem__, name, [1, 2])
+    assert f"{name} ({H},)" in repr(layer.params).splitlines()
+
+
 @pytest.mark.parametrize("base", [*rc.HEADS.values(), rc.heads.Head])
 def test_a_head_that_is_not_a_compiled_loss(base):
     """It would be taken for one of them, its targets read as that one's."""
@@ -507,6 +532,14 @@ def test_a_layer_is_what_it_was_built_as(layer, name, called):
     if isinstance(getattr(layer, name), Mapping) and name not in ("params", "grads"):
         with pytest.raises(TypeError):
             getattr(layer, name)["h"] = 10**6
+
+
+def test_what_is_fixed_cannot_be_deleted(layer):
+    with pytest.raises(AttributeError, match="cell of a Recurrent is fixed when it is built: it cannot be deleted"):
+        del layer.cell
+    layer.note = "one's own"
+    del layer.note
+    assert not hasattr(layer, "note")
 
 
 def test_a_layout_is_what_it_was_built_as(layer):
@@ -594,6 +627,8 @@ def test_a_forged_pickle_of_a_layer(name, x):
         ("touched", {0: np.array([0, 99])}),
         ("touched", {0: np.array([2, 1])}),
         ("touched", {7: None}),
+        ("touched", {0: [1, 2]}),
+        ("touched", {0: np.array([1.0, 2.0])}),
     ],
 )
 def test_a_forged_pickle_of_a_network(name, value):
@@ -736,6 +771,7 @@ def test_full_disk(tmp_path):
         assert "model.safetensors" in message, message
     """
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # what measures coverage would write, too
     result = subprocess.run(
         [sys.executable, "-P", "-c", textwrap.dedent(code)],
         capture_output=True,

@@ -1,5 +1,6 @@
 """The command line: what it prints, what it leaves, and one clear line for everything that goes wrong."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -12,6 +13,7 @@ import time
 
 import pytest
 
+from rnncore._config import config
 from rnncore.cli import main
 from rnncore.datasets import news_requests
 
@@ -148,6 +150,39 @@ def test_sentences_piped_in(tagged, model, capsys, monkeypatch):
     assert main(["predict", model, "--column", "1"]) == 0
     assert re.fullmatch(r"top news from kenya \S+\n", capsys.readouterr().out)
 
+    piped(monkeypatch, "\n\ntop news from kenya\n")  # the first line with words decides
+    assert main(["predict", model]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.split()[::2]][:2] == ["top", "news"]
+    piped(monkeypatch, "\n\n")
+    assert main(["predict", model]) == 0
+    assert capsys.readouterr() == ("\n\n", "")
+
+
+def test_output_that_is_no_file(tagged, model, capsys):
+    """As in a notebook: whoever calls `main` may have put anything in the place of standard output."""
+
+    class Cell:
+        def __init__(self):
+            self.text = ""
+
+        def write(self, text):
+            self.text += text
+
+        def flush(self):
+            pass
+
+    assert main(["predict", model, "data.txt"]) == 0
+    wanted, cell = capsys.readouterr().out, Cell()
+    with contextlib.redirect_stdout(cell):
+        assert main(["predict", model, "data.txt"]) == 0
+    assert cell.text == wanted
+
+
+def test_nothing_to_evaluate(tagged, model, capsys):
+    (tagged.parent / "empty").write_text("\n\n")
+    assert main(["evaluate", model, "empty"]) == 2
+    one_line(capsys, "empty", "no sentences")
+
 
 def test_conllu_wants_its_columns(tagged, model, capsys):
     (tagged.parent / "u").write_text("# newdoc id = x\n" + "\t".join("1abcdefghi") + "\n")
@@ -159,6 +194,11 @@ def test_conllu_wants_its_columns(tagged, model, capsys):
 def test_reads_gzip(tagged, model):
     (tagged.parent / "data.gz").write_bytes(gzip.compress(tagged.read_bytes()))
     assert main(["evaluate", model, "data.gz"]) == 0
+
+
+def test_a_blas_without_a_name(monkeypatch):
+    monkeypatch.setattr("scipy.show_config", lambda mode: {})
+    assert config()["BLAS"].startswith("unknown, through SciPy ")
 
 
 def test_config(capsys):
@@ -293,6 +333,37 @@ def test_internal_errors_have_no_traceback(capsys, monkeypatch):
     monkeypatch.setattr("rnncore.cli.show.run_config", broken)
     assert main(["config"]) == 1
     one_line(capsys, "internal error", "ZeroDivisionError")
+
+    monkeypatch.setenv("RNNCORE_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["config"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "rnncore config: interrupted\n"),
+        (MemoryError(), 2, "rnncore config: not enough memory; try a smaller model or batch\n"),
+        (BrokenPipeError(), 0, ""),  # the reader has seen enough
+        (OSError(28, "No space left on device"), 2, "rnncore config: standard output: No space left on device\n"),
+    ],
+)
+@pytest.mark.parametrize("last", [False, True], ids=["while it runs", "in the last flush"])
+def test_how_a_command_may_end(capsys, monkeypatch, error, status, said, last):
+    class Output(io.StringIO):
+        def flush(self):
+            raise error
+
+    def fail(options):
+        raise error
+
+    if last and not isinstance(error, OSError):
+        pytest.skip("only output fails there")
+    monkeypatch.setattr(sys, "stdout", Output() if last else io.StringIO())
+    monkeypatch.setattr("rnncore.cli.show.run_config", (lambda options: None) if last else fail)
+    assert main(["config"]) == status
+    assert capsys.readouterr().err == said
+    print("what is left goes nowhere", flush=True)
 
 
 def run(*arguments, **options):

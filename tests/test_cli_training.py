@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,12 @@ import numpy as np
 import pytest
 from peers import peer
 
+import rnncore as rc
 from rnncore.cli import main
+from rnncore.data.readers import DataError
 from rnncore.datasets import news_requests
-from rnncore.io.files import read_model
+from rnncore.io.checkpoints import read_checkpoint
+from rnncore.io.files import read_model, write_model
 from rnncore.plots import plot_report
 
 QUICK = ["--set", "hidden_size=8", "--set", "max_epochs=2"]
@@ -231,6 +235,16 @@ def test_labels_that_are_no_chunks(here, capsys):
     assert json.loads((here / "r.json").read_text())["evaluation"]["entities"] is None
 
 
+def test_a_table_of_many_labels_leaves_the_rarest_out(here, capsys):
+    write("many.txt", [[f"w{n}" for n in range(42)], ["w7"] * 2], [[f"L{n:02}" for n in range(42)], ["L07"] * 2])
+    arguments = ["train", "many.txt", "--test", "many.txt", "--report", "r.json", *QUICK]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    rows = [line for line in out.splitlines() if re.match(r" *L\d\d ", line)]
+    assert len(rows) == 40 and "L07" in rows[0] and "(2 rarer ones not shown; --report has all)" in out
+    assert len(json.loads((here / "r.json").read_text())["evaluation"]["labels"]) >= 42
+
+
 # -- checkpoints ----------------------------------------------------------------------------------------------------
 
 TRAIN = ["data.txt", "--quiet", "--test-fraction", "0.3", "--set", "hidden_size=8", "--set", "max_epochs=300"]
@@ -294,7 +308,8 @@ def test_a_disk_that_fills_up(here):
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}  # it writes, too
+        | {"PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.returncode == 2
     warning, error = done.stderr.splitlines()
@@ -337,6 +352,15 @@ def test_interrupted_and_resumed(here, capsys, name, status):
     assert not os.path.exists("tag.safetensors.checkpoint")
 
 
+def test_interrupted_before_there_is_anything_to_save(here, capsys, monkeypatch):
+    def stop(*given, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rc.SequenceTagger, "fit", stop)
+    assert main(["train", "data.txt", "--quiet"]) == 130
+    assert capsys.readouterr() == ("", "rnncore train: interrupted\n") and os.listdir() == ["data.txt"]
+
+
 def test_what_resume_refuses(here, capsys):
     assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
     refused(capsys, ["train", "--resume", "missing"], "missing", "No such file")
@@ -347,6 +371,26 @@ def test_what_resume_refuses(here, capsys):
     refused(capsys, ["train", "--resume", "x", "--valid", "data.txt"], "leave out --valid")
     refused(capsys, ["train", "data.txt", "--checkpoint-every", "-1"], "seconds from 0 on")
     refused(capsys, ["train", "data.txt", "--force", "--checkpoint", "no/where"], "no folder")
+    (here / "c.toml").write_text('test = "data.txt"\ntest_fraction = 0.5\n')
+    refused(capsys, ["train", "data.txt", "--force", "--config", "c.toml"], "test and test_fraction exclude each other")
+
+
+def test_checkpoints_of_something_else_are_refused(here, capsys):
+    """Of `rc.Trainer`, of another estimator, and one whose training is missing."""
+    x, y = np.zeros((3, 2, 2), "float32"), np.zeros((3, 2), int)
+    net = rc.Network(rc.Recurrent("elman", 2, 3), head=rc.Softmax(2))
+    rc.Trainer(net, rc.SGD(0.1), [(x, y)], max_epochs=1, checkpoint="own", checkpoint_every=0.0).run()
+    refused(capsys, ["train", "--resume", "own"], "not of rnncore train", "fit(resume=...)")
+    with pytest.raises(DataError, match="a checkpoint of something else, 'Trainer'"):
+        rc.SequenceTagger().fit([["a"]], [["b"]], resume="own")
+    process = start(*TRAIN, "--out", "cut", *OFTEN)
+    wait_for("cut.checkpoint", process)
+    process.kill()
+    process.communicate(timeout=60)
+    header, arrays = read_checkpoint("cut.checkpoint")
+    del header["trainer"]["position"]
+    write_model("cut.checkpoint", "Checkpoint", header, arrays)
+    refused(capsys, ["train", "--resume", "cut.checkpoint", "--quiet"], "cut.checkpoint", "do not fit together")
 
 
 # -- pictures -------------------------------------------------------------------------------------------------------

@@ -431,6 +431,13 @@ def test_targets_that_constraints_forbid(targets, message):
         net.loss_and_grad(x, targets, [3, 3])
 
 
+def test_unknown_labels_where_no_label_is_possible():
+    """The second label leads nowhere: a sequence of three has no third."""
+    rule = Constraints([[0, 1], [0, 0]], start=[1, 0])
+    assert rule.first_break(np.array([-1, -1])) is None
+    assert rule.first_break(np.array([-1, -1, -1])) == "no label is possible at step 2"
+
+
 def test_bio_and_iobes():
     labels = ["O", "B-A", "I-A", "B-B", "I-B"]
     rule = bio_constraints(labels)
@@ -456,6 +463,8 @@ def test_wrong_arguments():
         rc.Network(layer, head=rc.CRF(3), readout="last")
     with pytest.raises(ValueError, match="3 labels do not go with a head of 4"):
         rc.CRF(4, Constraints(np.ones((3, 3))))
+    with pytest.raises(ValueError, match="at least one label"):
+        bio_constraints([])
     with pytest.raises(ValueError, match="Constraints or None"):
         rc.CRF(4, np.ones((4, 4)))
     with pytest.raises(ValueError, match=r"shape \(K, K\)"):

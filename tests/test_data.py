@@ -99,6 +99,8 @@ def test_complaints_about_paths(tmp_path):
         read_tagged(tmp_path)
     with pytest.raises(DataError, match="null"):
         read_tagged("a\0b")
+    with pytest.raises(DataError, match=r"cannot be read \(.*name too long"):
+        read_tagged(tmp_path / ("a" * 300))
 
 
 def test_reads_standard_input(monkeypatch):
@@ -279,6 +281,8 @@ def test_vocabulary_takes_integers():
 def test_vocabulary_refuses_other_tokens(token):
     with pytest.raises(DataError, match="strings or integers"):
         Vocabulary().fit([["a"], ["b", token]])
+    with pytest.raises(DataError, match=r"strings or integers$"):  # of what can be read once there is no place to name
+        Vocabulary().fit([iter(["a", token])])
 
 
 @pytest.mark.parametrize(
@@ -312,6 +316,7 @@ def test_features_are_checked(bad, message):
     encoder = FeatureEncoder().fit([np.zeros((2, 3))])
     with pytest.raises(DataError, match=message):
         encoder.encode([np.zeros((2, 3)), bad])
+    assert encoder.knows([np.zeros((2, 3))]) is None
 
 
 def test_labels_are_sorted_and_checked():
@@ -435,3 +440,9 @@ def test_the_array_level_stays_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_sequences_of_whole_numbers_are_ids():
+    for kind in ("int64", "uint8"):
+        data = Sequences.of([np.array([1, 2], kind), np.array([3], kind)], [np.array([0, 1]), np.array([1])])
+        assert data.x.dtype == np.int32 and data.x.tolist() == [1, 2, 3]

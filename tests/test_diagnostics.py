@@ -178,6 +178,9 @@ def test_norms_of_a_network_of_one_layer():
     np.testing.assert_array_equal(rc.state_jacobian_norms(net, ids), wanted)
     bags = np.stack([ids, np.full_like(ids, -1)], axis=2)
     np.testing.assert_array_equal(rc.state_jacobian_norms(net, bags), wanted)
+    plain, x = rc.Network(layer, head=rc.Softmax(2), skip=3), rng.standard_normal((6, 2, 5))
+    wanted = rc.state_jacobian_norms(plain.layers[0], x)
+    np.testing.assert_array_equal(rc.state_jacobian_norms(plain, (x, ids[..., None])), wanted)
     with pytest.raises(ValueError, match="give one of net"):
         rc.state_jacobian_norms(rc.Network([rc.Recurrent("elman", 2, 2) for _ in "ab"], head=rc.Softmax(2)), ids)
 

@@ -428,3 +428,43 @@ def test_tags_say_what_is_true():
 @parametrize_with_checks([rc.SequenceTagger(max_epochs=1)], expected_failed_checks=lambda _: {})
 def test_what_scikit_learn_checks(estimator, check):
     check(estimator)
+
+
+def test_rows_of_a_frame_of_numbers_are_sequences():
+    table = np.array([[1, 2, 3], [3, 2, 1], [2, 2, 2]])
+    frame = peer("pandas").DataFrame(table, columns=["first", "second", "third"])
+    tags = [["A", "B", "C"], ["C", "B", "A"], ["B", "B", "B"]]
+    plain, framed = quick().fit(list(table), tags), quick().fit(frame, tags)
+    assert framed.predict(frame) == plain.predict(list(table))
+    assert framed.network_.theta.tobytes() == plain.network_.theta.tobytes()
+
+
+def test_what_is_not_fitted_is_pickled_too(sample):
+    made = pickle.loads(pickle.dumps(quick(hidden_size=3)))
+    assert made.hidden_size == 3 and not hasattr(made, "network_")
+    assert made.fit(*sample).network_.theta.tobytes() == quick(hidden_size=3).fit(*sample).network_.theta.tobytes()
+
+
+def test_verbose_is_a_flag_or_a_number(sample, capfd):
+    for verbose, shows in ((False, False), (True, True), (1, True), (0, False)):
+        quick(verbose=verbose).fit(*sample)
+        assert ("loss" in capfd.readouterr().err) == shows
+    with pytest.raises(ValueError, match="verbose"):
+        quick(verbose=-1).fit(*sample)
+
+
+def test_scorers_are_registered_once_and_where_they_can_be(monkeypatch):
+    from sklearn.metrics import _scorer
+
+    from rnncore.estimators._scorers import register
+
+    before = dict(_scorer._SCORERS)
+    register()
+    assert before == _scorer._SCORERS
+    monkeypatch.delattr(_scorer, "_SCORERS")  # it is private: another version may have none
+    register()
+
+
+def test_a_base_class_is_no_estimator():
+    with pytest.raises(TypeError, match="_make_pipeline"):
+        SequenceEstimator()

@@ -136,6 +136,42 @@ def test_numbers_in_dicts():
     assert DictFeatures(min_count=2).fit([[{"n": 3}, {"m": 2}, {"m": 1}]]).numbers == ["m"]
 
 
+def test_spellings_are_of_words():
+    encoder = WordFeatures(Vocabulary(), affixes=2).fit([["ab"]])
+    with pytest.raises(DataError, match="affixes and shapes need words as strings"):
+        encoder.encode([["ab", 3]])
+
+
+def test_a_stream_of_new_words_does_not_fill_the_memory(monkeypatch):
+    encoder = WordFeatures(Vocabulary(), affixes=2).fit([["ab"]])
+    wanted = encoder.encode([["ab", "xb", "ay"]])
+    monkeypatch.setattr(type(encoder._spelled), "limit", 4)
+    np.testing.assert_array_equal(encoder.encode([["ab", "xb", "ay"]]), wanted)
+    encoder.encode([[f"word {n}" for n in range(20)]])
+    np.testing.assert_array_equal(encoder.encode([["ab", "xb", "ay"]]), wanted)
+    assert len(encoder._spelled) == 4
+
+
+def test_a_set_of_features_has_no_order():
+    first, second = (DictFeatures().fit([[{"has": values}]]) for values in ({"a", "b"}, frozenset("ba")))
+    assert first.to_json() == second.to_json()
+    assert first.encode([[{"has": {"a", "b"}}]])[0].tolist() == first.encode([[{"has": {"b", "a"}}]])[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "change", "message"),
+    [
+        (WordFeatures(Vocabulary(), 1).fit([["a"]]), {"window": 100}, "window and affixes must be small"),
+        (WordFeatures(Vocabulary(), 1).fit([["a"]]), {"affixes": -1}, "window and affixes must be small"),
+        (DictFeatures().fit([[{"b": 2.5}]]), {"sizes": [0.0]}, "must be numbers above 0"),
+        (DictFeatures().fit([[{"b": 2.5}]]), {"sizes": [float("nan")]}, "must be numbers above 0"),
+    ],
+)
+def test_forged_encoders_are_refused(encoder, change, message):
+    with pytest.raises(ValueError, match=message):
+        encoder_from_json(encoder.to_json() | change)
+
+
 @pytest.mark.parametrize(
     "encoder",
     [

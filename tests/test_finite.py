@@ -142,6 +142,11 @@ def fails(net, opt, x, targets, **more):
     good_x, good_targets = batch(net.dtype)
     if opt.steps == 0 and np.isfinite(net.theta).all():
         net.train_step(good_x, good_targets if targets.dtype.kind == "i" else np.zeros_like(targets), opt)
+    return place(net, opt, x, targets, **more)
+
+
+def place(net, opt, x, targets, **more):
+    """Refused, changing nothing: return what was not finite, in which sequence, at which step."""
     before = all_of(net, opt)
     with pytest.raises(rc.NonFiniteError) as caught:
         net.train_step(x, targets, opt, **more)
@@ -305,6 +310,97 @@ def test_the_search_leaves_the_network_alone():
     x, targets = batch(seed=1)
     assert net.train_step(x, targets, opt) == other.train_step(x, targets, rc.SGD(0.1))
     assert net.theta.tobytes() == other.theta.tobytes()
+
+
+def test_a_network_of_parts_names_the_part():
+    """Of several inputs, of sparse features beside them, of several heads: what it is, and where."""
+    x, targets = batch()
+    vector, lengths = np.zeros((B, 2)), np.array([6, 2, 4, 5, 1])
+    layer = rc.Recurrent("elman", D + 2, H, dtype="float64")
+    inputs = {"some": rc.Numbers(D), "other": rc.SequenceVector(2)}
+    net, opt = rc.Network(layer, head=rc.Softmax(K), inputs=inputs), rc.SGD(0.1)
+    wrong, x[5, 1], vector[3, 1] = x.copy(), np.nan, np.nan
+    wrong[3, 1, 0] = np.inf
+    assert place(net, opt, {"some": wrong, "other": 0 * vector}, targets) == ("x['some']", 1, 3)
+    assert place(net, opt, {"some": x, "other": vector}, targets, lengths=lengths) == ("x['other']", 3, None)
+    listed = rc.Network(layer, head=rc.Softmax(K), inputs=list(inputs.values()))
+    assert place(listed, opt, (wrong, np.zeros((B, 2))), targets) == ("x[0]", 1, 3)
+    sparse = rc.Network(layer, head=rc.Softmax(K), inputs=inputs, skip=7)
+    ids, values = np.zeros((T, B, 1), int), np.ones((T, B, 1))
+    assert place(sparse, opt, ({"some": wrong, "other": np.zeros((B, 2))}, ids), targets) == ("x['some']", 1, 3)
+    values[2, 4] = np.inf
+    given = {"some": batch()[0], "other": np.zeros((B, 2))}
+    assert place(sparse, opt, (given, ids, values), targets) == ("the values of x", 4, 2)
+    heads = {"label": rc.Softmax(K), "number": rc.SquaredError(1)}
+    net = rc.Network(rc.Recurrent("elman", D, H, dtype="float64"), heads=heads)
+    assert place(net, opt, wrong.tolist(), {"label": targets}) == ("x", 1, 3)
+    state = (np.zeros((1, B, H)),)
+    large = {"label": targets, "number": np.full((T, B, 1), 1e200)}
+    assert place(net, opt, batch()[0], large, state=state) == ("the loss of number", None, None)
+    state[0][0, 2, 1] = np.inf
+    assert place(net, opt, batch()[0], {"label": targets}, state=state) == ("state", 2, None)
+
+
+class Sum(rc.CustomHead):
+    def loss_and_grad(self, scores, targets, lengths):
+        return float(np.sum(targets["inside"] if isinstance(targets, dict) else targets)), np.zeros_like(scores)
+
+
+def test_targets_of_a_custom_head_may_be_anything():
+    layer = rc.Recurrent("elman", D, H, dtype="float64")
+    alone, opt = rc.Network(layer, head=Sum(1)), rc.SGD(0.1)
+    several = rc.Network(layer, heads={"own": Sum(1), "label": rc.Softmax(K)})
+    x, labels = batch()
+    by_step = np.zeros((T, B))
+    by_step[4, 2] = np.nan
+    assert place(alone, opt, x, by_step) == ("targets", 2, 4)
+    assert place(several, opt, x, {"own": by_step}) == ("targets['own']", 2, 4)
+    assert place(alone, opt, x, by_step[4]) == ("targets", 2, None)
+    assert place(alone, opt, x, np.nan) == ("targets", None, None)
+    assert place(alone, opt, x, {"inside": np.nan}) == ("the loss of head", None, None)
+    with pytest.raises(rc.NonFiniteError, match=r"targets \(at \[1\]\)"):
+        alone.train_step(x, np.array([0, np.nan]), opt)
+    assert place(several, opt, np.full_like(x, np.inf), {"label": labels}) == ("x", 0, 0)
+
+
+def test_the_loss_of_one_step_is_found_in_every_form_of_a_batch():
+    """Ids and bags, past whose ends anything may stand, features, states, weights, feedback; arrays or lists."""
+    rng, opt, lengths = np.random.default_rng(5), rc.SGD(0.1), np.array([6, 2, 4, 5, 3])
+    x, targets, state = batch()[0], np.zeros((T, B, 1)), (np.ones((1, B, H)),)
+    targets[1, 3] = 1e200
+
+    def net(cell="elman", head=None, **options):
+        layers = [rc.Recurrent(cell, D, H, dtype="float64"), rc.Recurrent("elman", H, H, dtype="float64")]
+        return rc.Network(layers if cell == "elman" else layers[0], head=head or rc.SquaredError(1), **options)
+
+    ids = rng.integers(0, 7, (T, B))
+    embedded = net(embedding=rc.Embedding(7, D))
+    ids[5, 1] = 999
+    bags = np.stack([ids, ids], axis=2)
+    for symbols in (ids, bags, ids.tolist()):
+        assert place(embedded, opt, symbols, targets, lengths=lengths) == ("the loss", 3, 1)
+    features = rng.integers(0, 9, (T, B, 2))
+    for given in ((x, features), (x, features, np.ones((T, B, 2))), (x.tolist(), features.tolist())):
+        assert place(net(skip=9), opt, given, targets) == ("the loss", 3, 1)
+    for weights in (None, np.ones(B), np.ones((T, B)), [1.0] * B):
+        more = {"sample_weight": weights, "state": [state, state]}
+        assert place(net(), opt, x, targets.tolist(), **more) == ("the loss", 3, 1)
+    turned = net(batch_first=True)
+    weights = np.ones((B, T))
+    assert place(turned, opt, x.swapaxes(0, 1), targets.swapaxes(0, 1), sample_weight=weights) == ("the loss", 3, 1)
+    jordan = net("jordan", rc.SquaredError(H, project=False))
+    feedback, targets = np.zeros((T, B, H)), np.repeat(targets, H, axis=2)
+    for given in (feedback, feedback.tolist()):
+        assert place(jordan, opt, x, targets, feedback=given) == ("the loss", 3, 1)
+    feedback[2, 4, 1] = np.nan
+    assert place(jordan, opt, x, 0 * targets, feedback=feedback) == ("feedback", 4, 2)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_a_number_beyond_the_precision():
+    x, targets = batch()
+    x[4, 2, 1] = 1e300
+    assert place(network("float32"), rc.SGD(0.1), x, targets) == ("x", 2, 4)
 
 
 # -- the trainer, and learning on streams ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import rnncore as rc
+from rnncore.nn.touched import TouchedRows
 
 T, B, V = 5, 3, 30
 RULES = sorted(set(rc.OPTIMIZERS) - {"sdlm"})
@@ -272,3 +273,10 @@ def test_a_bare_layer_takes_groups_and_freezing():
     assert moved == {"layers.0.fwd.W_xh", "layers.0.fwd.W_hh"}
     twin = pickle.loads(pickle.dumps(layer))
     assert twin.frozen == ("layers.0.fwd.b_h",)
+
+
+def test_tables_of_no_interest_are_not_followed():
+    touched = TouchedRows([0])
+    assert touched.replace(7, np.array([1])) is None and touched.of(7) is None
+    touched.restore({0: np.array([2, 5])}, {0: 9})
+    assert touched.of(0).tolist() == [2, 5]

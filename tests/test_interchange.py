@@ -122,6 +122,7 @@ TORCH_BAD = {
     "wrong_dimensions": (lambda w: w.update(bias_hh_l0=np.ones((20, 1))), r"bias_hh_l0 must have shape \(20\)"),
     "integers": (lambda w: w.update(bias_hh_l0=np.ones(20, int)), "floating-point"),
     "words": (lambda w: w.update(bias_hh_l0=np.array(["a"] * 20)), "floating-point"),
+    "ragged": (lambda w: w.update(bias_hh_l0=[[1.0], [2.0, 3.0]]), "bias_hh_l0 must be an array of numbers"),
 }
 
 
@@ -138,6 +139,27 @@ def test_bad_state_dicts(bad):
     spoil(weights)
     with pytest.raises(ValueError, match=message):
         rc.from_torch(weights)
+
+
+@pytest.mark.parametrize(
+    ("torch", "error"),
+    [
+        ("raise ModuleNotFoundError(name='torch')", "ImportError: rnncore.torch needs PyTorch, 2.4 or newer: pip inst"),
+        ("import a_part_of_pytorch", "ModuleNotFoundError: No module named 'a_part_of_pytorch'"),
+    ],
+    ids=["missing", "broken"],
+)
+def test_modules_without_pytorch_say_so(tmp_path, torch, error):
+    (tmp_path / "torch.py").write_text(torch)
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import rnncore.torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(error)
+
+
+def test_public_names_are_listed():
+    assert dir(rc) == sorted(rc.__all__) and {"Network", "SequenceTagger"} <= set(
+        dir(rc)
+    )  # before they are loaded, too
 
 
 def test_what_is_no_state_dict():

@@ -347,6 +347,18 @@ def test_parts_that_cannot_be_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_tagger_of_numbers(tmp_path):
+    peer("onnx")
+    rng = np.random.default_rng(0)
+    x = [rng.standard_normal((n, 3)).astype("float32") for n in (4, 1, 6) * 5]
+    y = [["up" if value > 0 else "down" for value in part[:, 0]] for part in x]
+    tagger = rc.SequenceTagger(hidden_size=8, max_epochs=2).fit(x, y)
+    tagger.to_onnx(tmp_path / "tagger.onnx")
+    for part in x[:3]:
+        found = run(tmp_path / "tagger.onnx", x=part[:, None], lengths=np.array([len(part)]))["scores"]
+        assert tagger.classes_[found[:, 0].argmax(-1)].tolist() == tagger.predict([part])[0]
+
+
 def test_what_cannot_be_written(tmp_path, monkeypatch):
     net = random(rc.Recurrent("lstm", 4, H), rc.Softmax(K), embedding=rc.Embedding(9, 4))
     for wrong in ("numbers", "letters", 3):

@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from peers import peer
 
-from rnncore.optim.optimizers import OPTIMIZERS, SGD, Adadelta, Adagrad, Adam, AdamW, Momentum, Nesterov, RMSprop
+from rnncore.optim.optimizers import (
+    OPTIMIZERS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    AdamW,
+    Momentum,
+    Nesterov,
+    Optimizer,
+    RMSprop,
+)
 from rnncore.optim.schedules import Constant, Exponential, HalveOnPlateau, Step
 
 VARIANTS = {
@@ -358,6 +369,29 @@ def test_slots_belong_to_one_network(variant):
     opt.reset()
     opt.step(others[2])
     assert opt.steps == 1
+
+
+def test_a_network_that_cannot_be_referred_to_weakly():
+    class Slots:
+        __slots__ = ("grad", "theta", "update_ranges")
+
+    net, like = Slots(), FlatNet(random(20))
+    net.theta, net.grad, net.update_ranges = like.theta.copy(), random(20, 2), like.update_ranges
+    like.grad[:] = net.grad
+    opt, other = Adam(0.1), Adam(0.1)
+    for _ in range(3):
+        opt.step(net)
+        other.step(like)
+    assert net.theta.tobytes() == like.theta.tobytes()
+    with pytest.raises(ValueError, match="one optimizer per network"):
+        opt.step(like)
+
+
+def test_a_base_class_is_no_optimizer():
+    with pytest.raises(TypeError, match="abstract"):
+        Optimizer()
+    with pytest.raises(ValueError, match="expected a network with arrays theta, grad and update_ranges, got Lists"):
+        SGD().step(type("Lists", (), {"theta": [1.0], "grad": [1.0]})())
 
 
 def test_loaded_slots_of_another_size_are_refused():

@@ -298,6 +298,12 @@ def test_distinct_rows(rng):
     first, kind = distinct_rows(ids)
     np.testing.assert_array_equal(ids[first[kind]], ids)
     assert len(first) == len(np.unique(ids, axis=0))
+    a, b = np.random.default_rng(0).integers(1, 2**63, 2, dtype=np.uint64) | np.uint64(1)
+    with np.errstate(over="ignore"):
+        alike = np.array([[0, 0], [b, np.uint64(0) - a]], dtype=np.uint64).astype(np.int64)  # a·b - b·a: one key
+    first, kind = distinct_rows(alike)
+    np.testing.assert_array_equal(alike[first[kind]], alike)
+    assert len(first) == 2
 
 
 @pytest.mark.kernels
@@ -485,6 +491,78 @@ def test_a_loss_that_returns_nonsense_is_an_error(rng, returned, message):
         net.loss_and_grad(x, None, sample_weight=np.ones(B))
     with pytest.raises(AttributeError, match="fixed"):
         net.head.outputs = 1000000
+
+
+class CrossEntropy(rc.CustomHead):
+    """What `rc.Softmax` does, with a setting of its own."""
+
+    def __init__(self, outputs, sharpness=1.0):
+        super().__init__(outputs)
+        self.sharpness = sharpness
+
+    def loss_and_grad(self, scores, targets, lengths):
+        p = self.predict(scores)
+        real = np.ones(targets.shape, bool)
+        if lengths is not None and targets.ndim == 2:
+            real = np.arange(len(targets))[:, None] < lengths
+        right = np.eye(self.outputs)[targets]
+        return -np.log((p * right).sum(-1))[real].mean(), self.sharpness * (p - right) * (real / real.sum())[..., None]
+
+    def predict(self, scores):
+        p = np.exp(self.sharpness * scores)
+        return p / p.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("pooling", ["every", "last"])
+@pytest.mark.parametrize("lengths", [None, np.array([T, 2, 5, 1])])
+def test_a_loss_of_ones_own_is_divided_as_a_compiled_one(rng, pooling, lengths):
+    """Weights, a divisor, a batch in parts and `out`: all as for the head that is compiled."""
+    layer = rc.Recurrent("gru", 4, H, dtype="float64", random_state=1)
+    ours, theirs = (rc.Network(layer, head=head, pooling=pooling) for head in (CrossEntropy(3), rc.Softmax(3)))
+    ours.theta[:] = theirs.theta
+    x, y = rng.standard_normal((T, B, 4)), rng.integers(0, 3, (T, B) if pooling == "every" else B)
+    assert ours.batch_weight(y, lengths) == theirs.batch_weight(y, lengths)
+    for divisor in (None, 7.0):
+        losses = [net.loss_and_grad(x, y, lengths, divisor=divisor) for net in (ours, theirs)]
+        assert losses[0] == pytest.approx(losses[1])
+        np.testing.assert_allclose(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
+    out = np.empty((*y.shape, 3))
+    assert ours.predict(x, lengths, out=out) is out
+    inside = np.full(y.shape, True) if lengths is None or pooling == "last" else np.arange(T)[:, None] < lengths
+    np.testing.assert_allclose(out[inside], theirs.predict(x, lengths)[inside], rtol=1e-12)
+    runs = [rc.Trainer(net, rc.SGD(0.5), [(x, y, lengths)], max_epochs=3, parts=2).run() for net in (ours, theirs)]
+    found, wanted = ([record["loss"] for record in run.history] for run in runs)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    np.testing.assert_allclose(ours.theta, theirs.theta, rtol=1e-9)
+
+
+def test_targets_that_only_the_head_knows_are_trained_on(rng):
+    class Large(rc.CustomHead):
+        def loss_and_grad(self, scores, targets, lengths):
+            return float((scores**2).mean()), 2 * scores / scores.size
+
+    given = [(rng.standard_normal((T, B, 4)), target) for target in (None, {"any": 1}, "words")]
+    net = rc.Network(rc.Recurrent("gru", 4, H), head=Large(2))
+    history = rc.Trainer(net, rc.Adam(0.01), given, max_epochs=9).run().history
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_a_head_of_ones_own_explains_itself(rng):
+    class Narrow(CrossEntropy):
+        def predict(self, scores):
+            return scores[..., 0]
+
+    x, head = rng.standard_normal((T, B, 4)), CrossEntropy(3)
+    head.sharpness = 2.0  # its own settings are its own affair
+    assert copy.copy(head).sharpness == 2.0
+    with pytest.raises(AttributeError, match="outputs of a CrossEntropy is fixed"):
+        head.outputs = 4
+    net = rc.Network(rc.Recurrent("gru", 4, H), head=Narrow(3))
+    with pytest.raises(ValueError, match=rf"Narrow.predict must return an array \({T}, {B}, 3\), got \({T}, {B}\)"):
+        net.predict(x)
+    net = rc.Network(rc.Recurrent("gru", 4, H), head=rc.CustomHead(3))
+    with pytest.raises(NotImplementedError, match="CustomHead needs a method loss_and_grad"):
+        net.loss_and_grad(x, None)
 
 
 @pytest.mark.kernels
@@ -699,3 +777,26 @@ def test_weights_of_steps_are_not_for_losses_of_sequences(rng):
             net.loss_and_grad(x, {name: y[name], "each": y["each"]}, sample_weight=weights)
     with pytest.raises(ValueError, match="one per step"):
         net.loss_and_grad(x, {"each": y["each"]}, sample_weight=weights[:2])
+
+
+def test_inputs_in_order_are_batch_first_and_in_parts_too(rng):
+    """Segments without names: (B, T, ...) as (T, B, ...), and a batch in parts as the whole."""
+    x, y = (rng.integers(0, V, (T, B)), rng.standard_normal((B, 2))), rng.integers(0, 3, (T, B))
+    layer = rc.Recurrent("gru", 5, H, dtype="float64", random_state=1)
+    nets = [
+        rc.Network(layer, head=rc.Softmax(3), inputs=[rc.Embedding(V, 3), rc.SequenceVector(2)], batch_first=first)
+        for first in (False, True, False)
+    ]
+    for net in nets[1:]:
+        net.theta[:] = nets[0].theta
+    batches = [(x, y), ((x[0].T, x[1]), y.T), (x, y)]
+    for net, batch, parts in zip(nets, batches, (None, 3, 2), strict=True):
+        rc.Trainer(net, rc.SGD(0.3), [batch], max_epochs=2, parts=parts).run()
+    np.testing.assert_allclose(nets[1].theta, nets[0].theta, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(nets[2].theta, nets[0].theta, rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="names of inputs must be words without a dot"):
+        rc.Network(layer, head=rc.Softmax(3), inputs={"a.b": rc.Numbers(5)})
+    with pytest.raises(ValueError, match="divisor must be a number above 0, got 0"):
+        nets[0].loss_and_grad(x, y, divisor=0)
+    with pytest.raises(ValueError, match=r"targets must have shape \(T, B\)"):
+        nets[0].batch_weight(y[0])

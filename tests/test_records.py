@@ -68,6 +68,15 @@ def test_gates_have_names():
     assert record("mut1").gates["n"] == 3
 
 
+def test_a_parameter_that_nothing_uses_is_named(monkeypatch):
+    raw = cell_record("gru")
+    monkeypatch.setattr(
+        "rnncore.nn.records.cell_record", lambda name: raw | {"parameters": [*raw["parameters"], ("V", False)]}
+    )
+    with pytest.raises(ValueError, match="a parameter V that its kernels do not use"):
+        record("gru with a V")
+
+
 def test_an_unknown_record_is_named():
     with pytest.raises(ValueError, match="there is no kernel 'lstn'"):
         cell_record("lstn")

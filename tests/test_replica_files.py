@@ -10,7 +10,9 @@ import rnncore as rc
 from rnncore.cli import main
 from rnncore.data.readers import DataError
 from rnncore.datasets import news_requests
+from rnncore.io.files import ModelFileError, read_model, write_model
 from rnncore.replica import Config, ConfigWarning, HiddenLayer, Replica, default_config, load_xml, read_config
+from rnncore.replica.pipeline import Geometry
 
 SHIPPED = """/*
 *	Config File, with a / in its comment
@@ -120,6 +122,39 @@ def test_malformed_files_give_one_clear_error(config_file, change, message):
     assert "\n" not in str(error.value)
 
 
+def test_what_no_replica_can_be_is_refused(config_file, tmp_path):
+    (tmp_path / "config.txt").write_bytes(b"BATCH_SIZE = \xff;")
+    with pytest.raises(DataError, match=r"config.txt: not a text file; expected the original's config.txt"):
+        read_config(tmp_path / "config.txt")
+    for options, message in (
+        ({"accumulators": "none"}, "accumulators must be one of .*, got 'none'"),
+        ({"split": "even"}, "split must be one of .*, got 'even'"),
+        ({"version": "3.0"}, "version must be one of .*, got '3.0'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Replica(**{"config": SMALL, **options})
+    with pytest.raises(ValueError, match="ngram must be at least 1, got 0"):
+        Geometry("1.0", 0)
+    replica = Replica("1.0", SMALL).fit(*news_requests(60))
+    assert replica.predict([]) == [] and replica.predict([[], []]) == [[], []]
+    with pytest.raises(DataError, match="unknown label 'new'; known: "):
+        replica.geometry.targets([["new"]], {label: n for n, label in enumerate(replica.alphabet_.labels)})
+
+
+def test_a_forged_tagger_is_refused(tmp_path):
+    tagger = Replica("1.0", SMALL).fit(*news_requests(60)).to_tagger()
+    tagger.save(tmp_path / "m")
+    for change, message in (
+        (lambda header, arrays: header["settings"].update(hidden=[10**6]), "sizes of the layers do not go with the"),
+        (lambda header, arrays: arrays.pop(next(iter(arrays))), "the weights do not go with the sizes of the layers"),
+    ):
+        header, arrays = read_model(tmp_path / "m")
+        change(header, arrays)
+        write_model(tmp_path / "forged", header["kind"], header, arrays)
+        with pytest.raises(ModelFileError, match=message):
+            rc.load(tmp_path / "forged")
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_xml_brings_the_same_weights_back(version, tmp_path):
     sentences, tags = news_requests(80)
@@ -158,6 +193,9 @@ def test_files_as_opencv_writes_them_are_read(tmp_path):
     np.testing.assert_array_equal(replica.weights()["smr_W"], [[1], [-0.25]])
     for broken, message in [
         (text[:-40], "not an XML file, or damaged"),
+        (text.replace("<dt>d</dt>", "<dt>u</dt>", 1), "expected a matrix of numbers .dt d., got dt 'u'"),
+        (text.replace('top &amp; \\"more\\""', "top &amp; more"), "a word's closing quote is missing"),
+        (text.replace(matrix("smr_W", 2, 1, "1. -2.5e-01"), matrix("smr_W", 1, 2, "1. 2.")), "smr_W: expected"),
         (text.replace("hlayer0_U", "hlayer0_X"), "hlayer0_U is missing"),
         (text.replace("<rows>2", "<rows>3"), "smr_W: 3 x 1 numbers are announced, 2 are there"),
         (text.replace("-2.5e-01", "x"), "smr_W: not an opencv-matrix of numbers"),
@@ -238,6 +276,29 @@ def test_the_command_prints_the_originals_lines_or_nothing(data_file, config_fil
     assert told.out == told.err == ""
 
 
+def test_an_interrupt_keeps_what_was_learned(data_file, config_file, tmp_path, capsys, monkeypatch):
+    report, out = tmp_path / "report.json", tmp_path / "weights.xml"
+    command = ["replica", data_file, "--config", config_file(QUICK), "--quiet", "--report", str(report)]
+
+    def stop(talk, record):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rnncore.cli.replica._Talk.epoch", stop)
+        assert main([*command, "--out", str(out)]) == 130
+        said = capsys.readouterr().err.splitlines()[-1]
+        found = json.loads(report.read_text())
+        n = len(found["costs"]["J1"])
+        assert said == f"rnncore replica: interrupted after {n} iterations; saved what was learned in {out}"
+        assert 0 < n < 31 and load_xml(out).version == "1.0"
+        assert main(command) == 130
+        assert capsys.readouterr().err.splitlines()[-1] == f"rnncore replica: interrupted after {n} iterations"
+    monkeypatch.setattr("rnncore.replica.Replica.fit", lambda *given: stop(None, None))
+    report.unlink()
+    assert main(command) == 130
+    assert capsys.readouterr().err.endswith("rnncore replica: interrupted\n") and not report.exists()
+
+
 def test_odd_runs_still_report(data_file, config_file, tmp_path):
     report = tmp_path / "report.json"
     no_test = QUICK.replace("PERCENT = 0.80", "PERCENT = 1")
@@ -254,6 +315,8 @@ def test_gradient_checking_is_a_mode_with_a_verdict(data_file, config_file, caps
     path = config_file(QUICK.replace("CHECKING = false", "CHECKING = true"))
     assert main(["replica", data_file, "--config", path]) == 0
     assert "gradient check passed" in capsys.readouterr().out
+    assert main(["replica", data_file, "--config", path, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_bad_files_end_in_one_line_and_status_2(data_file, config_file, tmp_path, capsys):

@@ -213,6 +213,7 @@ def test_networks_of_another_kind_are_refused():
         (elman(bidirectional=True), squared, {}),
         (elman(truncate=3), squared, {}),
         (elman(recurrent_dropout=0.1), squared, {}),
+        (elman(zoneout=0.1), squared, {}),
         (elman(), squared, {"readout": "last"}),
         (elman(), squared, {"skip": 3}),
         (elman(), squared, {"embedding": rc.Embedding(5, D)}),

@@ -169,6 +169,20 @@ def test_forged_arrays_are_refused(tmp_path):
             rc.load(tmp_path / "m")
 
 
+def test_arguments_that_contradict_one_another_are_refused(tmp_path):
+    (_, layer), (_, net) = models(tmp_path)
+    header, arrays = read_model(layer)
+    header["layer"]["cell_options"]["hidden_size"] = 4
+    write_model(tmp_path / "m", "Recurrent", header, arrays)
+    with pytest.raises(ModelFileError, match="cell_options hold hidden_size"):
+        rc.load(tmp_path / "m")
+    header, arrays = read_model(net)
+    header["network"]["single"] = True
+    write_model(tmp_path / "m", "Network", header, arrays)
+    with pytest.raises(ModelFileError, match="2 layers are not a single one"):
+        rc.load(tmp_path / "m")
+
+
 def test_sizes_are_checked_before_memory_is_asked_for(tmp_path, monkeypatch):
     (_, path), _ = models(tmp_path)
     header, arrays = read_model(path)

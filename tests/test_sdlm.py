@@ -19,7 +19,8 @@ def network(seed=0, layers=None, head=None, **options):
         made.append(rc.Recurrent(layer.pop("cell", "elman"), inputs, **layer))
         width = made[-1].output_size
     table = rc.Embedding(V, options["embedding"]) if "embedding" in options else None
-    return rc.Network(made, head=head or rc.Softmax(K), readout=options.get("readout", "every"), embedding=table)
+    more = {"readout": options.get("readout", "every"), "skip": options.get("skip", 0)}
+    return rc.Network(made, head=head or rc.Softmax(K), embedding=table, **more)
 
 
 def batch(net, symbols=None, bags=False):
@@ -156,16 +157,46 @@ def test_it_learns_and_resumes():
         ({"layers": [{"cell": "lstm"}]}, "no curvature recursion for the cell lstm; sdlm trains elman"),
         ({"layers": [{"recurrent_dropout": 0.5}]}, "set recurrent_dropout=0"),
         ({"layers": [{"truncate": 2}]}, "truncate=None"),
+        ({"layers": [{"zoneout": 0.1}]}, "zoneout or stochastic units"),
         ({"head": rc.CRF(K)}, "no curvature recursion for the head crf"),
+        ({"head": rc.Softmax(K, pooling="attention")}, "nor for attention"),
+        ({"skip": 3}, "sparse features"),
     ],
 )
 def test_networks_that_cannot_are_refused_before_anything_changes(options, message):
     net = network(**options)
     x, y = batch(net)
+    x = (x, np.zeros((T, B, 1), int)) if net.skip else x
     before = net.theta.copy()
     with pytest.raises(ValueError, match=message):
         net.train_step(x, np.maximum(y, 0), rc.SDLM())
     np.testing.assert_array_equal(net.theta, before)
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+def test_a_curvature_that_overflows_is_named():
+    """Outputs without an error have no gradient, but a curvature: the weight's square."""
+    net = rc.Network(rc.Recurrent("elman", 2, 3, dtype="float32"), head=rc.SquaredError(1))
+    net.theta[:] = 0
+    net.params["head.W_hy"][:] = 1e25
+    before, opt = net.theta.copy(), rc.SDLM()
+    with pytest.raises(rc.NonFiniteError) as caught:
+        net.train_step(np.ones((4, 2, 2), "float32"), np.zeros((4, 2, 1)), opt)
+    assert caught.value.what == "the curvature of layers.0.fwd.W_xh" and not net.grad.any()
+    np.testing.assert_array_equal(net.theta, before)
+
+
+def test_a_first_step_that_fails_leaves_no_slots_and_no_owner():
+    net, opt = network(), rc.SDLM()
+    before = opt.state_dict()
+    net.loss_and_grad(*batch(net))
+    net.grad[0] = np.nan
+    with pytest.raises(rc.NonFiniteError):
+        opt.step(net)
+    assert opt.state_dict() == before
+    other = network(head=rc.SquaredError(K), embedding=4)  # any network may be the first
+    other.train_step(*batch(other, symbols=True), opt)
+    assert opt.steps == 1
 
 
 def test_misuse_is_explained():

@@ -1,5 +1,6 @@
 """Sessions: the bits of forward and predict, step by step; states, shared weights, clear errors."""
 
+import pickle
 import threading
 
 import numpy as np
@@ -124,6 +125,27 @@ def test_states_are_set_read_and_reset(rng):
             session.reset(rows=bad)
 
 
+def test_a_network_s_state_is_set(rng):
+    layers = [rc.Recurrent("lstm", D, H), rc.Recurrent("gru", H, 2)]
+    x, net = rng.standard_normal((T, B, D)).astype("float32"), rc.Network(layers, head=rc.Softmax(3))
+    session, other = net.session(B), net.session(B)
+    session.run(x)
+    other.state = session.state
+    same(other.step(x[0]), session.step(x[0]))
+    with pytest.raises(ValueError, match="list of 2 tuples"):
+        other.state = session.state[:1]
+
+
+def test_ids_and_numbers_in_one_stream(rng):
+    """A layer that has read ids reads one-hot rows, too, on the state where it stands."""
+    layer = rc.Recurrent("gru", D, H)
+    ids = rng.integers(0, D, (T, B))
+    rows = np.eye(D, dtype="float32")[ids]
+    session = layer.session(B)
+    found = [session.step(ids[0]), session.step(rows[1]), session.step(ids[2])]
+    np.testing.assert_allclose(found, layer.forward(ids, training=False)[0][:3], rtol=1e-5, atol=1e-6)
+
+
 def test_weights_are_packed_once_and_shared(rng):
     layer = rc.Recurrent("gru", D, H)
     x = rng.standard_normal((T, B, D)).astype("float32")
@@ -175,6 +197,11 @@ def test_what_does_not_fit_is_refused(rng):
     for options in ({"batch_size": 0}, {"batch_size": 2.5}, {"weight_dtype": "int4"}):
         with pytest.raises(ValueError):
             layer.session(**options)
+    with pytest.raises(TypeError, match="pickle the layer or network, and its state"):
+        pickle.dumps(session)
+    both = rc.Recurrent("gru", D, H, bidirectional=True).session(B)
+    with pytest.raises(ValueError, match="a carried state needs layers that run forward"):
+        both.state = (np.zeros((2, B, H)),)
     same(session.step(x[0]), layer.forward(x[:1], training=False)[0][0])  # nothing of that left a trace
 
 

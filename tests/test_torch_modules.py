@@ -1045,16 +1045,49 @@ def test_other_devices(notice, passes):
     assert y.shape == (T, B, H)
 
 
-def test_autocast(notice, passes):
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_autocast(notice, passes, kind):
     def call(module):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return module(torch.randn(T, B, D, dtype=torch.float32))
 
     try:
-        call(torch.nn.LSTM(D, H, dtype=torch.float32))
+        call(getattr(torch.nn, kind)(D, H, dtype=torch.float32))
     except RuntimeError as error:
         pytest.skip(f"PyTorch's own module cannot do it on this processor: {error}")
-    left_to_torch(rt.LSTM(D, H, dtype=torch.float32), call, "autocast", passes)
+    left_to_torch(getattr(rt, kind)(D, H, dtype=torch.float32), call, "autocast", passes)
+
+
+def test_a_pytorch_without_its_inner_functions(monkeypatch):
+    """Another version may lack what tells whether a graph is kept: then it is taken to be."""
+    monkeypatch.setattr("rnncore.torch.autograd._autograd", object())
+    assert_same(*pair("LSTM"), torch.randn(T, B, D, requires_grad=True))
+    ours = pair("GRU")[1]
+    y, _ = ours(torch.randn(T, B, D))
+    first, second = (torch.autograd.grad(y.sum(), ours.weight_hh_l0, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_saved_memory_is_aligned(monkeypatch):
+    monkeypatch.setattr("rnncore.torch.workspaces.LINE", 2**20)  # which no tensor is by chance
+    memory = workspaces.SavedMemory()
+    found = memory(1000)
+    assert found.shape == (1000,) and found.ctypes.data % 2**20 == 0
+    found[:] = 7
+    assert (memory.take() == 7).all()
+
+
+def test_packed_sequences_that_are_not(notice):
+    """Numbers that do not fit one another are left to PyTorch, whose error it is."""
+    theirs, ours = pair("GRU")
+    data = torch.randn(5, D)
+    for sizes in (torch.tensor([3, 2], dtype=torch.int32), torch.tensor([[3, 2]]), torch.tensor([], dtype=torch.int64)):
+        said = []
+        for module in (theirs, ours):
+            with pytest.raises((RuntimeError, ValueError, IndexError, TypeError)) as caught:
+                module(PackedSequence(data, sizes))
+            said.append((caught.type, str(caught.value)))
+        assert said[0] == said[1]
 
 
 def test_all_dropped(notice, passes):

@@ -11,6 +11,7 @@ import rnncore as rc
 from rnncore.data.readers import DataError
 from rnncore.io.checkpoints import read_checkpoint
 from rnncore.train.batches import Batch, in_parts
+from rnncore.train.trainer import DivergenceWarning
 
 D, H, K = 3, 5, 4
 
@@ -127,6 +128,23 @@ def test_a_carried_state():
     assert ours.theta.tobytes() == theirs.theta.tobytes()
 
 
+def test_whatever_has_the_methods_of_a_network_is_trained():
+    class Least:
+        """What the documentation asks for, and nothing more."""
+
+        def __init__(self, net):
+            self.theta, self.grad, self.dropout_step = net.theta, net.grad, 0
+            self.batch_weight, self.batch_shape = net.batch_weight, net.batch_shape
+            self.train_step = lambda *given, **more: net.train_step(*given, **more)
+
+    for data in (batches(), sequences()):
+        ours, theirs = network(), network()
+        first = rc.Trainer(Least(ours), rc.Adam(0.01), data, max_epochs=2).run()
+        second = rc.Trainer(theirs, rc.Adam(0.01), data, max_epochs=2).run()
+        assert ours.theta.tobytes() == theirs.theta.tobytes()
+        assert [record["loss"] for record in first.history] == [record["loss"] for record in second.history]
+
+
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
@@ -190,6 +208,35 @@ def test_validation_is_the_loss_without_dropout(kind):
     wanted = still.loss_and_grad(x, targets, lengths)
     assert trainer.history[0]["val_loss"] == pytest.approx(wanted, rel=1e-5)
     assert trainer.history[0]["loss"] != pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("by_step", [False, True])
+def test_validation_counts_sample_weights(batch_first, by_step):
+    """A weight of 2 is the sequence, or the step, twice; nothing counts past an end, and -1 not at all."""
+    x, y, lengths = batches(1)[0]
+    y[0, 1] = -1
+    counts = np.random.default_rng(3).integers(0, 3, y.shape if by_step else y.shape[1:]).astype(float)
+    net = network()
+    inside = (np.arange(len(x))[:, None] < lengths) & (y >= 0)
+    p = np.take_along_axis(net.predict(x, lengths), np.maximum(y, 0)[..., None], axis=2)[..., 0]
+    wanted = np.average(-np.log(p[inside]), weights=np.broadcast_to(counts, y.shape)[inside])
+    turned = rc.Network(net.layers[0], head=net.head, batch_first=batch_first)
+    turned.theta[:] = net.theta
+    given = (x, y, lengths, counts)
+    if batch_first:
+        given = (x.swapaxes(0, 1), y.T, lengths, counts.T)
+    trainer = rc.Trainer(turned, rc.SGD(0.0), [given], max_epochs=1, validation=[given]).run()
+    assert trainer.history[0]["val_loss"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_validation_of_a_loss_of_ones_own_needs_a_function():
+    class Own(rc.CustomHead):
+        def loss_and_grad(self, scores, targets, lengths):
+            return 0.0, np.zeros_like(scores)
+
+    with pytest.raises(ValueError, match="not custom: give a function that measures as validate="):
+        rc.Trainer(network(Own(K)), rc.SGD(0.1), batches(), validation=batches())
 
 
 def test_early_stopping_is_the_callback():
@@ -301,6 +348,19 @@ def test_the_bar_tells_steps_and_loss(capfd):
     assert out == "" and "loss" in err and "frames/s" in err and "steps/s" in err
 
 
+def test_a_bar_that_ends_before_it_has_a_loss(capfd):
+    """Stopped in the first epoch it tells no loss of an epoch; never begun, nothing at all."""
+    rc.callbacks.ProgressBar().on_train_end(None)
+    assert capfd.readouterr().err == ""
+
+    class Stop(rc.Callback):
+        def on_batch_end(self, trainer, record):
+            trainer.stop()
+
+    trainer = rc.Trainer(network(), rc.SGD(0.1), batches(1), callbacks=[Stop()], progress=True).run()
+    assert trainer.history == [] and "training" in capfd.readouterr().err
+
+
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
 
@@ -392,9 +452,65 @@ def test_only_the_same_training_goes_on(tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             rc.Trainer(net, optimizer, data, resume=path)
+
+    def sparse(ids):
+        net = rc.Network(rc.Recurrent("gru", D, H, random_state=1), head=rc.Softmax(K), skip=9)
+        given = [((x, np.full((*y.shape, 1), ids)), y, lengths) for x, y, lengths in batches()]
+        return net, rc.Adam(0.01), given
+
+    rc.Trainer(*sparse(3), max_epochs=1, checkpoint=tmp_path / "s", checkpoint_every=0.0).run()
+    with pytest.raises(DataError, match="other data"):  # features beside x are looked at, too
+        rc.Trainer(*sparse(4), resume=tmp_path / "s")
     longer = rc.Trainer(network(), rc.Adam(0.01), batches(), max_epochs=12, resume=path).run()
     whole = rc.Trainer(network(), rc.Adam(0.01), batches(), max_epochs=12).run()
     assert longer.network.theta.tobytes() == whole.network.theta.tobytes()
+
+
+def test_what_is_logged_and_remembered_goes_on(tmp_path):
+    """A resumed CSV file has the epochs before; early stopping that has seen none yet begins anew."""
+    path, log = tmp_path / "c", tmp_path / "log.csv"
+
+    def make(*callbacks, **options):
+        own = [rc.callbacks.CSVLogger(log), rc.callbacks.EarlyStopping(3, monitor="loss", mode="min"), *callbacks]
+        options |= {"checkpoint_every": 0.0, "max_epochs": 3, "callbacks": own}
+        return rc.Trainer(network(), rc.Adam(0.01), batches(), **options)
+
+    whole = make().run()
+    for after in (2, 9):
+        with pytest.raises(CutOffError):
+            make(CutOff(after), checkpoint=path).run()
+        again = make(resume=path).run()
+        assert again.network.theta.tobytes() == whole.network.theta.tobytes()
+        with open(log, newline="") as file:
+            losses = [float(row["loss"]) for row in csv.DictReader(file)]
+        assert losses == [record["loss"] for record in whole.history]
+
+
+def test_a_carried_state_of_several_layers_is_resumed(tmp_path):
+    chunks, path = batches(6, lengths=False), tmp_path / "c"
+
+    def make(*callbacks, **options):
+        layers = [rc.Recurrent("lstm", D, H, random_state=1), rc.Recurrent("gru", H, H, random_state=2)]
+        options |= {"max_epochs": 2, "carry": True, "checkpoint_every": 0.0, "callbacks": callbacks}
+        return rc.Trainer(rc.Network(layers, head=rc.Softmax(K)), rc.Adam(0.01), chunks, **options)
+
+    whole = make().run()
+    with pytest.raises(CutOffError):
+        make(CutOff(8), checkpoint=path).run()
+    assert make(resume=path).run().network.theta.tobytes() == whole.network.theta.tobytes()
+
+
+def test_where_no_training_stood_is_refused():
+    trainer = rc.Trainer(network(), rc.Adam(0.01), sequences(), max_epochs=2, validation=sequences(seed=1)).run()
+    header, arrays = trainer.state()
+    twin = rc.Trainer(network(), rc.Adam(0.01), sequences(), max_epochs=2, validation=sequences(seed=1))
+    for epoch in (0, 3):
+        forged = header | {"best": [header["best"][0], epoch]}
+        with pytest.raises(ValueError, match=f"the best epoch among the first 2, got {epoch}"):
+            twin.restore(forged, arrays)
+    position = {name: value for name, value in header["position"].items() if name != "steps"}
+    twin.restore(header | {"position": position | {"done": 5}}, arrays)  # of version 0.1, which counted words alone
+    assert twin.n_done == 2 * twin.n_steps + 5 and twin.network.theta.tobytes() == trainer.network.theta.tobytes()
 
 
 # -- signals ----------------------------------------------------------------------------------------------------------
@@ -478,13 +594,16 @@ def test_parts_of_a_batch():
     assert [len(part.rows) for part in in_parts(batch, 4, None, every)] == [2, 2, 2]
     assert [len(part.rows) for part in in_parts(batch, None, 1, every)] == [1] * 6
     assert in_parts(batch, None, 24, every)[0] is batch
+    by_step = np.arange(24.0).reshape(4, 6)
+    for part, longest in zip(in_parts(batch._replace(sample_weight=by_step), None, 9, every), (2, 4, 3), strict=True):
+        np.testing.assert_array_equal(part.sample_weight, by_step[:longest, part.rows])
     last = in_parts(batch._replace(x=x, targets=np.arange(6)), 2, None, pooled)
     assert [part.targets.tolist() for part in last] == [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize("readout", ["every", "last"])
 @pytest.mark.parametrize("head", [rc.Softmax(K), rc.Softmax(K, class_weight=[1, 2, 0.5, 3]), rc.SquaredError(2)])
-@pytest.mark.parametrize("options", [{"parts": 3}, {"max_rows": 7}])
+@pytest.mark.parametrize("options", [{"parts": 3}, {"max_rows": 7}, {"max_rows": 30}])
 def test_one_batch_in_several_parts_is_one_step(readout, head, options):
     rng = np.random.default_rng(2)
     x, lengths, weights = rng.standard_normal((6, 5, D)), np.array([6, 3, 1, 5, 2]), np.linspace(0.5, 2, 5)
@@ -499,6 +618,17 @@ def test_one_batch_in_several_parts_is_one_step(readout, head, options):
         [record["loss"] for record in second.history], [record["loss"] for record in first.history], rtol=1e-10
     )
     assert second.optimizer.steps == 4
+
+
+def test_parts_whose_loss_is_not_finite_change_nothing():
+    x, targets = np.zeros((3, 4, D)), np.zeros((3, 4, 2))
+    targets[1, 3] = 1e200
+    net = network(rc.SquaredError(2), dtype="float64", dropout=0.3)
+    before, step, adam = net.theta.copy(), net.dropout_step, rc.Adam(0.01)
+    with pytest.warns(DivergenceWarning, match="batch 1 of 1: the loss;"):
+        trainer = rc.Trainer(net, adam, [(x, targets)], max_epochs=1, parts=2).run()
+    assert trainer.stopped == "diverged" and net.dropout_step == step and adam.steps == 0
+    np.testing.assert_array_equal(net.theta, before)
 
 
 class Thaw(rc.Callback):

@@ -27,8 +27,7 @@ class _Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Write as argparse does, but let it be known where it cannot be written."""
-        if message:
-            (file or sys.stderr).write(message)
+        (file or sys.stderr).write(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

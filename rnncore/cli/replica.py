@@ -78,10 +78,10 @@ def run(options: argparse.Namespace) -> int:
         try:
             replica.fit(sentences, tags, talk.iteration, talk.epoch)
         except KeyboardInterrupt:
+            if not hasattr(replica, "costs_"):
+                raise
             interrupted = True
     seconds = time.perf_counter() - started
-    if not hasattr(replica, "costs_"):
-        return INTERRUPTED
     report = _report(options, replica, len(sentences), seconds, interrupted)
     if not options.quiet:
         _show(report)

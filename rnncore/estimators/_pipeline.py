@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -21,39 +22,40 @@ Corrupt = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 _WORDS_AT_ONCE = 65536  # in word dropout
 
 
-class Pipeline:
+class Pipeline(ABC):
     """Base of pipelines. `input_size`, `embedding` and `skip` say, once it is fitted, what the network is to read."""
 
     input_size: int
     embedding: Embedding | None = None
     skip: int = 0
 
+    @abstractmethod
     def fit(self, sequences: Any) -> None:
         """Learn from the training data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, sequences: Any) -> Sequences:
         """Lay the sequences end to end as numbers, without targets."""
-        raise NotImplementedError
 
+    @abstractmethod
     def collate(self, x: np.ndarray, values: np.ndarray | None = None) -> Any:
         """Turn a batch (T, B, ...) of what `encode` made into what the network takes."""
-        return x
 
+    @abstractmethod
     def augment(self, data: Sequences) -> Corrupt | None:
         """Return what changes an epoch's inputs while training, ``corrupt(x, rng)``, or None."""
-        return None
 
+    @abstractmethod
     def begin(self, network: Any) -> None:
         """Give a new network the first weights that the pipeline knows better than chance."""
 
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Describe what was learned for a model file."""
-        raise NotImplementedError
 
+    @abstractmethod
     def from_json(self, header: dict[str, Any]) -> None:
         """Take over what `to_json` described."""
-        raise NotImplementedError
 
 
 class TokenPipeline(Pipeline):

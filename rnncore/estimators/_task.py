@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ class LabelLists(list[Any]):
         return array
 
 
-class Task:
+class Task(ABC):
     """Base of tasks: targets to numbers and predictions back.
 
     `per_step` says whether there is a target for every step or one for each sequence, `readout` what the head sees.
@@ -36,32 +37,32 @@ class Task:
     per_step = True
     readout = "every"
 
-    def check(self, sequences: Any, targets: Any, counted: np.ndarray) -> None:
+    def check(self, sequences: Any, targets: Any, counted: np.ndarray) -> None:  # noqa: B027
         """Refuse targets while it is known which sequence they are of; those not `counted` may be anything."""
 
+    @abstractmethod
     def fit(self, targets: Any, classes: Any = None) -> None:
         """Learn from the training targets; `classes` are all that there will be."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, targets: Any, unseen: int | None = None) -> np.ndarray:
         """Return the targets of all steps, or of all sequences, as an array; `unseen` stands for what is not known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def head(self) -> Head:
         """Make the head."""
-        raise NotImplementedError
 
     def counts(self, data: Sequences) -> np.ndarray:
         """Return how much each sequence's loss counts without a weight of its own, (S,)."""
         return data.lengths if self.per_step else np.ones(len(data))
 
+    @abstractmethod
     def predict(self, network: Any, data: Sequences, collate: Collate) -> Any:
         """Return predictions for sequences that all have steps."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score(self, network: Any, data: Sequences, collate: Collate, weights: np.ndarray | None) -> float:
         """Return how good the predictions for `data`, which have targets, are: higher is better."""
-        raise NotImplementedError
 
     def validate(self, network: Any, data: Sequences, collate: Collate) -> dict[str, float]:
         """Measure ``val_score`` and, where it breaks ties, ``val_loss``."""
@@ -71,7 +72,7 @@ class Task:
         """Describe what was learned for a model file."""
         return {}
 
-    def from_json(self, header: dict[str, Any]) -> None:
+    def from_json(self, header: dict[str, Any]) -> None:  # noqa: B027
         """Take over what `to_json` described."""
 
 

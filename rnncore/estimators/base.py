@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
@@ -90,7 +91,7 @@ class Specification:
 
 
 @dataclass(eq=False, repr=False)
-class SequenceEstimator(BaseEstimator):
+class SequenceEstimator(BaseEstimator, ABC):
     """Base of the estimators.
 
     A subclass is a dataclass whose fields are its own parameters, and overrides `_make_pipeline` and `_make_task`.
@@ -205,14 +206,14 @@ class SequenceEstimator(BaseEstimator):
     # -- what a subclass says -----------------------------------------------------------------------------------------
 
     @staticmethod
+    @abstractmethod
     def _make_pipeline(settings: Any) -> Pipeline:
         """Make an unfitted pipeline."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def _make_task(settings: Any) -> Task:
         """Make an unfitted task."""
-        raise NotImplementedError
 
     @staticmethod
     def _build_network(of: Specification) -> Network:

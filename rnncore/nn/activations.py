@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def of_network(net: Network, x: Any, lengths: Any, state: Any, feedback: Any) ->
     return found
 
 
-class ShowsActivations:
+class ShowsActivations(ABC):
     """What layers and networks have."""
 
     def activations(
@@ -83,5 +84,6 @@ class ShowsActivations:
         """
         return self._activations(x, lengths, state, feedback)
 
+    @abstractmethod
     def _activations(self, x: Any, lengths: Any, state: Any, feedback: Any) -> dict[str, np.ndarray]:
-        raise NotImplementedError
+        """Return what `activations` returns."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rnncore import _checks
 from rnncore.nn.heads import Head
 
 _FIXED = frozenset({"outputs", "project", "pooling"})
@@ -88,6 +89,12 @@ class CustomHead(Head):
         """Return the targets as they are: what they may be is the head's own affair."""
         found: np.ndarray = targets
         return found
+
+
+def weight_of(head: CustomHead, shape: tuple[int, ...], targets: Any, lengths: Any) -> float:
+    """Ask a user's head what the losses of outputs (T, B) or (B,) are divided by."""
+    sizes = None if lengths is None else _checks.array(lengths, "lengths")
+    return float(head.weight((*shape, head.outputs), targets, sizes))
 
 
 def called(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,23 +22,23 @@ from rnncore.nn.recurrent import SYMBOLS, Recurrent
 from rnncore.nn.touched import TouchedRows
 
 
-class Segment:
+class Segment(ABC):
     """What all segments have: a width, parameters, and a form that their arrays must have."""
 
     by_step: ClassVar[bool] = True  # their arrays begin with (T, B)
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """Numbers in a row."""
-        raise NotImplementedError
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the parameters: name -> shape."""
         return {}
 
+    @abstractmethod
     def check(self, x: np.ndarray, lengths: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
         """Return a batch of this segment, ready for the kernels."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,9 @@ class Features(Table):
     (6, 2, 3)
     """
 
-    def check_features(
-        self, x: np.ndarray, values: np.ndarray | None, lengths: np.ndarray | None, dtype: np.dtype
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def check(
+        self, x: np.ndarray, lengths: np.ndarray | None, dtype: np.dtype, values: np.ndarray | None = None
+    ) -> Any:
         """Return ids (T, B, F) as int64, and their values of the network's precision, or None for ones."""
         return _checks.skip_features(x, values, self.symbols, x.shape[:2], lengths, dtype)
 
@@ -356,7 +357,7 @@ class Reader:
         for name, segment in self.segments.items():
             try:
                 if isinstance(segment, Features):
-                    found[name] = segment.check_features(arrays[name], values.get(name), sizes, dtype)
+                    found[name] = segment.check(arrays[name], sizes, dtype, values.get(name))
                 else:
                     found[name] = segment.check(arrays[name], sizes, dtype)
             except ValueError as problem:

@@ -26,7 +26,7 @@ from rnncore.nn.access import Access
 from rnncore.nn.activations import ShowsActivations, of_network
 from rnncore.nn.attention import Attention, attention_of
 from rnncore.nn.attributes import RunSettings, fixed
-from rnncore.nn.custom import CustomHead, called, predicted
+from rnncore.nn.custom import CustomHead, called, predicted, weight_of
 from rnncore.nn.heads import POOLINGS, Head, Softmax
 from rnncore.nn.inputs import Embedding, Segment, parameter_of, reader_of
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
@@ -703,13 +703,13 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             own["_trained_on"] = (x, targets, lengths, state)
             return loss
 
-    def _check_weights(self, given: Any, batch: Batch, wanted: list[Any]) -> np.ndarray | None:
+    def _check_weights(self, given: Any, batch: Batch, wanted: list[Any]) -> np.ndarray:
         if self.batch_first:
             given = order.time_first(given, "sample_weight")
         weights = _checks.sample_weight(given, batch.steps, batch.sequences)
         for part, targets in zip(self.outputs, wanted, strict=True):
             whole = not part.by_step or part.head.name == "crf"
-            if weights is not None and weights.ndim == 2 and whole and targets is not None:
+            if weights.ndim == 2 and whole and targets is not None:
                 what = f"the {part.head.name} head {part.name!r}".replace(" ''", "")
                 raise ValueError(f"sample_weight must be (B,), one per sequence, for {what}; got {weights.shape}")
         return weights
@@ -843,13 +843,12 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
                 found.append(0.0)
                 continue
             array = _checks.array(given, "targets")
-            if isinstance(output.head, CustomHead):
-                steps = () if lengths is None else _checks.array(lengths, "lengths")
-                found.append(output.head.weight(array.shape, given, None if lengths is None else np.asarray(steps)))
-                continue
             steps_and_sequences = array.shape[:2] if output.by_step else (1, *array.shape[:1])
             if len(steps_and_sequences) != 2 or 0 in steps_and_sequences:
                 raise ValueError(f"targets must have shape {'(T, B)' if output.by_step else '(B,)'} or more dimensions")
+            if isinstance(output.head, CustomHead):
+                found.append(weight_of(output.head, output.shape(*steps_and_sequences), given, lengths))
+                continue
             sizes = None
             if output.by_step and lengths is not None:
                 sizes = _checks.lengths(lengths, *steps_and_sequences)
@@ -1031,8 +1030,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             if self.batch_first:
                 x, feedback, targets = self._time_first(x, feedback, targets)
                 sample_weight = order.time_first(sample_weight, "sample_weight")
-            batch = {"x": x, "targets": targets, "lengths": lengths, "state": state, "feedback": feedback}
-            raise explain(self, batch | {"sample_weight": sample_weight}, loss, problem) from None
+            batch = self._check(x, lengths, state, feedback)
+            raise explain(self, batch, targets, sample_weight, loss, problem) from None
         return loss
 
     def predict(

@@ -42,5 +42,4 @@ def batch_first(made: np.ndarray, out: Any = None) -> np.ndarray:
 
 def check_out(out: Any, steps: int, sequences: int, width: int, precision: np.dtype, source: Any) -> None:
     """Refuse a place for results before anything is computed."""
-    if out is not None:
-        _checks.out(out, (sequences, steps, width), precision, source)
+    _checks.out(out, (sequences, steps, width), precision, source)

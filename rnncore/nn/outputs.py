@@ -176,8 +176,6 @@ def joined(outputs: tuple[Output, ...], found: list[Any]) -> Any:
 
 def check_divisor(outputs: tuple[Output, ...], divisor: Any) -> list[float | None]:
     """Return what each head's sum of losses is divided by, or None: by its own weight."""
-    if divisor is None:
-        return [None] * len(outputs)
     found = by_name(outputs, divisor, "divisor")
     for value in found:
         if value is not None and not (_checks.is_number(value) and 0 < value < np.inf):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -119,7 +120,7 @@ def _reference(net: object) -> Callable[[], object]:
 
 
 @dataclass(frozen=True, eq=False)
-class Optimizer:
+class Optimizer(ABC):
     """Base of all optimizers.
 
     Hyper-parameters are frozen. Slots (moments) are made at the first step, and belong to the network of that step.
@@ -209,13 +210,13 @@ class Optimizer:
                 members[name] = members[name] or number
         return members
 
+    @abstractmethod
     def _rule(self) -> tuple[str, tuple[str, ...]]:
         """Return the name of the compiled rule and the names of its slots."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _scalars(self, rate: float, t: int) -> Scalars:
         """Return the scalars of step `t` = 1, 2, ... as the compiled rule wants them."""
-        raise NotImplementedError
 
     @property
     def steps(self) -> int:

@@ -8,6 +8,7 @@ raises the factor in equal parts over that many steps first; the schedule itself
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ __all__ = ["SCHEDULES", "Constant", "Cosine", "Exponential", "HalveOnPlateau", "
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(ABC):
     """Base of all schedules.
 
     Parameters
@@ -54,9 +55,9 @@ class Schedule:
 
     __call__ = factor
 
+    @abstractmethod
     def _factor(self, step: int) -> float:
         """Return the factor without warm-up."""
-        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the schedule has learned, as plain numbers (nothing, for most schedules)."""

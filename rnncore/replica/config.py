@@ -163,10 +163,6 @@ def _flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _anything(text: str) -> str:
-    return text
-
-
 _COUNT = _number(int, 1, 10**9, "a whole number of at least 1")
 _RATE = _number(float, 0, math.inf, "a number of at least 0")
 

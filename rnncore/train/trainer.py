@@ -25,7 +25,7 @@ from rnncore.train.batches import Batch, GivenBatches, SequenceBatches, generato
 from rnncore.train.callbacks import Callback, EarlyStopping, ProgressBar, as_callbacks
 from rnncore.train.predictions import batches_to_predict, decode, predict
 from rnncore.train.signals import deferred_signals, stop_for
-from rnncore.train.validation import Validation, batch_shape, batch_weight
+from rnncore.train.validation import Validation, batch_weight
 
 __all__ = [
     "CheckpointWarning",
@@ -66,7 +66,8 @@ class Trainer:
     Parameters
     ----------
     network : Network
-        Or anything with its ``train_step``, ``theta``, ``grad`` and ``dropout_step``.
+        Or anything with its ``train_step``, ``theta``, ``grad`` and ``dropout_step``; for `data` that are batches with
+        its ``batch_weight`` and ``batch_shape``, too.
     optimizer : optimizer
     data : Sequences, list of batches, or callable
         `rnncore.Sequences` are dealt to minibatches anew every epoch. A list holds batches as ``train_step`` takes
@@ -218,10 +219,7 @@ class Trainer:
                 raise ValueError(f"{name} goes with data as Sequences; batches must come as the network takes them")
         network = self.network
         return GivenBatches(
-            data,
-            shuffle,
-            lambda targets, lengths, x: batch_weight(network, targets, lengths, x),
-            lambda x: batch_shape(network, x),
+            data, shuffle, lambda targets, lengths, x: batch_weight(network, targets, lengths, x), network.batch_shape
         )
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore.nn.custom import CustomHead, weight_of
 from rnncore.train.batches import Batch, GivenBatches, SequenceBatches
 
 __all__ = ["Validation", "batch_weight"]
@@ -14,25 +15,13 @@ __all__ = ["Validation", "batch_weight"]
 
 def batch_weight(network: Any, targets: Any, lengths: Any, x: Any) -> float:
     """Return what a batch's loss was divided by, which is how much it counts in the mean of several."""
-    own = getattr(network, "batch_weight", None)
-    if own is not None and not isinstance(targets, dict):
-        return float(own(targets, lengths))
-    steps, sequences = batch_shape(network, x)
-    if isinstance(targets, dict):  # of several heads, each loss is a mean of its own
-        return float(steps * sequences if lengths is None else np.sum(lengths))
-    if getattr(network, "readout", "every") != "every":
-        return float(sequences)
+    head = getattr(network, "head", None)
+    if isinstance(head, CustomHead):  # its targets may be anything
+        return weight_of(head, network.outputs[0].shape(*network.batch_shape(x)), targets, lengths)
+    if not isinstance(targets, dict):
+        return float(network.batch_weight(targets, lengths))
+    steps, sequences = network.batch_shape(x)  # of several heads, each loss is a mean of its own
     return float(steps * sequences if lengths is None else np.sum(lengths))
-
-
-def batch_shape(network: Any, x: Any) -> tuple[int, int]:
-    """Return T and B of a batch."""
-    own = getattr(network, "batch_shape", None)
-    if own is not None:
-        found: tuple[int, int] = own(x)
-        return found
-    steps, sequences = np.shape(x[0] if isinstance(x, tuple) else x)[:2]
-    return steps, sequences
 
 
 def _of_classes(p: np.ndarray, targets: np.ndarray) -> np.ndarray:
