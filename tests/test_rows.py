@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 import rnncore as rc
 from rnncore._core.rows import all_within, merged
+from rnncore.data.sequences import take_rows
 
 LARGEST, SMALLEST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 BOUNDS = st.sampled_from([SMALLEST, -1, 0, 1, 7, LARGEST])
@@ -74,3 +75,14 @@ def test_the_rows_a_batch_touches(count, symbols):
     named = ranges[(ranges[:, 0] >= start) & (ranges[:, 0] < start + symbols * width)]
     assert ((named[:, 0] - start) // width).tolist() == np.unique(bags[bags >= 0]).tolist()
     assert (np.diff(ranges[:, 0]) > 0).all()
+
+
+@given(
+    hnp.arrays(np.int32, hnp.array_shapes(min_dims=1, max_dims=2, min_side=1, max_side=5)),
+    hnp.arrays(np.int64, hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=5), elements=st.integers(0, 7)),
+)
+def test_take_rows(array, places):
+    found, wanted = take_rows(array, places), array.take(places, axis=0, mode="clip")
+    assert found.dtype == np.int64 and np.array_equal(found, wanted)
+    assert np.array_equal(take_rows(array[::-1], places), array[::-1].take(places, axis=0, mode="clip"))
+    assert take_rows(array.astype(np.float32), places).dtype == np.float32

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from rnncore._core.rows import gathered
 from rnncore.data.readers import DataError
 
-__all__ = ["Sequences"]
+__all__ = ["Sequences", "take_rows"]
 
 
 @dataclass
@@ -100,7 +101,7 @@ class Sequences:
     def targets(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
         """Return the targets of the sequences `rows`, whose `positions` are `places`: (T, B, ...) or (B, ...)."""
         assert self.y is not None
-        return self.y.take(places if self.per_step else rows, axis=0, mode="clip")
+        return take_rows(self.y, places if self.per_step else rows)
 
     def select(self, rows: np.ndarray) -> Sequences:
         """Copy the sequences `rows` into an object of their own."""
@@ -109,3 +110,13 @@ class Sequences:
         y = None if self.y is None else self.y[flat if self.per_step else rows]
         values = None if self.values is None else self.values[flat]
         return Sequences(self.x[flat], y, lengths, values, self.per_step)
+
+
+def take_rows(array: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return an array's rows at places, int64 of any shape; int32, which ids are kept in, as int64, which kernels read.
+
+    Places past the last row give the last one.
+    """
+    if array.dtype == np.int32 and array.ndim <= 2 and len(array):
+        return gathered(array, places)
+    return array.take(places, axis=0, mode="clip")

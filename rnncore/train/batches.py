@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnncore.data.sequences import Sequences
+from rnncore.data.sequences import Sequences, take_rows
 
 __all__ = ["Batch", "GivenBatches", "SequenceBatches", "generator", "in_parts", "minibatches"]
 
@@ -190,7 +190,7 @@ def arranged(data: Sequences, x: np.ndarray, places: np.ndarray, arrange: Callab
 
     Places past a sequence's end may be any, even past the last one's.
     """
-    x = x.take(places, axis=0, mode="clip")
+    x = take_rows(x, places)
     if arrange is None:
         return x
     return arrange(x) if data.values is None else arrange(x, data.values.take(places, axis=0, mode="clip"))

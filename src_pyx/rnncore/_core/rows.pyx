@@ -2,7 +2,7 @@
 
 All of it is asked for in every training step, of a few numbers mostly: there a question costs less than a microsecond.
 """
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -64,6 +64,32 @@ def all_within(array, int64_t low, int64_t high, lengths=None) -> bool:
                 for i in range(width):
                     outside |= t < ends[i] and <uint64_t> numbers[t * width + i] - <uint64_t> low > span
     return not outside
+
+
+def gathered(array, places):
+    """Return the rows of an int32 array (N,) or (N, C) at places, int64 of any shape, as int64.
+
+    Places past the last row give the last one; N > 0, no place below 0.
+    """
+    cdef cnp.ndarray source = np.ascontiguousarray(array, np.int32), at = np.ascontiguousarray(places, np.int64)
+    cdef cnp.npy_intp shape[cnp.NPY_MAXDIMS]
+    cdef int axes = cnp.PyArray_NDIM(at), wide = cnp.PyArray_NDIM(source) == 2, i
+    cdef long count = cnp.PyArray_SIZE(at), rows = cnp.PyArray_DIM(source, 0), n, c, row
+    cdef long width = cnp.PyArray_DIM(source, 1) if wide else 1
+    for i in range(axes):
+        shape[i] = cnp.PyArray_DIM(at, i)
+    if wide:
+        shape[axes] = width
+    found = cnp.PyArray_EMPTY(axes + wide, shape, cnp.NPY_INT64, 0)
+    cdef const int32_t *numbers = <const int32_t *> cnp.PyArray_DATA(source)
+    cdef const int64_t *place = <const int64_t *> cnp.PyArray_DATA(at)
+    cdef int64_t *to = <int64_t *> cnp.PyArray_DATA(<cnp.ndarray> found)
+    with nogil:
+        for n in range(count):
+            row = min(place[n], rows - 1)
+            for c in range(width):
+                to[n * width + c] = numbers[row * width + c]
+    return found
 
 
 cdef object distinct(const int64_t *ids, long count, long rows):
