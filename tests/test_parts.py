@@ -547,6 +547,21 @@ def test_targets_that_only_the_head_knows_are_trained_on(rng):
     assert history[-1]["loss"] < history[0]["loss"]
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_predictions_of_a_head_of_ones_own_are_zero_past_the_end(rng, batch_first):
+    """As those of any head; the compiled one says what they are before it."""
+    layer = rc.Recurrent("gru", 4, H, dtype="float64")
+    nets = [rc.Network(layer.copy(), head=head(3), batch_first=batch_first) for head in (CrossEntropy, rc.Softmax)]
+    nets[1].theta[:] = nets[0].theta
+    x, lengths = rng.standard_normal((T, B, 4)), rng.integers(1, T + 1, B)
+    x = x.swapaxes(0, 1) if batch_first else x
+    own, compiled = (net.predict(x, lengths) for net in nets)
+    np.testing.assert_allclose(own, compiled, rtol=1e-12)
+    assert np.array_equal(own == 0, compiled == 0) and (lengths == T).all() == bool(own.all())
+    out = np.empty_like(own)
+    assert nets[0].predict(x, lengths, out=out) is out and np.array_equal(out, own)
+
+
 def test_a_head_of_ones_own_explains_itself(rng):
     class Narrow(CrossEntropy):
         def predict(self, scores):

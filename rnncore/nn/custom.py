@@ -122,12 +122,14 @@ def called(
     return loss, np.ascontiguousarray(gradient, dtype=dtype)
 
 
-def predicted(head: CustomHead, scores: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """Call a user's predict and return what came of it, checked."""
+def predicted(head: CustomHead, scores: np.ndarray, lengths: np.ndarray | None, out: np.ndarray | None) -> np.ndarray:
+    """Call a user's predict and return what came of it, checked; zero past a sequence's end, as of any head."""
     found = np.asarray(head.predict(scores))
     if found.shape != scores.shape:
         raise ValueError(f"{type(head).__name__}.predict must return an array {scores.shape}, got {found.shape}")
     found = np.ascontiguousarray(found, dtype=scores.dtype)
+    if lengths is not None and found.ndim == 3:
+        found = np.where((np.arange(len(found))[:, None] < lengths)[..., None], found, found.dtype.type(0))
     if out is None:
         return found
     out[...] = found

@@ -1094,7 +1094,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
             place = None if turn else given
             if isinstance(part.head, CustomHead):
                 scores = kernel.forward(space.layers, theta, False, *batch.features(part))
-                made = predicted(part.head, scores, place)
+                made = predicted(part.head, scores, batch.sizes, place)
             else:
                 made = kernel.predict(space.layers, theta, *batch.features(part), place)
             found.append(order.batch_first(made, given) if turn else made)
