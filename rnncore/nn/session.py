@@ -216,7 +216,8 @@ class Session(Stepper):
             return self._go(batch, results, None)
         shape = (batch.steps, batch.sequences, self._parts.outputs)
         if owner.batch_first:
-            order.check_out(out, *shape, owner.dtype, batch.x)
+            if out is not None:
+                order.check_out(out, *shape, owner.dtype, batch.x)
             return order.batch_first(self._go(batch, None, None), out)
         return self._go(batch, None, None if out is None else _checks.out(out, shape, owner.dtype, batch.x))
 
