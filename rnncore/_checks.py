@@ -17,6 +17,7 @@ import numpy as np
 from rnncore._core.rows import all_within
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+INT32 = np.dtype(np.int32)  # NumPy has one object for it; to compare objects is ten times faster than types
 _ARE_BAGS = "whole numbers of three dimensions are read as bags of ids; for numbers pass floats, x.astype('float32')"
 _BAGS = f"x has the shape of numbers, {{shape}}, but {_ARE_BAGS}; for bags, a column of -1 (none) at their end tells so"
 LARGEST_WEIGHT = 1e30  # of classes and sequences: sums of them are still numbers in single precision
@@ -124,7 +125,7 @@ def _int64(found: np.ndarray) -> np.ndarray:
 
 def _widened(value: Any) -> Any:
     """Return int32 arrays, which data are kept in, as int64, and anything else as it is."""
-    return value.astype(np.int64) if type(value) is np.ndarray and value.dtype == np.int32 else value
+    return value.astype(np.int64) if type(value) is np.ndarray and value.dtype is INT32 else value
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore._checks import INT32
 from rnncore._core.rows import gathered
 from rnncore.data.readers import DataError
 
@@ -117,6 +118,6 @@ def take_rows(array: np.ndarray, places: np.ndarray) -> np.ndarray:
 
     Places past the last row give the last one.
     """
-    if array.dtype == np.int32 and array.ndim <= 2 and len(array):
+    if array.dtype is INT32 and array.ndim <= 2 and len(array):
         return gathered(array, places)
     return array.take(places, axis=0, mode="clip")

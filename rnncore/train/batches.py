@@ -113,11 +113,11 @@ class SequenceBatches:
         order, starts = _drawn(data.lengths, size, rng)
         lengths, places = data.lengths[order], data.starts[order]
         n_steps = dict(zip(range(0, len(order), size), np.add.reduceat(lengths, self._begins).tolist(), strict=True))
-        steps = np.arange(data.lengths.max(), dtype=np.int64)[:, None]
+        steps, longest = np.arange(data.lengths.max(), dtype=np.int64)[:, None], lengths.tolist()
         for start in islice(starts, skip, None):
             some = slice(start, start + size)
             rows = order[some]
-            at = steps[: lengths[start]] + places[some]  # the first of a batch is the longest
+            at = steps[: longest[start]] + places[some]  # the first of a batch is the longest
             yield Batch(
                 arranged(data, inputs, at, arrange),
                 data.targets(rows, at),
