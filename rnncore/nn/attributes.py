@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rnncore import _checks, _threads
+from rnncore._core.rows import all_within
 from rnncore._core.schedule import Schedule
 
 Class = TypeVar("Class", bound=type)
@@ -79,7 +80,7 @@ class RunSettings:
 
     def _schedule_of(self, steps: int, sequences: int, sizes: np.ndarray | None) -> Schedule:
         """Return the packed layout of a batch; a full one's is kept from last time."""
-        if sizes is not None:
+        if sizes is not None and not all_within(sizes, steps, steps):
             return Schedule(steps, sequences, sizes)
         schedule = self._schedule
         if schedule is None or schedule.steps != steps or schedule.sequences != sequences:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnncore._core.rows import merged
 from rnncore.nn.layout import Layout
 from rnncore.nn.touched import TouchedRows
+
+
+class _Settled(NamedTuple):
+    """What is visited whole, and of each table that is visited in part its number, start, width and rule."""
+
+    partly: list[bool]
+    frozen: Any
+    groups: Any
+    dense: np.ndarray
+    tables: list[tuple[int, int, int, int]]
 
 
 class UpdateRanges:
@@ -26,7 +36,7 @@ class UpdateRanges:
     def __init__(self, layout: Layout, tables: Iterable[str] = ()) -> None:
         self._layout = layout
         self._tables = sorted(((name, layout.starts[name]) for name in tables), key=lambda table: table[1])
-        self._kept: tuple[list[str], Any, Any, np.ndarray] | None = None
+        self._kept: _Settled | None = None
 
     def of(
         self,
@@ -50,24 +60,26 @@ class UpdateRanges:
         groups : mapping of str to int, optional
             The group of each parameter: the same object as long as it holds the same. None: all are of group 0.
         """
-        found: list[tuple[str, np.ndarray]] = []
-        if touched is not None:  # of other tables any row may have a gradient
-            found = [(name, rows) for name, start in self._tables if (rows := touched.of(start)) is not None]
-        partly = [name for name, _ in found]
+        found: list[Any] = [] if touched is None else [touched.of(start) for _, start in self._tables]
+        partly = [rows is not None for rows in found]  # of other tables any row may have a gradient
         kept = self._kept
-        if kept is None or kept[0] != partly or kept[1] != frozen or kept[2] is not groups:
-            kept = self._kept = partly, frozen, groups, self._dense(partly, frozenset(names()), groups)
-        dense = kept[3]
-        if not found:
-            return dense
-        still = frozenset(names()) if any(frozen) else frozenset()
-        tables = []
-        for name, rows in found:
-            if name in still:
-                continue
-            rule = 1 + 2 * (groups[name] if groups else 0)
-            tables.append((self._layout.starts[name], self._layout.shapes[name][1], rule, rows))
-        return merged(dense, tables)
+        if kept is None or kept.partly != partly or kept.frozen != frozen or kept.groups is not groups:
+            kept = self._kept = self._settle(partly, frozen, frozenset(names()), groups)
+        if not kept.tables:
+            return kept.dense
+        return merged(kept.dense, [(start, width, rule, found[n]) for n, start, width, rule in kept.tables])
+
+    def _settle(
+        self, partly: list[bool], frozen: Any, names: frozenset[str], groups: Mapping[str, int] | None
+    ) -> _Settled:
+        """Work out what stays the same as long as the same tables are visited in part, and the same is frozen."""
+        some = [(n, *table) for n, (table, part) in enumerate(zip(self._tables, partly, strict=False)) if part]
+        tables = [
+            (n, start, self._layout.shapes[name][1], 1 + 2 * (groups[name] if groups else 0))
+            for n, name, start in some
+            if name not in names
+        ]
+        return _Settled(partly, frozen, groups, self._dense([name for _, name, _ in some], names, groups), tables)
 
     def _dense(self, tables: Iterable[str], frozen: frozenset[str], groups: Mapping[str, int] | None) -> np.ndarray:
         """Return the ranges of all that is visited whole."""
