@@ -380,6 +380,16 @@ class CutOff(rc.Callback):
             raise CutOffError
 
 
+def cut_off_and_resumed(make, path, after):
+    """What `make` makes, a network and its trainer, which goes on from where another one was cut off."""
+    _, cut = make(CutOff(after), checkpoint=path)
+    with pytest.raises(CutOffError):
+        cut.run()
+    again, resumed = make(resume=path)
+    resumed.run()
+    return again, resumed
+
+
 class Slower(rc.Callback):
     """A callback whose memory changes what is learned."""
 
@@ -427,11 +437,7 @@ def test_resumed_is_uninterrupted(tmp_path, case, remembering):
     counted = len(trainer.history) * len(list(trainer._source.epoch(1, np.random.default_rng(0), 0)))
     assert counted > 12
     for after in filter(lambda n: n < counted, (1, 4, 5, 6, 7, 12, 13, 18)):
-        _, cut = make(CutOff(after), checkpoint=path)
-        with pytest.raises(CutOffError):
-            cut.run()
-        again, resumed = make(resume=path)
-        resumed.run()
+        again, resumed = cut_off_and_resumed(make, path, after)
         assert again.theta.tobytes() == whole.theta.tobytes(), after
         assert [r["loss"] for r in resumed.history] == [r["loss"] for r in trainer.history]
         assert resumed.stopped == trainer.stopped
@@ -652,11 +658,7 @@ def test_what_is_frozen_goes_on_frozen(tmp_path):
     trainer.run()
     assert whole.frozen == ("head.b_y",)
     for after in (2, 5, 8, 10):
-        _, cut = make(CutOff(after), checkpoint=path)
-        with pytest.raises(CutOffError):
-            cut.run()
-        again, resumed = make(resume=path)
-        resumed.run()
+        again, _ = cut_off_and_resumed(make, path, after)
         assert again.theta.tobytes() == whole.theta.tobytes(), after
         assert again.frozen == whole.frozen
 
@@ -705,11 +707,7 @@ def test_two_heads_resumed_are_uninterrupted(tmp_path):
     trainer.run()
     assert {"val_loss", "val_loss_slots", "val_loss_intent", "val_loss_value"} <= set(trainer.history[-1])
     for after in (1, 5, 8, 14):
-        _, cut = make(CutOff(after), checkpoint=path)
-        with pytest.raises(CutOffError):
-            cut.run()
-        again, resumed = make(resume=path)
-        resumed.run()
+        again, resumed = cut_off_and_resumed(make, path, after)
         assert again.theta.tobytes() == whole.theta.tobytes(), after
         assert resumed.history[-1]["val_loss"] == trainer.history[-1]["val_loss"]
 
