@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ OPTIONS = ("size", "memory_size", "score", "causal", "output_size", "batch_first
 
 
 @fixed(*(name for name in OPTIONS if name != "n_threads"), "dtype", "layout")
-class Attention(FlatArrays, Freezable, RunSettings):
+class Attention(FlatArrays, Freezable, saving.Savable, RunSettings):
     """Each step of a sequence looks at all steps of a memory, by how well they go with it.
 
     A query q_t scores the memory's steps m_s, their softmax weighs them, and what they give in the mean stands beside
@@ -133,7 +132,7 @@ class Attention(FlatArrays, Freezable, RunSettings):
         self._ranges = UpdateRanges(self.layout)
         self._idle: list[AttentionKernel] = []  # those that no call runs in
         self._training: AttentionKernel | None = None
-        self._pending: tuple[tuple[int, ...], tuple[int, ...] | None] | None = None
+        self._pending: tuple[int, int, int] | None = None  # the shape of the outputs that wait for a gradient
         self._schedule: Schedule | None = None
 
     def kernel(self, start: int = 0) -> AttentionKernel:
@@ -178,35 +177,12 @@ class Attention(FlatArrays, Freezable, RunSettings):
         twin.freeze(*self.frozen)
         return twin
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write options, weights and what is frozen to a model file, which ``rnncore.load`` reads.
-
-        Parameters
-        ----------
-        path : str or path
-            By custom it ends in ``.safetensors``. An existing file is replaced in one step.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written; an existing one is then as it was.
-
-        Examples
-        --------
-        >>> import os, tempfile, rnncore as rc
-        >>> attention = rc.Attention(4)
-        >>> path = os.path.join(tempfile.mkdtemp(), "attention.safetensors")
-        >>> attention.save(path)
-        >>> rc.load(path)
-        Attention(4, memory_size=4, score="general", dtype="float32")
-        """
-        from rnncore.io.files import write_model
-
-        write_model(path, "Attention", {"attention": saving.attention_to_json(self)}, saving.weights_of(self))
+    def _to_model(self) -> tuple[str, dict[str, Any]]:
+        return "Attention", {"attention": saving.attention_to_json(self)}
 
     @classmethod
     def _from_model(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Attention:
-        return saving.read_attention(header, arrays)
+        return saving.read(saving.attention_from_json, header["attention"], arrays)
 
     def summary(self) -> str:
         """Return a table of what it is: the shape of its outputs, parameters, bytes.
@@ -264,6 +240,15 @@ class Attention(FlatArrays, Freezable, RunSettings):
         sizes = _checks.lengths(memory_lengths, m.shape[0], sequences, "memory_lengths")
         return q, schedule, m, Schedule(m.shape[0], sequences, sizes)
 
+    def _place(self, out: Any, shape: tuple[int, int, int], source: np.ndarray) -> np.ndarray | None:
+        """Check `out`, and return where the kernel writes: there, or to an array of its own that is turned later."""
+        if out is None:
+            return None
+        if self.batch_first:
+            order.check_out(out, *shape, self.dtype, source)
+            return None
+        return _checks.out(out, shape, self.dtype, source)
+
     def forward(
         self,
         queries: Any,
@@ -302,12 +287,8 @@ class Attention(FlatArrays, Freezable, RunSettings):
             If another Python thread is using this attention, and one of the two is training.
         """
         q, schedule, m, memory_schedule = self._check(queries, memory, lengths, memory_lengths)
-        shape = (*q.shape[:2], self.output_size)
-        place = None
-        if out is not None and self.batch_first:
-            order.check_out(out, shape[0], shape[1], shape[2], self.dtype, q)
-        elif out is not None:
-            place = _checks.out(out, shape, self.dtype, q)
+        shape = q.shape[0], q.shape[1], self.output_size
+        place = self._place(out, shape, q)
         if out is not None and m is not None:
             _checks.out(out, out.shape, self.dtype, m)
         threads = _threads.resolve(self.n_threads)
@@ -319,7 +300,7 @@ class Attention(FlatArrays, Freezable, RunSettings):
                 kernel = self._free_kernel()
             h = kernel.forward(self._theta, schedule, q, memory_schedule, m, threads, training, place)
             if training:
-                self._pending = shape, None if m is None else m.shape
+                self._pending = shape
             else:
                 self._idle.append(kernel)
         return order.batch_first(h, out) if self.batch_first else h
@@ -352,14 +333,10 @@ class Attention(FlatArrays, Freezable, RunSettings):
                     "backward needs a forward(training=True) before it, and each forward serves one backward: "
                     "call forward again"
                 )
-            shape = self._pending[0]
+            shape = self._pending
             dout = order.time_first(dout, "dout") if self.batch_first else dout
             dout = _checks.output_gradient(dout, shape, self.dtype)
-            place = None
-            if out is not None and self.batch_first:
-                order.check_out(out, shape[0], shape[1], self.size, self.dtype, dout)
-            elif out is not None:
-                place = _checks.out(out, (*shape[:2], self.size), self.dtype, dout)
+            place = self._place(out, (shape[0], shape[1], self.size), dout)
             self._pending = None
             self._touched.mark_all()
             dq, dm = self._training.backward(self._theta, self._grad, dout, True, place)

@@ -87,7 +87,7 @@ class Pending(NamedTuple):
     *("single", "layers", "head", "heads", "outputs", "readout", "pooling", "loss_weights", "embedding", "skip"),
     *("inputs", "attention", "batch_first", "dtype", "layout"),
 )
-class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
+class Network(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSettings):
     """What is read, recurrent layers, pooling and heads, trained together.
 
     Parameters
@@ -414,38 +414,12 @@ class Network(FlatArrays, Freezable, ShowsActivations, RunSettings):
 
         write_onnx(self, path, inputs, about)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a model file, which ``rnncore.load`` reads; whole or not at all.
-
-        It holds the parts' options, weights, what is frozen and dropout's counters; not the gradient, nor
-        ``n_threads``. An optimizer's ``state_dict`` is kept apart.
-
-        Parameters
-        ----------
-        path : str or path
-            By custom it ends in ``.safetensors``. An existing file is replaced in one step.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written; an existing one is then as it was.
-
-        Examples
-        --------
-        >>> import os, tempfile, rnncore as rc
-        >>> net = rc.Network(rc.Recurrent("elman", 4, 8), head=rc.Softmax(3))
-        >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
-        >>> net.save(path)
-        >>> rc.load(path)
-        Network([Recurrent("elman", 4, 8, dtype="float32")], ..., 131 parameters)
-        """
-        from rnncore.io.files import write_model
-
-        write_model(path, "Network", {"network": saving.network_to_json(self)}, saving.weights_of(self))
+    def _to_model(self) -> tuple[str, dict[str, Any]]:
+        return "Network", {"network": saving.network_to_json(self)}
 
     @classmethod
     def _from_model(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Network:
-        return saving.read_network(header, arrays)
+        return saving.read(saving.network_from_json, header["network"], arrays)
 
     def summary(self) -> str:
         """Return a table of the parts: the shape of their outputs, parameters, bytes.

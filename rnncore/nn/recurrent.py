@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -44,7 +43,7 @@ OPTIONS = (
 
 @fixed(*(name for name in OPTIONS if name != "n_threads"))
 @fixed("cell", "dtype", "cell_options", "plan", "zone_rates", "width", "state_widths", "layout")
-class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
+class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSettings):
     """Layers of one recurrent cell, in one direction or both, over batches of sequences.
 
     Parameters
@@ -352,37 +351,12 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, RunSettings):
         twin.dropout_seed, twin.dropout_step = self.dropout_seed, self.dropout_step
         return twin
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write these layers to a model file, which ``rnncore.load`` reads; whole or not at all.
-
-        It holds options, weights, what is frozen and dropout's counters; not the gradient, nor ``n_threads``.
-
-        Parameters
-        ----------
-        path : str or path
-            By custom it ends in ``.safetensors``. An existing file is replaced in one step.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written; an existing one is then as it was.
-
-        Examples
-        --------
-        >>> import os, tempfile, rnncore as rc
-        >>> layer = rc.Recurrent("gru", 3, 5)
-        >>> path = os.path.join(tempfile.mkdtemp(), "layer.safetensors")
-        >>> layer.save(path)
-        >>> bool((rc.load(path).theta == layer.theta).all())
-        True
-        """
-        from rnncore.io.files import write_model
-
-        write_model(path, "Recurrent", {"layer": saving.layer_to_json(self)}, saving.weights_of(self))
+    def _to_model(self) -> tuple[str, dict[str, Any]]:
+        return "Recurrent", {"layer": saving.layer_to_json(self)}
 
     @classmethod
     def _from_model(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Recurrent:
-        return saving.read_layer(header, arrays)
+        return saving.read(saving.layer_from_json, header["layer"], arrays)
 
     def summary(self) -> str:
         """Return a table of the layers: the shape of their outputs, parameters, bytes.

@@ -6,9 +6,11 @@ kernels; and no more memory is asked for than the weights in the file take.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from rnncore.nn.recurrent import Recurrent
 
 Arrays = Mapping[str, np.ndarray]
+Made = TypeVar("Made")
 
 
 def plain(value: Any) -> Any:
@@ -40,12 +43,54 @@ def plain(value: Any) -> Any:
     raise ValueError(f"a model file cannot hold the option {value!r}, only numbers, words and lists of them")
 
 
-def weights_of(made: Recurrent | Network | Attention) -> dict[str, np.ndarray]:
-    """Return copies of the parameters, by name."""
-    return {name: np.array(view) for name, view in made.params.items()}
+class Savable(ABC):
+    """What a model file can hold: arguments, weights, and what was set later."""
+
+    params: Any
+
+    @abstractmethod
+    def _to_model(self) -> tuple[str, dict[str, Any]]:
+        """Return its kind, and all but the weights as what JSON has."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a model file, which ``rnncore.load`` reads; whole or not at all.
+
+        It holds the options of the parts, weights, what is frozen and dropout's counters; not the gradient, nor
+        ``n_threads``. An optimizer's ``state_dict`` is kept apart.
+
+        Parameters
+        ----------
+        path : str or path
+            By custom it ends in ``.safetensors``. An existing file is replaced in one step.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; an existing one is then as it was.
+
+        Examples
+        --------
+        >>> import os, tempfile, rnncore as rc
+        >>> net = rc.Network(rc.Recurrent("elman", 4, 8), head=rc.Softmax(3))
+        >>> path = os.path.join(tempfile.mkdtemp(), "net.safetensors")
+        >>> net.save(path)
+        >>> rc.load(path)
+        Network([Recurrent("elman", 4, 8, dtype="float32")], ..., 131 parameters)
+        """
+        from rnncore.io.files import write_model
+
+        write_model(path, *self._to_model(), {name: np.array(view) for name, view in self.params.items()})
 
 
-def take_weights(made: Recurrent | Network | Attention, arrays: Arrays) -> None:
+def read(build: Callable[[Any], Made], own: Any, arrays: Arrays) -> Made:
+    """Return what a model file holds: `build` makes it of all but the weights."""
+    with at_most(sum(array.size for array in arrays.values())):
+        made = build(own)
+    _take_weights(made, arrays)
+    return made
+
+
+def _take_weights(made: Any, arrays: Arrays) -> None:
     """Take over parameters, which must be those of `made`, and nothing else."""
     if set(arrays) != set(made.params):
         raise ValueError(f"expected the weights {', '.join(made.params)}; got {', '.join(sorted(arrays))}")
@@ -86,14 +131,6 @@ def layer_from_json(own: Mapping[str, Any]) -> Recurrent:
     return layer
 
 
-def read_layer(header: Mapping[str, Any], arrays: Arrays) -> Recurrent:
-    """Return the layer of a model file."""
-    with at_most(sum(array.size for array in arrays.values())):
-        layer = layer_from_json(header["layer"])
-    take_weights(layer, arrays)
-    return layer
-
-
 def attention_to_json(attention: Attention) -> dict[str, Any]:
     """Return the arguments of the constructor, and what was set later; but threads."""
     from rnncore.nn.attention import OPTIONS
@@ -109,14 +146,6 @@ def attention_from_json(own: Mapping[str, Any]) -> Attention:
     _expect(own, {*OPTIONS, "dtype", "frozen"} - {"n_threads"})
     attention = Attention(**{name: value for name, value in own.items() if name != "frozen"})
     attention.freeze(*own["frozen"])
-    return attention
-
-
-def read_attention(header: Mapping[str, Any], arrays: Arrays) -> Attention:
-    """Return the attention of a model file."""
-    with at_most(sum(array.size for array in arrays.values())):
-        attention = attention_from_json(header["attention"])
-    take_weights(attention, arrays)
     return attention
 
 
@@ -144,46 +173,32 @@ def network_to_json(net: Network) -> dict[str, Any]:
     }
 
 
-def read_network(header: Mapping[str, Any], arrays: Arrays) -> Network:
-    """Return the network of a model file."""
+def network_from_json(own: Mapping[str, Any]) -> Network:
+    """Build a network from what `network_to_json` returned; before there was attention, that was without it."""
     from rnncore.nn.network import Embedding, Network
 
-    own = {"attention": None} | header["network"]
-    names = {
-        "layers",
-        "single",
-        "head",
-        "heads",
-        "pooling",
-        "loss_weights",
-        "embedding",
-        "inputs",
-        "skip",
-        "attention",
-        "batch_first",
-    }
-    _expect(own, names | {"batch_first", "dropout_seed", "dropout_step", "frozen"})
+    own = {"attention": None, **own}
+    parts = {"layers", "single", "head", "heads", "pooling", "loss_weights", "embedding", "inputs", "skip", "attention"}
+    _expect(own, parts | {"batch_first", "dropout_seed", "dropout_step", "frozen"})
     if not isinstance(own["single"], bool) or not isinstance(own["layers"], list):
         raise ValueError("layers must be a list, single a flag")
     if own["single"] and len(own["layers"]) != 1:
         raise ValueError(f"{len(own['layers'])} layers are not a single one")
-    with at_most(sum(array.size for array in arrays.values())):
-        layers = [layer_from_json(each) for each in own["layers"]]
-        net = Network(
-            layers[0] if own["single"] else layers,
-            None if own["head"] is None else _head_from_json(own["head"]),
-            embedding=None if own["embedding"] is None else Embedding(**own["embedding"]),
-            skip=own["skip"],
-            pooling=own["pooling"],
-            heads=None if own["heads"] is None else {k: _head_from_json(each) for k, each in own["heads"].items()},
-            loss_weights=own["loss_weights"],
-            inputs=_inputs_from_json(own["inputs"]),
-            attention=None if own["attention"] is None else attention_from_json(own["attention"]),
-            batch_first=own["batch_first"],
-        )
+    layers = [layer_from_json(each) for each in own["layers"]]
+    net = Network(
+        layers[0] if own["single"] else layers,
+        None if own["head"] is None else _head_from_json(own["head"]),
+        embedding=None if own["embedding"] is None else Embedding(**own["embedding"]),
+        skip=own["skip"],
+        pooling=own["pooling"],
+        heads=None if own["heads"] is None else {k: _head_from_json(each) for k, each in own["heads"].items()},
+        loss_weights=own["loss_weights"],
+        inputs=_inputs_from_json(own["inputs"]),
+        attention=None if own["attention"] is None else attention_from_json(own["attention"]),
+        batch_first=own["batch_first"],
+    )
     net.dropout_seed, net.dropout_step = own["dropout_seed"], own["dropout_step"]
     net.freeze(*own["frozen"])
-    take_weights(net, arrays)
     return net
 
 
