@@ -10,7 +10,7 @@ import pytest
 import rnncore as rc
 from rnncore.data.readers import DataError
 from rnncore.io.checkpoints import read_checkpoint
-from rnncore.train.batches import Batch, in_parts
+from rnncore.train.batches import Batch, SequenceBatches, in_parts
 from rnncore.train.trainer import DivergenceWarning
 
 D, H, K = 3, 5, 4
@@ -43,6 +43,27 @@ def yielded(epoch):
 
 
 # -- sources ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_step", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 4, 23, 40])
+def test_batches_gathered_together_are_those_gathered_alone(monkeypatch, per_step, batch_size):
+    data, weights = sequences(per_step=per_step), np.linspace(0, 1, 23)
+    found = []
+    for at_once in (1, 50, 10**6):
+        monkeypatch.setattr("rnncore.train.batches._GATHERED", at_once)
+        source = SequenceBatches(data, batch_size, weights)
+        found.append(list(source.epoch(1, np.random.default_rng(3), skip=1 if batch_size < 23 else 0)))
+    for alone, *others in zip(*found, strict=True):
+        longest = alone.lengths.max()
+        for batch in others:
+            assert (batch.size, batch.n_steps) == (alone.size, alone.n_steps)
+            assert (len(batch.x), len(batch.targets)) == (longest, longest if per_step else len(batch.rows))
+            for one, other in zip(batch[:5], alone[:5], strict=True):
+                np.testing.assert_array_equal(one, other)
+        for b, row in enumerate(alone.rows):
+            start, length = data.starts[row], data.lengths[row]
+            np.testing.assert_array_equal(alone.x[:length, b], data.x[start : start + length])
 
 
 def test_a_list_of_batches_is_the_loop_one_would_write():

@@ -104,6 +104,10 @@ class Sequences:
         assert self.y is not None
         return take_rows(self.y, places if self.per_step else rows)
 
+    def values_at(self, places: np.ndarray) -> np.ndarray | None:
+        """Return the values at such `positions`, if there are any."""
+        return None if self.values is None else self.values.take(places, axis=0, mode="clip")
+
     def select(self, rows: np.ndarray) -> Sequences:
         """Copy the sequences `rows` into an object of their own."""
         lengths = self.lengths[rows]

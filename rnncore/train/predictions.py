@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.data.sequences import Sequences
+from rnncore.data.sequences import Sequences, take_rows
 from rnncore.train.batches import arranged
 
 __all__ = ["batches_to_predict", "decode", "predict", "predict_sequences"]
@@ -58,4 +58,5 @@ def batches_to_predict(
         rows = order[start : start + max(1, _STEPS_AT_ONCE // longest)]
         start += len(rows)
         at = data.positions(rows)
-        yield arranged(data, data.x, at, arrange), at, rows, np.arange(longest)[:, None] < data.lengths[rows]
+        batch = arranged(take_rows(data.x, at), data.values_at(at), arrange)
+        yield batch, at, rows, np.arange(longest)[:, None] < data.lengths[rows]
