@@ -26,7 +26,7 @@ from rnncore.datasets import news_requests
 from rnncore.estimators._documentation import described_settings
 from rnncore.estimators._pipeline import TokenPipeline
 from rnncore.estimators._task import LabelTask, Task
-from rnncore.estimators.base import SequenceEstimator
+from rnncore.estimators.sequences import SequenceEstimator
 from rnncore.io import files
 from rnncore.metrics import entity_averages
 from rnncore.train.predictions import predict_sequences

@@ -37,16 +37,15 @@ class Pipeline(ABC):
     def encode(self, sequences: Any) -> Sequences:
         """Lay the sequences end to end as numbers, without targets."""
 
-    @abstractmethod
     def collate(self, x: np.ndarray, values: np.ndarray | None = None) -> Any:
         """Turn a batch (T, B, ...) of what `encode` made into what the network takes."""
+        return x
 
-    @abstractmethod
     def augment(self, data: Sequences) -> Corrupt | None:
         """Return what changes an epoch's inputs while training, ``corrupt(x, rng)``, or None."""
+        return None
 
-    @abstractmethod
-    def begin(self, network: Any) -> None:
+    def begin(self, network: Any) -> None:  # noqa: B027
         """Give a new network the first weights that the pipeline knows better than chance."""
 
     @abstractmethod

@@ -87,7 +87,7 @@ def check_common(settings: Any) -> None:
             check_count(name, getattr(settings, name), 1)
     for name in ("dropout", "input_dropout", "recurrent_dropout"):
         check_number(name, getattr(settings, name), "[0, 1)", 0.5)
-    for name in ("bidirectional", "early_stopping", "warm_start"):
+    for name in ("early_stopping", "warm_start"):
         check_flag(name, getattr(settings, name))
     if not isinstance(settings.verbose, bool | np.bool_):
         check_number("verbose", settings.verbose, "[0, inf)", 1)

@@ -11,8 +11,9 @@ import numpy as np
 
 from rnncore.estimators._examples import Examples, Nouns, with_steps
 from rnncore.estimators._pipeline import TokenPipeline
+from rnncore.estimators._settings import check_flag
 from rnncore.estimators._task import LabelTask
-from rnncore.estimators.base import SequenceEstimator, check_flag, named
+from rnncore.estimators.sequences import SequenceEstimator, named
 from rnncore.metrics import Tally
 from rnncore.optim.arguments import check_choice, check_count, check_number
 from rnncore.train.predictions import batches_to_predict
