@@ -49,6 +49,8 @@ _HOME = {
     "Trainer": "train.trainer",
     "Callback": "train.callbacks",
     "Sequences": "data.sequences",
+    "Stream": "train.streams",
+    "LanguageModel": "estimators",
     "SequenceTagger": "estimators",
     "load": "io.files",
     "to_torch": "interop",

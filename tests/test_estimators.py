@@ -25,7 +25,7 @@ from rnncore.data.readers import DataError
 from rnncore.datasets import news_requests
 from rnncore.estimators._documentation import described_settings
 from rnncore.estimators._pipeline import TokenPipeline
-from rnncore.estimators._task import LabelTask, Task
+from rnncore.estimators._task import LabelTask, SequenceTask
 from rnncore.estimators.sequences import SequenceEstimator
 from rnncore.io import files
 from rnncore.metrics import entity_averages
@@ -48,7 +48,7 @@ def same(a, b):
 # -- an estimator on a page -------------------------------------------------------------------------------------------
 
 
-class Numbers(Task):
+class Numbers(SequenceTask):
     """A number for each sequence."""
 
     per_step, readout = False, "mean"

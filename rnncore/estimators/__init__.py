@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rnncore.estimators.language import LanguageModel
 from rnncore.estimators.tagger import SequenceTagger
 
-__all__ = ["SequenceTagger"]
+__all__ = ["LanguageModel", "SequenceTagger"]

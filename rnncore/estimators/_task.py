@@ -14,7 +14,7 @@ from rnncore.data.sequences import Sequences
 from rnncore.nn.heads import CRF, Head, Softmax, bio_constraints
 from rnncore.train.predictions import decode, predict, predict_sequences
 
-__all__ = ["LabelLists", "LabelTask", "Task"]
+__all__ = ["LabelLists", "LabelTask", "SequenceTask", "Task"]
 
 Collate = Callable[..., Any]
 
@@ -29,7 +29,26 @@ class LabelLists(list[Any]):
 
 
 class Task(ABC):
-    """Base of tasks: targets to numbers and predictions back.
+    """Base of tasks: what is to be learned, and the head that it needs."""
+
+    @abstractmethod
+    def fit(self, targets: Any, classes: Any = None) -> None:
+        """Learn from the training targets; `classes` are all that there will be."""
+
+    @abstractmethod
+    def head(self) -> Head:
+        """Make the head."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe what was learned for a model file."""
+        return {}
+
+    def from_json(self, header: dict[str, Any]) -> None:  # noqa: B027
+        """Take over what `to_json` described."""
+
+
+class SequenceTask(Task):
+    """Base of tasks with targets for sequences: these to numbers, and predictions back.
 
     `per_step` says whether there is a target for every step or one for each sequence, `readout` what the head sees.
     """
@@ -37,20 +56,12 @@ class Task(ABC):
     per_step = True
     readout = "every"
 
-    def check(self, sequences: Any, targets: Any, counted: np.ndarray) -> None:  # noqa: B027
+    def check(self, sequences: Any, targets: Any, counted: np.ndarray) -> None:
         """Refuse targets while it is known which sequence they are of; those not `counted` may be anything."""
-
-    @abstractmethod
-    def fit(self, targets: Any, classes: Any = None) -> None:
-        """Learn from the training targets; `classes` are all that there will be."""
 
     @abstractmethod
     def encode(self, targets: Any, unseen: int | None = None) -> np.ndarray:
         """Return the targets of all steps, or of all sequences, as an array; `unseen` stands for what is not known."""
-
-    @abstractmethod
-    def head(self) -> Head:
-        """Make the head."""
 
     def counts(self, data: Sequences) -> np.ndarray:
         """Return how much each sequence's loss counts without a weight of its own, (S,)."""
@@ -68,15 +79,8 @@ class Task(ABC):
         """Measure ``val_score`` and, where it breaks ties, ``val_loss``."""
         return {"val_score": self.score(network, data, collate, None)}
 
-    def to_json(self) -> dict[str, Any]:
-        """Describe what was learned for a model file."""
-        return {}
 
-    def from_json(self, header: dict[str, Any]) -> None:  # noqa: B027
-        """Take over what `to_json` described."""
-
-
-class LabelTask(Task):
+class LabelTask(SequenceTask):
     """A label for every step, or for each sequence.
 
     Parameters

@@ -49,7 +49,7 @@ class Specification:
     estimator: type[Estimator]
     settings: Settings
     pipeline: Pipeline
-    task: Task
+    task: Any
     seed: int
 
     def network(self) -> Network:
@@ -193,12 +193,9 @@ class Estimator(BaseEstimator, ABC):
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, X: Any, y: Any, classes: Any, rng: np.random.Generator) -> None:
-        """Let pipeline and task learn from the data, and make the network."""
-        pipeline, task, settings = self._make_pipeline(self), self._make_task(self), Settings.of(self)
-        pipeline.fit(X)
-        task.fit(y, classes)
-        made = Specification(type(self), settings, pipeline, task, int(rng.integers(2**31)))
+    def _begin(self, pipeline: Pipeline, task: Task, rng: np.random.Generator) -> None:
+        """Make the network of a pipeline and a task that have learned from the data."""
+        made = Specification(type(self), Settings.of(self), pipeline, task, int(rng.integers(2**31)))
         network = made.network()
         pipeline.begin(network)
         self.specification_, self.network_ = made, network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
@@ -16,7 +17,9 @@ from rnncore.data.sequences import Sequences
 from rnncore.data.tokens import select
 from rnncore.estimators import _scorers
 from rnncore.estimators._examples import Examples, Nouns, with_steps
+from rnncore.estimators._pipeline import Pipeline
 from rnncore.estimators._settings import check_flag, make_optimizer
+from rnncore.estimators._task import SequenceTask
 from rnncore.estimators.base import Estimator, Specification, recurrent_layers
 from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.nn.network import Network
@@ -155,7 +158,7 @@ class SequenceEstimator(Estimator):
         max_epochs = self.max_epochs or min(20, max(5, round(20 * (1000 / n) ** 0.5)))
         optimizer = make_optimizer(self, max_epochs * -(-n // self._batch_size(n)), self.schedule)
         if not warm:
-            self._begin(train.sequences, train.targets, None, rng)
+            self._begin(*self._learned(train), rng)
         self._learn(train, rng, optimizer, max_epochs, watched, checkpoints)
         return self
 
@@ -175,12 +178,24 @@ class SequenceEstimator(Estimator):
         train = self._examples(X, y, sample_weight, self.warm_start and hasattr(self, "network_"))
         rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
         if not hasattr(self, "network_"):
-            self._begin(train.sequences, train.targets, classes, rng)
+            self._begin(*self._learned(train, classes), rng)
         if not hasattr(self, "_partial_optimizer"):
             self._partial_optimizer = make_optimizer(self, 1, None)
         self._partial_rng = rng
         self._learn(train, rng, self._partial_optimizer, 1, None, None)
         return self
+
+    def _learned(self, train: Examples, classes: Any = None) -> tuple[Pipeline, SequenceTask]:
+        """Return a pipeline and a task that know the data."""
+        pipeline, task = self._make_pipeline(self), self._make_task(self)
+        pipeline.fit(train.sequences)
+        task.fit(train.targets, classes)
+        return pipeline, task
+
+    @staticmethod
+    @abstractmethod
+    def _make_task(settings: Any) -> SequenceTask:
+        """Make an unfitted task."""
 
     @property
     def _per_step(self) -> bool:

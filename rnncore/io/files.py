@@ -47,6 +47,7 @@ _KEY = "rnncore"  # one metadata key: several would come out in random order
 # kind in the file: the module with the class of that name
 KINDS = {
     "SequenceTagger": "rnncore.estimators.tagger",
+    "LanguageModel": "rnncore.estimators.language",
     "WindowTagger": "rnncore.replica.tagger",
     "Recurrent": "rnncore.nn.recurrent",
     "Network": "rnncore.nn.network",

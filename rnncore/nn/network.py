@@ -982,6 +982,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSettin
         state: Any = None,
         sample_weight: Any = None,
         feedback: Any = None,
+        divisor: Any = None,
     ) -> float:
         """Forward, loss, backward, clipping and update; returns the loss before the update.
 
@@ -994,7 +995,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSettin
             the error names what is not finite, and sequence and step.
         """
         dropout_step = self.dropout_step
-        loss = self.loss_and_grad(x, targets, lengths, state, sample_weight=sample_weight, feedback=feedback)
+        loss = self.loss_and_grad(x, targets, lengths, state, False, sample_weight, feedback, divisor)
         try:
             if not math.isfinite(loss):
                 raise NonFiniteError("the loss is not finite", "the loss")

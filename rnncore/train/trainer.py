@@ -20,11 +20,12 @@ from rnncore._finite import NonFiniteError
 from rnncore.data.sequences import Sequences
 from rnncore.io.checkpoints import Checkpoints, fingerprint, open_checkpoints, plain
 from rnncore.nn.recurrent import cell_options
-from rnncore.optim.arguments import check_count
+from rnncore.optim.arguments import check_choice, check_count
 from rnncore.train.batches import Batch, GivenBatches, SequenceBatches, generator, in_parts, minibatches
 from rnncore.train.callbacks import Callback, EarlyStopping, ProgressBar, as_callbacks
 from rnncore.train.predictions import batches_to_predict, decode, predict
 from rnncore.train.signals import deferred_signals, stop_for
+from rnncore.train.streams import Stream
 from rnncore.train.validation import Validation, batch_weight
 
 __all__ = [
@@ -69,11 +70,11 @@ class Trainer:
         Or anything with its ``train_step``, ``theta``, ``grad`` and ``dropout_step``; for `data` that are batches with
         its ``batch_weight`` and ``batch_shape``, too.
     optimizer : optimizer
-    data : Sequences, list of batches, or callable
+    data : Sequences, Stream, list of batches, or callable
         `rnncore.Sequences` are dealt to minibatches anew every epoch. A list holds batches as ``train_step`` takes
         them: ``(x, targets)``, ``(x, targets, lengths)`` or ``(x, targets, lengths, sample_weight)``, time first. A
         callable gets the epoch's number, from 1 on, and yields them; asked for the same epoch again it must yield the
-        same.
+        same. A `rnncore.Stream` is read chunk by chunk.
     max_epochs : int
     batch_size : int
         Sequences in a minibatch, where `data` are `Sequences`.
@@ -81,9 +82,12 @@ class Trainer:
         Visit a list of batches in a new order every epoch.
     random_state : int, None, Generator or RandomState
         Draws the order of the sequences and what `corrupt` needs.
-    carry : bool
+    carry : bool, optional
         Begin each batch with the state that the one before ended in, as for a long text cut into chunks (truncated
-        backpropagation through time); an epoch begins with zeros.
+        backpropagation through time); an epoch begins with zeros. Without: as a `Stream` needs it, and nothing else.
+    reduction : {"mean", "sequence"}
+        What is minimised: the mean loss of a batch's targets, or the sum of each sequence's, as a mean over sequences
+        (the gradient is then larger by as much as sequences are long). Losses are reported as means all the same.
     parts, max_rows : int, optional
         Deal every batch's sequences to so many parts, or to parts of at most so many rows (steps times sequences), that
         take less memory and make one step of the optimizer together: of the loss and gradient of the whole batch.
@@ -153,7 +157,8 @@ class Trainer:
         batch_size: int = 32,
         shuffle: bool = False,
         random_state: Any = 0,
-        carry: bool = False,
+        carry: bool | None = None,
+        reduction: str = "mean",
         parts: int | None = None,
         max_rows: int | None = None,
         validation: Any = None,
@@ -176,6 +181,10 @@ class Trainer:
                 check_count(name, value, 1)
         if parts is not None and max_rows is not None:
             raise ValueError("parts and max_rows both say how a batch is dealt to parts: leave one of them out")
+        check_choice("reduction", reduction, ("mean", "sequence"))
+        carry = isinstance(data, Stream) if carry is None else carry
+        if reduction != "mean" and (parts or max_rows or len(getattr(network, "heads", ())) > 1):
+            raise ValueError("reduction='sequence' is for networks of one head and whole batches: leave it out")
         if carry and (parts or max_rows):
             raise ValueError("a batch whose state is carried on cannot be dealt to parts: leave parts and max_rows out")
         if validation is not None and validate is not None:
@@ -185,6 +194,7 @@ class Trainer:
         self.max_epochs = max_epochs
         self.rng = generator(random_state)
         self.carry = carry
+        self.reduction = reduction
         self._divide = (parts, max_rows) if parts or max_rows else None
         self._source = self._batches(data, batch_size, shuffle, weights, corrupt, arrange)
         if validation is not None:
@@ -205,9 +215,13 @@ class Trainer:
 
     def _batches(
         self, data: Any, batch_size: int, shuffle: bool, weights: Any, corrupt: Any, arrange: Any
-    ) -> SequenceBatches | GivenBatches:
+    ) -> SequenceBatches | GivenBatches | Stream:
+        if isinstance(data, Sequences | Stream) and getattr(self.network, "batch_first", False):
+            raise ValueError(f"{type(data).__name__} come time first: build the network without batch_first")
         if isinstance(data, Sequences):
             return SequenceBatches(data, batch_size, weights, corrupt, arrange)
+        if isinstance(data, Stream):
+            return data
         if not callable(data) and not isinstance(data, list | tuple):
             raise TypeError(
                 "expected data as Sequences, a list of batches, or a function of the epoch's number that yields them; "
@@ -329,16 +343,18 @@ class Trainer:
             parts = in_parts(batch, *self._divide, network)
             if len(parts) > 1:
                 return self._step_of(parts, batch)
-        if not self.carry:
+        if self.reduction == "mean" and not self.carry:
             loss: float = network.train_step(
                 batch.x, batch.targets, optimizer, batch.lengths, sample_weight=batch.sample_weight
             )
             return loss
-        loss = network.train_step(
-            batch.x, batch.targets, optimizer, batch.lengths, self._carried, sample_weight=batch.sample_weight
-        )
-        self._carried = network.state
-        return loss
+        options: dict[str, Any] = {"sample_weight": batch.sample_weight}
+        if self.reduction == "sequence":
+            options["divisor"] = network.batch_shape(batch.x)[1]
+        loss = network.train_step(batch.x, batch.targets, optimizer, batch.lengths, self._carried, **options)
+        if self.carry:
+            self._carried = network.state
+        return loss * options["divisor"] / batch.size if "divisor" in options else loss
 
     def _step_of(self, parts: list[Batch], batch: Batch) -> float:
         """Add up the gradients of a batch's parts, each divided by the weight of the whole, and make one step."""
@@ -382,6 +398,7 @@ class Trainer:
                 "batch_size": batch_size,
                 "shuffle": shuffle,
                 "carry": self.carry,
+                "reduction": self.reduction,
                 "parts": list(self._divide or ()),
                 "early_stopping": self._stopper is not None and self._stopper.n_iter_no_change,
             }

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnncore.nn.custom import CustomHead, weight_of
 from rnncore.train.batches import Batch, GivenBatches, SequenceBatches
+from rnncore.train.streams import Stream
 
 __all__ = ["Validation", "batch_weight"]
 
@@ -56,12 +57,12 @@ class Validation:
     Parameters
     ----------
     network : Network
-    batches : SequenceBatches or GivenBatches
+    batches : SequenceBatches, GivenBatches or Stream
     carry : bool
         Whether a batch goes on with the state of the one before.
     """
 
-    def __init__(self, network: Any, batches: SequenceBatches | GivenBatches, carry: bool) -> None:
+    def __init__(self, network: Any, batches: SequenceBatches | GivenBatches | Stream, carry: bool) -> None:
         for head in network.heads.values():
             if head.name not in _LOSSES:
                 raise ValueError(

@@ -1,0 +1,193 @@
+"""Texts in whatever form they come: strings, bytes, words, numbers, files, lists of them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rnncore.data.readers import DataError
+
+__all__ = ["UNITS", "joined_words", "lines_of", "raw_text", "read_text", "words_of"]
+
+#: what a language model's symbols are
+UNITS = ("char", "byte", "word", "id")
+
+_WORD = re.compile(r"<\w+>|\w+(?:['’.-]\w+)*|[^\w\s]")
+_CLOSES, _OPENS = frozenset(".,;:!?)]}%…’”"), frozenset("([{“‘")
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a text file, plain or gzip, UTF-8; a byte-order mark is left out, line ends become one kind.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or is not UTF-8.
+    """
+    name = os.fspath(path)
+    data = _read(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{name}, line {line}: not UTF-8 (byte {data[error.start]:#04x}); convert the file, or read it as it is "
+            "with unit='byte'"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    name = os.fspath(path)
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read()
+        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{name}: the gzip data are damaged or cut off ({error})") from None
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror or error})") from None
+
+
+def raw_text(text: Any, unit: str) -> Any:
+    """Return a text in the form its unit is counted in.
+
+    Parameters
+    ----------
+    text : str, bytes, path, array of ints, or list of them
+        A path (not a str) names a file: UTF-8 text, bytes, or numbers in NumPy's form, ``.npy``. Files of bytes and
+        numbers are mapped into memory, not read.
+    unit : "char", "byte", "word" or "id"
+
+    Returns
+    -------
+    str for "char"; (N,) uint8 array for "byte"; (N,) int array for "id"; list of lines, lists of words, for "word"
+
+    Raises
+    ------
+    DataError, TypeError
+        For what is no text in this unit.
+    """
+    if unit == "word":
+        return [words_of(line) if isinstance(line, str) else list(line) for line in lines_of(text, unit)]
+    if isinstance(text, list | tuple) and text and not np.isscalar(text[0]):
+        return _laid_together([raw_text(part, unit) for part in text], unit)
+    if isinstance(text, list | tuple) and text and isinstance(text[0], str | bytes):
+        return _laid_together([raw_text(part, unit) for part in text], unit)
+    if unit == "char":
+        return _characters(text)
+    return _bytes(text) if unit == "byte" else _numbers(text)
+
+
+def _laid_together(parts: list[Any], unit: str) -> Any:
+    """Put documents one after another, with a line's end between those of text."""
+    if unit == "char":
+        return "\n".join(parts)
+    if unit == "id":
+        return np.concatenate(parts)
+    between = np.array([10], dtype=np.uint8)
+    return np.concatenate([piece for part in parts for piece in (part, between)][:-1])
+
+
+def _characters(text: Any) -> str:
+    if isinstance(text, os.PathLike):
+        return read_text(text)
+    if isinstance(text, np.ndarray) and text.ndim == 0:
+        text = text.item()
+    if not isinstance(text, str):
+        hint = ": decode it, or set unit='byte'" if isinstance(text, bytes | bytearray) else ""
+        raise TypeError(f"expected a text as a str or the path of a file, got {type(text).__name__}{hint}")
+    return text
+
+
+def _bytes(text: Any) -> np.ndarray:
+    if isinstance(text, os.PathLike):
+        try:
+            with open(text, "rb") as stream:
+                packed = stream.read(2) == b"\x1f\x8b"
+            if not packed and os.path.getsize(text):
+                return np.memmap(text, dtype=np.uint8, mode="r")
+        except OSError as error:
+            raise DataError(f"{os.fspath(text)}: cannot be read ({error.strerror or error})") from None
+        text = _read(text)
+    if isinstance(text, str):
+        text = text.encode("utf-8", errors="surrogateescape")
+    if isinstance(text, bytes | bytearray | memoryview):
+        return np.frombuffer(text, dtype=np.uint8)
+    if isinstance(text, np.ndarray) and text.dtype == np.uint8 and text.ndim == 1:
+        return text
+    raise TypeError(f"expected bytes, a str or the path of a file, got {type(text).__name__}")
+
+
+def _numbers(text: Any) -> np.ndarray:
+    if isinstance(text, os.PathLike):
+        name = os.fspath(text)
+        try:
+            text = np.load(text, mmap_mode="r", allow_pickle=False)
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error.strerror or error})") from None
+        except ValueError as error:
+            raise DataError(f"{name}: expected numbers in NumPy's form, .npy ({error})") from None
+    if isinstance(text, str | bytes):
+        raise TypeError(f"expected an array (N,) of whole numbers for unit='id', got {type(text).__name__}")
+    array = text if isinstance(text, np.ndarray) else np.asarray(text)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise TypeError(f"expected an array (N,) of whole numbers for unit='id', got {array.dtype} {array.shape}")
+    return array
+
+
+def lines_of(text: Any, unit: str) -> Sequence[Any]:
+    r"""Return a text's sentences: its lines but blank ones, or the parts of a list.
+
+    Examples
+    --------
+    >>> lines_of("Anna\n\nOtto\n", "char"), lines_of([[1, 2], [3]], "id")
+    (['Anna', 'Otto'], [[1, 2], [3]])
+    """
+    if isinstance(text, os.PathLike) and unit != "id":
+        text = read_text(text)
+    if isinstance(text, bytes | bytearray):
+        text = bytes(text).decode("utf-8", errors="surrogateescape")
+    if isinstance(text, str):
+        return [line for line in text.split("\n") if line.strip()] if unit != "word" else text.split("\n")
+    if isinstance(text, Iterable) and not isinstance(text, dict | set | frozenset):
+        found = list(text)
+        wrong = next((i for i, part in enumerate(found) if np.ndim(part) == 0 and not isinstance(part, str)), None)
+        if wrong is not None and not isinstance(found[wrong], os.PathLike | bytes):
+            raise TypeError(f"expected a text, or a list of sentences; part {wrong} of the list is {found[wrong]!r}")
+        return found
+    raise TypeError(f"expected a text, or a list of sentences, got {type(text).__name__}")
+
+
+def words_of(line: str) -> list[str]:
+    """Divide a line into words and signs.
+
+    Examples
+    --------
+    >>> words_of("To be, or not to be: that's the <unk>")
+    ['To', 'be', ',', 'or', 'not', 'to', 'be', ':', "that's", 'the', '<unk>']
+    """
+    return _WORD.findall(line)
+
+
+def joined_words(words: Iterable[str]) -> str:
+    r"""Put words together as they are written: blanks between them, but not before signs that close.
+
+    Examples
+    --------
+    >>> joined_words(["To", "be", ",", "or", "(", "not", ")", "?", "\n", "No", "."])
+    'To be, or (not)?\nNo.'
+    """
+    text = ""
+    for word in words:
+        near = not text or text[-1] == "\n" or text[-1] in _OPENS or word == "\n" or word in _CLOSES
+        text += word if near else f" {word}"
+    return text
