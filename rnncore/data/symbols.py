@@ -100,9 +100,12 @@ class SymbolTable:
         if not counts:
             raise DataError(f"expected a text to learn from, got one without any {_NAMES[self.unit]}")
         if self.unit == "id":
-            size = self.vocabulary_size or max(counts) + 1
-            if size <= max(counts):
-                raise DataError(f"expected ids below vocabulary_size={size}, got {max(counts)}")
+            found = [number for number in counts if number != END]
+            size = self.vocabulary_size or max(found) + 1
+            if min(found) < 0 or size <= max(found):
+                raise DataError(f"expected ids from 0 to {size - 1}, got {min(found)} to {max(found)}")
+            if size > _MOST_NUMBERS:
+                raise DataError(f"expected ids below {_MOST_NUMBERS:,}, got {max(found)}")
             kept = list(range(size))
         else:
             kept = self._chosen(counts)
@@ -167,8 +170,10 @@ class SymbolTable:
         total = np.zeros(0, dtype=np.int64)
         for start in range(0, len(codes), _AT_ONCE):
             part = codes[start : start + _AT_ONCE]
-            if self.unit == "id" and (int(part.min()) < 0 or int(part.max()) >= _MOST_NUMBERS):
-                raise DataError(f"expected ids from 0 to {_MOST_NUMBERS - 1}, got {part.min()} to {part.max()}")
+            if self.unit == "id" and (
+                int(part.min()) < 0 or int(part.max()) >= _MOST_NUMBERS
+            ):  # before they are counted
+                raise DataError(f"expected ids from 0 to {_MOST_NUMBERS - 1:,}, got {part.min()} to {part.max()}")
             found = np.bincount(part)
             if len(found) > len(total):
                 found[: len(total)] += total
