@@ -1,4 +1,4 @@
-"""A picture of a training: the learning curve, and the errors by label. Needs matplotlib, ``rnncore[plot]``."""
+"""Pictures of a training, and of what a language model expects. They need matplotlib, ``rnncore[plot]``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 from rnncore.io.files import write_atomically
 from rnncore.metrics import row_names
 
-__all__ = ["check_plotting", "plot_report"]
+__all__ = ["check_plotting", "plot_next_symbols", "plot_report"]
 
 _KINDS = ("png", "svg", "pdf")
 _LABELS = 100
+_SYMBOLS = 1000
 
 
 def check_plotting(path: str | os.PathLike[str]) -> None:
@@ -59,6 +60,60 @@ def plot_report(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     write_atomically(path, drawn.getvalue())
 
 
+def plot_next_symbols(model: Any, text: str, path: str | os.PathLike[str], k: int = 5) -> None:
+    """Draw over each symbol of a text what a language model expected there: the k most probable, the darker the surer.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    text : str, or array of ids
+        Long ones go on in further rows; at most 1000 symbols are drawn.
+    path : str or path
+        Ends in .png, .svg or .pdf; an existing file is replaced in one step.
+    k : int
+        How many to each symbol.
+    """
+    check_plotting(path)
+    from matplotlib.figure import Figure
+
+    found = model.expectations(text, k)[:_SYMBOLS]
+    width, cell = (12, 0.85) if model.unit == "word" else (64, 0.2)  # symbols in a row, and inches to each
+    lines = [found[start : start + width] for start in range(0, len(found), width)] or [[]]
+    figure = Figure(figsize=(width * cell, 0.6 + 0.22 * (k + 2) * len(lines)), layout="constrained")
+    axes = figure.subplots(len(lines), 1, squeeze=False)[:, 0]
+    for ax, line in zip(axes, lines, strict=True):
+        _draw_expectations(ax, line, width, k)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=_kind(path), dpi=150)
+    write_atomically(path, drawn.getvalue())
+
+
+def _draw_expectations(axes: Any, line: list[Any], width: int, k: int) -> None:
+    """Draw the symbols of a line in bold, and what was expected at each place in rows below."""
+    from matplotlib.patches import Rectangle
+
+    axes.set_xlim(0, width)
+    axes.set_ylim(k + 1.2, -0.2)
+    axes.axis("off")
+    for place, (symbol, expected) in enumerate(line):
+        axes.text(place + 0.5, 0.5, _visible(symbol), ha="center", va="center", fontsize=8, fontweight="bold")
+        for row, (guess, p) in enumerate(expected, start=1):
+            right = guess == symbol
+            red, green, blue = (0.75, 1.0, 0.75) if right else (1.0, 0.8, 0.7)
+            shade = (1 - p * (1 - red), 1 - p * (1 - green), 1 - p * (1 - blue))
+            axes.add_patch(Rectangle((place, row), 1, 1, facecolor=shade, edgecolor="none"))
+            axes.text(
+                place + 0.5, row + 0.5, _visible(guess), ha="center", va="center", fontsize=7, alpha=0.3 + 0.7 * p
+            )
+
+
+def _visible(symbol: Any) -> str:
+    """Show blanks and line ends, and what matplotlib would read as mathematics."""
+    text = symbol.decode("latin-1") if isinstance(symbol, bytes) else str(symbol)
+    text = {"\n": "¶", " ": "␣", "\t": "→"}.get(text, text)
+    return _short(text if text.isprintable() else repr(text)[1:-1]).replace("$", r"\$")
+
+
 def _kind(path: str | os.PathLike[str]) -> str:
     return os.path.splitext(os.fspath(path))[1][1:].lower()
 
@@ -80,6 +135,9 @@ def _title(report: dict[str, Any]) -> str:
     parts = [model]
     if report.get("test_accuracy") is not None:
         parts.append(f"accuracy {report['test_accuracy']:.4f}")
+    for part in ("valid", "test"):
+        if report.get(f"{part}_nats") is not None:
+            parts.append(f"{part} {report[f'{part}_nats']:.4f} nats")
     if evaluation.get("entities"):
         parts.append(f"F1 {evaluation['averages']['entities']['micro']['f1']:.4f}")
     return " · ".join(parts)
@@ -92,6 +150,7 @@ def _draw_curve(axes: Any, history: list[dict[str, Any]]) -> None:
     axes.plot(epochs, [record["loss"] for record in history], marker=".", label="loss, training")
     if any("val_loss" in record for record in history):
         axes.plot(epochs, [record.get("val_loss") for record in history], marker=".", label="loss, validation")
+    if any(record.get("val_score", 0) > 0 for record in history):  # else it is the loss once more, below zero
         twin = axes.twinx()
         twin.plot(epochs, [record.get("val_score") for record in history], color="tab:green", marker=".")
         twin.set_ylabel("accuracy, validation", color="tab:green")
@@ -104,7 +163,7 @@ def _draw_curve(axes: Any, history: list[dict[str, Any]]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("loss, nats per word")
+    axes.set_ylabel("loss, nats")
     axes.grid(alpha=0.3)
     _legend_below(axes)
 

@@ -255,7 +255,7 @@ def test_test_fraction_zero_trains_on_everything(tagged):
     [
         ([], ["COMMAND"]),
         (["dance"], ["dance"]),
-        (["train", "--task", "lm"], ["lm"]),
+        (["train", "--task", "nope"], ["nope"]),
         (["train", "data.txt", "more"], ["more"]),
         (["train", "data.txt", "--test", "data.txt", "--test-fraction", "0.1"], ["not allowed with"]),
         (["train", "data.txt", "--test-fraction", "1"], ["from 0 to less than 1"]),

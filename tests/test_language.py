@@ -115,7 +115,7 @@ def test_a_stream_is_the_loop_one_would_write():
 
 
 def test_interleaved_parts_are_char_rnns():
-    """Cut to whole chunks, y is x shifted with the first symbol at the end, the first 95 % of the chunks are trained."""
+    """Cut to whole chunks; y is x shifted, the first symbol at its end; the first 95 % of the chunks are trained on."""
     rows, steps = 3, 4
     ids = np.arange(rows * steps * 10 + 7)
     train, valid = rc.Stream.interleaved(ids, rows, steps, 0.25)
@@ -378,7 +378,7 @@ def test_nothing_impossible_is_drawn():
 
 
 def test_unknown_words_are_not_written_unless_asked_for():
-    text = " ".join(["rare%d common" % i for i in range(60)])
+    text = " ".join([f"rare{i} common" for i in range(60)])
     fitted = model(unit="word", min_count=2, max_epochs=10).fit(text)
     assert set(fitted.generate(60, random_state=0).split()) == {"common"}
     assert "<unknown>" in fitted.generate(60, random_state=0, allow_unknown=True)
@@ -416,7 +416,7 @@ def test_a_wide_beam_finds_the_most_probable_of_all_texts(letters):
 
 def test_next_symbols_are_the_networks_probabilities(letters):
     found = letters.next_symbols("ab", 10)
-    assert [symbol for symbol, _ in found][0] == "c" and len(found) == 3
+    assert found[0][0] == "c" and len(found) == 3
     assert sum(p for _, p in found) == pytest.approx(1, abs=1e-6)
     assert dict(letters.next_symbols("", 3)) == pytest.approx({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3})
 
@@ -425,7 +425,7 @@ def test_bytes_may_be_anything():
     data = bytes(range(256)) * 4
     fitted = model(unit="byte").fit(data)
     assert len(fitted.symbols_) == 256 and isinstance(fitted.generate(10, prime=b"\xff\x00"), str)
-    assert list(fitted.iter_generate(3, prime=b"\x00"))[0].__class__ is bytes
+    assert type(next(fitted.iter_generate(3, prime=b"\x00"))) is bytes
 
 
 def test_ids_come_back_as_numbers():

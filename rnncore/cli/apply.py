@@ -11,7 +11,8 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
-from rnncore.cli.tables import show_evaluation, tell
+from rnncore.cli.language import named_text
+from rnncore.cli.tables import count, show_evaluation, tell
 from rnncore.data.readers import DataError, iter_tagged, iter_text, no_sentences, split_line
 from rnncore.io.files import load_estimator, write_atomically
 from rnncore.metrics import Tally, are_chunks
@@ -25,12 +26,13 @@ def add_commands(commands: Any) -> None:
     """Add ``evaluate`` and ``predict`` to the command's parsers."""
     evaluate = commands.add_parser(
         "evaluate",
-        help="measure a model on tagged words",
-        description="Count what a model tags right: words known and unknown, entities or labels one by one.",
+        help="measure a model on tagged words, or on a text",
+        description="Count what a model tags right: words known and unknown, entities or labels one by one. Of a "
+        "language model: how well it predicts a text.",
         allow_abbrev=False,
     )
     evaluate.add_argument("model", metavar="MODEL", help="a model file")
-    evaluate.add_argument("data", metavar="DATA", help="lines of 'word TAB label'; - is standard input")
+    evaluate.add_argument("data", metavar="DATA", help="lines of 'word TAB label', or a text; - is standard input")
     add_column(evaluate)
     evaluate.add_argument(
         "--strict", action="store_true", help="count only entities that the labels' scheme spells without a fault"
@@ -71,6 +73,9 @@ def run_evaluate(options: argparse.Namespace) -> None:
     if options.report:
         check_target(options.report, force=True)
     tagger = load_estimator(options.model)
+    if hasattr(tagger, "iter_generate"):
+        _evaluate_text(options, tagger)
+        return
     tally, n_sentences, seconds = Tally(options.strict), 0, 0.0
     pairs = iter_tagged(options.data, options.column)
     while chunk := list(islice(pairs, _SENTENCES_AT_ONCE)):
@@ -94,11 +99,32 @@ def run_evaluate(options: argparse.Namespace) -> None:
         write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
 
 
+def _evaluate_text(options: argparse.Namespace, model: Any) -> None:
+    """Print how well a language model predicts a text, and write it as a report."""
+    if options.column or options.strict:
+        raise DataError("--column and --strict are for taggers: leave them out")
+    started = time.perf_counter()
+    result = model.evaluate(named_text(options.data))
+    seconds = time.perf_counter() - started
+    if not options.quiet:
+        tell("test", f"{result['nats']:.4f} nats, {result['bits']:.4f} bits per {model.unit}")
+        tell("", f"perplexity {result['perplexity']:.4g}, {count(result['n_symbols'], 'symbol')}")
+        if result["n_unknown"]:
+            tell("", f"{result['n_unknown'] / result['n_symbols']:.2%} of them unknown")
+        tell("speed", f"{result['n_symbols'] / seconds:,.0f} symbols/s")
+    if options.report:
+        report = {"task": "lm", "model": options.model, "data": options.data, "n_test": result["n_symbols"]}
+        report |= {"test_nats": result["nats"], "evaluation": result, "seconds": seconds}
+        write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
+
+
 def run_predict(options: argparse.Namespace) -> None:
     """Tag a file sentence by sentence; all that is no word comes back as it was."""
     if options.out:
         check_target(options.out, force=True)
     tagger = load_estimator(options.model)
+    if not hasattr(tagger, "predict"):
+        raise DataError(f"{options.model}: holds a {type(tagger).__name__}, which tags nothing; see rnncore generate")
     pieces = _tagged(tagger, _lines(options, set(map(str, tagger.classes_))), 1 if _is_typed(options) else None)
     if options.out:
         write_atomically(options.out, (piece.encode() for piece in pieces))

@@ -9,10 +9,10 @@ import tomllib
 from typing import Any
 
 from rnncore.cli.arguments import column_pair
-from rnncore.cli.presets import PRESETS
+from rnncore.cli.tasks import TASKS, Task, task_of
 from rnncore.data.readers import DataError
 
-__all__ = ["merge_config", "read_settings"]
+__all__ = ["read_config", "read_settings"]
 
 # what a configuration file may say beside [settings], and what it must be
 _OPTIONS: dict[str, tuple[type, ...]] = {
@@ -37,15 +37,8 @@ _NAMED = ("optimizer", "schedule")  # a name, or a table of "name" and options
 _KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def merge_config(options: argparse.Namespace, known: dict[str, Any]) -> dict[str, Any]:
-    """Fill `options` that the command line left open from ``--config``; return the file's settings.
-
-    Parameters
-    ----------
-    options : Namespace
-        Those not given are None.
-    known : dict
-        The parameters of the estimator.
+def read_config(options: argparse.Namespace) -> dict[str, Any]:
+    """Fill `options` that the command line left open (None) from ``--config``; return the file's settings, unchecked.
 
     Raises
     ------
@@ -61,26 +54,51 @@ def merge_config(options: argparse.Namespace, known: dict[str, Any]) -> dict[str
         raise DataError(f"{path}: settings must be a table, [settings], got {_short(settings)}")
     for name, value in content.items():
         if name not in _OPTIONS:
-            here = known if name in known else _OPTIONS
-            hint = "it belongs under [settings]" if name in known else _hint(name, here)
+            known = task_of(options.task or "tag").estimator()().get_params(deep=False)
+            hint = "it belongs under [settings]" if name in known else _hint(name, _OPTIONS)
             raise DataError(f"{path}: there is no option {name}; {hint}")
         kinds = _OPTIONS[name]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise DataError(f"{path}: {name} must be {_KINDS[kinds[-1]]}, got {_short(value)}")
         if getattr(options, name) is None:
             setattr(options, name, _checked(path, name, value))
-    for name in settings:
-        _check_name(f"{path}: [settings] {name}", name, known)
-    return {name: _with_name(name, value, known) for name, value in settings.items()}
+    presets = task_of(options.task or "tag").presets
+    if content.get("preset", "") not in {"", *presets}:
+        raise DataError(f"{path}: preset must be one of {', '.join(presets)}, got {_short(content['preset'])}")
+    return settings
 
 
 def read_settings(
-    options: argparse.Namespace, of_file: dict[str, Any], known: dict[str, Any], assignments: list[str]
+    options: argparse.Namespace, of_file: dict[str, Any], known: dict[str, Any], task: Task
 ) -> dict[str, Any]:
-    """Return the estimator's settings: of the preset, over them those of the file, over them ``--set``."""
-    settings = dict(PRESETS[options.preset].settings) if options.preset else {}
-    settings |= of_file
-    for assignment in assignments:
+    """Return the estimator's settings: the task's own, over them the preset's, the file's, and those of ``--set``.
+
+    Parameters
+    ----------
+    options : Namespace
+    of_file : dict
+        What `read_config` returned.
+    known : dict
+        The estimator's parameters with their defaults.
+    task : Task
+
+    Raises
+    ------
+    DataError
+        For parameters that there are not.
+    """
+    settings = dict(task.defaults)
+    if options.preset:
+        if options.preset not in task.presets:
+            raise DataError(
+                f"--preset: expected one of {', '.join(task.presets)} for --task {options.task or 'tag'}, got "
+                f"{_short(options.preset)}"
+            )
+        settings |= task.presets[options.preset].settings
+    for name, value in of_file.items():
+        _check_name(f"{options.config}: [settings] {name}", name, known)
+        settings[name] = _with_name(name, value, known)
+    for assignment in options.set:
         name, equals, text = assignment.partition("=")
         name = name.strip().replace("-", "_")
         if not equals:
@@ -138,7 +156,7 @@ def _checked(path: str, name: str, value: Any) -> Any:
         low, high, expected = bounds[name]
         if not low <= value < high:
             raise DataError(f"{path}: {name} must be {expected}, got {_short(value)}")
-    choices = {"task": ["tag"], "preset": list(PRESETS)}.get(name)
+    choices = {"task": list(TASKS)}.get(name)
     if choices and value not in choices:
         raise DataError(f"{path}: {name} must be one of {', '.join(choices)}, got {_short(value)}")
     if name == "column":

@@ -6,6 +6,7 @@ import argparse
 import math
 from typing import Any
 
+from rnncore.data.symbols import END, START, UNKNOWN
 from rnncore.io.files import ModelFileError, read_header
 
 __all__ = ["add_commands"]
@@ -43,6 +44,10 @@ def _show_header(header: dict[str, Any]) -> None:
             print(f"{name}: {len(encoder[name]):,}")
     if "classes" in header:
         print(f"labels ({len(header['classes'])}): {' '.join(map(str, header['classes']))}")
+    if "symbols" in header:
+        special = [name for name in (UNKNOWN, START, END) if name in header["symbols"]]
+        beside = f", {', '.join(special)} among them" if special else ""
+        print(f"symbols: {len(header['symbols']):,}{beside}")
     if header.get("history"):
         last = header["history"][-1]
         print(f"trained for {len(header['history'])} epochs, loss {last['loss']:.4f}")

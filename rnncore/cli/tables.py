@@ -7,7 +7,7 @@ from typing import Any
 
 from rnncore.metrics import row_names
 
-__all__ = ["count", "show_evaluation", "tell"]
+__all__ = ["count", "described_layers", "show_evaluation", "tell"]
 
 _ROWS = 40  # of labels: a table of thousands is for the report
 _CONFUSIONS = 5
@@ -28,6 +28,13 @@ def count(n: int, noun: str) -> str:
     ('1 word', '1,200 words')
     """
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def described_layers(model: Any) -> str:
+    """Name an estimator's recurrent layers."""
+    layers = f"{model.num_layers} x " if model.num_layers > 1 else ""
+    both = ", both directions" if getattr(model, "bidirectional", False) else ""
+    return f"{layers}{model.cell} {model.hidden_size}{both}"
 
 
 def show_evaluation(say: Callable[[str, str], None], result: dict[str, Any], topic: str = "test") -> None:

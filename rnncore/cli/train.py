@@ -1,4 +1,4 @@
-"""``rnncore train``: from a file of tagged words to a model file."""
+"""``rnncore train``: from a file of tagged words, or of any text, to a model file."""
 
 from __future__ import annotations
 
@@ -9,23 +9,19 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from rnncore.cli.arguments import add_column, add_quiet, check_target, number
-from rnncore.cli.config import merge_config, read_settings
-from rnncore.cli.presets import PRESETS
+from rnncore.cli.config import read_config, read_settings
 from rnncore.cli.status import BAD_INPUT, INTERRUPTED
-from rnncore.cli.tables import count, show_evaluation, tell
-from rnncore.data.readers import DataError, read_packed
-from rnncore.data.tokens import select
-from rnncore.datasets import news_requests, random_split
+from rnncore.cli.tables import count, tell
+from rnncore.cli.tasks import TASKS, task_of
+from rnncore.data.readers import DataError
+from rnncore.estimators.presets import LANGUAGE_MODELS, TAGGERS
 from rnncore.io.checkpoints import Checkpoints, forget, read_checkpoint
 from rnncore.io.files import ModelFileError, write_atomically
 
 __all__ = ["add_commands"]
-
-Tagged = tuple[Sequence[list[str]], Sequence[list[str]]]
 
 # options that decide what is trained: a checkpoint keeps them, so that --resume needs nothing else
 _KEPT = ("data", "task", "test", "valid", "test_fraction", "column", "seed", "out", "report", "plot")
@@ -33,18 +29,27 @@ _KEPT = ("data", "task", "test", "valid", "test_fraction", "column", "seed", "ou
 
 def add_commands(commands: Any) -> None:
     """Add ``train`` to the command's parsers."""
-    presets = "; ".join(f"{name}: {preset.purpose}" for name, preset in PRESETS.items())
+    presets = "; ".join(
+        f"{name}: {preset.purpose}" for some in (TAGGERS, LANGUAGE_MODELS) for name, preset in some.items()
+    )
     parser = commands.add_parser(
         "train",
         help="train a model on a file",
-        description="Train a tagger on lines of 'word TAB label', with a blank line between sentences.",
+        description="Train a tagger on lines of 'word TAB label', with a blank line between sentences; or, with --task "
+        "lm, a language model on any text.",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "data", nargs="?", metavar="DATA", help="tagged words, plain or gzip; without: a sample of news requests"
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help="tagged words, plain or gzip; without: a sample of news requests. Of a language model any text; without: "
+        "the source of Python's own library",
     )
-    parser.add_argument("--task", choices=["tag"], help="what to learn (default: tag)")
-    parser.add_argument("--preset", choices=PRESETS, help=f"settings by purpose; {presets}")
+    parser.add_argument(
+        "--task", choices=TASKS, help="what to learn: tag words, or go on with a text, lm (default: tag)"
+    )
+    parser.add_argument("--preset", metavar="NAME", help=f"settings by purpose; {presets}")
     parser.add_argument(
         "--config", metavar="FILE.toml", help="options as here (test_fraction = 0.1), estimator's under [settings]"
     )
@@ -109,49 +114,47 @@ def add_commands(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, test, save, report; or tell what can be set."""
-    from rnncore.estimators.tagger import SequenceTagger  # scikit-learn takes most of a second to import
-
+    kept = None if options.settings else _resumed(options)
+    of_file = read_config(options)
+    task = task_of(options.task or "tag")
+    estimator = task.estimator()
     if options.settings:
-        return _show_settings(SequenceTagger)
-    known = SequenceTagger().get_params(deep=False)
-    of_file = merge_config(options, known)
-    kept = _resumed(options)
-    settings = _kept_settings(kept) if kept else read_settings(options, of_file, known, options.set)
-    _fill_in(options, settings)
+        return _show_settings(estimator)
+    known = estimator().get_params(deep=False)
+    settings = _kept_settings(kept) if kept else read_settings(options, of_file, known, task)
+    _fill_in(options)
     _check_targets(options, resuming=kept is not None)
     say = (lambda *columns: None) if options.quiet else tell
-    train, test, source = _data(options)
-    valid = read_packed(options.valid, options.column) if options.valid else None
+    data = task.read(options, settings)
 
     if not options.quiet:
         import tqdm.auto  # noqa: F401 (now, not within the time of the fit)
     chosen: dict[str, Any] = {"random_state": options.seed, "verbose": 0 if options.quiet else 1, **settings}
     if options.threads is not None:
         chosen["n_threads"] = options.threads
-    tagger = SequenceTagger(**chosen)
+    model = estimator(**chosen)
     checkpoints = Checkpoints(options.checkpoint, options.checkpoint_every, kept, _command(options, settings))
-    watched = f", {len(valid[0]):,} to watch" if valid else ""
-    say("data", f"{source}: {count(len(train[0]), 'sentence')} to train on{watched}, {len(test[0]):,} to test on")
+    say("data", data.described)
     if kept:
         say("resumed", f"{options.resume}, from epoch {_epoch(kept)} on")
     started = time.perf_counter()
     try:
-        tagger.fit(*train, validation_data=valid, checkpoint=checkpoints)
+        task.fit(model, data, checkpoints)
     except (KeyboardInterrupt, SystemExit) as stop:
-        return _interrupted(tagger, options, stop)
+        return _interrupted(model, options, stop)
     seconds = time.perf_counter() - started
-    _save(tagger, options)
-    report = _report(options, tagger, train, test, seconds)
+    _save(model, options)
+    report = _report(options, model, seconds) | task.report(model, data, seconds)
     if options.report:
         write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
-    _show(say, tagger, report)
+    task.show(say, model, report)
     if options.plot:
         from rnncore.plots import plot_report
 
         plot_report(report, options.plot)
     say("saved", f"{options.out} ({os.path.getsize(options.out) / 1e6:.2f} MB)")
     forget(options.checkpoint)
-    return BAD_INPUT if tagger.stopped_ == "diverged" else 0
+    return BAD_INPUT if model.stopped_ == "diverged" else 0
 
 
 def _show_settings(estimator: type) -> int:
@@ -200,7 +203,7 @@ def _command(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str,
     }
 
 
-def _fill_in(options: argparse.Namespace, settings: dict[str, Any]) -> None:
+def _fill_in(options: argparse.Namespace) -> None:
     """Give every option left open its default."""
     options.task = options.task or "tag"
     options.out = options.out or f"{options.task}.safetensors"
@@ -234,68 +237,28 @@ def _epoch(kept: tuple[dict[str, Any], Any]) -> Any:
         return "?"
 
 
-def _data(options: argparse.Namespace) -> tuple[Tagged, Tagged, str]:
-    """Return training data, test data and what to call them."""
-    data: Tagged = read_packed(options.data, options.column) if options.data else news_requests()
-    source = options.data or "a sample of news requests"
-    if options.test:
-        return data, read_packed(options.test, options.column), source
-    fraction = 0.2 if options.test_fraction is None else options.test_fraction
-    if fraction and len(data[0]) < 2:
-        raise DataError(f"{source} holds one sentence; to split off a test part takes two (or --test-fraction 0)")
-    train, test = (
-        (select(data[0], rows), select(data[1], rows)) for rows in random_split(len(data[0]), fraction, options.seed)
-    )
-    return train, test, source
-
-
-def _report(options: argparse.Namespace, tagger: Any, train: Tagged, test: Tagged, seconds: float) -> dict[str, Any]:
+def _report(options: argparse.Namespace, model: Any, seconds: float) -> dict[str, Any]:
+    """Return what every task reports."""
     import rnncore
     from rnncore.estimators.base import setting_to_json
 
-    report = {
+    return {
         "task": options.task,
         "version": rnncore.__version__,
         "data": options.data,
-        "n_train": len(train[0]),
-        "n_test": len(test[0]),
         "valid": options.valid,
-        "n_labels": len(tagger.classes_),
-        "n_weights": int(tagger.network_.theta.size),
+        "seed": options.seed,
+        "n_weights": int(model.network_.theta.size),
         "fit_seconds": seconds,
-        "stopped": tagger.stopped_,
-        "history": tagger.history_,
-        "settings": {name: setting_to_json(value) for name, value in tagger.get_params(deep=False).items()},
+        "stopped": model.stopped_,
+        "history": model.history_,
+        "settings": {name: setting_to_json(value) for name, value in model.get_params(deep=False).items()},
     }
-    correct, total = tagger.count_correct(*train)
-    report |= {"train_accuracy": correct / total, "train_correct": correct, "train_total": total}
-    tested = tagger.evaluate(*test) if len(test[0]) else {"accuracy": None, "correct": 0, "total": 0}
-    report |= {f"test_{name}": tested.pop(name) for name in ("accuracy", "correct", "total")}
-    report["evaluation"] = tested or None
-    return report
 
 
-def _show(say: Any, tagger: Any, report: dict[str, Any]) -> None:
-    direction = ", both directions" if tagger.bidirectional else ""
-    layers = f"{tagger.num_layers} x " if tagger.num_layers > 1 else ""
-    say(
-        "model",
-        f"{layers}{tagger.cell} {tagger.hidden_size}{direction}; {count(report['n_labels'], 'label')}, "
-        f"{report['n_weights']:,} weights",
-    )
-    epochs, seconds = len(report["history"]), report["fit_seconds"]
-    speed = f", {epochs * report['train_total'] / seconds:,.0f} words/s" if epochs else ""
-    say("trained", f"{count(epochs, 'epoch')} in {seconds:.2f} s{speed}")
-    correct, total = report["train_correct"], report["train_total"]
-    say("train", f"accuracy {correct / total:.4f} ({correct:,} of {count(total, 'word')} right)")
-    if report["evaluation"]:
-        whole = {name: report[f"test_{name}"] for name in ("accuracy", "correct", "total")}
-        show_evaluation(say, whole | report["evaluation"])
-
-
-def _save(tagger: Any, options: argparse.Namespace) -> None:
+def _save(model: Any, options: argparse.Namespace) -> None:
     try:
-        tagger.save(options.out)
+        model.save(options.out)
     except OSError as problem:
         if os.path.exists(options.checkpoint):
             raise DataError(
@@ -305,14 +268,14 @@ def _save(tagger: Any, options: argparse.Namespace) -> None:
         raise
 
 
-def _interrupted(tagger: Any, options: argparse.Namespace, stop: KeyboardInterrupt | SystemExit) -> int:
+def _interrupted(model: Any, options: argparse.Namespace, stop: KeyboardInterrupt | SystemExit) -> int:
     """Save what was learned until a signal came, and return the exit status that the signal promises."""
-    if not hasattr(tagger, "network_"):
+    if not hasattr(model, "network_"):
         raise stop
-    _save(tagger, options)
+    _save(model, options)
     goes_on = f"; go on with --resume {options.checkpoint}" if os.path.exists(options.checkpoint) else ""
     print(
-        f"rnncore train: interrupted after {count(tagger.n_epochs_, 'epoch')}; saved what was learned in {options.out}"
+        f"rnncore train: interrupted after {count(model.n_epochs_, 'epoch')}; saved what was learned in {options.out}"
         f"{goes_on}",
         file=sys.stderr,
     )

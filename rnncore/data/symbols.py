@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnncore.data.readers import DataError
-from rnncore.data.texts import joined_words, lines_of, raw_text
+from rnncore.data.texts import lines_of, raw_text, spaced_words
 
 __all__ = ["END", "START", "UNKNOWN", "Encoded", "SymbolTable"]
 
@@ -271,12 +272,21 @@ class SymbolTable:
         return self.joined(map(self.text_of, np.asarray(ids).tolist()))
 
     def joined(self, symbols: Iterable[Any]) -> Any:
-        """Put what `text_of` returned together."""
-        if self.unit == "id":
-            return list(symbols)
-        if self.unit == "byte":
-            return b"".join(symbols).decode("utf-8", errors="replace")
-        return joined_words(symbols) if self.unit == "word" else "".join(symbols)
+        """Put what `text_of` returned together: str, or a list of ids."""
+        return list(symbols) if self.unit == "id" else "".join(self.pieces(symbols))
+
+    def pieces(self, symbols: Iterable[Any], before: str = "") -> Iterator[str]:
+        """Yield text as it becomes known what it is: words with their blanks, bytes when a character is whole."""
+        if self.unit == "word":
+            yield from spaced_words(symbols, before)
+        elif self.unit == "byte":
+            decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+            yield from map(decoder.decode, symbols)
+            yield decoder.decode(b"", final=True)
+        elif self.unit == "id":
+            yield from spaced_words(map(str, symbols), before)
+        else:
+            yield from symbols
 
     def text_of(self, number: int) -> Any:
         """Return what one number stands for: str, bytes (one) or int."""

@@ -6,14 +6,14 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from rnncore.data.readers import DataError
 
-__all__ = ["UNITS", "joined_words", "lines_of", "raw_text", "read_text", "words_of"]
+__all__ = ["UNITS", "joined_words", "lines_of", "raw_text", "read_text", "spaced_words", "words_of"]
 
 #: what a language model's symbols are
 UNITS = ("char", "byte", "word", "id")
@@ -186,8 +186,12 @@ def joined_words(words: Iterable[str]) -> str:
     >>> joined_words(["To", "be", ",", "or", "(", "not", ")", "?", "\n", "No", "."])
     'To be, or (not)?\nNo.'
     """
-    text = ""
+    return "".join(spaced_words(words))
+
+
+def spaced_words(words: Iterable[str], last: str = "") -> Iterator[str]:
+    """Yield words with the blanks that belong before them; `last` is what stands before the first."""
     for word in words:
-        near = not text or text[-1] == "\n" or text[-1] in _OPENS or word == "\n" or word in _CLOSES
-        text += word if near else f" {word}"
-    return text
+        near = not last or last[-1] == "\n" or last[-1] in _OPENS or word == "\n" or word in _CLOSES
+        yield word if near else f" {word}"
+        last = word

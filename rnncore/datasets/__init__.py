@@ -10,6 +10,7 @@ from rnncore.datasets.letters import LETTER_CODES, letters
 from rnncore.datasets.news import iter_news_requests, news_requests
 from rnncore.datasets.reber import REBER_SYMBOLS, continual_reber, embedded_reber, reber, reber_successors
 from rnncore.datasets.series import mackey_glass, sine
+from rnncore.datasets.source import python_source
 from rnncore.datasets.splits import original_split, random_split
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "news_requests",
     "original_split",
     "parity",
+    "python_source",
     "random_split",
     "reber",
     "reber_successors",

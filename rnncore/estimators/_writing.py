@@ -48,6 +48,18 @@ class Writer:
         encoded = table.encode(prime)
         return encoded.part(0, len(encoded))
 
+    def read(self, text: Any) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield each symbol's number of a text with the probabilities that were there before it was read."""
+        table, session = self.table, self.network.session()
+        ids = self._read(text).tolist()
+        p = table.counts / max(int(table.counts.sum()), 1)
+        given = np.zeros(1, dtype=np.int64)
+        for n, number in enumerate(ids):
+            if n or not table.sentences:  # a start is given, not expected
+                yield number, p
+            given[0] = number
+            p = session.step(given)[0]
+
     def never(self, allow_unknown: bool) -> list[int]:
         """Return the symbols that are not written."""
         unknown = None if allow_unknown else self.table.unknown

@@ -32,6 +32,7 @@ __all__ = ["LanguageModel"]
 
 _FEW = 20  # chunks that an epoch has at least, if it can: few updates hurt more than small batches
 _SYMBOLS_OF_A_TRAINING = 10_000_000
+_COUNTED_AT_ONCE = 1 << 20
 
 
 class Corpus(NamedTuple):
@@ -90,6 +91,8 @@ class LanguageModel(Estimator):
     ----------
     symbols_ : list
         The symbols, in the order of the network's outputs.
+    n_train_symbols_ : int
+        How many symbols an epoch of the latest training predicts.
 
     See Also
     --------
@@ -346,6 +349,7 @@ class LanguageModel(Estimator):
         checkpoints: Checkpoints | None,
         stopping: bool,
     ) -> None:
+        self.n_train_symbols_ = corpus.n_symbols
         self._train(
             optimizer,
             corpus.train,
@@ -388,6 +392,26 @@ class LanguageModel(Estimator):
         """
         self._check_fitted()
         return self._parts[1].log_likelihood(self.network_, self._encoded(text))
+
+    def evaluate(self, text: Any) -> dict[str, Any]:
+        """Measure how well a text is predicted.
+
+        Returns
+        -------
+        dict
+            nats, and bits, of a symbol; perplexity; n_symbols that were predicted, and how many of them were unknown.
+        """
+        found = self._encoded(text)
+        nats = -self._parts[1].log_likelihood(self.network_, found)
+        unknown = self._table.unknown
+        if isinstance(found, Encoded):
+            n, n_unknown = len(found) - 1, 0
+            for start in range(1, n + 1, _COUNTED_AT_ONCE) if unknown is not None else ():
+                n_unknown += int((found.part(start, start + _COUNTED_AT_ONCE) == unknown).sum())
+        else:
+            n, n_unknown = len(found.x), 0 if unknown is None else int(np.sum(found.y == unknown))
+        found_in = {"nats": nats, "bits": nats / math.log(2), "perplexity": math.exp(nats)}
+        return found_in | {"n_symbols": n, "n_unknown": n_unknown}
 
     def perplexity(self, text: Any) -> float:
         """Return exp(-score): among how many equally likely symbols the model chooses, so to say."""
@@ -480,6 +504,22 @@ class LanguageModel(Estimator):
         found = list(self.iter_generate(length, prime, temperature, top_k, top_p, random_state, stop, allow_unknown))
         return self._table.joined(found)
 
+    def pieces(self, symbols: Iterator[Any], prime: Any = "") -> Iterator[str]:
+        """Yield the text of what `iter_generate` yields, the prime before it: words with the blanks between them.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> model = rc.LanguageModel(unit="word", hidden_size=16, max_epochs=30).fit("to be or not " * 50)
+        >>> "".join(model.pieces(model.iter_generate(3, "to", temperature=0), "to"))
+        'to be or not'
+        """
+        text = " ".join(map(str, prime)) if isinstance(prime, list | tuple | np.ndarray) else prime
+        text = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
+        if text:
+            yield text
+        yield from self._table.pieces(symbols, text)
+
     def next_symbols(self, prime: Any = "", k: int = 5) -> list[tuple[Any, float]]:
         """Return the k most probable symbols after `prime`, each with its probability.
 
@@ -494,6 +534,25 @@ class LanguageModel(Estimator):
         _, p = self._writer().begun(prime)
         order = np.argsort(-p, kind="stable")[:k]
         return [(self._table.text_of(i), float(p[i])) for i in order.tolist()]
+
+    def expectations(self, text: Any, k: int = 5) -> list[tuple[Any, list[tuple[Any, float]]]]:
+        """Return each symbol of a text with the k symbols that were expected in its place, and their probabilities.
+
+        The first is expected by how frequent symbols are. Texts are read as `next_symbols` reads a prime.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> model = rc.LanguageModel(hidden_size=16, max_epochs=30).fit("abc" * 200)
+        >>> [(symbol, expected[0][0]) for symbol, expected in model.expectations("abcb", 1)[1:]]
+        [('b', 'b'), ('c', 'c'), ('b', 'a')]
+        """
+        check_count("k", k, 1)
+        text_of = self._table.text_of
+        return [
+            (text_of(number), [(text_of(i), float(p[i])) for i in np.argsort(-p, kind="stable")[:k].tolist()])
+            for number, p in self._writer().read(text)
+        ]
 
     def beam_search(
         self, length: int, prime: Any = "", beam_size: int = 8, n_best: int = 1, allow_unknown: bool = False
