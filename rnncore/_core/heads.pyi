@@ -42,6 +42,24 @@ class Head:
         last: bool = True,
         want_dx: bool = False,
     ) -> float: ...
+    def loss(
+        self,
+        ws: Workspace,
+        theta: np.ndarray,
+        targets: np.ndarray,
+        skip_ids: np.ndarray | None = None,
+        skip_values: np.ndarray | None = None,
+        sample_weight: np.ndarray | None = None,
+        factor: float = 1,
+    ) -> float: ...
+    def log_likelihood(
+        self,
+        ws: Workspace,
+        theta: np.ndarray,
+        targets: np.ndarray,
+        skip_ids: np.ndarray | None = None,
+        skip_values: np.ndarray | None = None,
+    ) -> np.ndarray: ...
     def weight(self, schedule: Schedule, targets: np.ndarray) -> float: ...
     def forward(
         self,

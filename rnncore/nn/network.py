@@ -42,6 +42,7 @@ from rnncore.nn.recurrent import (
     cell_options,
     users_attributes,
 )
+from rnncore.nn.scoring import ScoresTargets
 from rnncore.nn.touched import TouchedRows
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Pending(NamedTuple):
     *("single", "layers", "head", "heads", "outputs", "readout", "pooling", "loss_weights", "embedding", "skip"),
     *("inputs", "attention", "batch_first", "dtype", "layout"),
 )
-class Network(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSettings):
+class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Savable, RunSettings):
     """What is read, recurrent layers, pooling and heads, trained together.
 
     Parameters

@@ -31,9 +31,10 @@ from rnncore._core.c_space cimport (
     store_states,
 )
 from rnncore._core.calls cimport begin_run, forward_pass
-from rnncore._core.heads cimport Core, Head, finish_rows, score_rows
+from rnncore._core.heads cimport Head, finish_rows, score_rows
 from rnncore._core.kernels cimport begin_call, end_call, rnncore_call
 from rnncore._core.plan cimport DENSE, Run, row_of, same_rows
+from rnncore._core.projection cimport Core
 from rnncore._core.run cimport Workspace
 from rnncore._core.schedule cimport View
 from rnncore._core.session cimport Stepper

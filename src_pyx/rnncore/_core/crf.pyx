@@ -275,6 +275,8 @@ cdef class Chain:
                      const double *weight, const char *theta, char *grad, bint accumulate) except? -1:
         """Sum of the sequences' losses; scores become scale·(their gradient), and grad gets scale·(the rest).
 
+        grad : NULL: the losses alone are wanted.
+
         targets : per packed row, negative where the label is not known.
         weight : how much the loss of each packed sequence counts, or NULL.
         """
@@ -308,14 +310,15 @@ cdef class Chain:
                 total += (1 if weight == NULL else weight[b]) * (c.log_total[b] - (
                     team.kernels.crf.exact(c, b, targets, True, -1, self.counts) if c.flags[b] & RC_CRF_PARTIAL
                     else team.kernels.crf.path_score(c, b, targets, self.counts)))
-            spread(&job, FINISH)
-            self.expected_transitions(team, v, scale, grad + self.transitions * size, accumulate)
-            team_column_sums(team, v.sequences, K, scores, c.ld, accumulate, grad + self.start * size)
-            if not accumulate:
-                memset(grad + self.end * size, 0, K * size)
-            for b in range(v.sequences):
-                row = v.last[b]
-                team.kernels.add(1, K, scores + row * c.ld * size, c.ld, grad + self.end * size, K)
+            if grad != NULL:
+                spread(&job, FINISH)
+                self.expected_transitions(team, v, scale, grad + self.transitions * size, accumulate)
+                team_column_sums(team, v.sequences, K, scores, c.ld, accumulate, grad + self.start * size)
+                if not accumulate:
+                    memset(grad + self.end * size, 0, K * size)
+                for b in range(v.sequences):
+                    row = v.last[b]
+                    team.kernels.add(1, K, scores + row * c.ld * size, c.ld, grad + self.end * size, K)
             end_call(&call)
         if call.stopped:
             raise_stopped()

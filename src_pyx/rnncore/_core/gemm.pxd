@@ -26,11 +26,24 @@ cdef struct Team:
     char *scratch
     long scratch_size
 
+cdef struct RunningOuter:
+    # C (M, N) = or += AᵀB, and the sums of B's columns, over rows that come some at a time.
+    const Team *team
+    long M, N, rows, done     # of all rows, so many were here
+    bint accumulate
+    char *C
+    char *sums                # or NULL
+    double *totals            # where sums over blocks of rows are joined, as `team_outer` does; or NULL
+
 cdef void team_product(const Team *team, const rc_packed *B, long M, const char *A, long lda, int start,
                        char *C, long ldc) noexcept nogil
 cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *B,
                      long ldb, const int64_t *b_rows, int runs, const rc_columns *run, bint accumulate, char *C,
                      long ldc) noexcept nogil
+cdef void begin_outer(RunningOuter *o, const Team *team, long M, long N, long rows, long at_once, bint accumulate,
+                      char *C, char *sums) noexcept nogil
+cdef void go_on_outer(RunningOuter *o, long rows, const char *A, long lda, const char *B, long ldb) noexcept nogil
+cdef void end_outer(RunningOuter *o) noexcept nogil
 cdef void team_pack(const Team *team, rc_packed **weights, const char **biases, int count) noexcept nogil
 cdef void team_column_sums(const Team *team, long rows, long columns, const char *A, long lda, bint accumulate,
                            char *sums) noexcept nogil

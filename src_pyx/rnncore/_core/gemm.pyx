@@ -288,6 +288,56 @@ cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, 
     free(job.totals)
 
 
+cdef void begin_outer(RunningOuter *o, const Team *team, long M, long N, long rows, long at_once, bint accumulate,
+                      char *C, char *sums) noexcept nogil:
+    """A sum over `rows` rows, of which at most `at_once` come at a time: the same bits whatever that is."""
+    o.team = team
+    o.M = M
+    o.N = N
+    o.rows = rows
+    o.done = 0
+    o.accumulate = accumulate
+    o.C = C
+    o.sums = sums
+    o.totals = NULL
+    if at_once < rows and team_sums_wide(team, rows):  # without memory for them: one chain
+        o.totals = <double *> calloc((M + 1) * N, sizeof(double))
+    if o.totals != NULL and accumulate:
+        add_to_totals(o)
+
+
+cdef void add_to_totals(RunningOuter *o) noexcept nogil:
+    o.team.kernels.widen(o.M, o.N, o.C, o.N, o.totals)
+    if o.sums != NULL:
+        o.team.kernels.widen(1, o.N, o.sums, o.N, o.totals + o.M * o.N)
+
+
+cdef void go_on_outer(RunningOuter *o, long rows, const char *A, long lda, const char *B, long ldb) noexcept nogil:
+    """The next rows."""
+    cdef rc_columns columns
+    cdef long n, size = o.team.kernels.itemsize
+    columns.at, columns.count, columns.sums = 0, o.N, o.sums
+    while rows > 0:
+        n = rows if o.totals == NULL else min(rows, SUM_ROWS - o.done % SUM_ROWS)
+        team_outer(o.team, o.M, n, A, lda, NULL, B, ldb, NULL, 1, &columns,
+                   o.done % SUM_ROWS > 0 if o.totals != NULL else o.accumulate or o.done > 0, o.C, o.N)
+        A += n * lda * size
+        B += n * ldb * size
+        rows -= n
+        o.done += n
+        if o.totals != NULL and (o.done % SUM_ROWS == 0 or o.done == o.rows):
+            add_to_totals(o)
+
+
+cdef void end_outer(RunningOuter *o) noexcept nogil:
+    if o.totals == NULL:
+        return
+    o.team.kernels.narrow(o.M, o.N, o.totals, o.C, o.N)
+    if o.sums != NULL:
+        o.team.kernels.narrow(1, o.N, o.totals + o.M * o.N, o.sums, o.N)
+    free(o.totals)
+
+
 cdef struct PackJob:
     const Team *team
     rc_packed **weights

@@ -1,8 +1,4 @@
-"""Heads: pooling over time, projection and loss in one.
-
-    s = z·W_hy + b_y        z: the outputs at every step, or what pooling makes of each sequence (pooling.pyx)
-    backward                dW_hy = zᵀ·ds, db_y = Σ ds, dz = ds·W_hyᵀ       (ds from kernels/losses.h)
-    without a projection    s = the first K numbers of z, dz = (ds, 0)
+"""Heads: pooling over time (pooling.pyx), projection and losses of rows (projection.pyx) in one.
 
 Losses are means over counted targets; their sum runs over rows in order, in double, whatever the threads.
 A CRF's loss looks at whole sequences (crf.pyx); sparse features may add to the scores directly (sparse.pyx).
@@ -16,23 +12,18 @@ import numpy as np
 cimport numpy as cnp
 
 from rnncore._core.crf cimport Chain
-from rnncore._core.gemm cimport Arena, bind_packed, padded, team_outer, team_pack, team_product
+from rnncore._core.gemm cimport Arena, RunningOuter, bind_packed, padded
 from rnncore._core.kernels cimport (
-    RC_FROM_BIAS,
-    RC_FROM_C,
-    RC_FROM_ZERO,
     begin_call,
     end_call,
     gemm_for,
     kernels_for,
-    parallel,
     raise_stopped,
-    rc_columns,
-    rc_packed,
+    rc_loss_options,
     rnncore_call,
 )
 from rnncore._core.memory cimport Saved
-from rnncore._core.plan cimport Layer, Run, View
+from rnncore._core.plan cimport Run, View
 from rnncore._core.pooling cimport (
     EVERY,
     Carried,
@@ -44,162 +35,26 @@ from rnncore._core.pooling cimport (
     pool_back,
     share_pooling_packed,
 )
+from rnncore._core.projection cimport (
+    CHAIN,
+    SOFTMAX,
+    Core,
+    back_from_rows,
+    begin_gradient,
+    block_rows,
+    end_gradient,
+    finish_scores,
+    losses_of_rows,
+    pack_weights,
+    project,
+    scores_of_rows,
+    take_outputs,
+)
 from rnncore._core.run cimport Workspace
 from rnncore._core.schedule cimport Schedule
 from rnncore._core.sparse cimport Skip
 
 cnp.import_array()
-
-cdef enum Loss:
-    SOFTMAX
-    SQUARED
-    SIGMOID
-    CHAIN
-    OUTSIDE  # the caller's own
-
-cdef enum:
-    ROWS_PER_TASK = 64
-
-
-cdef struct LossJob:
-    Core *c
-    bint training
-
-cdef void loss_task(void *arg, int index) noexcept nogil:
-    """Scores of some rows become gradients and losses, or predictions."""
-    cdef LossJob *job = <LossJob *> arg
-    cdef Core *c = job.c
-    cdef long first = index * <long> ROWS_PER_TASK, rows = min(ROWS_PER_TASK, c.rows - first)
-    cdef long size = c.team.kernels.itemsize
-    cdef char *scores = c.scores + first * c.options.ld * size
-    cdef char *targets = c.targets + first * c.options.outputs * size
-    if not job.training:
-        if c.loss == SOFTMAX:
-            c.team.kernels.softmax(rows, &c.options, scores)
-        elif c.loss == SIGMOID:
-            c.team.kernels.sigmoid(rows, &c.options, scores)
-    elif c.loss == SOFTMAX:
-        c.team.kernels.softmax_loss(rows, &c.options, c.scale, <int64_t *> c.targets + first, scores, c.losses + first)
-    elif c.loss == SQUARED:
-        c.team.kernels.squared_loss(rows, &c.options, c.scale, targets, scores, c.losses + first)
-    else:
-        c.team.kernels.sigmoid_loss(rows, &c.options, c.scale, targets, scores, c.losses + first)
-
-
-cdef void weigh_rows(Core *c, const View *v) noexcept nogil:
-    """Losses and gradients of each row, as much as it or its sequence counts."""
-    cdef double weight
-    cdef long t, b, row, size = c.team.kernels.itemsize
-    cdef char *score
-    for t in range(v.steps if c.pooling.kind == EVERY else 1):
-        for b in range(v.active[t]):
-            row = v.offsets[t] + b
-            score = c.scores + row * c.options.ld * size
-            weight = c.importance[row if c.weighs_rows else b]
-            c.losses[row] *= weight
-            c.team.kernels.scale(c.options.outputs, weight, score, score)
-
-
-cdef void finish_scores(Core *c, bint training) noexcept nogil:
-    cdef LossJob job
-    cdef int tasks = (c.rows + ROWS_PER_TASK - 1) // ROWS_PER_TASK
-    job.c = c
-    job.training = training
-    parallel(loss_task, &job, tasks, c.team.threads if c.rows * c.options.outputs > 20000 else 1)
-
-
-# ---------------------------------------------------------------- projection
-
-cdef void pack_weights(Core *c) noexcept nogil:
-    cdef rc_packed *weights[4]
-    cdef const char *biases[4]
-    cdef int s, count = 0
-    for s in range(c.parts):
-        weights[count] = &c.weight[s]
-        biases[count] = NULL if s else c.theta + c.b_y * c.team.kernels.itemsize
-        count += 1
-    team_pack(&c.team, weights, biases, count)
-
-
-cdef void project(Core *c, bint add) noexcept nogil:
-    """scores = (bias | scores) + z·W_hy."""
-    cdef int s
-    for s in range(c.parts):
-        team_product(&c.team, &c.weight[s], c.rows, c.input[s].data, c.input[s].ld,
-                     RC_FROM_C if s or add else RC_FROM_BIAS, c.scores, c.options.ld)
-
-
-cdef char *gradient_place(Core *c, const Layer *top, int part) noexcept nogil:
-    """Where the gradient of what was projected goes."""
-    return top.unit[part].dh if c.pooling.kind == EVERY else c.pooling.gradient[part]
-
-
-cdef void project_back(Core *c, const Run *run, bint first, bint accumulate) noexcept nogil:
-    cdef const Layer *top = &run.layer[run.layer_count - 1]
-    cdef rc_packed *weights[2]
-    cdef const char *biases[2]
-    cdef rc_columns outputs
-    cdef int s
-    cdef long row = 0, K = c.options.outputs, size = c.team.kernels.itemsize
-    outputs.at, outputs.count, outputs.sums = 0, K, c.grad + c.b_y * size
-    for s in range(c.parts):
-        weights[s] = &c.weight_T[s]
-        biases[s] = NULL
-    team_pack(&c.team, weights, biases, c.parts)
-    for s in range(c.parts):
-        team_outer(&c.team, c.input[s].width, c.rows, c.input[s].data, c.input[s].ld, NULL, c.scores, c.options.ld,
-                   NULL, 1, &outputs, accumulate, c.grad + (c.W_hy + row * K) * size, K)
-        outputs.sums = NULL
-        team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO if first else RC_FROM_C,
-                     gradient_place(c, top, s), c.input[s].ld)
-        row += c.input[s].width
-
-
-# ---------------------------------------------------------------- no projection
-
-cdef void take_outputs(Core *c, bint add) noexcept nogil:
-    """scores (+)= the first K numbers of z."""
-    cdef long at = 0, count, size = c.team.kernels.itemsize
-    cdef int s
-    for s in range(c.parts):
-        count = min(c.input[s].width, c.options.outputs - at)
-        if count <= 0:
-            return
-        if add:
-            c.team.kernels.add(c.rows, count, c.input[s].data, c.input[s].ld, c.scores + at * size, c.options.ld)
-        else:
-            c.team.kernels.copy(c.rows, count, c.input[s].data, c.input[s].ld, c.scores + at * size, c.options.ld)
-        at += count
-
-
-cdef void give_back(Core *c, const Run *run, bint first) noexcept nogil:
-    """dz (+)= (ds, 0)."""
-    cdef const Layer *top = &run.layer[run.layer_count - 1]
-    cdef long at = 0, count, size = c.team.kernels.itemsize
-    cdef char *dz
-    cdef int s
-    for s in range(c.parts):
-        dz = gradient_place(c, top, s)
-        if first:
-            memset(dz, 0, c.rows * c.input[s].ld * size)
-        count = min(c.input[s].width, c.options.outputs - at)
-        if count > 0 and first:
-            c.team.kernels.copy(c.rows, count, c.scores + at * size, c.options.ld, dz, c.input[s].ld)
-        elif count > 0:
-            c.team.kernels.add(c.rows, count, c.scores + at * size, c.options.ld, dz, c.input[s].ld)
-        at += max(count, 0)
-
-
-cdef void outputs_gradient(Core *c, Run *run, bint first, bint accumulate) noexcept nogil:
-    """From the scores' gradient to that of the layers' outputs, which other heads may have begun."""
-    cdef bint own = first or c.pooling.kind != EVERY  # what pooling made is this head's alone
-    if c.direct:
-        give_back(c, run, own)
-    else:
-        project_back(c, run, own, accumulate)
-    if c.pooling.kind != EVERY:
-        pool_back(&c.pooling, &c.team, run, c.theta, c.grad, first, accumulate)
-
 
 # ---------------------------------------------------------------- without Python
 
@@ -335,26 +190,26 @@ cdef class Head:
         if self.carried is not None:
             self.carried.forget(rows)
 
-    cdef carve(self, Workspace ws, bint training, bint weighted=False):
+    cdef carve(self, Workspace ws, bint losses, bint weighted=False):
+        """Places for the arrays of a run. losses: with targets, and scores block by block."""
         cdef Core *c = &self.c
         cdef rnncore_call call
         cdef long size = c.team.kernels.itemsize, B = ws.seen.view.sequences
         cdef int s
         c.team.threads = ws.seen.team.threads
         c.rows = ws.seen.view.rows if c.pooling.kind == EVERY else B
+        c.block = block_rows(c, not losses or self.skip is not None)
         while True:
             self.arena.start()
-            c.scores = self.arena.take(c.rows * c.options.ld * size)
+            c.scores = self.arena.take(c.block * c.options.ld * size)
             place_pooling(&c.pooling, self.arena, &c.team, ws.seen)
             for s in range(c.parts):
                 c.pooling.outputs[s] = ws.seen.finished[s]
                 c.input[s].data = c.pooling.outputs[s].data if c.pooling.kind == EVERY else c.pooling.pooled[s].data
-            if training:
-                c.team.scratch = self.arena.take(c.team.scratch_size * c.team.threads)
+            c.team.scratch = self.arena.take(c.team.scratch_size * c.team.threads)
+            if losses:
                 c.losses = <double *> self.arena.take(c.rows * sizeof(double))
-                c.importance = NULL
-                if weighted:
-                    c.importance = <double *> self.arena.take((c.rows if c.weighs_rows else B) * sizeof(double))
+                c.importance = <double *> self.arena.take(c.rows * sizeof(double)) if weighted else NULL
                 c.targets = self.arena.take(c.rows * (sizeof(int64_t) if c.loss in (SOFTMAX, CHAIN) else
                                                       c.options.outputs * size))
             if not self.arena.settle():
@@ -376,18 +231,78 @@ cdef class Head:
             self.skip.load(&self.c.team, &ws.seen.view, skip_ids, skip_values)
 
     cdef void scores(self) noexcept nogil:
-        """s = z·W_hy + b_y, or the outputs themselves, and what sparse features add."""
+        """Of all rows."""
+        if not self.held and not self.c.direct:
+            pack_weights(&self.c)
+        scores_of_rows(&self.c, self.skip)
+
+    cdef void back(self, const Run *run, bint first, bint accumulate) noexcept nogil:
+        """From all scores' gradient to that of the layers' outputs, which other heads may have begun."""
+        cdef RunningOuter sums[2]
+        begin_gradient(&self.c, sums, accumulate)
+        back_from_rows(&self.c, run, self.skip, sums, first or self.c.pooling.kind != EVERY)
+        end_gradient(&self.c, sums)
+
+    cdef begin_losses(self, Workspace ws, targets, skip_ids, skip_values, sample_weight, divisor, double factor):
+        """Bring what a batch's losses are made of into packed order."""
         cdef Core *c = &self.c
-        cdef bint add = self.skip is not None
-        if add:
-            self.skip.add(&c.team, c.theta, NULL if c.direct else c.theta + c.b_y * c.team.kernels.itemsize, c.scores,
-                          c.options.ld)
-        if c.direct:
-            take_outputs(c, add)
-            return
-        if not self.held:
-            pack_weights(c)
-        project(c, add)
+        cdef const View *v = &ws.seen.view
+        cdef bint classes = c.loss == SOFTMAX or c.loss == CHAIN
+        cdef bint weighted = sample_weight is not None or (c.loss == CHAIN and c.options.class_weight != NULL)
+        cdef long t, b, width = sizeof(int64_t) if classes else c.options.outputs * c.team.kernels.itemsize
+        cdef char *source = <char *> cnp.PyArray_DATA(targets)
+        cdef double weight = 0
+        cdef int64_t y
+        self.carve(ws, True, weighted)
+        self.load(ws, skip_ids, skip_values)
+        for t in range(v.steps if c.pooling.kind == EVERY else 1):
+            for b in range(v.active[t]):
+                memcpy(c.targets + (v.offsets[t] + b) * width, source + (t * v.sequences + v.order[b]) * width, width)
+        if not classes:
+            weight = c.rows
+        else:
+            for b in range(c.rows):
+                y = (<int64_t *> c.targets)[b]
+                if y >= 0:
+                    weight += self.weight_of(y)
+        if divisor is not None:
+            weight = divisor
+        c.scale = factor / weight if weight > 0 else 0
+        if weighted:
+            self.weigh(v, sample_weight)
+
+    cdef double losses(self, Workspace ws, bint training, bint first, bint accumulate) except? -1:
+        """Sum of the losses, weighted; training: and all gradients but the layers'."""
+        cdef rnncore_call call
+        cdef Core *c = &self.c
+        cdef bint fresh = first or c.pooling.kind != EVERY  # what pooling made is this head's alone
+        cdef double total = 0
+        cdef long row
+        if self.chain is not None:
+            with nogil:
+                begin_call(&call, True)
+                self.scores()
+                end_call(&call)
+            if call.stopped:
+                raise_stopped()
+            total = self.chain.loss(&c.team, &ws.seen.view, c.scores, <int64_t *> c.targets, c.scale, c.importance,
+                                    c.theta, c.grad if training else NULL, accumulate)
+        with nogil:
+            begin_call(&call, True)
+            if self.chain is None:
+                if not c.direct:
+                    pack_weights(c)
+                losses_of_rows(c, ws.seen, self.skip, training, fresh, accumulate)
+                for row in range(c.rows):
+                    total += c.losses[row]
+            elif training:
+                self.back(ws.seen, first, accumulate)
+            if training and c.pooling.kind != EVERY:
+                pool_back(&c.pooling, &c.team, ws.seen, c.theta, c.grad, first, accumulate)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
+        return total
 
     def loss_and_grad(self, Workspace ws, Saved saved, theta, grad, touched, targets, bint accumulate, skip_ids=None,
                       skip_values=None, sample_weight=None, divisor=None, double factor=1, bint first=True,
@@ -402,69 +317,45 @@ cdef class Head:
         first, last : of the heads that look at this run. The last one goes back through the layers, unless the input's
             gradient is wanted, which is for the caller to ask for.
         """
-        cdef rnncore_call call
-        cdef Core *c = &self.c
-        cdef View *v = &ws.seen.view
-        cdef bint classes = c.loss == SOFTMAX or c.loss == CHAIN
-        cdef bint weighted = sample_weight is not None or (c.loss == CHAIN and c.options.class_weight != NULL)
-        cdef long t, b, width = sizeof(int64_t) if classes else c.options.outputs * c.team.kernels.itemsize
-        cdef char *source = <char *> cnp.PyArray_DATA(targets)
-        cdef double total = 0, weight = 0
-        cdef int64_t y
         if first:
             ws.begin_backward(saved, True, want_dx, False)
         self.bind(theta, grad)
-        c.weighs_rows = sample_weight is not None and sample_weight.ndim == 2
-        self.carve(ws, True, weighted)
-        self.load(ws, skip_ids, skip_values)
-        if c.pooling.kind == EVERY:
-            for t in range(v.steps):
-                for b in range(v.active[t]):
-                    memcpy(c.targets + (v.offsets[t] + b) * width, source + (t * v.sequences + v.order[b]) * width,
-                           width)
-        else:
-            for b in range(v.sequences):
-                memcpy(c.targets + b * width, source + v.order[b] * width, width)
-        if not classes:
-            weight = c.rows
-        else:
-            for b in range(c.rows):
-                y = (<int64_t *> c.targets)[b]
-                if y >= 0:
-                    weight += self.weight_of(y)
-        if divisor is not None:
-            weight = divisor
-        c.scale = factor / weight if weight > 0 else 0
-        if weighted:
-            self.weigh(v, sample_weight)
+        self.begin_losses(ws, targets, skip_ids, skip_values, sample_weight, divisor, factor)
         if self.skip is not None:
-            self.skip.clear_rows(&c.team, c.grad, accumulate, touched)
-        with nogil:
-            begin_call(&call, True)
-            self.scores()
-            end_call(&call)
-        if call.stopped:
-            raise_stopped()
-        if self.chain is not None:
-            total = self.chain.loss(&c.team, v, c.scores, <int64_t *> c.targets, c.scale, c.importance, c.theta, c.grad,
-                                    accumulate)
-        with nogil:
-            begin_call(&call, True)
-            if c.loss != CHAIN:
-                finish_scores(c, True)
-                if weighted:
-                    weigh_rows(c, v)
-                for b in range(c.rows):
-                    total += c.losses[b]
-            if self.skip is not None:
-                self.skip.back(&c.team, c.scores, c.options.ld, c.grad)
-            outputs_gradient(c, ws.seen, first, accumulate)
-            end_call(&call)
-        if call.stopped:
-            raise_stopped()
+            self.skip.clear_rows(&self.c.team, self.c.grad, accumulate, touched)
+        total = self.losses(ws, True, first, accumulate)
         if last and not want_dx:
             ws.backward(theta, grad, saved, None, None, accumulate, False, True, touched)
-        return total * c.scale
+        return total * self.c.scale
+
+    def loss(self, Workspace ws, theta, targets, skip_ids=None, skip_values=None, sample_weight=None,
+             double factor=1):
+        """Loss of the outputs of the run at hand, as loss_and_grad's, without gradients."""
+        self.bind(theta, None)
+        self.begin_losses(ws, targets, skip_ids, skip_values, sample_weight, None, factor)
+        return self.losses(ws, False, True, False) * self.c.scale
+
+    def log_likelihood(self, Workspace ws, theta, targets, skip_ids=None, skip_values=None):
+        """Return the log-probability of each target of a softmax, float64 (T, B) or (B,); 0 where none counts."""
+        cdef Core *c = &self.c
+        cdef const View *v = &ws.seen.view
+        cdef rc_loss_options options = c.options
+        cdef long t, b
+        cdef double *target
+        self.bind(theta, None)
+        c.options.class_weight = NULL
+        c.options.label_smoothing = 0
+        try:
+            self.begin_losses(ws, targets, skip_ids, skip_values, None, None, 1)
+            self.losses(ws, False, True, False)
+        finally:
+            c.options = options
+        found = np.zeros((v.steps if c.pooling.kind == EVERY else 1, v.sequences))
+        target = <double *> cnp.PyArray_DATA(found)
+        for t in range(v.steps if c.pooling.kind == EVERY else 1):
+            for b in range(v.active[t]):
+                target[t * v.sequences + v.order[b]] = 0 - c.losses[v.offsets[t] + b]
+        return found if c.pooling.kind == EVERY else found[0]
 
     def weight(self, Schedule schedule, targets):
         """Return what the sum of a batch's losses is divided by; arrays as for loss_and_grad."""
@@ -487,14 +378,14 @@ cdef class Head:
 
     def forward(self, Workspace ws, theta, bint training, skip_ids=None, skip_values=None):
         """Return the scores (T, B, K), zero past the ends, or (B, K): for a loss outside, with `backward` to follow."""
-        self.score(ws, theta, training, False, skip_ids, skip_values)
+        self.score(ws, theta, False, skip_ids, skip_values)
         return self.stored(ws, None, theta.dtype)
 
-    cdef score(self, Workspace ws, theta, bint training, bint finish, skip_ids, skip_values):
+    cdef score(self, Workspace ws, theta, bint finish, skip_ids, skip_values):
         """Leave the scores of the run's outputs; finish: or what is predicted from them, but by a CRF."""
         cdef rnncore_call call
         self.bind(theta, None)
-        self.carve(ws, training)
+        self.carve(ws, False)
         self.load(ws, skip_ids, skip_values)
         with nogil:
             begin_call(&call, True)
@@ -525,9 +416,9 @@ cdef class Head:
                 for b in range(v.active[t]):
                     memcpy(c.scores + (v.offsets[t] + b) * c.options.ld * size,
                            source + (t * v.sequences + v.order[b]) * K * size, K * size)
-            if self.skip is not None:
-                self.skip.back(&c.team, c.scores, c.options.ld, c.grad)
-            outputs_gradient(c, ws.seen, first, accumulate)
+            self.back(ws.seen, first, accumulate)
+            if c.pooling.kind != EVERY:
+                pool_back(&c.pooling, &c.team, ws.seen, c.theta, c.grad, first, accumulate)
             end_call(&call)
         if call.stopped:
             raise_stopped()
@@ -553,22 +444,23 @@ cdef class Head:
         return out
 
     cdef weigh(self, const View *v, sample_weight):
-        """How much each sequence's loss counts: the weight given, times a CRF's mean weight of its known labels."""
+        """How much each row's loss counts; of a CRF each sequence's: times the mean weight of its known labels."""
         cdef Core *c = &self.c
+        cdef bint by_step = sample_weight is not None and sample_weight.ndim == 2
         cdef const double *given = NULL
         cdef int64_t y
         cdef double total
         cdef long b, t, known
         if sample_weight is not None:
             given = <const double *> cnp.PyArray_DATA(sample_weight)
-        if c.weighs_rows:
-            for t in range(v.steps):
+        if c.loss != CHAIN:
+            for t in range(v.steps if c.pooling.kind == EVERY else 1):
                 for b in range(v.active[t]):
-                    c.importance[v.offsets[t] + b] = given[t * v.sequences + v.order[b]]
+                    c.importance[v.offsets[t] + b] = given[(t * v.sequences if by_step else 0) + v.order[b]]
             return
         for b in range(v.sequences):
             c.importance[b] = 1 if given == NULL else given[v.order[b]]
-            if c.loss != CHAIN or c.options.class_weight == NULL:
+            if c.options.class_weight == NULL:
                 continue
             total = 0
             known = 0
@@ -589,7 +481,7 @@ cdef class Head:
     def predict(self, Workspace ws, theta, skip_ids=None, skip_values=None, out=None):
         """Return probabilities or values for the run's outputs: (T, B, K), zero past the ends, or (B, K)."""
         cdef Core *c = &self.c
-        self.score(ws, theta, False, True, skip_ids, skip_values)
+        self.score(ws, theta, True, skip_ids, skip_values)
         if self.chain is not None:
             self.chain.marginals(&c.team, &ws.seen.view, c.scores, c.theta)
         return self.stored(ws, out, theta.dtype)
@@ -597,7 +489,7 @@ cdef class Head:
     def decode(self, Workspace ws, theta, long top, skip_ids=None, skip_values=None):
         """Return a CRF's best paths (top, T, B), -1 past the ends, and their log-probabilities (top, B)."""
         cdef Core *c = &self.c
-        self.score(ws, theta, False, False, skip_ids, skip_values)
+        self.score(ws, theta, False, skip_ids, skip_values)
         return self.chain.decode(&c.team, &ws.seen.view, c.scores, c.theta, top)
 
     def sizes(self):

@@ -1,0 +1,52 @@
+# A head's scores, its losses row by row, and the way back, some rows at a time.
+from libc.stdint cimport int64_t
+
+from rnncore._core.gemm cimport RunningOuter, Segment, Team
+from rnncore._core.kernels cimport rc_loss_options, rc_packed
+from rnncore._core.plan cimport Run
+from rnncore._core.pooling cimport Pooling
+from rnncore._core.sparse cimport Skip
+
+cdef enum Loss:
+    SOFTMAX
+    SQUARED
+    SIGMOID
+    CHAIN
+    OUTSIDE  # the caller's own
+
+cdef struct Core:
+    Team team
+    rc_loss_options options
+    int loss
+    Pooling pooling
+    int parts
+    bint direct               # no projection: the first outputs are the scores
+    long W_hy, b_y            # places in theta
+    rc_packed weight[2]
+    rc_packed weight_T[2]
+    # of one run
+    Segment input[2]          # what is projected: the outputs, or what pooling made of them
+    long rows
+    long first                # of a window on some rows: the number of its first one
+    long block                # rows whose scores there is room for
+    char *scores
+    double *losses
+    double *importance        # how much each row's loss counts (of a CRF each sequence's), or NULL
+    char *targets
+    double scale
+    char *theta
+    char *grad
+
+cdef long block_rows(const Core *c, bint whole) noexcept nogil
+cdef Core window(const Core *c, long first, long rows) noexcept nogil
+cdef void finish_scores(Core *c, bint training) noexcept nogil
+cdef void pack_weights(Core *c) noexcept nogil
+cdef void pack_transposed(Core *c) noexcept nogil
+cdef void project(Core *c, bint add) noexcept nogil
+cdef void take_outputs(Core *c, bint add) noexcept nogil
+cdef void scores_of_rows(Core *c, Skip skip) noexcept nogil
+cdef char *gradient_place(Core *c, const Run *run, int part) noexcept nogil
+cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate) noexcept nogil
+cdef void back_from_rows(Core *c, const Run *run, Skip skip, RunningOuter *sums, bint fresh) noexcept nogil
+cdef void end_gradient(Core *c, RunningOuter *sums) noexcept nogil
+cdef void losses_of_rows(Core *c, const Run *run, Skip skip, bint training, bint fresh, bint accumulate) noexcept nogil

@@ -1,0 +1,233 @@
+"""A head's scores, its losses row by row, and the way back, some rows at a time.
+
+    s = z·W_hy + b_y        z: the outputs at every step, or what pooling makes of each sequence
+    backward                dW_hy = zᵀ·ds, db_y = Σ ds, dz = ds·W_hyᵀ       (ds from kernels/losses.h)
+    without a projection    s = the first K numbers of z, dz = (ds, 0)
+
+Rows of many scores are taken in blocks: scores, losses and gradients of a block are made in one place before the next
+one, so that rows times K numbers are never there at once. Sums over rows go on from block to block, number by number.
+"""
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from rnncore._core.gemm cimport (
+    RunningOuter,
+    begin_outer,
+    end_outer,
+    go_on_outer,
+    team_pack,
+    team_product,
+)
+from rnncore._core.kernels cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_packed
+from rnncore._core.plan cimport Layer, Run
+from rnncore._core.pooling cimport EVERY
+from rnncore._core.sparse cimport Skip
+
+cdef enum:
+    ROWS_PER_TASK = 64
+    BLOCK = 1048576  # scores that are made before they are used up,
+    LEAST_ROWS = 96  # but so many rows: each block reads all weights
+
+
+cdef long block_rows(const Core *c, bint whole) noexcept nogil:
+    """How many rows' scores are made at a time. whole: all of them, something else looks at them together."""
+    cdef long rows = max(BLOCK // c.options.ld, LEAST_ROWS)
+    return c.rows if whole or c.direct or c.loss == CHAIN else min(c.rows, rows)
+
+
+cdef Core window(const Core *c, long first, long rows) noexcept nogil:
+    """The same head on some of the rows, their scores where those of the others were."""
+    cdef Core part = c[0]
+    cdef long size = c.team.kernels.itemsize
+    cdef int s
+    part.first = first
+    part.rows = rows
+    for s in range(c.parts):
+        part.input[s].data += first * c.input[s].ld * size
+    part.losses += first
+    part.targets += first * (sizeof(int64_t) if c.loss == SOFTMAX else c.options.outputs * size)
+    if c.importance != NULL:
+        part.importance += first
+    return part
+
+
+# ---------------------------------------------------------------- losses
+
+cdef struct LossJob:
+    Core *c
+    bint training
+
+cdef void loss_task(void *arg, int index) noexcept nogil:
+    """Scores of some rows become gradients and losses, or predictions."""
+    cdef LossJob *job = <LossJob *> arg
+    cdef Core *c = job.c
+    cdef long first = index * <long> ROWS_PER_TASK, rows = min(ROWS_PER_TASK, c.rows - first)
+    cdef long size = c.team.kernels.itemsize
+    cdef char *scores = c.scores + first * c.options.ld * size
+    cdef char *targets = c.targets + first * c.options.outputs * size
+    if not job.training:
+        if c.loss == SOFTMAX:
+            c.team.kernels.softmax(rows, &c.options, scores)
+        elif c.loss == SIGMOID:
+            c.team.kernels.sigmoid(rows, &c.options, scores)
+    elif c.loss == SOFTMAX:
+        c.team.kernels.softmax_loss(rows, &c.options, c.scale, <int64_t *> c.targets + first, scores, c.losses + first)
+    elif c.loss == SQUARED:
+        c.team.kernels.squared_loss(rows, &c.options, c.scale, targets, scores, c.losses + first)
+    else:
+        c.team.kernels.sigmoid_loss(rows, &c.options, c.scale, targets, scores, c.losses + first)
+
+
+cdef void finish_scores(Core *c, bint training) noexcept nogil:
+    cdef LossJob job
+    cdef int tasks = (c.rows + ROWS_PER_TASK - 1) // ROWS_PER_TASK
+    job.c = c
+    job.training = training
+    parallel(loss_task, &job, tasks, c.team.threads if c.rows * c.options.outputs > 20000 else 1)
+
+
+cdef void weigh_rows(Core *c) noexcept nogil:
+    """Losses and gradients of each row, as much as it counts."""
+    cdef long row
+    cdef char *score
+    for row in range(c.rows):
+        score = c.scores + row * c.options.ld * c.team.kernels.itemsize
+        c.losses[row] *= c.importance[row]
+        c.team.kernels.scale(c.options.outputs, c.importance[row], score, score)
+
+
+cdef void losses_of_rows(Core *c, const Run *run, Skip skip, bint training, bint fresh, bint accumulate) noexcept nogil:
+    """The losses of all rows; training: and the gradients of all they are made of, from z on.
+
+    fresh: z has no gradient yet. accumulate: but parameters have.
+    """
+    cdef RunningOuter sums[2]
+    cdef Core part
+    cdef long first = 0
+    if training:
+        begin_gradient(c, sums, accumulate)
+    while first < c.rows:
+        part = window(c, first, min(c.block, c.rows - first))
+        scores_of_rows(&part, skip)
+        finish_scores(&part, True)
+        if c.importance != NULL:
+            weigh_rows(&part)
+        if training:
+            back_from_rows(&part, run, skip, sums, fresh)
+        first += part.rows
+    if training:
+        end_gradient(c, sums)
+
+
+# ---------------------------------------------------------------- scores
+
+cdef void pack_some(Core *c, rc_packed *packed, const char *bias) noexcept nogil:
+    cdef rc_packed *weights[2]
+    cdef const char *biases[2]
+    cdef int s
+    for s in range(c.parts):
+        weights[s] = &packed[s]
+        biases[s] = NULL if s else bias
+    team_pack(&c.team, weights, biases, c.parts)
+
+
+cdef void pack_weights(Core *c) noexcept nogil:
+    pack_some(c, c.weight, c.theta + c.b_y * c.team.kernels.itemsize)
+
+
+cdef void pack_transposed(Core *c) noexcept nogil:
+    pack_some(c, c.weight_T, NULL)
+
+
+cdef void project(Core *c, bint add) noexcept nogil:
+    """scores = (bias | scores) + z·W_hy."""
+    cdef int s
+    for s in range(c.parts):
+        team_product(&c.team, &c.weight[s], c.rows, c.input[s].data, c.input[s].ld,
+                     RC_FROM_C if s or add else RC_FROM_BIAS, c.scores, c.options.ld)
+
+
+cdef void take_outputs(Core *c, bint add) noexcept nogil:
+    """scores (+)= the first K numbers of z."""
+    cdef long at = 0, count, size = c.team.kernels.itemsize
+    cdef int s
+    for s in range(c.parts):
+        count = min(c.input[s].width, c.options.outputs - at)
+        if count <= 0:
+            return
+        if add:
+            c.team.kernels.add(c.rows, count, c.input[s].data, c.input[s].ld, c.scores + at * size, c.options.ld)
+        else:
+            c.team.kernels.copy(c.rows, count, c.input[s].data, c.input[s].ld, c.scores + at * size, c.options.ld)
+        at += count
+
+
+cdef void scores_of_rows(Core *c, Skip skip) noexcept nogil:
+    """s = z·W_hy + b_y by packed weights, or the outputs themselves, and what sparse features add."""
+    cdef bint add = skip is not None
+    if add:
+        skip.add(&c.team, c.theta, NULL if c.direct else c.theta + c.b_y * c.team.kernels.itemsize, c.scores,
+                 c.options.ld)
+    if c.direct:
+        take_outputs(c, add)
+    else:
+        project(c, add)
+
+
+# ---------------------------------------------------------------- back
+
+cdef char *gradient_place(Core *c, const Run *run, int part) noexcept nogil:
+    """Where the gradient of what was projected goes."""
+    cdef const Layer *top = &run.layer[run.layer_count - 1]
+    cdef char *place = top.unit[part].dh if c.pooling.kind == EVERY else c.pooling.gradient[part]
+    return place + c.first * c.input[part].ld * c.team.kernels.itemsize
+
+
+cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate) noexcept nogil:
+    """From here on rows add to dW_hy and db_y."""
+    cdef long row = 0, K = c.options.outputs, size = c.team.kernels.itemsize
+    cdef int s
+    if c.direct:
+        return
+    pack_transposed(c)
+    for s in range(c.parts):
+        begin_outer(&sums[s], &c.team, c.input[s].width, K, c.rows, c.block, accumulate,
+                    c.grad + (c.W_hy + row * K) * size, NULL if s else c.grad + c.b_y * size)
+        row += c.input[s].width
+
+
+cdef void end_gradient(Core *c, RunningOuter *sums) noexcept nogil:
+    cdef int s
+    for s in range(0 if c.direct else c.parts):
+        end_outer(&sums[s])
+
+
+cdef void back_from_rows(Core *c, const Run *run, Skip skip, RunningOuter *sums, bint fresh) noexcept nogil:
+    """From the scores' gradient to that of the parameters and of z. fresh: z has none yet."""
+    cdef int s
+    if skip is not None:
+        skip.back(&c.team, c.scores, c.options.ld, c.grad)
+    if c.direct:
+        give_back(c, run, fresh)
+        return
+    for s in range(c.parts):
+        go_on_outer(&sums[s], c.rows, c.input[s].data, c.input[s].ld, c.scores, c.options.ld)
+        team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO if fresh else RC_FROM_C,
+                     gradient_place(c, run, s), c.input[s].ld)
+
+
+cdef void give_back(Core *c, const Run *run, bint fresh) noexcept nogil:
+    """dz (+)= (ds, 0)."""
+    cdef long at = 0, count, size = c.team.kernels.itemsize
+    cdef char *dz
+    cdef int s
+    for s in range(c.parts):
+        dz = gradient_place(c, run, s)
+        if fresh:
+            memset(dz, 0, c.rows * c.input[s].ld * size)
+        count = min(c.input[s].width, c.options.outputs - at)
+        if count > 0 and fresh:
+            c.team.kernels.copy(c.rows, count, c.scores + at * size, c.options.ld, dz, c.input[s].ld)
+        elif count > 0:
+            c.team.kernels.add(c.rows, count, c.scores + at * size, c.options.ld, dz, c.input[s].ld)
+        at += max(count, 0)
