@@ -17,12 +17,13 @@ class Trainer:
         self.embedding = nn.Embedding(SYMBOLS, HIDDEN)
         self.rnn = nn.RNN(HIDDEN, HIDDEN, bias=False)
         self.linear = nn.Linear(HIDDEN, SYMBOLS, bias=False)
+        recurrent = dict(self.rnn.named_parameters())
         with torch.no_grad():
             self.embedding.weight.copy_(torch.from_numpy(start["U"].T))
-            self.rnn.weight_ih_l0.copy_(torch.eye(HIDDEN))  # what comes in is U's column already
-            self.rnn.weight_hh_l0.copy_(torch.from_numpy(start["W"]))
+            recurrent["weight_ih_l0"].copy_(torch.eye(HIDDEN))  # what comes in is U's column already
+            recurrent["weight_hh_l0"].copy_(torch.from_numpy(start["W"]))
             self.linear.weight.copy_(torch.from_numpy(start["V"]))
-        self.rnn.weight_ih_l0.requires_grad_(False)
+        recurrent["weight_ih_l0"].requires_grad_(False)
         parameters = [p for part in (self.embedding, self.rnn, self.linear) for p in part.parameters()]
         self.optimizer = torch.optim.SGD([p for p in parameters if p.requires_grad], lr=RATE)
 
