@@ -17,7 +17,7 @@ from bench.text import Text
 
 GOAL, EVERY, QUICK_SHARE = 1.88, 100, 10
 ROWS = 50  # of the validation part
-HIDDEN, BATCH, STEPS, RATE, WARMUP, ITERATIONS = 128, 32, 25, 0.02, 50, 750
+HIDDEN, BATCH, STEPS, RATE, WARMUP, ITERATIONS = 128, 32, 25, 0.02, 50, 600
 
 
 class Ours:
