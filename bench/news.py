@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import MutableSequence
 from pathlib import Path
 
 import numpy as np
+
+from bench import files
 
 Sentences = list[list[str]]
 TRAIN_SENTENCES = 800
@@ -14,12 +15,7 @@ TRAIN_SENTENCES = 800
 
 def data_file(path: str | None) -> Path:
     """File named on the command line, else the one in $RNNCORE_DATA."""
-    if path:
-        return Path(path)
-    folder = os.environ.get("RNNCORE_DATA")
-    if not folder:
-        raise SystemExit("bench tag: name the tagged file, or set RNNCORE_DATA to the folder of news_tagged_data.txt")
-    return Path(folder) / "news_tagged_data.txt"
+    return files.data_file(path, "news_tagged_data.txt")
 
 
 def read(path: Path) -> tuple[Sentences, Sentences]:
