@@ -30,7 +30,8 @@ from rnncore.train.streams import Stream
 
 __all__ = ["LanguageModel"]
 
-_FEW = 20  # chunks that an epoch has at least, if it can: few updates hurt more than small batches
+_FEW = 50  # chunks that an epoch has at least, if it can: few updates hurt more than small batches
+_ROWS = 25
 _SYMBOLS_OF_A_TRAINING = 10_000_000
 _COUNTED_AT_ONCE = 1 << 20
 
@@ -63,10 +64,10 @@ class LanguageModel(Estimator):
     seq_length : int
         How many steps back errors are propagated in a stream.
     batch_size : int or None
-        Rows of a stream, or sentences in a minibatch. None: 32, fewer for short texts. A text that is too short for so
+        Rows of a stream, or sentences in a minibatch. None: 25, fewer for short texts. A text that is too short for so
         many rows gets fewer.
     max_epochs : int or None
-        Passes over the training text. None: about ten million symbols, at least 4 and at most 50 passes.
+        Passes over the training text. None: about ten million symbols, at least 4 and at most 20 passes.
     min_count, vocabulary_size
         Symbols rarer than `min_count`, and all but the `vocabulary_size` most frequent ones (unknown, start and end
         among these), are read as unknown. Of ids: how many there are.
@@ -122,12 +123,12 @@ class LanguageModel(Estimator):
     initial: Any = None
     frozen: Any = ()
 
-    cell: str = "lstm"
-    hidden_size: int = 200
+    cell: str = "gru"
+    hidden_size: int = 240
     optimizer: Any = "adam"
-    learning_rate: float = 0.005
-    schedule: Any = "cosine"
-    dropout: float = 0.1
+    learning_rate: float = 0.01
+    clip_norm: float | None = 1.0
+    dropout: float = 0.2
     recurrent_dropout: float = 0.0
     validation_fraction: float = 0.05
     n_iter_no_change: int = 3
@@ -237,7 +238,7 @@ class LanguageModel(Estimator):
         warm = self.warm_start and hasattr(self, "network_")
         pipeline, task = self._parts if warm else self._learned(text)
         corpus = self._corpus(pipeline, text, validation_data, rng)
-        most = max(4, min(50, round(_SYMBOLS_OF_A_TRAINING / corpus.n_symbols)))
+        most = max(4, min(20, round(_SYMBOLS_OF_A_TRAINING / corpus.n_symbols)))
         max_epochs = self.max_epochs or most
         optimizer = make_optimizer(self, max_epochs * corpus.n_batches, self.schedule)
         if not warm:
@@ -315,7 +316,7 @@ class LanguageModel(Estimator):
         n, steps = len(ids), self.seq_length
         if n < 2:
             raise DataError(f"expected a text of at least 2 symbols, one to read and one to predict, got {n}")
-        rows = self.batch_size or 32
+        rows = self.batch_size or _ROWS
         if self.batch_size is None:
             rows = max(1, min(rows, n // (_FEW * steps)))
         watched = None
