@@ -3,6 +3,7 @@
 import math
 import pickle
 import signal
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -145,6 +146,28 @@ def test_a_mapped_file_is_read_chunk_by_chunk(tmp_path):
     (tmp_path / "text").write_bytes(LINES.encode())
     one, other = (model(unit="byte").fit(text) for text in (tmp_path / "text", LINES))
     np.testing.assert_array_equal(one.network_.theta, other.network_.theta)
+
+
+@pytest.mark.parametrize("unit", ["id", "byte"])
+def test_a_large_file_takes_little_memory(tmp_path, unit):
+    n = 30_000_000
+    numbers = np.tile(np.arange(250, dtype=np.uint8), n // 250)
+    if unit == "id":
+        np.save(tmp_path / "large.npy", numbers.astype(np.uint16))
+    else:
+        numbers.tofile(tmp_path / "large.npy")
+    del numbers
+    tracemalloc.start()
+    try:
+        table = SymbolTable(unit).fit(tmp_path / "large.npy")
+        ids, lookup = table.encode(tmp_path / "large.npy")
+        train, valid = rc.Stream.interleaved(ids, 50, 50, lookup=lookup)
+        batches = [next(iter(train)), next(iter(valid))]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(table) == 250 and table.counts.sum() == n and batches[0].x.shape == (50, 50)
+    assert peak < n / 2  # bytes: neither the file nor its numbers, of which each would take at least 30 MB
 
 
 def test_bad_streams():
