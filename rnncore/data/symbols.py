@@ -17,7 +17,7 @@ __all__ = ["END", "START", "UNKNOWN", "Encoded", "SymbolTable"]
 
 UNKNOWN, START, END = "<unknown>", "<start>", "<end>"
 
-_AT_ONCE = 1 << 20  # symbols of a mapped file that are counted at a time
+_AT_ONCE = 1 << 19  # symbols of a mapped file that are counted at a time
 _MOST_NUMBERS = 1 << 26
 
 
