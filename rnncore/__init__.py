@@ -26,6 +26,7 @@ _HOME = {
     "SquaredError": "nn.heads",
     "SigmoidCrossEntropy": "nn.heads",
     "CRF": "nn.heads",
+    "AdaptiveSoftmax": "nn.heads",
     "CustomHead": "nn.custom",
     "OPTIMIZERS": "optim.optimizers",
     "SGD": "optim.optimizers",
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
     from rnncore.nn.diagnostics import state_jacobian_norms as state_jacobian_norms
     from rnncore.nn.heads import CRF as CRF
     from rnncore.nn.heads import HEADS as HEADS
+    from rnncore.nn.heads import AdaptiveSoftmax as AdaptiveSoftmax
     from rnncore.nn.heads import SigmoidCrossEntropy as SigmoidCrossEntropy
     from rnncore.nn.heads import Softmax as Softmax
     from rnncore.nn.heads import SquaredError as SquaredError

@@ -76,6 +76,8 @@ class _Writer:
         params = {name.removeprefix(prefix): array for name, array in every.items() if name.startswith(prefix)}
         seen = self._pooled(part, params, y, final)
         scores = seen @ params["W_hy"] + params["b_y"] if head.project else seen
+        if head.name == "adaptive":
+            scores = self._of_clusters(head, params, seen, scores)
         if not head.project:
             scores = g.op("Slice", scores, [0], [head.outputs], [-1])
         if part.features:
@@ -85,8 +87,8 @@ class _Writer:
         whole = [*places, head.outputs]
         labels = {} if chain is None else {"labels": (chain.most_probable(scores), "INT64", places)}
         squashed = None
-        if head.name in ("softmax", "sigmoid"):
-            squashed = g.op("Softmax", scores, axis=-1) if head.name == "softmax" else g.op("Sigmoid", scores)
+        if head.name in ("softmax", "adaptive", "sigmoid"):
+            squashed = g.op("Sigmoid", scores) if head.name == "sigmoid" else g.op("Softmax", scores, axis=-1)
         if not part.name:
             found = {"scores": (scores, "FLOAT", whole)}
             return found | ({} if squashed is None else {"probabilities": (squashed, "FLOAT", whole)}) | labels
@@ -96,6 +98,17 @@ class _Writer:
             zero, within = np.float32(0), self.batch.within
             found = {name: (g.op("Where", within, one, zero), kind, at) for name, (one, kind, at) in found.items()}
         return {f"{part.name}.{name}".rstrip("."): one for name, one in (found | labels).items()}
+
+    def _of_clusters(self, head: Any, params: Mapping[str, np.ndarray], seen: Value, scores: Value) -> Value:
+        """Return the logarithms of an adaptive softmax's probabilities, which serve as its scores."""
+        g = self.g
+        own = g.op("LogSoftmax", scores, axis=-1)
+        frequent = head.scored - len(head.cutoffs)
+        parts = [g.op("Slice", own, [0], [frequent], [-1])]
+        for i in range(len(head.cutoffs)):
+            within = g.op("LogSoftmax", seen @ params[f"tails.{i}.P"] @ params[f"tails.{i}.W"], axis=-1)
+            parts.append(within + g.op("Slice", own, [frequent + i], [frequent + i + 1], [-1]))
+        return g.concat(parts, -1)
 
     def _pooled(self, part: Any, params: Mapping[str, np.ndarray], y: Any, final: list[Value]) -> Value:
         g, top, batch = self.g, self.network.layers[-1], self.batch

@@ -34,7 +34,7 @@ class Head:
     --------
     >>> import rnncore as rc
     >>> [name for name, head in rc.HEADS.items() if issubclass(head, rc.heads.Head)]
-    ['softmax', 'squared', 'sigmoid', 'crf']
+    ['softmax', 'squared', 'sigmoid', 'crf', 'adaptive']
     """
 
     outputs: int
@@ -444,8 +444,104 @@ class CRF(Head):
                 raise ValueError(f"targets of sequence {b} break the constraints: {problem}")
 
 
+_MOST_CLUSTERS = 16
+
+
+@dataclass(frozen=True)
+class AdaptiveSoftmax(Head):
+    """Softmax cross-entropy over many classes, of which few are frequent: rare ones stand in clusters, seldom visited.
+
+    Classes are numbered by falling frequency. The first c0 have scores of their own, z·W_hy + b_y, and so has each
+    cluster; within cluster i, scores are (z·P_i)·W_i, with z·P_i the narrower the rarer its classes are (Grave, Joulin,
+    Cissé, Grangier and Jégou 2017). P(k) is softmax's probability of k, or that of its cluster times k's in it. In
+    training a cluster costs nothing where no target is in it. `predict` gives the probabilities of all classes.
+
+    Parameters
+    ----------
+    outputs : int
+        K, the number of classes; by falling frequency.
+    cutoffs : sequence of int, optional
+        Where the clusters begin: c0 first, below K, rising; 16 at most. None: two, from a tenth of the classes on
+        and from two fifths. An empty one: no clusters, which is `Softmax`.
+    shrink : int
+        The numbers of z·P_i are those of z divided by shrink^(i+1), rounded down, one at least.
+
+    Raises
+    ------
+    ValueError
+        For cutoffs that do not rise from 1 to below K, and a shrink below 1.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> head = rc.AdaptiveSoftmax(5000, cutoffs=(500, 2000))
+    >>> net = rc.Network(rc.Recurrent("lstm", 64, 64), head, embedding=rc.Embedding(5000, 64))
+    >>> for name in net.params:
+    ...     if "head" in name:
+    ...         print(name, net.params[name].shape)
+    head.W_hy (64, 502)
+    head.b_y (502,)
+    head.tails.0.P (64, 16)
+    head.tails.0.W (16, 1500)
+    head.tails.1.P (64, 4)
+    head.tails.1.W (4, 3000)
+    """
+
+    cutoffs: Sequence[int] | None = None
+    shrink: int = 4
+    name: ClassVar[str] = "adaptive"
+    kernel: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.project:
+            raise ValueError("an adaptive softmax projects: project must be True, got False")
+        object.__setattr__(self, "shrink", _checks.whole(self.shrink, "shrink"))
+        given = self.cutoffs
+        if given is None:
+            given = (self.outputs // 10, self.outputs * 2 // 5) if self.outputs >= 10 else ()
+        if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray) or np.ndim(given) != 1:
+            raise ValueError(f"cutoffs must be whole numbers, where clusters of classes begin; got {given!r}")
+        starts = tuple(_checks.whole(start, "cutoffs") for start in given)
+        ends = (*starts[1:], self.outputs)
+        rising = all(start < end for start, end in zip(starts, ends, strict=False))
+        if not rising or len(starts) > _MOST_CLUSTERS:
+            raise ValueError(
+                f"cutoffs must rise, from 1 at least to {self.outputs - 1} at most, and be {_MOST_CLUSTERS} at most; "
+                f"got {given!r}"
+            )
+        object.__setattr__(self, "cutoffs", starts)
+
+    @property
+    def scored(self) -> int:
+        """Scores that every output has: of the frequent classes, and one per cluster."""
+        return self.cutoffs[0] + len(self.cutoffs) if self.cutoffs else self.outputs
+
+    def clusters(self, inputs: int) -> list[tuple[int, int, int]]:
+        """Return first class, number of classes, and numbers of z·P of each cluster."""
+        starts = self.cutoffs or ()
+        ends = (*starts[1:], self.outputs)
+        return [
+            (start, end - start, max(inputs // self.shrink ** (i + 1), 1))
+            for i, (start, end) in enumerate(zip(starts, ends, strict=False))
+        ]
+
+    def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        """Return the parameters but those of pooling: name -> shape."""
+        found: dict[str, tuple[int, ...]] = {"W_hy": (inputs, self.scored), "b_y": (self.scored,)}
+        for i, (_, classes, size) in enumerate(self.clusters(inputs)):
+            found |= {f"tails.{i}.P": (inputs, size), f"tails.{i}.W": (size, classes)}
+        return found
+
+    def check_targets(
+        self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
+    ) -> np.ndarray:
+        """Return classes of the given shape as int64; -1 is ignored."""
+        return _checks.targets(targets, shape, self.outputs, lengths)
+
+
 #: the losses that are compiled: their numbers, targets and parameters are what the kernels take for granted
-LOSSES: tuple[type[Head], ...] = (Softmax, SquaredError, SigmoidCrossEntropy, CRF)
+LOSSES: tuple[type[Head], ...] = (Softmax, SquaredError, SigmoidCrossEntropy, CRF, AdaptiveSoftmax)
 
 #: every head by name
 HEADS: Mapping[str, type[Head]] = {head.name: head for head in LOSSES}

@@ -96,7 +96,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
     layers : Recurrent or list of Recurrent
         Each layer's input_size is the output_size of the one before. Their parameters move into the network's.
     head : Head
-        Softmax(K), SquaredError(K), SigmoidCrossEntropy(K), CRF(K), or one on `rnncore.CustomHead`.
+        Softmax(K), AdaptiveSoftmax(K), SquaredError(K), SigmoidCrossEntropy(K), CRF(K), or one on
+        `rnncore.CustomHead`.
     readout : str
         As ``pooling``, by its older name.
     pooling : {"every", "last", "mean", "max", "attention"}
@@ -131,7 +132,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
     theta, grad : ndarray (P,)
         All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on; of attention
         ``attention.W`` and ``attention.W_c``; of a head that projects, ``head.W_hy`` (F, K) and ``head.b_y`` (K,); a
-        CRF's ``head.transitions`` (K, K), ``head.start`` and ``head.end`` (K,); ``head.W_skip`` (N, K), zeros at first;
+        CRF's ``head.transitions`` (K, K), ``head.start`` and ``head.end`` (K,); of an adaptive softmax
+        ``head.tails.0.P``, ``head.tails.0.W`` and so on; ``head.W_skip`` (N, K), zeros at first;
         of attention as pooling ``head.attention.W`` (F, A), ``.b`` and ``.v`` (A,). Of several heads
         ``heads.NAME.W_hy`` and so on, of segments ``inputs.NAME.E`` and so on.
     params, grads : mapping of str to ndarray
@@ -890,6 +892,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         >>> dx.shape
         (5, 2, 2)
         """
+        if any(head.name == "adaptive" for head in self.heads.values()):
+            raise ValueError("an adaptive softmax has no scores of all classes: use loss_and_grad, loss or predict")
         if self.batch_first:
             x, feedback, _ = self._time_first(x, feedback)
         batch = self._check(x, lengths, state, feedback)
@@ -1115,12 +1119,13 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         """
         top = _checks.whole(top, "top", most=10_000)
         for part in self.outputs:
-            if part.head.name not in ("softmax", "crf"):
+            if part.head.name not in ("softmax", "adaptive", "crf"):
                 raise ValueError(
-                    f"decode needs heads of classes, softmax or crf; a {part.head.name} head has predict alone"
+                    f"decode needs heads of classes, softmax, adaptive or crf; a {part.head.name} head has predict "
+                    "alone"
                 )
-            if part.head.name == "softmax" and top > 1:
-                raise ValueError(f"top={top} needs a CRF head: a softmax head decides each output for itself")
+            if part.head.name != "crf" and top > 1:
+                raise ValueError(f"top={top} needs a CRF head: a {part.head.name} head decides each output for itself")
         if self.batch_first:
             x, _, _ = self._time_first(x, None)
         batch = self._check(x, lengths, state, None)
@@ -1130,7 +1135,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             found: list[Any] = []
             for part, kernel in zip(self.outputs, space.heads, strict=True):
                 features = batch.features(part)
-                if part.head.name == "softmax":
+                if part.head.name != "crf":
                     probabilities = kernel.predict(space.layers, self._theta, *features)
                     paths, scores = _most_probable(probabilities, batch.sizes, part.by_step)
                 else:

@@ -12,7 +12,7 @@ import numpy as np
 from rnncore import _checks
 from rnncore._core.heads import Head as HeadKernel
 from rnncore.nn.custom import CustomHead
-from rnncore.nn.heads import CRF, LOSSES, POOLINGS, Head, pooling_shapes
+from rnncore.nn.heads import CRF, LOSSES, POOLINGS, AdaptiveSoftmax, Head, pooling_shapes
 from rnncore.nn.layout import Layout
 
 
@@ -59,6 +59,8 @@ class Output(NamedTuple):
         bound = 1 / np.sqrt(inputs)
         for name in (*self.head.shapes(1), *pooling_shapes(self.pooling, inputs)):
             array = params[self.prefix + name]
+            if name.startswith("tails."):
+                bound = 1 / np.sqrt(len(array))
             if name not in self.head.starts_at_zero:
                 array[...] = rng.uniform(-bound, bound, array.shape)
 
@@ -75,12 +77,20 @@ class Output(NamedTuple):
         if self.pooling == "attention":
             names = [f"{self.prefix}attention.{name}" for name in ("W", "b", "v")]
             attention = (layout.shapes[names[1]][0], *(starts[name] for name in names))
+        scored, tails = self.head.outputs, None
+        if isinstance(self.head, AdaptiveSoftmax):
+            scored = self.head.scored
+            clusters = [
+                (*cluster, starts[f"{self.prefix}tails.{i}.P"], starts[f"{self.prefix}tails.{i}.W"])
+                for i, cluster in enumerate(self.head.clusters(sum(widths)))
+            ]
+            tails = (self.head.outputs, clusters)
         return HeadKernel(
             dtype.itemsize,
             self.head.kernel,
             POOLINGS.index(self.pooling),
             widths,
-            self.head.outputs,
+            scored,
             at["W_hy"],
             at["b_y"],
             self.head.weights(dtype),
@@ -88,6 +98,7 @@ class Output(NamedTuple):
             chain,  # type: ignore[arg-type]
             (self.features, at["W_skip"]) if self.features else None,
             attention,  # type: ignore[arg-type]
+            tails,
         )
 
     def shape(self, steps: int, sequences: int) -> tuple[int, ...]:
@@ -120,6 +131,8 @@ def outputs_of(
         by_step = own == "every"
         if one.name == "crf" and not by_step:
             raise ValueError(f"a CRF head needs pooling='every', got {own!r}")
+        if one.name == "adaptive" and features and by_step:
+            raise ValueError("sparse features (skip) add to scores of all classes, which an adaptive softmax has not")
         factor = weights.get(name, 1.0)
         if isinstance(factor, bool) or not isinstance(factor, int | float | np.number) or not 0 <= factor < 1e30:
             raise ValueError(f"loss_weights must be numbers from 0 up, got {factor!r} for {name!r}")

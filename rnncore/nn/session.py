@@ -98,7 +98,7 @@ def parts_of(owner: Any) -> Parts:
         outputs = owner.outputs[0].head.outputs
         custom = any(isinstance(head, CustomHead) for head in owner.heads.values())
         plain = not (custom or owner._reader or owner.skip)
-        alone = plain and owner.head is not None and owner.outputs[0].by_step
+        alone = plain and owner.head is not None and owner.outputs[0].by_step and owner.head.name != "adaptive"
     carries = not any(layer.bidirectional or layer.reverse for layer in layers)
     return Parts(units, layers[0].input_size, outputs, carries, plain, alone)
 

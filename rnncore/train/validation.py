@@ -43,6 +43,7 @@ def _of_numbers(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 _LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "softmax": _of_classes,
+    "adaptive": _of_classes,
     "crf": _of_classes,
     "sigmoid": _of_flags,
     "squared": _of_numbers,
@@ -100,7 +101,7 @@ class Validation:
         """Return the loss at every place, and how much it counts."""
         losses = _LOSSES[head](found, targets)
         weights = np.ones(losses.shape)
-        if head in ("softmax", "crf"):
+        if _LOSSES[head] is _of_classes:
             weights[targets == -1] = 0
         if self.network.batch_first and losses.ndim == 2:
             losses, weights = losses.T, weights.T

@@ -102,7 +102,8 @@ cdef int fill(Session *h, object session, int input) except -1:
     cdef Workspace space
     if not session._parts.alone:
         raise ValueError("sessions for C programs are of layers, and of networks with one compiled head at every step "
-                         "and one input, without sparse features (skip): use net.session() from Python")
+                         "and one input, without sparse features (skip) or adaptive softmax: use net.session() from "
+                         "Python")
     put(&h.owner, owner)
     take_weights(h, owner, session._snapshot, kind)
     space = (<object> h.packed)[1]

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t
 
+from rnncore._core.adaptive cimport Tails
 from rnncore._core.crf cimport Chain
 from rnncore._core.gemm cimport Arena
 from rnncore._core.plan cimport Run
@@ -17,15 +18,18 @@ cdef class Head:
     cdef Head shared          # whose packed weights these are, or None
     cdef Carried carried      # pooling goes on from run to run; or None: each run is pooled by itself
     cdef Chain chain          # of a CRF, or None
+    cdef Tails tails          # rare classes, or None
     cdef Skip skip            # sparse features beside the outputs, or None
     cdef bind(self, theta, grad)
     cdef carve(self, Workspace ws, bint losses, bint weighted=*)
     cdef load(self, Workspace ws, skip_ids, skip_values)
     cdef void scores(self) noexcept nogil
     cdef void back(self, const Run *run, bint first, bint accumulate) noexcept nogil
+    cdef void place_gradient(self, const Run *run) noexcept nogil
     cdef begin_losses(self, Workspace ws, targets, skip_ids, skip_values, sample_weight, divisor, double factor)
     cdef double losses(self, Workspace ws, bint training, bint first, bint accumulate) except? -1
     cdef score(self, Workspace ws, theta, bint finish, skip_ids, skip_values)
+    cdef long outputs(self) noexcept
     cdef stored(self, Workspace ws, out, dtype)
     cdef weigh(self, const View *v, sample_weight)
     cdef double weight_of(self, int64_t y) noexcept

@@ -11,6 +11,7 @@ import numpy as np
 
 cimport numpy as cnp
 
+from rnncore._core.adaptive cimport Tails
 from rnncore._core.crf cimport Chain
 from rnncore._core.gemm cimport Arena, RunningOuter, bind_packed, padded
 from rnncore._core.kernels cimport (
@@ -101,10 +102,13 @@ cdef class Head:
         Number of sparse features, and their table's place in theta.
     attention : tuple of (size, W, b, v) or None
         Of attention pooling: how many numbers an energy is made of, and its parameters' places in theta.
+    tails : tuple of (classes, clusters) or None
+        All classes and the rare ones' clusters (see Tails) of an adaptive softmax, whose `outputs` are the frequent
+        classes and one per cluster.
     """
 
     def __cinit__(self, int itemsize, int loss, int pooling, list widths, long outputs, long W_hy, long b_y,
-                  class_weight, double label_smoothing, chain=None, skip=None, attention=None):
+                  class_weight, double label_smoothing, chain=None, skip=None, attention=None, tails=None):
         cdef Core *c = &self.c
         cdef int s
         c.team.kernels = kernels_for(itemsize)
@@ -132,6 +136,9 @@ cdef class Head:
                       c.team.kernels.outer_scratch(max(widths), max(size, 1)))
         if chain is not None:
             scratch = max(scratch, c.team.kernels.outer_scratch(outputs, outputs))
+        for _, classes, inner, _, _ in tails[1] if tails is not None else ():
+            scratch = max(scratch, c.team.kernels.outer_scratch(max(widths), inner),
+                          c.team.kernels.outer_scratch(inner, classes))
         c.team.scratch_size = (scratch * itemsize + 63) // 64 * 64
         for s in range(c.parts):
             c.input[s].width = widths[s]
@@ -140,6 +147,9 @@ cdef class Head:
                 continue
             bind_packed(&c.team, &c.weight[s], widths[s], outputs, outputs, False)
             bind_packed(&c.team, &c.weight_T[s], outputs, widths[s], outputs, True)
+        if tails is not None:
+            self.tails = Tails(itemsize, tails[0], tails[1], widths)
+            self.tails.describe(&c.team, c)
         while True:
             self.weights.start()
             bind_pooling_packed(&c.pooling, self.weights, &c.team)
@@ -161,6 +171,8 @@ cdef class Head:
         for s in range(0 if c.direct else c.parts):
             c.weight[s].W = c.weight_T[s].W = c.theta + (c.W_hy + row * c.options.outputs) * c.team.kernels.itemsize
             row += c.input[s].width
+        if self.tails is not None:
+            self.tails.bind(c.theta, c.grad)
 
     def hold(self, theta, Head shared=None):
         """Pack the weights once, for many predictions; or read those of another head that did."""
@@ -177,6 +189,8 @@ cdef class Head:
             pack_pooling(&c.pooling, &c.team, c.theta)
             if not c.direct:
                 pack_weights(c)
+        if self.tails is not None:
+            self.tails.hold(c.theta, None if shared is None else shared.tails)
         self.held = True
 
     def carry(self, long sequences, Head before=None):
@@ -239,9 +253,18 @@ cdef class Head:
     cdef void back(self, const Run *run, bint first, bint accumulate) noexcept nogil:
         """From all scores' gradient to that of the layers' outputs, which other heads may have begun."""
         cdef RunningOuter sums[2]
+        self.place_gradient(run)
         begin_gradient(&self.c, sums, accumulate)
-        back_from_rows(&self.c, run, self.skip, sums, first or self.c.pooling.kind != EVERY)
+        back_from_rows(&self.c, self.skip, sums, first or self.c.pooling.kind != EVERY)
         end_gradient(&self.c, sums)
+
+    cdef void place_gradient(self, const Run *run) noexcept nogil:
+        """Where the gradient of what is projected goes."""
+        cdef int s
+        for s in range(self.c.parts):
+            self.c.dz[s] = self.c.pooling.gradient[s]
+            if self.c.pooling.kind == EVERY:
+                self.c.dz[s] = run.layer[run.layer_count - 1].unit[s].dh
 
     cdef begin_losses(self, Workspace ws, targets, skip_ids, skip_values, sample_weight, divisor, double factor):
         """Bring what a batch's losses are made of into packed order."""
@@ -270,6 +293,8 @@ cdef class Head:
         c.scale = factor / weight if weight > 0 else 0
         if weighted:
             self.weigh(v, sample_weight)
+        if self.tails is not None:
+            self.tails.split(c)
 
     cdef double losses(self, Workspace ws, bint training, bint first, bint accumulate) except? -1:
         """Sum of the losses, weighted; training: and all gradients but the layers'."""
@@ -292,7 +317,11 @@ cdef class Head:
             if self.chain is None:
                 if not c.direct:
                     pack_weights(c)
-                losses_of_rows(c, ws.seen, self.skip, training, fresh, accumulate)
+                if training:
+                    self.place_gradient(ws.seen)
+                losses_of_rows(c, self.skip, training, fresh, accumulate)
+                if self.tails is not None:
+                    self.tails.losses(c, training, accumulate)
                 for row in range(c.rows):
                     total += c.losses[row]
             elif training:
@@ -387,11 +416,15 @@ cdef class Head:
         self.bind(theta, None)
         self.carve(ws, False)
         self.load(ws, skip_ids, skip_values)
+        if self.tails is not None:
+            self.tails.carve(&self.c)
         with nogil:
             begin_call(&call, True)
             self.scores()
             if finish and self.c.loss != CHAIN:
                 finish_scores(&self.c, False)
+            if finish and self.tails is not None:
+                self.tails.spread(&self.c)
             end_call(&call)
         if call.stopped:
             raise_stopped()
@@ -427,8 +460,11 @@ cdef class Head:
         """The scores in the caller's order."""
         cdef Core *c = &self.c
         cdef const View *v = &ws.seen.view
-        cdef long t, b, size = c.team.kernels.itemsize, K = c.options.outputs
+        cdef long t, b, size = c.team.kernels.itemsize, K = self.outputs(), ld = c.options.ld
+        cdef const char *found = c.scores
         cdef char *target
+        if self.tails is not None:
+            found, ld = self.tails.full, self.tails.ld
         if out is None and c.pooling.kind == EVERY:
             out = np.zeros((v.steps, v.sequences, K), dtype=dtype)
         elif out is None:
@@ -439,9 +475,13 @@ cdef class Head:
         with nogil:
             for t in range(v.steps if c.pooling.kind == EVERY else 1):
                 for b in range(v.active[t]):
-                    memcpy(target + (t * v.sequences + v.order[b]) * K * size,
-                           c.scores + (v.offsets[t] + b) * c.options.ld * size, K * size)
+                    memcpy(target + (t * v.sequences + v.order[b]) * K * size, found + (v.offsets[t] + b) * ld * size,
+                           K * size)
         return out
+
+    cdef long outputs(self) noexcept:
+        """Numbers that are predicted."""
+        return self.c.options.outputs if self.tails is None else self.tails.outputs
 
     cdef weigh(self, const View *v, sample_weight):
         """How much each row's loss counts; of a CRF each sequence's: times the mean weight of its known labels."""
@@ -495,7 +535,7 @@ cdef class Head:
     def sizes(self):
         """Return bytes held: packed weights, and arrays of the largest batch so far."""
         packed, work = self.weights.capacity, self.arena.capacity
-        for part in (self.chain, self.skip):
+        for part in (self.chain, self.skip, self.tails):
             if part is not None:
                 more_packed, more_work = part.sizes()
                 packed += more_packed

@@ -3,7 +3,6 @@ from libc.stdint cimport int64_t
 
 from rnncore._core.gemm cimport RunningOuter, Segment, Team
 from rnncore._core.kernels cimport rc_loss_options, rc_packed
-from rnncore._core.plan cimport Run
 from rnncore._core.pooling cimport Pooling
 from rnncore._core.sparse cimport Skip
 
@@ -21,11 +20,12 @@ cdef struct Core:
     Pooling pooling
     int parts
     bint direct               # no projection: the first outputs are the scores
-    long W_hy, b_y            # places in theta
+    long W_hy, b_y            # places in theta; b_y -1: there is none
     rc_packed weight[2]
     rc_packed weight_T[2]
     # of one run
-    Segment input[2]          # what is projected: the outputs, or what pooling made of them
+    Segment input[2]          # z, what is projected: the outputs, or what pooling made of them
+    char *dz[2]               # its gradient
     long rows
     long first                # of a window on some rows: the number of its first one
     long block                # rows whose scores there is room for
@@ -45,8 +45,7 @@ cdef void pack_transposed(Core *c) noexcept nogil
 cdef void project(Core *c, bint add) noexcept nogil
 cdef void take_outputs(Core *c, bint add) noexcept nogil
 cdef void scores_of_rows(Core *c, Skip skip) noexcept nogil
-cdef char *gradient_place(Core *c, const Run *run, int part) noexcept nogil
 cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate) noexcept nogil
-cdef void back_from_rows(Core *c, const Run *run, Skip skip, RunningOuter *sums, bint fresh) noexcept nogil
+cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh) noexcept nogil
 cdef void end_gradient(Core *c, RunningOuter *sums) noexcept nogil
-cdef void losses_of_rows(Core *c, const Run *run, Skip skip, bint training, bint fresh, bint accumulate) noexcept nogil
+cdef void losses_of_rows(Core *c, Skip skip, bint training, bint fresh, bint accumulate) noexcept nogil

@@ -19,8 +19,6 @@ from rnncore._core.gemm cimport (
     team_product,
 )
 from rnncore._core.kernels cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_packed
-from rnncore._core.plan cimport Layer, Run
-from rnncore._core.pooling cimport EVERY
 from rnncore._core.sparse cimport Skip
 
 cdef enum:
@@ -44,6 +42,7 @@ cdef Core window(const Core *c, long first, long rows) noexcept nogil:
     part.rows = rows
     for s in range(c.parts):
         part.input[s].data += first * c.input[s].ld * size
+        part.dz[s] += first * c.input[s].ld * size
     part.losses += first
     part.targets += first * (sizeof(int64_t) if c.loss == SOFTMAX else c.options.outputs * size)
     if c.importance != NULL:
@@ -96,7 +95,7 @@ cdef void weigh_rows(Core *c) noexcept nogil:
         c.team.kernels.scale(c.options.outputs, c.importance[row], score, score)
 
 
-cdef void losses_of_rows(Core *c, const Run *run, Skip skip, bint training, bint fresh, bint accumulate) noexcept nogil:
+cdef void losses_of_rows(Core *c, Skip skip, bint training, bint fresh, bint accumulate) noexcept nogil:
     """The losses of all rows; training: and the gradients of all they are made of, from z on.
 
     fresh: z has no gradient yet. accumulate: but parameters have.
@@ -113,7 +112,7 @@ cdef void losses_of_rows(Core *c, const Run *run, Skip skip, bint training, bint
         if c.importance != NULL:
             weigh_rows(&part)
         if training:
-            back_from_rows(&part, run, skip, sums, fresh)
+            back_from_rows(&part, skip, sums, fresh)
         first += part.rows
     if training:
         end_gradient(c, sums)
@@ -132,7 +131,7 @@ cdef void pack_some(Core *c, rc_packed *packed, const char *bias) noexcept nogil
 
 
 cdef void pack_weights(Core *c) noexcept nogil:
-    pack_some(c, c.weight, c.theta + c.b_y * c.team.kernels.itemsize)
+    pack_some(c, c.weight, NULL if c.b_y < 0 else c.theta + c.b_y * c.team.kernels.itemsize)
 
 
 cdef void pack_transposed(Core *c) noexcept nogil:
@@ -140,11 +139,11 @@ cdef void pack_transposed(Core *c) noexcept nogil:
 
 
 cdef void project(Core *c, bint add) noexcept nogil:
-    """scores = (bias | scores) + z·W_hy."""
-    cdef int s
+    """scores = (bias | 0 | scores) + z·W_hy."""
+    cdef int s, start = RC_FROM_ZERO if c.b_y < 0 else RC_FROM_BIAS
     for s in range(c.parts):
-        team_product(&c.team, &c.weight[s], c.rows, c.input[s].data, c.input[s].ld,
-                     RC_FROM_C if s or add else RC_FROM_BIAS, c.scores, c.options.ld)
+        team_product(&c.team, &c.weight[s], c.rows, c.input[s].data, c.input[s].ld, RC_FROM_C if s or add else start,
+                     c.scores, c.options.ld)
 
 
 cdef void take_outputs(Core *c, bint add) noexcept nogil:
@@ -176,13 +175,6 @@ cdef void scores_of_rows(Core *c, Skip skip) noexcept nogil:
 
 # ---------------------------------------------------------------- back
 
-cdef char *gradient_place(Core *c, const Run *run, int part) noexcept nogil:
-    """Where the gradient of what was projected goes."""
-    cdef const Layer *top = &run.layer[run.layer_count - 1]
-    cdef char *place = top.unit[part].dh if c.pooling.kind == EVERY else c.pooling.gradient[part]
-    return place + c.first * c.input[part].ld * c.team.kernels.itemsize
-
-
 cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate) noexcept nogil:
     """From here on rows add to dW_hy and db_y."""
     cdef long row = 0, K = c.options.outputs, size = c.team.kernels.itemsize
@@ -192,7 +184,7 @@ cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate) noexcept 
     pack_transposed(c)
     for s in range(c.parts):
         begin_outer(&sums[s], &c.team, c.input[s].width, K, c.rows, c.block, accumulate,
-                    c.grad + (c.W_hy + row * K) * size, NULL if s else c.grad + c.b_y * size)
+                    c.grad + (c.W_hy + row * K) * size, NULL if s or c.b_y < 0 else c.grad + c.b_y * size)
         row += c.input[s].width
 
 
@@ -202,27 +194,27 @@ cdef void end_gradient(Core *c, RunningOuter *sums) noexcept nogil:
         end_outer(&sums[s])
 
 
-cdef void back_from_rows(Core *c, const Run *run, Skip skip, RunningOuter *sums, bint fresh) noexcept nogil:
+cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh) noexcept nogil:
     """From the scores' gradient to that of the parameters and of z. fresh: z has none yet."""
     cdef int s
     if skip is not None:
         skip.back(&c.team, c.scores, c.options.ld, c.grad)
     if c.direct:
-        give_back(c, run, fresh)
+        give_back(c, fresh)
         return
     for s in range(c.parts):
         go_on_outer(&sums[s], c.rows, c.input[s].data, c.input[s].ld, c.scores, c.options.ld)
         team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO if fresh else RC_FROM_C,
-                     gradient_place(c, run, s), c.input[s].ld)
+                     c.dz[s], c.input[s].ld)
 
 
-cdef void give_back(Core *c, const Run *run, bint fresh) noexcept nogil:
+cdef void give_back(Core *c, bint fresh) noexcept nogil:
     """dz (+)= (ds, 0)."""
     cdef long at = 0, count, size = c.team.kernels.itemsize
     cdef char *dz
     cdef int s
     for s in range(c.parts):
-        dz = gradient_place(c, run, s)
+        dz = c.dz[s]
         if fresh:
             memset(dz, 0, c.rows * c.input[s].ld * size)
         count = min(c.input[s].width, c.options.outputs - at)

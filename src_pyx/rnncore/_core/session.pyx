@@ -84,7 +84,7 @@ cdef class Stepper:
 
     cdef place_of(self, Head head):
         """A new array for what a head predicts of a step."""
-        cdef cnp.npy_intp[2] shape = [self.batch_size, head.c.options.outputs]
+        cdef cnp.npy_intp[2] shape = [self.batch_size, head.outputs()]
         return cnp.PyArray_EMPTY(2, shape, self.type_number, 0)
 
     cdef int enter(self) except -1:
