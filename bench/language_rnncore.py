@@ -23,7 +23,7 @@ class Trainer:
         embedding = rc.Embedding(model.symbols, model.embedding) if model.embedding else None
         self.net = rc.Network(layers, head=head or rc.Softmax(model.symbols), embedding=embedding)
         for name, view in self.net.params.items():
-            if name in start:
+            if name in start and start[name].shape == view.shape:  # another head has its own first weights
                 view[...] = start[name]
             if name.endswith(".b_h") and model.two_biases:
                 view += start[name.replace("b_h", "b_second")]

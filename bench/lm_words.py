@@ -13,8 +13,6 @@ from bench.setting import Setting
 from bench.text import Batch, Text, chunks
 from bench.timing import interleaved
 
-CUTOFFS = (2000,)  # the head keeps as many words as its products take time
-
 
 def measure(setting: Setting, text: Text) -> dict[str, Any]:
     model = language.small_word_model()
@@ -41,8 +39,7 @@ def _adaptive(setting: Setting, model: Model, batches: list[Batch]) -> dict[str,
         return None
     start = model.initial()
     made = {"exact": Trainer(model, start, setting.threads)}
-    head = rc.AdaptiveSoftmax(model.symbols, cutoffs=CUTOFFS)
-    made["adaptive"] = Trainer(model, start, setting.threads, head)
+    made["adaptive"] = Trainer(model, start, setting.threads, rc.AdaptiveSoftmax(model.symbols))
     timings = interleaved({name: steps(one, batches) for name, one in made.items()}, setting.budget(10.0))
     ms = {name: setting.seconds(timing) * 1e3 for name, timing in timings.items()}
     report.table("rnncore's heads", [("", ""), ("ms a step", "ms")], [[name, value] for name, value in ms.items()])
