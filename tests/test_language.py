@@ -343,6 +343,25 @@ def test_parameter_counts_of_char_rnn():
     assert net.theta.size == 240_321 - 4 * 128 * 2  # char-rnn has two bias vectors to a layer
 
 
+@pytest.mark.parametrize("sentences", [False, True])
+def test_an_adaptive_softmax(tmp_path, sentences):
+    words = [f"w{int(number)}" for number in np.random.default_rng(0).zipf(1.5, 3000) if number < 400]
+    text = "\n".join(" ".join(words[i : i + 12]) for i in range(0, len(words), 12))
+    settings = {"unit": "word", "embedding_size": 12, "sentences": sentences, "validation": "tail", "max_epochs": 4}
+    exact, adaptive = (model(softmax=kind, **settings).fit(text) for kind in ("exact", "adaptive"))
+    assert "head.tails.0.W" in adaptive.network_.params and "head.tails.0.W" not in exact.network_.params
+    assert adaptive.history_[-1]["val_loss"] == pytest.approx(exact.history_[-1]["val_loss"], rel=0.1)
+    counts = adaptive._table.counts[3 if sentences else 1 :]
+    assert (np.diff(counts) <= 0).all()
+    adaptive.save(tmp_path / "m")
+    other = rc.load(tmp_path / "m")
+    assert other.score(text) == adaptive.score(text)
+    assert other.generate(20, random_state=0) == adaptive.generate(20, random_state=0)
+    assert sum(p for _, p in adaptive.next_symbols("w1 w2", 10**6)) == pytest.approx(1, abs=1e-5)
+    given = model(softmax="adaptive", cutoffs=[5, 30], **settings).fit(text)
+    assert given.network_.head.cutoffs == (5, 30)
+
+
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -504,13 +523,16 @@ def test_texts_that_cannot_be_learned_from(text, settings):
         {"initial": "glorot"},
         {"frozen": "*"},
         {"truncate": 0},
+        {"softmax": "quick"},
+        {"cutoffs": [5]},
+        {"softmax": "adaptive", "cutoffs": [5, 3]},
         {"cell": "nope"},
     ],
 )
 def test_settings_that_cannot_be_used(settings):
     with pytest.raises((ValueError, TypeError)) as caught:
         model(**settings).fit(ABC)
-    assert next(iter(settings)) in str(caught.value)
+    assert list(settings)[-1] in str(caught.value)
 
 
 @pytest.mark.parametrize(

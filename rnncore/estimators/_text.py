@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from rnncore.data.symbols import Encoded, SymbolTable
 from rnncore.estimators._initial import draw_initial
 from rnncore.estimators._pipeline import Pipeline
 from rnncore.estimators._task import Task
-from rnncore.nn.heads import Head, Softmax
+from rnncore.nn.heads import AdaptiveSoftmax, Head, Softmax
 from rnncore.nn.inputs import Embedding
 from rnncore.train.batches import SequenceBatches
 from rnncore.train.streams import Stream
@@ -87,6 +88,13 @@ class TextPipeline(Pipeline):
 class NextSymbol(Task):
     """To predict each symbol from those before it.
 
+    Parameters
+    ----------
+    softmax : "exact" or "adaptive"
+        The head.
+    cutoffs : sequence of int, optional
+        Of an adaptive softmax.
+
     Examples
     --------
     >>> task = NextSymbol()
@@ -95,7 +103,9 @@ class NextSymbol(Task):
     2
     """
 
-    def __init__(self) -> None:
+    def __init__(self, softmax: str = "exact", cutoffs: Sequence[int] | None = None) -> None:
+        self._softmax = softmax
+        self._cutoffs = cutoffs
         self.n_symbols = 0
 
     def fit(self, targets: Any, classes: Any = None) -> None:
@@ -104,6 +114,8 @@ class NextSymbol(Task):
 
     def head(self) -> Head:
         """Make the head."""
+        if self._softmax == "adaptive":
+            return AdaptiveSoftmax(self.n_symbols, self._cutoffs)
         return Softmax(self.n_symbols)
 
     def log_likelihood(self, network: Any, data: Encoded | Sequences) -> float:

@@ -77,6 +77,11 @@ class LanguageModel(Estimator):
         What is set apart of the text to measure ``val_loss`` on after each epoch, a `validation_fraction` of it: its
         end; or, as char-rnn does, the last chunks of every row (of sentences: some at random). Figures of the two do
         not compare. None: nothing, but "tail" with `early_stopping`.
+    softmax : {"exact", "adaptive"}
+        "adaptive": rare symbols stand in clusters that are seldom visited (`rnncore.AdaptiveSoftmax`), which saves most
+        of the time with many symbols. They are then numbered by falling frequency; ids must be so already.
+    cutoffs : sequence of int, optional
+        Where the clusters of an adaptive softmax begin. None: at a tenth of the symbols, and at two fifths.
     reduction : {"mean", "sequence"}
         What is minimised: the mean loss of a symbol, or the sum over time, as a mean over rows. The latter's gradients
         are larger by as much as chunks are long, which matters to `clip_norm` and SGD.
@@ -117,6 +122,8 @@ class LanguageModel(Estimator):
     min_count: int = 1
     vocabulary_size: int | None = None
     lowercase: bool = False
+    softmax: str = "exact"
+    cutoffs: Any = None
     validation: str | None = None
     reduction: str = "mean"
     truncate: int | None = None
@@ -159,11 +166,12 @@ class LanguageModel(Estimator):
             vocabulary_size=settings.vocabulary_size,
             lowercase=settings.lowercase,
             sentences=settings.sentences,
+            by_frequency=settings.softmax != "exact",
         )
 
     @staticmethod
     def _make_task(settings: Any) -> NextSymbol:
-        return NextSymbol()
+        return NextSymbol(settings.softmax, settings.cutoffs)
 
     @staticmethod
     def _build_network(of: Specification) -> Network:
@@ -182,6 +190,9 @@ class LanguageModel(Estimator):
         super()._check_settings()
         check_choice("unit", self.unit, UNITS)
         check_choice("validation", self.validation, (None, "tail", "interleaved"))
+        check_choice("softmax", self.softmax, ("exact", "adaptive"))
+        if self.cutoffs is not None and self.softmax != "adaptive":
+            raise ValueError("cutoffs go with softmax='adaptive': leave them out")
         check_choice("reduction", self.reduction, ("mean", "sequence"))
         check_count("seq_length", self.seq_length, 1)
         check_count("min_count", self.min_count, 1)
