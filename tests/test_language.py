@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import rnncore as rc
 from rnncore.data.readers import DataError
@@ -273,6 +274,13 @@ def test_a_training_that_was_cut_off_goes_on_with_the_same_bits(tmp_path, settin
     assert [record["val_loss"] for record in resumed.history_] == [record["val_loss"] for record in whole.history_]
     with pytest.raises(DataError, match="other data"):
         model(**settings).fit(LINES[:-16] + LINES[-32:-16], resume=path)
+
+
+def test_scikit_learn_searches_over_sentences():
+    lines = LINES.split("\n")[:-1]
+    assert (cross_val_score(model(sentences=True), lines, cv=3) < 0).all()
+    search = GridSearchCV(model(sentences=True), {"hidden_size": [2, 8]}, cv=2).fit(lines)
+    assert isinstance(search.best_estimator_.generate(5, random_state=0), str)
 
 
 def test_partial_fit_and_warm_start_go_on():
