@@ -54,7 +54,7 @@ def test_char_rnn_after_1000_iterations(text, tell):
 
 
 def test_best_is_better_than_char_rnn(text, tell):
-    """By char-rnn's split, with no more weights; its published checkpoints end at 1.39 to 1.42 after 30 to 50 epochs."""
+    """By its own split, with no more weights; published checkpoints of char-rnn end at 1.39 to 1.42."""
     model = fitted(text, tell, rc.LanguageModel.preset("best", n_threads=1))
     assert model.network_.theta.size <= 240_321
     assert model.history_[-1]["val_loss"] <= 1.36
