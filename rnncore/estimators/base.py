@@ -39,7 +39,7 @@ from rnncore.train.trainer import Trainer
 
 __all__ = ["Estimator", "Specification", "check_flag", "recurrent_layers", "setting_from_json", "setting_to_json"]
 
-_WORTH_SHARING = 64 * 256 * 256  # multiply-adds of one step's recurrent product
+_WORTH_SHARING = 64 * 256 * 256  # multiply-adds of a step's recurrent product; less is for one thread
 
 
 @dataclass(frozen=True)
@@ -299,16 +299,14 @@ def recurrent_layers(of: Specification, **options: Any) -> Recurrent:
         "recurrent_dropout": settings.recurrent_dropout,
         "dtype": settings.dtype,
         "random_state": of.seed,
-        "n_threads": _threads(settings),
+        "n_threads": settings.n_threads,
     }
-    layers = (settings.cell, of.pipeline.input_size, settings.hidden_size)
-    return Recurrent(*layers, **(usual | _cell_options(settings) | options))
-
-
-def _threads(settings: Any) -> int | None:
-    """Return the setting, or one thread where a time step is too small to be worth sharing (the bits are equal)."""
-    work = settings.hidden_size**2 * (settings.batch_size or 32)
-    return 1 if settings.n_threads is None and work < _WORTH_SHARING else settings.n_threads
+    sizes = (settings.cell, of.pipeline.input_size, settings.hidden_size)
+    made = Recurrent(*sizes, **(usual | _cell_options(settings) | options))
+    if settings.n_threads is None:  # the bits are equal
+        recurrent = sum(array.size for name, array in made.params.items() if ".fwd.W_hh" in name) // made.num_layers
+        made.n_threads = None if recurrent * (settings.batch_size or 32) >= _WORTH_SHARING else 1
+    return made
 
 
 def _cell_options(settings: Any) -> dict[str, Any]:
