@@ -75,6 +75,8 @@ class _Writer:
         every, prefix = self.network.params, part.prefix
         params = {name.removeprefix(prefix): array for name, array in every.items() if name.startswith(prefix)}
         seen = self._pooled(part, params, y, final)
+        if getattr(head, "tied", False):
+            params["W_hy"] = every["embedding.E"].T
         scores = seen @ params["W_hy"] + params["b_y"] if head.project else seen
         if head.name == "adaptive":
             scores = self._of_clusters(head, params, seen, scores)

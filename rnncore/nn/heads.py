@@ -114,11 +114,15 @@ class Softmax(Head):
         w: how much each class counts, at least 0.
     label_smoothing : float
         ε in [0, 1).
+    tied : bool
+        The network's embedding is the projection, too (Press and Wolf 2017; Inan, Khosravi and Socher 2017): s = z·Eᵀ +
+        b_y, with one vector for a symbol as it is read and as it is written. K is the number of the embedding's
+        symbols, and what the head sees has as many numbers as its vectors.
 
     Raises
     ------
     ValueError
-        For weights of the wrong number or sign, or a smoothing outside [0, 1).
+        For weights of the wrong number or sign, a smoothing outside [0, 1), and ``tied`` without a projection.
 
     Examples
     --------
@@ -129,6 +133,7 @@ class Softmax(Head):
 
     class_weight: Sequence[float] | None = None
     label_smoothing: float = 0.0
+    tied: bool = field(default=False, kw_only=True)
     name: ClassVar[str] = "softmax"
     kernel: ClassVar[int] = 0
 
@@ -136,6 +141,14 @@ class Softmax(Head):
         super().__post_init__()
         _checks.rate(self.label_smoothing, "label_smoothing")
         object.__setattr__(self, "class_weight", _class_weight(self.class_weight, self.outputs))
+        object.__setattr__(self, "tied", _checks.flag(self.tied, "tied"))
+        if self.tied and not self.project:
+            raise ValueError("a tied head projects by the embedding: project must be True, got False")
+
+    def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        """Return the parameters but those of pooling: name -> shape."""
+        own = super().shapes(inputs)
+        return {"b_y": own["b_y"]} if self.tied else own
 
     def check_targets(
         self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype

@@ -266,6 +266,19 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                     f"one gives {width}"
                 )
 
+        table = self.embedding
+        for head in self.heads.values():
+            if not getattr(head, "tied", False):
+                continue
+            if table is None:
+                raise ValueError("a tied head projects by the embedding: give embedding=rnncore.Embedding(K, E)")
+            if (head.outputs, width) != (table.symbols, table.size):
+                raise ValueError(
+                    f"a tied head of {head.outputs} outputs on {width} numbers needs an embedding of just as many "
+                    f"symbols and numbers, got {table.symbols} and {table.size}: give the last layer as many outputs "
+                    "as the embedding has numbers, an LSTM by proj_size=…, any other cell by hidden_size"
+                )
+
     @property
     def seen_parts(self) -> list[int]:
         """Widths of the parts of what heads see."""

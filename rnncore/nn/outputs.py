@@ -67,7 +67,10 @@ class Output(NamedTuple):
     def kernel(self, layout: Layout, dtype: np.dtype, widths: list[int]) -> HeadKernel:
         """Return what computes it."""
         starts = layout.starts
+        tied = getattr(self.head, "tied", False)
         at = {name: starts.get(self.prefix + name, -1) for name in ("W_hy", "b_y", "W_skip")}
+        if tied:
+            at["W_hy"] = starts["embedding.E"]
         chain = None
         if isinstance(self.head, CRF):
             places = (starts[self.prefix + name] for name in ("transitions", "start", "end"))
@@ -99,6 +102,7 @@ class Output(NamedTuple):
             (self.features, at["W_skip"]) if self.features else None,
             attention,  # type: ignore[arg-type]
             tails,
+            tied,
         )
 
     def shape(self, steps: int, sequences: int) -> tuple[int, ...]:

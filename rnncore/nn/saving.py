@@ -241,7 +241,9 @@ def _head_to_json(head: Head) -> dict[str, Any]:
 
 def _head_from_json(own: Mapping[str, Any]) -> Head:
     kind = HEADS[own["name"]]
-    _expect(own, {"name", *(each.name for each in fields(kind))})
+    names = {"name", *(each.name for each in fields(kind))}
+    own = {"tied": False, **own} if "tied" in names else own  # files from before there were tied heads
+    _expect(own, names)
     given = {name: value for name, value in own.items() if name != "name"}
     if given.get("constraints") is not None:
         given["constraints"] = Constraints(*given["constraints"])

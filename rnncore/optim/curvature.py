@@ -65,6 +65,8 @@ def _check(net: Any) -> None:
     if isinstance(net.head, CRF) or not isinstance(net.head, (Softmax, SquaredError, SigmoidCrossEntropy)):
         what = f"the head {net.head.name}" if net.head else "several heads"
         raise ValueError(f"there is no curvature recursion for {what}: take one head, softmax, squared or sigmoid")
+    if getattr(net.head, "tied", False):
+        raise ValueError("there is no curvature recursion for a head tied to the embedding: set tied=False")
     if net.inputs is not None or net.attention is not None or net.pooling == "attention":
         raise ValueError("there is no curvature recursion for inputs of several segments, nor for attention")
     if getattr(net, "skip", 0):

@@ -9,8 +9,9 @@ PyTorch has the rule; they stand in ``kernels/updates.h``.
 gradient are not visited at all. That is the very same result for `SGD` and `Adagrad` without weight decay. Elsewhere
 lazy differs from dense: weight decay acts on a row only when it is touched; the velocity of `Momentum`, `Nesterov` and
 `RMSprop` and the first moment of `Adam` do not carry an untouched row on; and moments (`RMSprop`, `Adadelta`, `Adam`)
-do not die away between two touches of a row. Where ids are not involved every row is visited and nothing differs. (Of a
-layer by itself every row is visited, too: what ``backward`` adds to may have a gradient anywhere.)
+do not die away between two touches of a row. Where ids are not involved every row is visited and nothing differs: of an
+embedding that a head is tied to, all rows have a gradient. (Of a layer by itself every row is visited, too: what
+``backward`` adds to may have a gradient anywhere.)
 
 **Groups.** ``groups={"embedding.*": {"learning_rate": 1e-4, "weight_decay": 0}}`` gives parameters whose names fit a
 pattern settings of their own. The first pattern that fits wins; parameters that fit none keep the optimizer's.

@@ -29,7 +29,8 @@ cdef struct Team:
 cdef struct RunningOuter:
     # C (M, N) = or += AᵀB, and the sums of B's columns, over rows that come some at a time.
     const Team *team
-    long M, N, rows, done     # of all rows, so many were here
+    long M, N, ldc, rows, done  # of all rows, so many were here
+    long at_a_time            # rows of C: as many columns of A are packed at once
     bint accumulate
     char *C
     char *sums                # or NULL

@@ -294,6 +294,8 @@ cdef void begin_outer(RunningOuter *o, const Team *team, long M, long N, long ro
     o.team = team
     o.M = M
     o.N = N
+    o.ldc = N
+    o.at_a_time = M
     o.rows = rows
     o.done = 0
     o.accumulate = accumulate
@@ -302,12 +304,10 @@ cdef void begin_outer(RunningOuter *o, const Team *team, long M, long N, long ro
     o.totals = NULL
     if at_once < rows and team_sums_wide(team, rows):  # without memory for them: one chain
         o.totals = <double *> calloc((M + 1) * N, sizeof(double))
-    if o.totals != NULL and accumulate:
-        add_to_totals(o)
 
 
 cdef void add_to_totals(RunningOuter *o) noexcept nogil:
-    o.team.kernels.widen(o.M, o.N, o.C, o.N, o.totals)
+    o.team.kernels.widen(o.M, o.N, o.C, o.ldc, o.totals)
     if o.sums != NULL:
         o.team.kernels.widen(1, o.N, o.sums, o.N, o.totals + o.M * o.N)
 
@@ -315,12 +315,20 @@ cdef void add_to_totals(RunningOuter *o) noexcept nogil:
 cdef void go_on_outer(RunningOuter *o, long rows, const char *A, long lda, const char *B, long ldb) noexcept nogil:
     """The next rows."""
     cdef rc_columns columns
-    cdef long n, size = o.team.kernels.itemsize
-    columns.at, columns.count, columns.sums = 0, o.N, o.sums
+    cdef long n, m, size = o.team.kernels.itemsize
+    cdef bint more
+    if o.done == 0 and o.totals != NULL and o.accumulate:
+        add_to_totals(o)
     while rows > 0:
         n = rows if o.totals == NULL else min(rows, SUM_ROWS - o.done % SUM_ROWS)
-        team_outer(o.team, o.M, n, A, lda, NULL, B, ldb, NULL, 1, &columns,
-                   o.done % SUM_ROWS > 0 if o.totals != NULL else o.accumulate or o.done > 0, o.C, o.N)
+        more = o.done % SUM_ROWS > 0 if o.totals != NULL else o.accumulate or o.done > 0
+        columns.at, columns.count, columns.sums = 0, o.N, o.sums
+        m = 0
+        while m < o.M:
+            team_outer(o.team, min(o.at_a_time, o.M - m), n, A + m * size, lda, NULL, B, ldb, NULL, 1, &columns, more,
+                       o.C + m * o.ldc * size, o.ldc)
+            columns.sums = NULL
+            m += o.at_a_time
         A += n * lda * size
         B += n * ldb * size
         rows -= n
@@ -332,7 +340,7 @@ cdef void go_on_outer(RunningOuter *o, long rows, const char *A, long lda, const
 cdef void end_outer(RunningOuter *o) noexcept nogil:
     if o.totals == NULL:
         return
-    o.team.kernels.narrow(o.M, o.N, o.totals, o.C, o.N)
+    o.team.kernels.narrow(o.M, o.N, o.totals, o.C, o.ldc)
     if o.sums != NULL:
         o.team.kernels.narrow(1, o.N, o.totals + o.M * o.N, o.sums, o.N)
     free(o.totals)

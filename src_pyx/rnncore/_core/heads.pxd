@@ -26,6 +26,7 @@ cdef class Head:
     cdef void scores(self) noexcept nogil
     cdef void back(self, const Run *run, bint first, bint accumulate) noexcept nogil
     cdef void place_gradient(self, const Run *run) noexcept nogil
+    cdef clear_tables(self, Workspace ws, touched, bint accumulate)
     cdef begin_losses(self, Workspace ws, targets, skip_ids, skip_values, sample_weight, divisor, double factor)
     cdef double losses(self, Workspace ws, bint training, bint first, bint accumulate) except? -1
     cdef score(self, Workspace ws, theta, bint finish, skip_ids, skip_values)

@@ -39,6 +39,7 @@ from rnncore._core.pooling cimport (
 from rnncore._core.projection cimport (
     CHAIN,
     SOFTMAX,
+    TABLE_ROWS,
     Core,
     back_from_rows,
     begin_gradient,
@@ -105,10 +106,13 @@ cdef class Head:
     tails : tuple of (classes, clusters) or None
         All classes and the rare ones' clusters (see Tails) of an adaptive softmax, whose `outputs` are the frequent
         classes and one per cluster.
+    tied : bool
+        W_hy is the place of the embedding's table, and its transpose what projects.
     """
 
     def __cinit__(self, int itemsize, int loss, int pooling, list widths, long outputs, long W_hy, long b_y,
-                  class_weight, double label_smoothing, chain=None, skip=None, attention=None, tails=None):
+                  class_weight, double label_smoothing, chain=None, skip=None, attention=None, tails=None,
+                  bint tied=False):
         cdef Core *c = &self.c
         cdef int s
         c.team.kernels = kernels_for(itemsize)
@@ -119,6 +123,7 @@ cdef class Head:
         c.direct = W_hy < 0
         c.W_hy = W_hy
         c.b_y = b_y
+        c.tied = tied
         c.options.outputs = outputs
         c.options.ld = padded(c.team.kernels, outputs)
         c.options.label_smoothing = label_smoothing
@@ -132,7 +137,8 @@ cdef class Head:
             self.skip = Skip(skip[0], outputs, skip[1])
         size, W, b, v = attention or (0, -1, -1, -1)
         describe_pooling(&c.pooling, &c.team, pooling, widths, size, W, b, v)
-        scratch = max(c.team.kernels.outer_scratch(max(widths), outputs),
+        scratch = max(c.team.kernels.outer_scratch(min(outputs, TABLE_ROWS), max(widths)) if tied else
+                      c.team.kernels.outer_scratch(max(widths), outputs),
                       c.team.kernels.outer_scratch(max(widths), max(size, 1)))
         if chain is not None:
             scratch = max(scratch, c.team.kernels.outer_scratch(outputs, outputs))
@@ -145,8 +151,8 @@ cdef class Head:
             c.input[s].ld = padded(c.team.kernels, widths[s])
             if c.direct:
                 continue
-            bind_packed(&c.team, &c.weight[s], widths[s], outputs, outputs, False)
-            bind_packed(&c.team, &c.weight_T[s], outputs, widths[s], outputs, True)
+            bind_packed(&c.team, &c.weight[s], widths[s], outputs, sum(widths) if tied else outputs, tied)
+            bind_packed(&c.team, &c.weight_T[s], outputs, widths[s], c.weight[s].ldw, not tied)
         if tails is not None:
             self.tails = Tails(itemsize, tails[0], tails[1], widths)
             self.tails.describe(&c.team, c)
@@ -165,11 +171,12 @@ cdef class Head:
         """Read parameters from `theta` and write gradients to `grad`, flat contiguous arrays; None: no gradients."""
         cdef Core *c = &self.c
         cdef int s
-        cdef long row = 0
+        cdef long row = 0, at
         c.theta = <char *> cnp.PyArray_DATA(theta)
         c.grad = NULL if grad is None else <char *> cnp.PyArray_DATA(grad)
         for s in range(0 if c.direct else c.parts):
-            c.weight[s].W = c.weight_T[s].W = c.theta + (c.W_hy + row * c.options.outputs) * c.team.kernels.itemsize
+            at = c.W_hy + row * (1 if c.tied else c.options.outputs)
+            c.weight[s].W = c.weight_T[s].W = c.theta + at * c.team.kernels.itemsize
             row += c.input[s].width
         if self.tails is not None:
             self.tails.bind(c.theta, c.grad)
@@ -255,7 +262,7 @@ cdef class Head:
         cdef RunningOuter sums[2]
         self.place_gradient(run)
         begin_gradient(&self.c, sums, accumulate)
-        back_from_rows(&self.c, self.skip, sums, first or self.c.pooling.kind != EVERY)
+        back_from_rows(&self.c, self.skip, sums, first or self.c.pooling.kind != EVERY, accumulate)
         end_gradient(&self.c, sums)
 
     cdef void place_gradient(self, const Run *run) noexcept nogil:
@@ -265,6 +272,18 @@ cdef class Head:
             self.c.dz[s] = self.c.pooling.gradient[s]
             if self.c.pooling.kind == EVERY:
                 self.c.dz[s] = run.layer[run.layer_count - 1].unit[s].dh
+
+    cdef clear_tables(self, Workspace ws, touched, bint accumulate):
+        """Make the gradients of tables ready to be added to, and note which rows will be."""
+        cdef Core *c = &self.c
+        if self.skip is not None:
+            self.skip.clear_rows(&c.team, c.grad, accumulate, touched)
+        if c.tied:
+            touched.mark(c.W_hy)
+            if not accumulate and not ws.begun:
+                memset(c.grad + c.W_hy * c.team.kernels.itemsize, 0,
+                       c.options.outputs * c.weight[0].ldw * c.team.kernels.itemsize)
+            ws.begun = True
 
     cdef begin_losses(self, Workspace ws, targets, skip_ids, skip_values, sample_weight, divisor, double factor):
         """Bring what a batch's losses are made of into packed order."""
@@ -350,8 +369,7 @@ cdef class Head:
             ws.begin_backward(saved, True, want_dx, False)
         self.bind(theta, grad)
         self.begin_losses(ws, targets, skip_ids, skip_values, sample_weight, divisor, factor)
-        if self.skip is not None:
-            self.skip.clear_rows(&self.c.team, self.c.grad, accumulate, touched)
+        self.clear_tables(ws, touched, accumulate)
         total = self.losses(ws, True, first, accumulate)
         if last and not want_dx:
             ws.backward(theta, grad, saved, None, None, accumulate, False, True, touched)
@@ -440,8 +458,7 @@ cdef class Head:
         if first:
             ws.begin_backward(saved, True, want_dx, False)
         self.bind(theta, grad)
-        if self.skip is not None:
-            self.skip.clear_rows(&c.team, c.grad, accumulate, touched)
+        self.clear_tables(ws, touched, accumulate)
         with nogil:
             begin_call(&call, True)
             memset(c.scores, 0, c.rows * c.options.ld * size)

@@ -20,6 +20,7 @@ cdef struct Core:
     Pooling pooling
     int parts
     bint direct               # no projection: the first outputs are the scores
+    bint tied                 # W_hy is the transpose of a table of vectors, (K, numbers of z)
     long W_hy, b_y            # places in theta; b_y -1: there is none
     rc_packed weight[2]
     rc_packed weight_T[2]
@@ -37,6 +38,9 @@ cdef struct Core:
     char *theta
     char *grad
 
+cdef enum:
+    TABLE_ROWS = 1024  # of a table's gradient, made at a time
+
 cdef long block_rows(const Core *c, bint whole) noexcept nogil
 cdef Core window(const Core *c, long first, long rows) noexcept nogil
 cdef void finish_scores(Core *c, bint training) noexcept nogil
@@ -46,6 +50,6 @@ cdef void project(Core *c, bint add) noexcept nogil
 cdef void take_outputs(Core *c, bint add) noexcept nogil
 cdef void scores_of_rows(Core *c, Skip skip) noexcept nogil
 cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate) noexcept nogil
-cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh) noexcept nogil
+cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh, bint accumulate) noexcept nogil
 cdef void end_gradient(Core *c, RunningOuter *sums) noexcept nogil
 cdef void losses_of_rows(Core *c, Skip skip, bint training, bint fresh, bint accumulate) noexcept nogil

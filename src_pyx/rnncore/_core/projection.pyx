@@ -2,6 +2,7 @@
 
     s = z·W_hy + b_y        z: the outputs at every step, or what pooling makes of each sequence
     backward                dW_hy = zᵀ·ds, db_y = Σ ds, dz = ds·W_hyᵀ       (ds from kernels/losses.h)
+    tied to a table E       the same with W_hy = Eᵀ, dE = dsᵀ·z
     without a projection    s = the first K numbers of z, dz = (ds, 0)
 
 Rows of many scores are taken in blocks: scores, losses and gradients of a block are made in one place before the next
@@ -15,6 +16,7 @@ from rnncore._core.gemm cimport (
     begin_outer,
     end_outer,
     go_on_outer,
+    team_column_sums,
     team_pack,
     team_product,
 )
@@ -112,7 +114,7 @@ cdef void losses_of_rows(Core *c, Skip skip, bint training, bint fresh, bint acc
         if c.importance != NULL:
             weigh_rows(&part)
         if training:
-            back_from_rows(&part, skip, sums, fresh)
+            back_from_rows(&part, skip, sums, fresh, accumulate)
         first += part.rows
     if training:
         end_gradient(c, sums)
@@ -182,7 +184,12 @@ cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate) noexcept 
     if c.direct:
         return
     pack_transposed(c)
-    for s in range(c.parts):
+    for s in range(c.parts if c.tied else 0):
+        begin_outer(&sums[s], &c.team, K, c.input[s].width, c.rows, c.block, True, c.grad + (c.W_hy + row) * size, NULL)
+        sums[s].ldc = c.weight[0].ldw
+        sums[s].at_a_time = TABLE_ROWS
+        row += c.input[s].width
+    for s in range(0 if c.tied else c.parts):
         begin_outer(&sums[s], &c.team, c.input[s].width, K, c.rows, c.block, accumulate,
                     c.grad + (c.W_hy + row * K) * size, NULL if s or c.b_y < 0 else c.grad + c.b_y * size)
         row += c.input[s].width
@@ -194,7 +201,7 @@ cdef void end_gradient(Core *c, RunningOuter *sums) noexcept nogil:
         end_outer(&sums[s])
 
 
-cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh) noexcept nogil:
+cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh, bint accumulate) noexcept nogil:
     """From the scores' gradient to that of the parameters and of z. fresh: z has none yet."""
     cdef int s
     if skip is not None:
@@ -202,8 +209,14 @@ cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh) noe
     if c.direct:
         give_back(c, fresh)
         return
+    if c.tied:
+        team_column_sums(&c.team, c.rows, c.options.outputs, c.scores, c.options.ld, accumulate or c.first > 0,
+                         c.grad + c.b_y * c.team.kernels.itemsize)
     for s in range(c.parts):
-        go_on_outer(&sums[s], c.rows, c.input[s].data, c.input[s].ld, c.scores, c.options.ld)
+        if c.tied:
+            go_on_outer(&sums[s], c.rows, c.scores, c.options.ld, c.input[s].data, c.input[s].ld)
+        else:
+            go_on_outer(&sums[s], c.rows, c.input[s].data, c.input[s].ld, c.scores, c.options.ld)
         team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO if fresh else RC_FROM_C,
                      c.dz[s], c.input[s].ld)
 

@@ -205,6 +205,7 @@ cdef class Workspace:
         """Lay out the arrays of a backward pass."""
         cdef Bump scratch
         saved.pending = False
+        self.begun = False
         scratch.base = self.scratch.base
         scratch.used = 0
         place_backward(&self.run, &scratch, consume, want_dx, dx_in_place)
@@ -283,7 +284,7 @@ cdef class Workspace:
                         u.dfinal[i] = data(dstate[u.state_array + i]) + state_place(r, u, i)
         r.grad = data(grad)
         if touched is not None:
-            self.clear_symbols(touched, accumulate)
+            self.clear_symbols(touched, accumulate or self.begun)
         with nogil:
             begin_call(&call, True)
             backward_pass(r, self.weights.units, NULL if dy_in_place else source, dy_width,
