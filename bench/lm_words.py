@@ -30,13 +30,10 @@ def words(model: Model, count: int = 50) -> list[Batch]:
     return chunks(ids[:-1], ids[1:], model.batch, model.steps)
 
 
-def _adaptive(setting: Setting, model: Model, batches: list[Batch]) -> dict[str, Any] | None:
+def _adaptive(setting: Setting, model: Model, batches: list[Batch]) -> dict[str, Any]:
     import rnncore as rc
     from bench.language_rnncore import Trainer
 
-    if not hasattr(rc, "AdaptiveSoftmax"):
-        print("  adaptive softmax: not built")
-        return None
     start = model.initial()
     made = {"exact": Trainer(model, start, setting.threads)}
     made["adaptive"] = Trainer(model, start, setting.threads, rc.AdaptiveSoftmax(model.symbols))
