@@ -370,6 +370,17 @@ def test_an_adaptive_softmax(tmp_path, sentences):
     assert given.network_.head.cutoffs == (5, 30)
 
 
+def test_tied_vectors(tmp_path):
+    settings = {"hidden_size": 12, "embedding_size": 12, "validation": "tail", "max_epochs": 8}
+    tied = model(tied=True, **settings).fit(LINES)
+    assert set(tied.network_.params) & {"head.W_hy"} == set()
+    assert tied.history_[-1]["val_loss"] < tied.history_[0]["val_loss"] < 3
+    tied.save(tmp_path / "m")
+    assert rc.load(tmp_path / "m").generate(30, random_state=1) == tied.generate(30, random_state=1)
+    with pytest.raises(ValueError, match="12"):
+        model(tied=True, **settings | {"hidden_size": 10}).fit(LINES)
+
+
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -532,6 +543,7 @@ def test_texts_that_cannot_be_learned_from(text, settings):
         {"frozen": "*"},
         {"truncate": 0},
         {"softmax": "quick"},
+        {"tied": True},
         {"cutoffs": [5]},
         {"softmax": "adaptive", "cutoffs": [5, 3]},
         {"cell": "nope"},

@@ -94,6 +94,8 @@ class NextSymbol(Task):
         The head.
     cutoffs : sequence of int, optional
         Of an adaptive softmax.
+    tied : bool
+        Whether the embedding's table is the head's weights, too.
 
     Examples
     --------
@@ -103,9 +105,10 @@ class NextSymbol(Task):
     2
     """
 
-    def __init__(self, softmax: str = "exact", cutoffs: Sequence[int] | None = None) -> None:
+    def __init__(self, softmax: str = "exact", cutoffs: Sequence[int] | None = None, tied: bool = False) -> None:
         self._softmax = softmax
         self._cutoffs = cutoffs
+        self._tied = tied
         self.n_symbols = 0
 
     def fit(self, targets: Any, classes: Any = None) -> None:
@@ -116,7 +119,7 @@ class NextSymbol(Task):
         """Make the head."""
         if self._softmax == "adaptive":
             return AdaptiveSoftmax(self.n_symbols, self._cutoffs)
-        return Softmax(self.n_symbols)
+        return Softmax(self.n_symbols, tied=self._tied)
 
     def log_likelihood(self, network: Any, data: Encoded | Sequences) -> float:
         """Return the mean over symbols, in nats: of sentences, or of a text that is read as one stream."""

@@ -82,6 +82,9 @@ class LanguageModel(Estimator):
         of the time with many symbols. They are then numbered by falling frequency; ids must be so already.
     cutoffs : sequence of int, optional
         Where the clusters of an adaptive softmax begin. None: at a tenth of the symbols, and at two fifths.
+    tied : bool
+        Let the vectors of symbols be the weights of their scores, too (Press and Wolf 2017): fewer weights. Needs an
+        `embedding_size` that is the width of the layers' outputs.
     reduction : {"mean", "sequence"}
         What is minimised: the mean loss of a symbol, or the sum over time, as a mean over rows. The latter's gradients
         are larger by as much as chunks are long, which matters to `clip_norm` and SGD.
@@ -124,6 +127,7 @@ class LanguageModel(Estimator):
     lowercase: bool = False
     softmax: str = "exact"
     cutoffs: Any = None
+    tied: bool = False
     validation: str | None = None
     reduction: str = "mean"
     truncate: int | None = None
@@ -171,7 +175,7 @@ class LanguageModel(Estimator):
 
     @staticmethod
     def _make_task(settings: Any) -> NextSymbol:
-        return NextSymbol(settings.softmax, settings.cutoffs)
+        return NextSymbol(settings.softmax, settings.cutoffs, settings.tied)
 
     @staticmethod
     def _build_network(of: Specification) -> Network:
@@ -193,13 +197,15 @@ class LanguageModel(Estimator):
         check_choice("softmax", self.softmax, ("exact", "adaptive"))
         if self.cutoffs is not None and self.softmax != "adaptive":
             raise ValueError("cutoffs go with softmax='adaptive': leave them out")
+        if self.tied and (self.embedding_size is None or self.softmax != "exact"):
+            raise ValueError("tied goes with an embedding_size and softmax='exact': set these, or leave tied out")
         check_choice("reduction", self.reduction, ("mean", "sequence"))
         check_count("seq_length", self.seq_length, 1)
         check_count("min_count", self.min_count, 1)
         for name, least in (("vocabulary_size", 1), ("truncate", 1)):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), least)
-        for name in ("sentences", "lowercase"):
+        for name in ("sentences", "lowercase", "tied"):
             check_flag(name, getattr(self, name))
         check_initial(self.initial)
         if isinstance(self.frozen, str) or not all(isinstance(name, str) for name in self.frozen):
