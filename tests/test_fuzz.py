@@ -5,6 +5,7 @@ instead, without a limit of time.
 """
 
 import argparse
+import copy
 import gzip
 import io
 import json
@@ -18,10 +19,12 @@ import numpy as np
 import pytest
 
 from rnncore.cli import main
-from rnncore.cli.config import _OPTIONS, merge_config, read_settings
+from rnncore.cli.config import _OPTIONS, read_config, read_settings
+from rnncore.cli.tasks import task_of
 from rnncore.data.readers import DataError, read_packed, read_tagged, read_words
 from rnncore.data.vectors import read_vectors
 from rnncore.datasets import news_requests
+from rnncore.estimators.language import LanguageModel
 from rnncore.estimators.tagger import SequenceTagger
 from rnncore.io.files import ModelFileError, load, read_model, write_model
 
@@ -132,9 +135,9 @@ def test_configuration_files(tmp_path):
     known = SequenceTagger().get_params(deep=False)
     for draw in rounds(300):
         path.write_bytes(mutated(draw, CONFIG))
-        options = argparse.Namespace(config=str(path), **dict.fromkeys(_OPTIONS))
+        options = argparse.Namespace(config=str(path), **dict.fromkeys(_OPTIONS), set=[])
         try:
-            settings = read_settings(options, merge_config(options, known), known, [])
+            settings = read_settings(options, read_config(options), known, task_of("tag"))
             SequenceTagger(**settings)._check_settings()
         except (ValueError, TypeError, OSError) as error:
             assert "\n" not in str(error)
@@ -157,6 +160,49 @@ def test_model_files(model, tmp_path):
             with pytest.raises((ModelFileError, OSError)) as caught:
                 load(path)
             one_line(caught.value)
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fuzz") / "lm"
+    LanguageModel(hidden_size=3, max_epochs=1, sentences=True, min_count=2).fit("ab\nabc\nba\n").save(path)
+    return path
+
+
+def test_language_models_files(language_model, tmp_path):
+    content, path = language_model.read_bytes(), tmp_path / "m"
+    for draw in rounds(100):
+        changed = mutated(draw, content)
+        path.write_bytes(changed)
+        if changed != content:
+            with pytest.raises((ModelFileError, OSError)) as caught:
+                load(path)
+            one_line(caught.value)
+
+
+@pytest.mark.parametrize("name", ["symbols", "counts", "settings", "seed", "history"])
+def test_language_models_headers(language_model, tmp_path, name):
+    """A header that was changed is refused, or the model works."""
+    kind = load(language_model)
+    for value in ODD:
+        header, arrays = kind._to_model()
+        for changed in ({**header, name: value}, _changed_inside(header, name, value)):
+            try:
+                write_model(tmp_path / "m", "LanguageModel", changed, arrays)
+                loaded = load(tmp_path / "m")
+            except (ModelFileError, TypeError, ValueError) as error:
+                one_line(error)
+            else:
+                loaded.generate(5, random_state=0)
+
+
+def _changed_inside(header, name, value):
+    found = copy.deepcopy(header)
+    if isinstance(found[name], list) and found[name]:
+        found[name][0] = value
+    elif isinstance(found[name], dict):
+        found[name]["hidden_size"] = value
+    return found
 
 
 DICTS = [{"w": "news", "n": 2.5, "t": True}, {"w": "top", "v": np.array([1.0, -2.0]), "k": {"a": "b"}, "l": ["p"]}]

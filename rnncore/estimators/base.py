@@ -161,7 +161,8 @@ class Estimator(BaseEstimator, ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.__doc__ = with_common(cls.__doc__ or "", cls.__mro__[1].__doc__ or "")
+        base = next(one for one in cls.__mro__[1:] if issubclass(one, Estimator))
+        cls.__doc__ = with_common(cls.__doc__ or "", base.__doc__ or "")
 
     # -- what a subclass says -----------------------------------------------------------------------------------------
 

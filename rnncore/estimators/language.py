@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,11 +13,11 @@ from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.data.symbols import Encoded, SymbolTable
 from rnncore.data.texts import UNITS
-from rnncore.estimators._choice import Choice
+from rnncore.estimators._corpus import Corpus, corpus_of
 from rnncore.estimators._initial import check_initial
 from rnncore.estimators._settings import check_flag, make_optimizer
 from rnncore.estimators._text import NextSymbol, TextPipeline
-from rnncore.estimators._writing import Writer
+from rnncore.estimators._writes import WritesTexts
 from rnncore.estimators.base import Estimator, Specification, recurrent_layers
 from rnncore.estimators.presets import LANGUAGE_MODELS, settings_of
 from rnncore.io.checkpoints import Checkpoints, open_checkpoints
@@ -26,28 +25,15 @@ from rnncore.nn.network import Network
 from rnncore.optim.arguments import check_choice, check_count
 from rnncore.optim.optimizers import Optimizer
 from rnncore.train.batches import generator
-from rnncore.train.streams import Stream
 
 __all__ = ["LanguageModel"]
 
-_FEW = 50  # chunks that an epoch has at least, if it can: few updates hurt more than small batches
-_ROWS = 25
 _SYMBOLS_OF_A_TRAINING = 10_000_000
 _COUNTED_AT_ONCE = 1 << 20
 
 
-class Corpus(NamedTuple):
-    """What is trained on and, if there is anything, what is watched."""
-
-    train: Any  # Stream or Sequences
-    watched: Any
-    batch_size: int
-    n_batches: int
-    n_symbols: int
-
-
 @dataclass(eq=False, repr=False)
-class LanguageModel(Estimator):
+class LanguageModel(WritesTexts, Estimator):
     """Learn what comes next in a text; then write, complete and judge texts.
 
     Texts are a str, bytes, a ``pathlib.Path`` of a file, a list of sentences or, with unit="id", an array of numbers.
@@ -254,7 +240,7 @@ class LanguageModel(Estimator):
             checkpoints.begin(rng)
         warm = self.warm_start and hasattr(self, "network_")
         pipeline, task = self._parts if warm else self._learned(text)
-        corpus = self._corpus(pipeline, text, validation_data, rng)
+        corpus = corpus_of(self, pipeline, text, validation_data, rng)
         most = max(4, min(20, round(_SYMBOLS_OF_A_TRAINING / corpus.n_symbols)))
         max_epochs = self.max_epochs or most
         optimizer = make_optimizer(self, max_epochs * corpus.n_batches, self.schedule)
@@ -276,7 +262,7 @@ class LanguageModel(Estimator):
         rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
         new = not hasattr(self, "network_")
         pipeline, task = self._learned(text) if new else self._parts
-        corpus = self._corpus(pipeline, text, None, rng, part_off=False)
+        corpus = corpus_of(self, pipeline, text, None, rng, part_off=False)
         if new:
             self._begin(pipeline, task, rng)
         if not hasattr(self, "_partial_optimizer"):
@@ -302,61 +288,6 @@ class LanguageModel(Estimator):
         pipeline.fit(text)
         task.fit(pipeline.table.symbols)
         return pipeline, task
-
-    def _corpus(
-        self, pipeline: TextPipeline, text: Any, apart: Any, rng: np.random.Generator, part_off: bool = True
-    ) -> Corpus:
-        """Lay out what is trained on and what is watched."""
-        watching = part_off and apart is None
-        how = (self.validation or ("tail" if self.early_stopping else None)) if watching else None
-        if pipeline.table.sentences:
-            return self._of_sentences(pipeline, text, apart, how, rng)
-        return self._of_stream(pipeline.table, text, apart, how)
-
-    def _of_sentences(
-        self, pipeline: TextPipeline, text: Any, apart: Any, how: str | None, rng: np.random.Generator
-    ) -> Corpus:
-        data: Any = pipeline.encode(text)
-        watched = None if apart is None else pipeline.encode(apart)
-        if how is not None:
-            n = len(data)
-            if n < 2:
-                raise DataError("expected at least 2 sentences, one of them to validate on, got 1")
-            order = np.arange(n) if how == "tail" else rng.permutation(n)
-            n_apart = min(max(1, round(self.validation_fraction * n)), n - 1)
-            data, watched = data.select(order[: n - n_apart]), data.select(order[n - n_apart :])
-        size = self.batch_size or min(max(len(data) // 50, 1), 32)
-        return Corpus(data, watched, size, -(-len(data) // size), len(data.x))
-
-    def _of_stream(self, table: SymbolTable, text: Any, apart: Any, how: str | None) -> Corpus:
-        ids, lookup = table.encode(text)
-        n, steps = len(ids), self.seq_length
-        if n < 2:
-            raise DataError(f"expected a text of at least 2 symbols, one to read and one to predict, got {n}")
-        rows = self.batch_size or _ROWS
-        if self.batch_size is None:
-            rows = max(1, min(rows, n // (_FEW * steps)))
-        watched = None
-        if how == "interleaved":
-            steps = min(steps, max(n // 2, 1))
-            train, watched = Stream.interleaved(
-                ids, max(1, min(rows, n // (2 * steps))), steps, self.validation_fraction, lookup=lookup
-            )
-        else:
-            n_apart = 0
-            if how == "tail":
-                n_apart = max(2, round(self.validation_fraction * n))
-                if n - n_apart < 2:
-                    raise DataError(f"a text of {n} symbols is too short to set a part of it aside to validate on")
-            train = Stream(ids[: n - n_apart], rows, steps, lookup=lookup)
-            if n_apart:
-                watched = Stream(ids[n - n_apart :], rows, steps, lookup=lookup)
-            elif apart is not None:
-                given = table.encode(apart)
-                if len(given) < 2:
-                    raise DataError(f"validation_data: expected at least 2 symbols, got {len(given)}")
-                watched = Stream(given.ids, rows, steps, lookup=given.lookup)
-        return Corpus(train, watched, train.rows, train.n_batches or 0, train.n_steps or 1)
 
     def _learn(
         self,
@@ -434,171 +365,6 @@ class LanguageModel(Estimator):
     def perplexity(self, text: Any) -> float:
         """Return exp(-score): among how many equally likely symbols the model chooses, so to say."""
         return math.exp(-self.score(text))
-
-    # -- writing ------------------------------------------------------------------------------------------------------
-
-    def iter_generate(
-        self,
-        length: int | None = None,
-        prime: Any = "",
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        random_state: Any = None,
-        stop: Any = None,
-        allow_unknown: bool = False,
-    ) -> Iterator[Any]:
-        """Write symbol by symbol, for as long as somebody reads: arguments as for `generate`.
-
-        Yields
-        ------
-        str, bytes (of one byte) or int
-            Each symbol as soon as it is chosen.
-
-        Examples
-        --------
-        >>> import rnncore as rc
-        >>> model = rc.LanguageModel(hidden_size=16, max_epochs=30).fit("abc" * 200)
-        >>> letters = model.iter_generate(prime="a", temperature=0)
-        >>> next(letters), next(letters)
-        ('b', 'c')
-        """
-        writer = self._writer()
-        choice = Choice(temperature, top_k, top_p, writer.never(allow_unknown))
-        if length is not None:
-            check_count("length", length, 0)
-        if stop is not None and (not isinstance(stop, str | bytes | int) or stop in ("", b"")):
-            raise TypeError(f"stop: expected a text that is not empty, got {stop!r}")
-        return writer.write(prime, choice, generator(random_state), length, stop)
-
-    def _writer(self) -> Writer:
-        return Writer(self.network_, self._table)
-
-    def generate(
-        self,
-        length: int,
-        prime: Any = "",
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        random_state: Any = None,
-        stop: Any = None,
-        allow_unknown: bool = False,
-    ) -> Any:
-        """Write: go on after `prime`, each symbol drawn from what the model predicts.
-
-        Takes time in proportion to the length; the same bits for any number of threads, before and after saving.
-
-        Parameters
-        ----------
-        length : int
-            How many symbols; of sentences their ends count, as line ends.
-        prime : text
-            What comes before, not part of the result. Without one, the first symbol is drawn by how frequent each is,
-            or a sentence begins.
-        temperature : float
-            Below 1 bolder towards the probable, above 1 more at random; 0: always the most probable.
-        top_k : int, optional
-            Choose among the k most probable only.
-        top_p : float, optional
-            Choose among the most probable that make up this much together.
-        random_state : int, None, Generator or RandomState
-            The same integer gives the same text.
-        stop : str, optional
-            Where this has been written, it ends; of words: where this word has.
-        allow_unknown : bool
-            Whether the unknown symbol may be written.
-
-        Returns
-        -------
-        str; a list of ints with unit="id"
-
-        Raises
-        ------
-        DataError, TypeError, ValueError
-            For a prime with symbols that the model cannot read, or settings out of range.
-        """
-        check_count("length", length, 0)
-        found = list(self.iter_generate(length, prime, temperature, top_k, top_p, random_state, stop, allow_unknown))
-        return self._table.joined(found)
-
-    def pieces(self, symbols: Iterator[Any], prime: Any = "") -> Iterator[str]:
-        """Yield the text of what `iter_generate` yields, the prime before it: words with the blanks between them.
-
-        Examples
-        --------
-        >>> import rnncore as rc
-        >>> model = rc.LanguageModel(unit="word", hidden_size=16, max_epochs=30).fit("to be or not " * 50)
-        >>> "".join(model.pieces(model.iter_generate(3, "to", temperature=0), "to"))
-        'to be or not'
-        """
-        text = " ".join(map(str, prime)) if isinstance(prime, list | tuple | np.ndarray) else prime
-        text = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
-        if text:
-            yield text
-        yield from self._table.pieces(symbols, text)
-
-    def next_symbols(self, prime: Any = "", k: int = 5) -> list[tuple[Any, float]]:
-        """Return the k most probable symbols after `prime`, each with its probability.
-
-        Examples
-        --------
-        >>> import rnncore as rc
-        >>> model = rc.LanguageModel(hidden_size=16, max_epochs=30).fit("abc" * 200)
-        >>> [symbol for symbol, p in model.next_symbols("ca", 1) if p > 0.5]
-        ['b']
-        """
-        check_count("k", k, 1)
-        _, p = self._writer().begun(prime)
-        order = np.argsort(-p, kind="stable")[:k]
-        return [(self._table.text_of(i), float(p[i])) for i in order.tolist()]
-
-    def expectations(self, text: Any, k: int = 5) -> list[tuple[Any, list[tuple[Any, float]]]]:
-        """Return each symbol of a text with the k symbols that were expected in its place, and their probabilities.
-
-        The first is expected by how frequent symbols are. Texts are read as `next_symbols` reads a prime.
-
-        Examples
-        --------
-        >>> import rnncore as rc
-        >>> model = rc.LanguageModel(hidden_size=16, max_epochs=30).fit("abc" * 200)
-        >>> [(symbol, expected[0][0]) for symbol, expected in model.expectations("abcb", 1)[1:]]
-        [('b', 'b'), ('c', 'c'), ('b', 'a')]
-        """
-        check_count("k", k, 1)
-        text_of = self._table.text_of
-        return [
-            (text_of(number), [(text_of(i), float(p[i])) for i in np.argsort(-p, kind="stable")[:k].tolist()])
-            for number, p in self._writer().read(text)
-        ]
-
-    def beam_search(
-        self, length: int, prime: Any = "", beam_size: int = 8, n_best: int = 1, allow_unknown: bool = False
-    ) -> list[tuple[Any, float]]:
-        """Search for the most probable texts of `length` symbols after `prime`; sentences may end before.
-
-        Parameters
-        ----------
-        length : int
-        prime : text
-        beam_size : int
-            How many texts are followed at a time.
-        n_best : int
-            How many to return, at most `beam_size`.
-        allow_unknown : bool
-            Whether the unknown symbol may be written.
-
-        Returns
-        -------
-        list of (text, log-probability), the most probable first
-        """
-        for name, value, least in (("length", length, 0), ("beam_size", beam_size, 1), ("n_best", n_best, 1)):
-            check_count(name, value, least)
-        if n_best > beam_size:
-            raise ValueError(f"n_best: expected at most beam_size={beam_size}, got {n_best}")
-        writer = self._writer()
-        found = writer.search(prime, length, beam_size, n_best, writer.never(allow_unknown))
-        return [(self._table.joined(map(self._table.text_of, ids)), score) for ids, score in found]
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the network as one ONNX model, see ``Network.to_onnx``; the symbols are in its metadata."""
