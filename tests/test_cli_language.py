@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +141,52 @@ def test_without_a_text_it_learns_from_pythons_own(tmp_path, monkeypatch, capsys
     assert rc.load("lm.safetensors").history_[-1]["loss"] < 4
 
 
+def test_rare_characters_of_the_test_part_are_known(text, tmp_path, capsys):
+    (tmp_path / "rare.txt").write_text(TEXT + "Zürich\n")
+    assert train("rare.txt", "--quiet", "--test-fraction", "0.1", "--report", "r.json") == 0
+    assert json.loads(Path("r.json").read_text())["test_nats"] > 0
+    refused(capsys, ["train", text, "--task", "lm", "--test", "rare.txt", "--out", "other"], "'Z'")
+    assert not Path("other").exists()
+
+
+def test_the_seed_goes_before_the_presets(text):
+    for seed in (5, 6):
+        assert train(text, "--quiet", "--preset", "char-rnn", "--seed", seed, "--force", "--report", "r.json") == 0
+        assert rc.load("lm.safetensors").random_state == seed == json.loads(Path("r.json").read_text())["seed"]
+    assert train(text, "--quiet", "--preset", "char-rnn", "--force") == 0
+    assert rc.load("lm.safetensors").random_state == 123
+
+
+@pytest.mark.parametrize("settings", ["sentences=true", "unit=id", "unit=byte", "unit=word"])
+def test_pictures_of_every_kind_of_model(text, settings):
+    peer("matplotlib")
+    if settings == "unit=id":
+        np.save("ids.npy", np.arange(200) % 7)
+        text = "ids.npy"
+    elif settings == "unit=byte":
+        Path("text.txt").write_bytes(b"\xff\xe9\x80" * 99)
+    assert train(text, "--quiet", "--set", settings) == 0
+    assert main(["generate", "lm.safetensors", "--length", "60", "--seed", "0", "--plot", "p.png", "--out", "t"]) == 0
+    if settings == "unit=byte":
+        assert set(Path("t").read_bytes()) <= set(b"\xff\xe9\x80")
+
+
+def test_standard_input_and_pipes_are_read_as_files(text, tmp_path, monkeypatch):
+    assert train(text, "--quiet") == 0
+    given = io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode()))
+    monkeypatch.setattr(sys, "stdin", given)
+    assert main(["evaluate", "lm.safetensors", "-", "--quiet", "--report", "e.json"]) == 0
+    nats = json.loads(Path("e.json").read_text())["test_nats"]
+    assert nats == pytest.approx(-rc.load("lm.safetensors").score(TEXT))
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("pipe")
+        writer = threading.Thread(target=lambda: Path("pipe").write_text(TEXT))
+        writer.start()
+        assert train("pipe", "--quiet", "--out", "piped") == 0
+        writer.join()
+        np.testing.assert_array_equal(rc.load("piped").network_.theta, rc.load("lm.safetensors").network_.theta)
+
+
 def test_settings_are_listed(capsys):
     assert main(["train", "--task", "lm", "--settings"]) == 0
     out = capsys.readouterr().out
@@ -172,6 +220,8 @@ def test_pictures(text, tmp_path):
         (["generate", "text.txt"], ["text.txt"]),
         (["generate", "tagger.safetensors"], ["SequenceTagger", "--task lm"]),
         (["generate", "lm.safetensors", "--prime", "ZZZ"], ["'Z'"]),
+        (["train", "empty.txt", "--task", "lm", "--set", "unit=id"], ["empty.txt", ".npy"]),
+        (["train", "text.txt", "--task", "lm", "--set", "unit=xx", "--test-fraction", "0.1"], ["unit", "'xx'"]),
         (["generate", "lm.safetensors", "--temperature", "-1"], ["temperature"]),
         (["generate", "lm.safetensors", "--plot", "x.jpg"], ["x.jpg"]),
         (["generate", "lm.safetensors", "--out", "no/where"], ["no"]),

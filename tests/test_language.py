@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import rnncore as rc
@@ -91,6 +92,16 @@ def test_symbols_survive_a_model_file_and_forged_ones_do_not():
     for symbols in (["a"], [300], [1, 1], [], [1.5]):
         with pytest.raises(ValueError):
             SymbolTable("byte").from_json({"symbols": symbols, "counts": [1] * len(symbols)})
+    for options, symbols, counts in (
+        ({"unit": "char", "sentences": True}, ["a"], [1]),
+        ({"unit": "word"}, ["a"], [1]),
+        ({"unit": "id"}, [0, 2], [1, 1]),
+        ({"unit": "char"}, ["a"], [[1]]),
+        ({"unit": "char"}, ["a"], [-1]),
+        ({"unit": "char"}, ["a"], [2**63]),
+    ):
+        with pytest.raises(ValueError):
+            SymbolTable(**options).from_json({"symbols": symbols, "counts": counts})
 
 
 # -- streams ----------------------------------------------------------------------------------------------------------
@@ -272,8 +283,11 @@ def test_a_training_that_was_cut_off_goes_on_with_the_same_bits(tmp_path, settin
     resumed = model(**settings).fit(LINES, resume=path)
     np.testing.assert_array_equal(resumed.network_.theta, whole.network_.theta)
     assert [record["val_loss"] for record in resumed.history_] == [record["val_loss"] for record in whole.history_]
-    with pytest.raises(DataError, match="other data"):
-        model(**settings).fit(LINES[:-16] + LINES[-32:-16], resume=path)
+    for other in (LINES[:-16] + LINES[-32:-16], LINES[16:32] + LINES[16:]):
+        with pytest.raises(DataError, match=r"other data|validation data"):
+            model(**settings).fit(other, resume=path)
+    with pytest.raises(DataError, match="other"):
+        model(**settings).fit(LINES, validation_data=LINES[:50], resume=path)
 
 
 def test_scikit_learn_searches_over_sentences():
@@ -331,7 +345,7 @@ def test_presets_train(name):
 
 
 def test_first_weights_of_the_presets():
-    net = rc.LanguageModel.preset("char-rnn", max_epochs=1, learning_rate=0.0).fit(LINES).network_
+    net = rc.LanguageModel.preset("char-rnn", max_epochs=1, frozen=("*",)).fit(LINES).network_
     H = 128
     for name, array in net.params.items():
         free = np.delete(array, slice(H, 2 * H)) if name.endswith("b_h") else array
@@ -341,7 +355,7 @@ def test_first_weights_of_the_presets():
     assert not net.params["layers.0.fwd.b_h"].any() and not net.params["head.b_y"].any()
     V = net.params["head.b_y"].size
     assert np.abs(net.params["layers.0.fwd.W_xh"]).max() <= 1 / np.sqrt(V) + 0.05
-    net = rc.LanguageModel.preset("min-char-rnn", max_epochs=1, learning_rate=0.0).fit(LINES).network_
+    net = rc.LanguageModel.preset("min-char-rnn", max_epochs=1, frozen=("*",)).fit(LINES).network_
     assert net.params["layers.0.fwd.W_hh"].std() == pytest.approx(0.01, rel=0.05)
 
 
@@ -485,7 +499,7 @@ def test_next_symbols_are_the_networks_probabilities(letters):
 def test_bytes_may_be_anything():
     data = bytes(range(256)) * 4
     fitted = model(unit="byte").fit(data)
-    assert len(fitted.symbols_) == 256 and isinstance(fitted.generate(10, prime=b"\xff\x00"), str)
+    assert len(fitted.symbols_) == 256 and isinstance(fitted.generate(10, prime=b"\xff\x00"), bytes)
     assert type(next(fitted.iter_generate(3, prime=b"\x00"))) is bytes
 
 
@@ -494,6 +508,89 @@ def test_ids_come_back_as_numbers():
     assert fitted.generate(4, prime=[0], temperature=0) == [1, 2, 0, 1]
     several = model(unit="id", sentences=True, vocabulary_size=9).fit([[1, 2], [3], [4, 5, 6]] * 5)
     assert len(several.symbols_) == 11 and all(isinstance(i, int) for i in several.generate(5, random_state=0))
+
+
+def test_callbacks_are_not_part_of_a_model_file(tmp_path):
+    for fitted in (model(callbacks=[lambda record: None]).fit(ABC), rc.SequenceTagger(callbacks=[print], max_epochs=1)):
+        if isinstance(fitted, rc.SequenceTagger):
+            fitted.fit([["a"]], [["b"]])
+        fitted.save(tmp_path / "m")
+        assert rc.load(tmp_path / "m").callbacks is None
+
+
+def test_a_fit_that_fails_leaves_what_was_there():
+    fitted = model().fit(ABC)
+    text, history = fitted.generate(20, random_state=0), fitted.history_
+    with pytest.raises(ValueError, match=r"sdlm|SDLM"):
+        fitted.set_params(optimizer="sdlm").fit(ABC)
+    assert fitted.generate(20, random_state=0) == text and fitted.history_ == history
+    new = model(optimizer="sdlm")
+    with pytest.raises(ValueError):
+        new.fit(ABC)
+    assert not hasattr(new, "network_")
+
+
+def test_dropout_goes_on_after_pickling():
+    fitted = model(dropout=0.5).partial_fit(ABC)
+    other = pickle.loads(pickle.dumps(fitted))
+    for one in (fitted, other):
+        one.partial_fit(ABC)
+    np.testing.assert_array_equal(fitted.network_.theta, other.network_.theta)
+
+
+def test_weights_that_are_no_numbers_do_not_write():
+    fitted = model().fit(ABC)
+    fitted.network_.theta[:] = np.nan
+    for ask in (lambda: fitted.generate(3), lambda: fitted.generate(3, temperature=0), lambda: fitted.score(ABC)):
+        with pytest.raises(ValueError, match="not finite"):
+            ask()
+
+
+def test_texts_that_can_be_read_once(tmp_path):
+    lines = LINES.split("\n")[:-1]
+    expected = model(sentences=True).fit(lines)
+    assert model(sentences=True).fit(line for line in lines).score(lines) == expected.score(lines)
+    (tmp_path / "t.txt").write_text(LINES)
+    whole = model().fit(LINES).score(LINES)
+    with open(tmp_path / "t.txt") as file:
+        assert model().fit(file).score(LINES) == whole
+    with open(tmp_path / "t.txt", "rb") as file:
+        assert model().fit(file).score(LINES) == whole
+    with pytest.warns(UserWarning, match="pathlib"):
+        model().fit(str(tmp_path / "t.txt"))
+
+
+def test_marks_belong_to_their_letters():
+    for text in ("नमस्ते हिन्दी", "cafe\u0301 noir", "مَرْحَبًا", "👩‍🚀 ok"):
+        assert words_of(text) == text.split(" ")
+
+
+def test_vocabulary_size_holds_with_min_count():
+    assert len(SymbolTable("char", vocabulary_size=4, min_count=2).fit("aabbccddxyz").symbols) == 4
+    assert len(SymbolTable("char", vocabulary_size=9, min_count=2).fit("aabbccddxyz").symbols) == 5
+    with pytest.raises(DataError, match="min_count=9"):
+        SymbolTable("char", min_count=9).fit("aabb")
+
+
+def test_words_called_start_and_end_are_words_in_a_stream():
+    fitted = model(unit="word").fit("a <end> b <start> " * 30)
+    assert fitted.evaluate("a <end> b <start>")["n_unknown"] == 0
+
+
+def test_a_vocabulary_may_be_larger_than_the_text():
+    fitted = model().fit("abab" * 20, vocabulary="abcdef")
+    assert len(fitted.symbols_) == 6 and math.isfinite(fitted.score("abf"))
+
+
+def test_the_whole_text_as_one_chunk():
+    fitted = model(seq_length=10**9, batch_size=1).fit(ABC)
+    assert math.isfinite(fitted.score(ABC))
+
+
+def test_expectations_go_through_several_sentences(names):
+    found = names.expectations("anna\nott", 3)
+    assert [symbol for symbol, _ in found] == [*"anna", "\n", *"ott", "\n"]
+    assert found[5][1] == names.next_symbols("", 3) == names.next_symbols("anna\n", 3)
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------
@@ -520,6 +617,10 @@ def test_ids_come_back_as_numbers():
         ("ab", {"validation": "tail"}),
         ("a", {"validation": "interleaved"}),
         ("only one", {"sentences": True, "early_stopping": True}),
+        ([["a", 1], ["b", 2]], {"unit": "word"}),
+        ([[["a"], ["b", "c"]]], {"unit": "word"}),
+        ([b"to be"], {"unit": "word"}),
+        ([1, 2], {"sentences": True}),
     ],
 )
 def test_texts_that_cannot_be_learned_from(text, settings):
@@ -541,6 +642,7 @@ def test_texts_that_cannot_be_learned_from(text, settings):
         {"initial": {"uniform": -1}},
         {"initial": "glorot"},
         {"frozen": "*"},
+        {"frozen": None},
         {"truncate": 0},
         {"softmax": "quick"},
         {"tied": True},
@@ -567,6 +669,9 @@ def test_settings_that_cannot_be_used(settings):
         {"stop": ""},
         {"prime": "xyz"},
         {"prime": 5},
+        {"prime": b"a"},
+        {"stop": b"e"},
+        {"stop": 3},
     ],
 )
 def test_what_cannot_be_written(letters, options):
@@ -607,5 +712,6 @@ def test_scores_need_something_to_predict(letters, names):
             letters.score(bad)
     with pytest.raises(DataError, match="at least one sentence"):
         names.score("\n")
-    with pytest.raises(rc.estimators.base.NotFittedError):
-        model().score("abc")
+    for ask in ("score", "generate", "next_symbols", "beam_search", "evaluate", "expectations"):
+        with pytest.raises(NotFittedError):
+            getattr(model(), ask)(*([3] if ask in ("generate", "beam_search") else ["abc"]))

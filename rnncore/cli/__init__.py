@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = _parser().parse_args(argv)
+    except KeyboardInterrupt:  # while modules are imported
+        _say("rnncore", "interrupted")
+        return INTERRUPTED
     except SystemExit as stop:  # argparse has said its line, or printed its help
         code = stop.code if isinstance(stop.code, int) else BAD_INPUT
         return _finished("rnncore", code, closed)

@@ -104,7 +104,7 @@ def _evaluate_text(options: argparse.Namespace, model: Any) -> None:
     if options.column or options.strict:
         raise DataError("--column and --strict are for taggers: leave them out")
     started = time.perf_counter()
-    result = model.evaluate(named_text(options.data))
+    result = model.evaluate(named_text(options.data, model.unit))
     seconds = time.perf_counter() - started
     if not options.quiet:
         tell("test", f"{result['nats']:.4f} nats, {result['bits']:.4f} bits per {model.unit}")

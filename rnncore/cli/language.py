@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rnncore.cli.arguments import check_target, number
 from rnncore.cli.tables import count, described_layers
 from rnncore.cli.tasks import Data, Task
 from rnncore.data.readers import DataError
-from rnncore.data.texts import lines_of, raw_text
+from rnncore.data.texts import lines_of, raw_text, read_once, text_of_bytes
 from rnncore.datasets import python_source
 from rnncore.estimators.presets import LANGUAGE_MODELS
 from rnncore.io.files import load_estimator, write_atomically
@@ -39,23 +40,26 @@ class Language(Task):
         if options.column:
             raise DataError("--column goes with --task tag: leave it out")
         unit, sentences = settings.get("unit", "char"), settings.get("sentences", False)
-        text: Any = named_text(options.data) if options.data else python_source()
+        text: Any = named_text(options.data, unit) if options.data else python_source()
         source = options.data or "the source of Python's own library"
         if not options.data and "max_epochs" not in settings:
             settings["max_epochs"] = 8  # half a minute, to see it work
-        test = named_text(options.test) if options.test else None
+        test, whole = named_text(options.test, unit) if options.test else None, None
         if options.test_fraction:
             text = lines_of(text, unit) if sentences else raw_text(text, unit)
             n_test = round(options.test_fraction * len(text))
             if not n_test or n_test == len(text):
                 raise DataError(f"{source} is too short for a test part of {options.test_fraction}")
-            text, test = text[: len(text) - n_test], text[len(text) - n_test :]
-        valid = named_text(options.valid) if options.valid else None
-        return Data(text, valid, test, source)
+            whole, text, test = text, text[: len(text) - n_test], text[len(text) - n_test :]
+        valid = named_text(options.valid, unit) if options.valid else None
+        return Data((text, whole), valid, test, source)
 
     def fit(self, model: Any, data: Data, checkpoints: Any) -> None:
         """Train the language model."""
-        model.fit(data.train, validation_data=data.valid, checkpoint=checkpoints)
+        text, whole = data.train
+        if data.test is not None and whole is None:
+            model.reads(text, data.test)  # before all the work
+        model.fit(text, validation_data=data.valid, checkpoint=checkpoints, vocabulary=whole)
 
     def report(self, model: Any, data: Data, seconds: float) -> dict[str, Any]:
         """Return nats per symbol: of the last epoch's training, of what was watched (the best, if kept), and tested."""
@@ -95,9 +99,12 @@ class Language(Task):
         say("", "")
 
 
-def named_text(path: str) -> Any:
-    """Return what a model reads of a file's name: a path, or the text that comes from standard input."""
-    return sys.stdin.read() if path == "-" else Path(path)
+def named_text(path: str, unit: str) -> Any:
+    """Return what a model reads of a file's name: a path, or what comes from standard input or a pipe."""
+    if path != "-":
+        return read_once(Path(path), unit)
+    data = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
+    return text_of_bytes(data, unit, "standard input")
 
 
 def add_commands(commands: Any) -> None:
@@ -157,8 +164,11 @@ def run_generate(options: argparse.Namespace) -> None:
     if not hasattr(model, "iter_generate"):
         raise DataError(f"{options.model}: holds a {type(model).__name__}, which writes nothing; expected --task lm")
     prime: Any = options.prime
+    stop: Any = options.stop
     if model.unit == "id":
-        prime = [int(part) for part in prime.split()]
+        prime = _numbers(prime, "--prime")
+        stop = _numbers(stop, "--stop")[0] if stop else None
+    chosen: list[Any] = []
     symbols = model.iter_generate(
         options.length,
         prime,
@@ -166,21 +176,41 @@ def run_generate(options: argparse.Namespace) -> None:
         options.top_k,
         options.top_p,
         random_state=options.seed,
-        stop=int(options.stop) if options.stop and model.unit == "id" else options.stop,
+        stop=stop,
     )
     written = io.StringIO()
     if options.out is None and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8")
-    for piece in model.pieces(symbols, prime):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    for piece in model.pieces(_noted(symbols, chosen), prime):
         written.write(piece)
         if options.out is None:
             sys.stdout.write(piece)
             sys.stdout.flush()
     if options.out:
-        write_atomically(options.out, written.getvalue().encode("utf-8", errors="replace"))
+        text = written.getvalue().encode("utf-8", errors="replace")
+        write_atomically(options.out, prime.encode() + b"".join(chosen) if model.unit == "byte" else text)
     else:
         sys.stdout.write("\n")
     if options.plot:
         from rnncore.plots import plot_next_symbols
 
-        plot_next_symbols(model, written.getvalue(), options.plot)
+        shown: Any = written.getvalue()
+        if model.unit == "byte":
+            shown = prime.encode() + b"".join(chosen)
+        plot_next_symbols(model, prime + chosen if model.unit == "id" else shown, options.plot)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split()]
+    except ValueError:
+        raise DataError(
+            f"{option}: this model writes numbers: expected some with blanks between, got {text!r}"
+        ) from None
+
+
+def _noted(symbols: Iterator[Any], notes: list[Any]) -> Iterator[Any]:
+    """Pass symbols on, and keep them."""
+    for symbol in symbols:
+        notes.append(symbol)
+        yield symbol

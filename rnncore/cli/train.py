@@ -122,14 +122,18 @@ def run(options: argparse.Namespace) -> int:
         return _show_settings(estimator)
     known = estimator().get_params(deep=False)
     settings = _kept_settings(kept) if kept else read_settings(options, of_file, known, task)
+    if options.seed is not None and not kept:
+        settings["random_state"] = options.seed
     _fill_in(options)
+    settings.setdefault("random_state", options.seed)
     _check_targets(options, resuming=kept is not None)
     say = (lambda *columns: None) if options.quiet else tell
+    estimator(**settings)._check_settings()
     data = task.read(options, settings)
 
     if not options.quiet:
         import tqdm.auto  # noqa: F401 (now, not within the time of the fit)
-    chosen: dict[str, Any] = {"random_state": options.seed, "verbose": 0 if options.quiet else 1, **settings}
+    chosen: dict[str, Any] = {"verbose": 0 if options.quiet else 1, **settings}
     if options.threads is not None:
         chosen["n_threads"] = options.threads
     model = estimator(**chosen)
@@ -247,7 +251,7 @@ def _report(options: argparse.Namespace, model: Any, seconds: float) -> dict[str
         "version": rnncore.__version__,
         "data": options.data,
         "valid": options.valid,
-        "seed": options.seed,
+        "seed": model.random_state,
         "n_weights": int(model.network_.theta.size),
         "fit_seconds": seconds,
         "stopped": model.stopped_,

@@ -18,7 +18,7 @@ __all__ = ["END", "START", "UNKNOWN", "Encoded", "SymbolTable"]
 UNKNOWN, START, END = "<unknown>", "<start>", "<end>"
 
 _AT_ONCE = 1 << 19  # symbols of a mapped file that are counted at a time
-_MOST_NUMBERS = 1 << 26
+_MOST_NUMBERS = 1 << 24
 
 
 class Encoded(NamedTuple):
@@ -106,7 +106,7 @@ class SymbolTable:
             if min(found) < 0 or size <= max(found):
                 raise DataError(f"expected ids from 0 to {size - 1}, got {min(found)} to {max(found)}")
             if size > _MOST_NUMBERS:
-                raise DataError(f"expected ids below {_MOST_NUMBERS:,}, got {max(found)}")
+                raise DataError(f"expected at most {_MOST_NUMBERS:,} ids (vocabulary_size), got {size:,}")
             kept = list(range(size))
         else:
             kept = self._chosen(counts)
@@ -123,14 +123,18 @@ class SymbolTable:
     def _chosen(self, counts: dict[Any, int]) -> list[Any]:
         """Choose the symbols that will be known, in order."""
         special = (self.unit == "word") + 2 * self.sentences
-        special_ones = (UNKNOWN, START, END)
-        found = [pair for pair in counts.items() if pair[0] not in special_ones and pair[1] >= self.min_count]
+        special_ones = (UNKNOWN, START, END) if self.sentences else (UNKNOWN,)
+        every = [pair for pair in counts.items() if pair[0] not in special_ones]
+        found = [pair for pair in every if pair[1] >= self.min_count]
+        if not found:
+            raise DataError(f"min_count={self.min_count} leaves no {_NAMES[self.unit]}: all are rarer than that")
+        special += self.unit != "word" and len(found) < len(every)  # what is left out is unknown
         most = self.vocabulary_size or len(found) + special
         cut = len(found) > most - special
         if self.by_frequency or cut:
             found.sort(key=lambda pair: (-pair[1], pair[0]))
         if cut:
-            special += self.unit != "word"  # what is left out is unknown
+            special += self.unit != "word" and len(found) == len(every)
             if most <= special:
                 raise DataError(f"vocabulary_size={most} leaves no room for symbols beside {special} special ones")
             found = found[: most - special]
@@ -320,6 +324,13 @@ class SymbolTable:
                 raise ValueError(f"expected symbols of unit {self.unit}, got {symbol!r}")
             if self.unit == "byte" and symbol not in special and not 0 <= symbol < 256:
                 raise ValueError(f"expected bytes, got {symbol!r}")
+        known = {name for name in special if name in symbols}
+        if (self.sentences and not {START, END} <= known) or (self.unit == "word" and UNKNOWN not in known):
+            raise ValueError(f"expected the symbols {', '.join(special)}, got {', '.join(sorted(known)) or 'none'}")
+        if self.unit == "id" and symbols[: len(symbols) - len(known)] != list(range(len(symbols) - len(known))):
+            raise ValueError("expected ids in order, from 0 on")
+        if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) >= 2**63:
+            raise ValueError("expected counts as whole numbers from 0 on")
         if len(set(symbols)) != len(symbols):
             raise ValueError("expected symbols that differ")
         return self._take(symbols, counts)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
+import io
 import os
 import re
+import unicodedata
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -13,12 +17,22 @@ import numpy as np
 
 from rnncore.data.readers import DataError
 
-__all__ = ["UNITS", "joined_words", "lines_of", "raw_text", "read_text", "spaced_words", "words_of"]
+__all__ = [
+    "UNITS",
+    "joined_words",
+    "lines_of",
+    "raw_text",
+    "read_once",
+    "read_text",
+    "spaced_words",
+    "text_of_bytes",
+    "words_of",
+]
 
 #: what a language model's symbols are
 UNITS = ("char", "byte", "word", "id")
 
-_WORD = re.compile(r"<\w+>|\w+(?:['’.-]\w+)*|[^\w\s]")
+_JOINER = "\u200d"  # of several signs to one, such as emoji
 _CLOSES, _OPENS = frozenset(".,;:!?)]}%…’”"), frozenset("([{“‘")
 
 
@@ -30,8 +44,10 @@ def read_text(path: str | os.PathLike[str]) -> str:
     DataError
         If it cannot be read or is not UTF-8.
     """
-    name = os.fspath(path)
-    data = _read(path)
+    return _decoded(_read(path), os.fspath(path))
+
+
+def _decoded(data: bytes, name: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -47,12 +63,46 @@ def _read(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         with open(path, "rb") as stream:
-            data = stream.read()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+            return _unpacked(stream.read())
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{name}: the gzip data are damaged or cut off ({error})") from None
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror or error})") from None
+
+
+def _unpacked(data: bytes) -> bytes:
+    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+
+
+def text_of_bytes(data: bytes, unit: str, name: str) -> Any:
+    """Return what a file of such content would be read as; for standard input and pipes.
+
+    Raises
+    ------
+    DataError
+        If it is no text, or no numbers.
+    """
+    try:
+        data = _unpacked(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{name}: the gzip data are damaged or cut off ({error})") from None
+    if unit == "id":
+        return _numbers_of(io.BytesIO(data), name)
+    return data if unit == "byte" else _decoded(data, name)
+
+
+def read_once(text: Any, unit: str) -> Any:
+    """Return a text that can be gone through several times: what a pipe, an open file or a generator yields is kept."""
+    if isinstance(text, str) and "\n" not in text and len(text) < 256 and os.path.isfile(text):
+        warnings.warn(
+            f"the text {text!r} is a file's name: to read the file, give pathlib.Path({text!r})", stacklevel=3
+        )
+    if isinstance(text, os.PathLike) and os.path.exists(text) and not os.path.isfile(text) and not os.path.isdir(text):
+        return text_of_bytes(_read(text), unit, os.fspath(text))
+    if hasattr(text, "read"):
+        found = text.read()
+        return text_of_bytes(found, unit, "the open file") if isinstance(found, bytes) else found
+    return list(text) if isinstance(text, Iterator) else text
 
 
 def raw_text(text: Any, unit: str) -> Any:
@@ -75,7 +125,7 @@ def raw_text(text: Any, unit: str) -> Any:
         For what is no text in this unit.
     """
     if unit == "word":
-        return [words_of(line) if isinstance(line, str) else list(line) for line in lines_of(text, unit)]
+        return [words_of(line) if isinstance(line, str) else _checked_words(line) for line in lines_of(text, unit)]
     if isinstance(text, list | tuple) and text and not np.isscalar(text[0]):
         return _laid_together([raw_text(part, unit) for part in text], unit)
     if isinstance(text, list | tuple) and text and isinstance(text[0], str | bytes):
@@ -83,6 +133,14 @@ def raw_text(text: Any, unit: str) -> Any:
     if unit == "char":
         return _characters(text)
     return _bytes(text) if unit == "byte" else _numbers(text)
+
+
+def _checked_words(line: Any) -> list[str]:
+    words = list(line)
+    wrong = next((word for word in words if not isinstance(word, str)), None)
+    if wrong is not None or isinstance(line, bytes):
+        raise TypeError(f"expected words as str, got {line!r}"[:200])
+    return words
 
 
 def _laid_together(parts: list[Any], unit: str) -> Any:
@@ -128,12 +186,7 @@ def _bytes(text: Any) -> np.ndarray:
 def _numbers(text: Any) -> np.ndarray:
     if isinstance(text, os.PathLike):
         name = os.fspath(text)
-        try:
-            text = np.load(text, mmap_mode="r", allow_pickle=False)
-        except OSError as error:
-            raise DataError(f"{name}: cannot be read ({error.strerror or error})") from None
-        except ValueError as error:
-            raise DataError(f"{name}: expected numbers in NumPy's form, .npy ({error})") from None
+        text = _numbers_of(text, name)
     if isinstance(text, str | bytes):
         raise TypeError(f"expected an array (N,) of whole numbers for unit='id', got {type(text).__name__}")
     array = text if isinstance(text, np.ndarray) else np.asarray(text)
@@ -144,6 +197,19 @@ def _numbers(text: Any) -> np.ndarray:
     return array
 
 
+def _numbers_of(source: Any, name: str) -> np.ndarray:
+    """Read an array, mapped if it is a file's."""
+    try:
+        found = np.load(source, mmap_mode=None if isinstance(source, io.BytesIO) else "r", allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, EOFError):
+        found = None
+    if not isinstance(found, np.ndarray):
+        raise DataError(f"{name}: expected whole numbers in NumPy's form, .npy, as numpy.save writes them")
+    return found
+
+
 def lines_of(text: Any, unit: str) -> Sequence[Any]:
     r"""Return a text's sentences: its lines but blank ones, or the parts of a list.
 
@@ -152,16 +218,18 @@ def lines_of(text: Any, unit: str) -> Sequence[Any]:
     >>> lines_of("Anna\n\nOtto\n", "char"), lines_of([[1, 2], [3]], "id")
     (['Anna', 'Otto'], [[1, 2], [3]])
     """
-    if isinstance(text, os.PathLike) and unit != "id":
-        text = read_text(text)
+    if isinstance(text, os.PathLike):
+        name = os.fspath(text)
+        text = _numbers_of(text, name) if unit == "id" else _read(text) if unit == "byte" else read_text(text)
     if isinstance(text, bytes | bytearray):
         text = bytes(text).decode("utf-8", errors="surrogateescape")
     if isinstance(text, str):
         return [line for line in text.split("\n") if line.strip()] if unit != "word" else text.split("\n")
-    if isinstance(text, Iterable) and not isinstance(text, dict | set | frozenset):
-        found = list(text)
-        wrong = next((i for i, part in enumerate(found) if np.ndim(part) == 0 and not isinstance(part, str)), None)
-        if wrong is not None and not isinstance(found[wrong], os.PathLike | bytes):
+    if isinstance(text, Iterable) and not isinstance(text, dict | set | frozenset) and not hasattr(text, "columns"):
+        found = [read_text(part) if isinstance(part, os.PathLike) and unit == "word" else part for part in text]
+        fits = (str, bytes, os.PathLike, Iterable)
+        wrong = next((i for i, part in enumerate(found) if not isinstance(part, fits)), None)
+        if wrong is not None:
             raise TypeError(f"expected a text, or a list of sentences; part {wrong} of the list is {found[wrong]!r}")
         return found
     raise TypeError(f"expected a text, or a list of sentences, got {type(text).__name__}")
@@ -175,7 +243,17 @@ def words_of(line: str) -> list[str]:
     >>> words_of("To be, or not to be: that's the <unk>")
     ['To', 'be', ',', 'or', 'not', 'to', 'be', ':', "that's", 'the', '<unk>']
     """
-    return _WORD.findall(line)
+    return _word_pattern().findall(line)
+
+
+@functools.cache
+def _word_pattern() -> re.Pattern[str]:
+    """Make the pattern of words and signs; marks over, under or round a letter or sign belong to it."""
+    codes = (*range(0x300, 0x20000), *range(0x1F3FB, 0x1F400), *range(0xE0100, 0xE01F0))
+    marks = "".join(c for c in map(chr, codes) if unicodedata.category(c) in ("Mn", "Mc", "Me") or c >= "\U0001f3fb")
+    letter, mark = rf"[\w{marks}{_JOINER}]", rf"[{marks}]"
+    sign = rf"[^\w\s]{mark}*"
+    return re.compile(rf"<\w+>|{letter}+(?:['’.-]{letter}+)*|{sign}(?:{_JOINER}{sign})*")
 
 
 def joined_words(words: Iterable[str]) -> str:

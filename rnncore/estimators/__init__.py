@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from rnncore.estimators.language import LanguageModel
-from rnncore.estimators.tagger import SequenceTagger
+import importlib
+from typing import Any
+
+_HOME = {"LanguageModel": "language", "SequenceTagger": "tagger"}
 
 __all__ = ["LanguageModel", "SequenceTagger"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -8,7 +8,10 @@ import numpy as np
 
 from rnncore.optim.arguments import check_count, check_number
 
-__all__ = ["Choice"]
+__all__ = ["NOT_FINITE", "Choice"]
+
+
+NOT_FINITE = "what the network predicts is not finite: its weights are damaged; train it again"
 
 
 class Choice:
@@ -58,6 +61,8 @@ class Choice:
         w = np.array(p, dtype=np.float64)
         if self.forbidden:
             w[self.forbidden] = 0
+        if not np.isfinite(w).all():
+            raise ValueError(NOT_FINITE)
         largest = w.max()
         if not largest > 0:  # all that is left is impossible: each is as good
             w[:] = 1

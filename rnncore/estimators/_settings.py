@@ -51,6 +51,8 @@ class Settings:
         found = {name: setting_to_json(value) for name, value in estimator.get_params(deep=False).items()}
         if "embeddings" in found and not isinstance(estimator.embeddings, str | os.PathLike):
             found["embeddings"] = None  # their numbers are among the weights
+        if "callbacks" in found:
+            found["callbacks"] = None  # they mean something to the running program alone
         if "dtype" in found and found["dtype"] is None:  # a type such as numpy.float32
             found["dtype"] = np.dtype(estimator.dtype).name
         return cls(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.data.symbols import Encoded, SymbolTable
+from rnncore.estimators._choice import NOT_FINITE
 from rnncore.estimators._initial import draw_initial
 from rnncore.estimators._pipeline import Pipeline
 from rnncore.estimators._task import Task
@@ -128,7 +130,10 @@ class NextSymbol(Task):
             source: Any = Stream(data.ids, 1, min(steps, 4096), lookup=data.lookup)
         else:
             source = SequenceBatches(data, _SENTENCES_AT_ONCE)
-        return float(Validation(network, source, carry=isinstance(source, Stream))()["val_score"])
+        found = float(Validation(network, source, carry=isinstance(source, Stream))()["val_score"])
+        if not math.isfinite(found):
+            raise ValueError(NOT_FINITE)
+        return found
 
     def from_json(self, header: dict[str, Any]) -> None:
         """Take over what the pipeline described."""

@@ -16,6 +16,12 @@ from rnncore.train.batches import generator
 
 __all__ = ["WritesTexts"]
 
+_STOPS: dict[str, tuple[Any, str]] = {
+    "char": (str, "a str that is not empty"),
+    "byte": (str | bytes, "a str or bytes, not empty"),
+    "id": (int | np.integer, "a whole number"),
+}
+
 
 class WritesTexts:
     """The part of a `LanguageModel` that writes; any number of threads may let it."""
@@ -57,12 +63,15 @@ class WritesTexts:
         choice = Choice(temperature, top_k, top_p, writer.never(allow_unknown))
         if length is not None:
             check_count("length", length, 0)
-        if stop is not None and (not isinstance(stop, str | bytes | int) or stop in ("", b"")):
-            raise TypeError(f"stop: expected a text that is not empty, got {stop!r}")
+        if stop is not None:
+            kinds, expected = _STOPS.get(self._table.unit, _STOPS["char"])
+            if isinstance(stop, bool) or not isinstance(stop, kinds) or stop in ("", b""):
+                raise TypeError(f"stop: expected {expected}, got {stop!r}")
         return writer.write(prime, choice, generator(random_state), length, stop)
 
     def _writer(self) -> Writer:
-        return Writer(self.network_, self._table)
+        table = self._table  # tells what is not fitted
+        return Writer(self.network_, table)
 
     def generate(
         self,
@@ -101,7 +110,7 @@ class WritesTexts:
 
         Returns
         -------
-        str; a list of ints with unit="id"
+        str; bytes where `prime` are bytes; a list of ints with unit="id"
 
         Raises
         ------
@@ -110,6 +119,8 @@ class WritesTexts:
         """
         check_count("length", length, 0)
         found = list(self.iter_generate(length, prime, temperature, top_k, top_p, random_state, stop, allow_unknown))
+        if isinstance(prime, bytes) and self._table.unit == "byte":
+            return b"".join(found)
         return self._table.joined(found)
 
     def pieces(self, symbols: Iterator[Any], prime: Any = "") -> Iterator[str]:

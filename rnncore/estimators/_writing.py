@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from rnncore.data.symbols import SymbolTable
+from rnncore.data.texts import raw_text, read_text
 from rnncore.estimators._choice import Choice
 
 __all__ = ["Writer"]
@@ -39,8 +41,19 @@ class Writer:
         return session, p
 
     def _read(self, prime: Any) -> np.ndarray:
+        """Return the numbers of what came before: of sentences those of the last, which is not over."""
         table = self.table
+        if prime is None:
+            prime = ""
+        if not isinstance(prime, str | bytes | bytearray | list | tuple | np.ndarray | os.PathLike):
+            raise TypeError(f"expected a text to go on from (a prime), got {type(prime).__name__}")
+        if isinstance(prime, os.PathLike):
+            prime = raw_text(prime, table.unit) if table.unit != "word" else read_text(prime)
         if table.sentences:
+            if isinstance(prime, str):
+                prime = prime.rpartition("\n")[2]
+            elif isinstance(prime, bytes):
+                prime = prime.rpartition(b"\n")[2]
             found = table.encode_sentences([prime]) if len(prime) else []
             return (found[0][:-1] if found else np.array([table.start])).astype(np.int64)
         if not len(prime):
@@ -51,14 +64,16 @@ class Writer:
     def read(self, text: Any) -> Iterator[tuple[int, np.ndarray]]:
         """Yield each symbol's number of a text with the probabilities that were there before it was read."""
         table, session = self.table, self.network.session()
-        ids = self._read(text).tolist()
         p = table.counts / max(int(table.counts.sum()), 1)
         given = np.zeros(1, dtype=np.int64)
-        for n, number in enumerate(ids):
-            if n or not table.sentences:  # a start is given, not expected
-                yield number, p
-            given[0] = number
-            p = session.step(given)[0]
+        parts = table.encode_sentences(text) if table.sentences else [self._read(text)]
+        for ids in parts:
+            session.reset()
+            for n, number in enumerate(ids.tolist()):
+                if n or not table.sentences:  # a start is given, not expected
+                    yield number, p
+                given[0] = number
+                p = session.step(given)[0]
 
     def never(self, allow_unknown: bool) -> list[int]:
         """Return the symbols that are not written."""

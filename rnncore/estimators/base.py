@@ -6,9 +6,10 @@ A subclass names its own parameters and makes a pipeline and a task of them. Wha
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -28,7 +29,7 @@ from rnncore.estimators._settings import (
 )
 from rnncore.estimators._task import Task
 from rnncore.io import files
-from rnncore.io.checkpoints import Checkpoints
+from rnncore.io.checkpoints import Checkpoints, fingerprint
 from rnncore.nn.cells import ACTIVATIONS, CELLS
 from rnncore.nn.network import Network
 from rnncore.nn.recurrent import Recurrent
@@ -204,11 +205,18 @@ class Estimator(BaseEstimator, ABC):
         for name in ("_partial_optimizer", "_partial_rng"):
             self.__dict__.pop(name, None)
 
-    def _train(self, optimizer: Optimizer, data: Any, checkpoints: Checkpoints | None, **options: Any) -> None:
-        """Train `network_` and take note of it in the fitted attributes; options as `Trainer` takes them."""
+    def _train(
+        self, optimizer: Optimizer, data: Any, checkpoints: Checkpoints | None, watched: Any = None, **options: Any
+    ) -> None:
+        """Train `network_` and take note of it in the fitted attributes; options as `Trainer` takes them.
+
+        `watched` are arrays that validation looks at: a checkpoint goes on with the same ones only.
+        """
         if checkpoints is not None:
             settings = Settings.of(self).to_json()
             checkpoints.settings = {name: value for name, value in settings.items() if name not in NOT_OF_THE_RESULT}
+            if watched is not None:
+                checkpoints.settings["validation data"] = fingerprint(watched)
             checkpoints.estimator = type(self).__name__
         trainer = Trainer(
             self.network_,
@@ -225,6 +233,18 @@ class Estimator(BaseEstimator, ABC):
             self.history_ = [*self.history_, *trainer.history]
             self.n_epochs_ = len(self.history_)
             self.stopped_ = trainer.stopped
+
+    @contextlib.contextmanager
+    def _as_before_unless(self, optimizer: Optimizer) -> Iterator[None]:
+        """Let a training that fails before its first step leave what was there."""
+        before = dict(self.__dict__)
+        try:
+            yield
+        except Exception:
+            if not optimizer.steps:
+                self.__dict__.clear()
+                self.__dict__.update(before)
+            raise
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "network_")
@@ -256,6 +276,7 @@ class Estimator(BaseEstimator, ABC):
         unknown = sorted(set(settings) - set(cls._get_param_names()))
         if unknown:
             raise ValueError(f"unknown settings {', '.join(unknown)}")
+        settings["callbacks"] = None  # some files have a list of what they were: none of them was kept
         estimator = cls(**settings)
         estimator._check_settings()
         n_weights = sum(array.size for array in arrays.values())
@@ -278,13 +299,15 @@ class Estimator(BaseEstimator, ABC):
         state = dict(super().__getstate__())
         if "network_" in state:
             state["network_"] = {name: np.array(array) for name, array in self.network_.params.items()}
+            state["_dropout_step"] = self.network_.dropout_step
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = state.get("network_")
+        arrays, dropout_step = state.get("network_"), state.pop("_dropout_step", 0)
         super().__setstate__(state)
         if arrays is not None:
             self.network_ = self.specification_.network()
+            self.network_.dropout_step = dropout_step
             _copy_weights(arrays, self.network_)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.data.symbols import Encoded, SymbolTable
-from rnncore.data.texts import UNITS
+from rnncore.data.texts import UNITS, read_once
 from rnncore.estimators._corpus import Corpus, corpus_of
 from rnncore.estimators._initial import check_initial
 from rnncore.estimators._settings import check_flag, make_optimizer
@@ -194,7 +194,8 @@ class LanguageModel(WritesTexts, Estimator):
         for name in ("sentences", "lowercase", "tied"):
             check_flag(name, getattr(self, name))
         check_initial(self.initial)
-        if isinstance(self.frozen, str) or not all(isinstance(name, str) for name in self.frozen):
+        several = isinstance(self.frozen, list | tuple | set | frozenset)
+        if not several or not all(isinstance(name, str) for name in self.frozen):
             raise TypeError(f"frozen: expected a list of patterns of names, got {self.frozen!r}")
 
     # -- learning -----------------------------------------------------------------------------------------------------
@@ -207,6 +208,7 @@ class LanguageModel(WritesTexts, Estimator):
         checkpoint: str | os.PathLike[str] | Checkpoints | None = None,
         checkpoint_every: float = 60.0,
         resume: str | os.PathLike[str] | None = None,
+        vocabulary: Any = None,
     ) -> Self:
         """Learn from a text.
 
@@ -221,6 +223,8 @@ class LanguageModel(WritesTexts, Estimator):
         resume : path, optional
             A checkpoint to go on from, with the same text and settings. The result has the same bits as if training had
             never stopped. Further checkpoints take its place, unless `checkpoint` names another file.
+        vocabulary : text, optional
+            Whose symbols are to be known, if more than those of `text`.
 
         Returns
         -------
@@ -234,20 +238,22 @@ class LanguageModel(WritesTexts, Estimator):
             After Ctrl-C, and after SIGTERM or SIGHUP; the model is then fitted with what was learned until then.
         """
         self._check_settings()
+        text, validation_data = read_once(text, self.unit), read_once(validation_data, self.unit)
         rng = generator(self.random_state)
         checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
         if checkpoints is not None:
             checkpoints.begin(rng)
         warm = self.warm_start and hasattr(self, "network_")
-        pipeline, task = self._parts if warm else self._learned(text)
+        pipeline, task = self._parts if warm else self._learned(text if vocabulary is None else vocabulary)
         corpus = corpus_of(self, pipeline, text, validation_data, rng)
         most = max(4, min(20, round(_SYMBOLS_OF_A_TRAINING / corpus.n_symbols)))
         max_epochs = self.max_epochs or most
         optimizer = make_optimizer(self, max_epochs * corpus.n_batches, self.schedule)
-        if not warm:
-            self._begin(pipeline, task, rng)
         stopping = self.early_stopping or validation_data is not None
-        self._learn(corpus, rng, optimizer, max_epochs, checkpoints, stopping)
+        with self._as_before_unless(optimizer):
+            if not warm:
+                self._begin(pipeline, task, rng)
+            self._learn(corpus, rng, optimizer, max_epochs, checkpoints, stopping)
         return self
 
     def partial_fit(self, text: Any, y: Any = None) -> Self:
@@ -259,6 +265,7 @@ class LanguageModel(WritesTexts, Estimator):
             For a text or settings that cannot be used.
         """
         self._check_settings()
+        text = read_once(text, self.unit)
         rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
         new = not hasattr(self, "network_")
         pipeline, task = self._learned(text) if new else self._parts
@@ -298,11 +305,13 @@ class LanguageModel(WritesTexts, Estimator):
         checkpoints: Checkpoints | None,
         stopping: bool,
     ) -> None:
+        apart = corpus.watched
         self.n_train_symbols_ = corpus.n_symbols
         self._train(
             optimizer,
             corpus.train,
             checkpoints,
+            None if apart is None else getattr(corpus.watched, "content", None) or [apart.x, apart.y, apart.lengths],
             batch_size=corpus.batch_size,
             max_epochs=max_epochs,
             n_iter_no_change=self.n_iter_no_change if stopping else None,
@@ -311,6 +320,12 @@ class LanguageModel(WritesTexts, Estimator):
             validation=corpus.watched,
             reduction=self.reduction,
         )
+
+    def reads(self, text: Any, other: Any) -> None:
+        """Raise a DataError unless a model that learns from `text` can read `other`."""
+        self._check_settings()
+        table = self._learned(text)[0].table
+        table.encode(other)
 
     # -- judging ------------------------------------------------------------------------------------------------------
 

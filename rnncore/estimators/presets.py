@@ -39,7 +39,8 @@ TAGGERS = {
 #: Of the sources' programs. Where these carry the state from one pass over the text to the next, ours begins anew.
 LANGUAGE_MODELS = {
     "default": Preset("what the defaults are"),
-    # Karpathy 2015, github.com/karpathy/char-rnn, train.lua: its options' defaults, its loader's split, its update.
+    # Karpathy 2015, github.com/karpathy/char-rnn, train.lua: its options' defaults, its loader's split, its update. It
+    # has two biases where our layers have one, the sum of both: hence twice the rate.
     "char-rnn": Preset(
         "Karpathy's char-rnn as it comes: two LSTM layers of 128, RMSprop, 50 rows of 50 characters",
         {
@@ -50,7 +51,14 @@ LANGUAGE_MODELS = {
             "batch_size": 50,
             "seq_length": 50,
             "max_epochs": 50,
-            "optimizer": {"name": "rmsprop", "rho": 0.95, "eps": 1e-8, "clip_value": 5.0},
+            "optimizer": {
+                "name": "rmsprop",
+                "rho": 0.95,
+                "eps": 1e-8,
+                "clip_value": 5.0,
+                "lazy": False,
+                "groups": {"*.b_h": {"learning_rate": 4e-3}},
+            },
             "clip_norm": None,
             "learning_rate": 2e-3,
             "schedule": {"name": "exponential", "gamma": 0.97, "start": 9},

@@ -157,9 +157,10 @@ class SequenceEstimator(Estimator):
         n = len(train.sequences)
         max_epochs = self.max_epochs or min(20, max(5, round(20 * (1000 / n) ** 0.5)))
         optimizer = make_optimizer(self, max_epochs * -(-n // self._batch_size(n)), self.schedule)
-        if not warm:
-            self._begin(*self._learned(train), rng)
-        self._learn(train, rng, optimizer, max_epochs, watched, checkpoints)
+        with self._as_before_unless(optimizer):
+            if not warm:
+                self._begin(*self._learned(train), rng)
+            self._learn(train, rng, optimizer, max_epochs, watched, checkpoints)
         return self
 
     @named
@@ -243,6 +244,7 @@ class SequenceEstimator(Estimator):
             optimizer,
             data,
             checkpoints,
+            None if watched is None else [seen.x, seen.y, seen.lengths, seen.values],
             batch_size=self._batch_size(len(data)),
             max_epochs=max_epochs,
             n_iter_no_change=self.n_iter_no_change,

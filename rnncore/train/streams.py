@@ -135,7 +135,7 @@ class Stream:
     def epoch(self, number: int, rng: Any, skip: int) -> Iterator[Batch]:
         """Yield the minibatches but the first `skip`; they are the same in every epoch."""
         begins = np.arange(self.rows, dtype=np.int64) * self.columns
-        every = np.arange(self.steps + 1, dtype=np.int64)[:, None] + begins
+        every = np.arange(min(self.steps, self.columns) + 1, dtype=np.int64)[:, None] + begins
         past = self.rows * self.columns
         for chunk in self.chunks[skip:]:
             start = chunk * self.steps
