@@ -43,6 +43,7 @@ def _of_numbers(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
 _LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "softmax": _of_classes,
     "adaptive": _of_classes,
+    "sampled": _of_classes,
     "crf": _of_classes,
     "sigmoid": _of_flags,
     "squared": _of_numbers,
