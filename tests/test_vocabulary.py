@@ -233,3 +233,16 @@ def test_bad_targets_are_refused(ask):
         getattr(net, ask)(x, targets + 5)
     with pytest.raises(ValueError, match="shape"):
         getattr(net, ask)(x, targets[:-1])
+
+
+@pytest.mark.parametrize(
+    "head", [rc.Softmax(K), rc.AdaptiveSoftmax(K), rc.SampledSoftmax(K)], ids=lambda head: head.name
+)
+def test_validation_asks_for_the_targets_alone(head):
+    net = network("float32", head=head)
+    net.predict = None  # would need all classes' probabilities
+    x, targets = batch("float32")
+    trainer = rc.Trainer(
+        net, rc.SGD(1e-9), [(x, targets, LENGTHS)], max_epochs=1, validation=[(x, targets, LENGTHS)]
+    ).run()
+    assert trainer.history[-1]["val_loss"] == pytest.approx(net.loss(x, targets, LENGTHS), rel=1e-9)
