@@ -27,6 +27,7 @@ _HOME = {
     "SigmoidCrossEntropy": "nn.heads",
     "CRF": "nn.heads",
     "AdaptiveSoftmax": "nn.heads",
+    "SampledSoftmax": "nn.heads",
     "CustomHead": "nn.custom",
     "OPTIMIZERS": "optim.optimizers",
     "SGD": "optim.optimizers",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from rnncore.nn.heads import CRF as CRF
     from rnncore.nn.heads import HEADS as HEADS
     from rnncore.nn.heads import AdaptiveSoftmax as AdaptiveSoftmax
+    from rnncore.nn.heads import SampledSoftmax as SampledSoftmax
     from rnncore.nn.heads import SigmoidCrossEntropy as SigmoidCrossEntropy
     from rnncore.nn.heads import Softmax as Softmax
     from rnncore.nn.heads import SquaredError as SquaredError

@@ -386,16 +386,21 @@ class NetworkCalls(Calls):
                 allowed[1, 0] = False
                 rule = rc.heads.Constraints(allowed)
             self.head = rc.CRF(self.K, constraints=rule, class_weight=weights, project=project)
+        elif name in ("adaptive", "sampled"):
+            options = {"cutoffs": range(1, self.K, 2)} if name == "adaptive" else {}
+            self.head = rc.HEADS[name](self.K, **options)
         else:
             self.head = rc.HEADS[name](self.K, project=project)
-        self.features = size(rng, 9) if self.readout == "every" and rng.random() < 0.3 else 0
+        plain = self.readout == "every" and name not in ("adaptive", "sampled")
+        self.features = size(rng, 9) if plain and rng.random() < 0.3 else 0
         self.optimizers: dict[str, rc.optimizers.Optimizer] = {}
         tables = ["embedding.E"]
         if not self.embedding:
             tables = [f"layers.0.{way}.W_xh" for way in rc.Recurrent(**first).directions]
         self.tables = tables
         self.frozen: set[str] = set()
-        self.rows: dict[str, set | None] = dict.fromkeys(tables + ["head.W_skip"] * bool(self.features))
+        self.drawn = {"head.W_yh": set(range(self.K))} if name == "sampled" else {}  # as many as there are
+        self.rows: dict[str, set | None] = dict.fromkeys([*tables, *["head.W_skip"] * bool(self.features), *self.drawn])
 
     def build(self):
         layers = [rc.Recurrent(**options) for options in self.specs]
@@ -415,7 +420,7 @@ class NetworkCalls(Calls):
         symbols = self.embedding.symbols if self.embedding else net.layers[0].input_size
         x = self.x(kind, T, B, symbols)
         met = None if kind == "dense" else set(x[inside].ravel().tolist()) - {-1}
-        touched = dict.fromkeys(self.tables, met)
+        touched = dict.fromkeys(self.tables, met) | self.drawn
         options = {"lengths": lengths}
         if self.features:
             F = int(rng.integers(0, 4))
@@ -607,7 +612,7 @@ class NetworkCalls(Calls):
     def call_decode(self):
         x, options, _, _ = self.batch()
         top = pick(self.rng, 1, 3) if self.head.name == "crf" else 1
-        if self.head.name not in ("softmax", "crf"):
+        if self.head.name in ("squared", "sigmoid"):
             attempt(self.used.decode, x, **options)
             return
         got = self.used.decode(x, top=top, **options)
@@ -632,7 +637,7 @@ class NetworkCalls(Calls):
         )
         same(self.used._grad, fresh._grad, "grad")
         met = None if kind == "dense" else set(two.ravel().tolist())
-        self.note(dict.fromkeys(self.tables, met))
+        self.note(dict.fromkeys(self.tables, met) | self.drawn)
 
     @often(2)
     def call_write_grad(self):

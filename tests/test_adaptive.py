@@ -129,7 +129,7 @@ def test_threads_change_no_bit(dtype):
         loss = net.loss_and_grad(x, targets)
         found.append((loss, net.grad.copy(), net.predict(x[:2, :3]), net.loss(x, targets)))
     for other in found[1:]:
-        assert other[0] == found[0][0] == found[0][3] == other[3]
+        assert all(loss == twins.same_loss(found[0][0]) for loss in (other[0], found[0][3], other[3]))
         twins.assert_same_bits(other[1], found[0][1])
         twins.assert_same_bits(other[2], found[0][2])
     p = net.predict(x)  # in blocks, too

@@ -1,6 +1,7 @@
 """The reference's networks as the engine's, and what several test files ask of them."""
 
 import numpy as np
+import pytest
 import reference as ref
 
 import rnncore as rc
@@ -184,6 +185,11 @@ class DropoutProbe:
 def native_products() -> bool:
     """Whether the engine's own kernels multiply: they promise bits, a BLAS promises a tolerance."""
     return config()["products"].startswith("native")
+
+
+def same_loss(loss: float):
+    """What equals the very same loss, or nearly the same where a BLAS multiplies."""
+    return loss if native_products() else pytest.approx(loss, rel=1e-5)
 
 
 def assert_same_bits(one, other) -> None:

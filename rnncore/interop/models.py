@@ -77,6 +77,8 @@ class _Writer:
         seen = self._pooled(part, params, y, final)
         if getattr(head, "tied", False):
             params["W_hy"] = every["embedding.E"].T
+        if head.name == "sampled":
+            params["W_hy"] = params["W_yh"].T
         scores = seen @ params["W_hy"] + params["b_y"] if head.project else seen
         if head.name == "adaptive":
             scores = self._of_clusters(head, params, seen, scores)
@@ -89,7 +91,7 @@ class _Writer:
         whole = [*places, head.outputs]
         labels = {} if chain is None else {"labels": (chain.most_probable(scores), "INT64", places)}
         squashed = None
-        if head.name in ("softmax", "adaptive", "sigmoid"):
+        if head.name in ("softmax", "adaptive", "sampled", "sigmoid"):
             squashed = g.op("Sigmoid", scores) if head.name == "sigmoid" else g.op("Softmax", scores, axis=-1)
         if not part.name:
             found = {"scores": (scores, "FLOAT", whole)}

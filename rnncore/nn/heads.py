@@ -34,7 +34,7 @@ class Head:
     --------
     >>> import rnncore as rc
     >>> [name for name, head in rc.HEADS.items() if issubclass(head, rc.heads.Head)]
-    ['softmax', 'squared', 'sigmoid', 'crf', 'adaptive']
+    ['softmax', 'squared', 'sigmoid', 'crf', 'adaptive', 'sampled']
     """
 
     outputs: int
@@ -553,8 +553,79 @@ class AdaptiveSoftmax(Head):
         return _checks.targets(targets, shape, self.outputs, lengths)
 
 
+@dataclass(frozen=True)
+class SampledSoftmax(Head):
+    """Softmax cross-entropy that training estimates: a batch tells its targets from some classes, drawn anew each time.
+
+    With s = z·W_yhᵀ + b_y, the loss of target y is -s_y + log(e^{s_y} + Σ_k e^{s_k} / π_k) over the drawn classes k
+    other than y, π_k the probability that k is drawn: the sum is in the mean what it is over all classes (Jean, Cho,
+    Memisevic and Bengio 2015; Bengio and Senécal 2008). Rows of W_yh that are neither drawn nor targets get no gradient
+    and, with lazy updates, no visit. `predict`, `loss` and all else are the exact softmax's. What is drawn follows from
+    the network's ``dropout_seed`` and ``dropout_step``.
+
+    Parameters
+    ----------
+    outputs : int
+        K, the number of classes.
+    samples : int
+        How many are drawn for a batch, with replacement; as many as K or more: all classes stand in, and the loss is
+        exact.
+    draw : {"log-uniform", "uniform"}
+        P(k) = log((k+2) / (k+1)) / log(K+1), which is about that of words by falling frequency, or 1/K.
+
+    Raises
+    ------
+    ValueError
+        For a number of samples below 1, and another distribution.
+
+    Examples
+    --------
+    >>> import rnncore as rc
+    >>> head = rc.SampledSoftmax(5000, samples=100)
+    >>> net = rc.Network(rc.Recurrent("lstm", 64, 64), head, embedding=rc.Embedding(5000, 64))
+    >>> net.params["head.W_yh"].shape
+    (5000, 64)
+    """
+
+    samples: int = 512
+    draw: str = "log-uniform"
+    name: ClassVar[str] = "sampled"
+    kernel: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.project:
+            raise ValueError("a sampled softmax projects: project must be True, got False")
+        object.__setattr__(self, "samples", _checks.whole(self.samples, "samples"))
+        _checks.one_of(self.draw, ("log-uniform", "uniform"), "draw")
+
+    def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        """Return the parameters but those of pooling: name -> shape."""
+        return {"W_yh": (self.outputs, inputs), "b_y": (self.outputs,)}
+
+    def check_targets(
+        self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
+    ) -> np.ndarray:
+        """Return classes of the given shape as int64; -1 is ignored."""
+        return _checks.targets(targets, shape, self.outputs, lengths)
+
+    def drawn(self, seed: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the classes of one batch, sorted, and the logarithm of each one's probability of being there."""
+        if self.samples >= self.outputs:
+            return np.arange(self.outputs), np.zeros(self.outputs)
+        u = np.random.Generator(np.random.Philox(key=[seed % 2**64, step % 2**64])).random(self.samples)
+        if self.draw == "uniform":
+            ids = np.unique((u * self.outputs).astype(np.int64))
+            p = np.full(len(ids), 1 / self.outputs)
+        else:
+            whole = np.log1p(self.outputs)
+            ids = np.unique(np.minimum(np.exp(u * whole).astype(np.int64) - 1, self.outputs - 1))
+            p = np.log1p(1 / (ids + 1)) / whole
+        return ids, np.log(-np.expm1(self.samples * np.log1p(-p)))
+
+
 #: the losses that are compiled: their numbers, targets and parameters are what the kernels take for granted
-LOSSES: tuple[type[Head], ...] = (Softmax, SquaredError, SigmoidCrossEntropy, CRF, AdaptiveSoftmax)
+LOSSES: tuple[type[Head], ...] = (Softmax, SquaredError, SigmoidCrossEntropy, CRF, AdaptiveSoftmax, SampledSoftmax)
 
 #: every head by name
 HEADS: Mapping[str, type[Head]] = {head.name: head for head in LOSSES}

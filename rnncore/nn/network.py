@@ -27,7 +27,7 @@ from rnncore.nn.activations import ShowsActivations, of_network
 from rnncore.nn.attention import Attention, attention_of
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.custom import CustomHead, called, predicted, weight_of
-from rnncore.nn.heads import POOLINGS, Head, Softmax
+from rnncore.nn.heads import POOLINGS, Head, SampledSoftmax, Softmax
 from rnncore.nn.inputs import Embedding, Segment, parameter_of, reader_of
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.nn.patterns import Freezable
@@ -96,7 +96,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
     layers : Recurrent or list of Recurrent
         Each layer's input_size is the output_size of the one before. Their parameters move into the network's.
     head : Head
-        Softmax(K), AdaptiveSoftmax(K), SquaredError(K), SigmoidCrossEntropy(K), CRF(K), or one on
+        Softmax(K), AdaptiveSoftmax(K), SampledSoftmax(K), SquaredError(K), SigmoidCrossEntropy(K), CRF(K), or one on
         `rnncore.CustomHead`.
     readout : str
         As ``pooling``, by its older name.
@@ -133,7 +133,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         All parameters and gradients, flat: ``embedding.E`` (V, E), ``layers.0.fwd.W_xh`` and so on; of attention
         ``attention.W`` and ``attention.W_c``; of a head that projects, ``head.W_hy`` (F, K) and ``head.b_y`` (K,); a
         CRF's ``head.transitions`` (K, K), ``head.start`` and ``head.end`` (K,); of an adaptive softmax
-        ``head.tails.0.P``, ``head.tails.0.W`` and so on; ``head.W_skip`` (N, K), zeros at first;
+        ``head.tails.0.P``, ``head.tails.0.W`` and so on, of a sampled one ``head.W_yh`` (K, F);
+        ``head.W_skip`` (N, K), zeros at first;
         of attention as pooling ``head.attention.W`` (F, A), ``.b`` and ``.v`` (A,). Of several heads
         ``heads.NAME.W_hy`` and so on, of segments ``inputs.NAME.E`` and so on.
     params, grads : mapping of str to ndarray
@@ -218,8 +219,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         self.dropout_seed = self.layers[0].dropout_seed
         self.dropout_step = 0
         self._losses: dict[str, float] = {}
-        self._plain = self.head is not None and self._reader is None and not isinstance(self.head, CustomHead)
-        self._plain = self._plain and self.attention is None
+        self._plain = self.head is not None and self._reader is None and self.attention is None
+        self._plain = self._plain and not isinstance(self.head, CustomHead | SampledSoftmax)
         self._strict = [part.head for part in self.outputs if type(part.head).check_batch is not Head.check_batch]
         self._access = Access()
         self._frozen: frozenset[str] = frozenset()
@@ -752,6 +753,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 )
                 losses[name] = loss * factor
             else:
+                if isinstance(output.head, SampledSoftmax):
+                    space.heads[n].take_samples(*output.head.drawn(self._dropout_seed, self._dropout_step))
                 losses[name] = space.heads[n].loss_and_grad(
                     *(space.layers, saved, *arrays, targets, accumulate, *features),  # type: ignore[arg-type]
                     sample_weight=weights,
@@ -770,7 +773,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         """Zero the gradient of a head that this batch has no targets for."""
         for name in output.shapes(sum(self.seen_parts)):
             self._grads[name][...] = 0
-            if name.endswith(".W_skip"):
+            if name.endswith((".W_skip", ".W_yh")):
                 self._touched.replace(self.layout.starts[name], np.empty(0, dtype=np.int64))
 
     def _back(
@@ -1132,10 +1135,10 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         """
         top = _checks.whole(top, "top", most=10_000)
         for part in self.outputs:
-            if part.head.name not in ("softmax", "adaptive", "crf"):
+            if part.head.name not in ("softmax", "adaptive", "sampled", "crf"):
                 raise ValueError(
-                    f"decode needs heads of classes, softmax, adaptive or crf; a {part.head.name} head has predict "
-                    "alone"
+                    "decode needs heads of classes, softmax, adaptive, sampled or crf; "
+                    f"a {part.head.name} head has predict alone"
                 )
             if part.head.name != "crf" and top > 1:
                 raise ValueError(f"top={top} needs a CRF head: a {part.head.name} head decides each output for itself")
@@ -1249,6 +1252,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         else:
             names = [f"layers.0.{direction}.W_xh" for direction in self.layers[0].directions]
         names += [f"{part.prefix}W_skip" for part in self.outputs if part.features]
+        names += [f"{part.prefix}W_yh" for part in self.outputs if part.head.name == "sampled"]
         return {name: self.layout.starts[name] for name in names}
 
     def keep_bounds(self) -> None:

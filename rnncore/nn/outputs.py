@@ -69,8 +69,9 @@ class Output(NamedTuple):
         starts = layout.starts
         tied = getattr(self.head, "tied", False)
         at = {name: starts.get(self.prefix + name, -1) for name in ("W_hy", "b_y", "W_skip")}
-        if tied:
-            at["W_hy"] = starts["embedding.E"]
+        sampled = self.head.name == "sampled"
+        if tied or sampled:
+            at["W_hy"] = starts["embedding.E" if tied else f"{self.prefix}W_yh"]
         chain = None
         if isinstance(self.head, CRF):
             places = (starts[self.prefix + name] for name in ("transitions", "start", "end"))
@@ -102,7 +103,8 @@ class Output(NamedTuple):
             (self.features, at["W_skip"]) if self.features else None,
             attention,  # type: ignore[arg-type]
             tails,
-            tied,
+            tied or sampled,
+            sampled,
         )
 
     def shape(self, steps: int, sequences: int) -> tuple[int, ...]:
@@ -135,8 +137,8 @@ def outputs_of(
         by_step = own == "every"
         if one.name == "crf" and not by_step:
             raise ValueError(f"a CRF head needs pooling='every', got {own!r}")
-        if one.name == "adaptive" and features and by_step:
-            raise ValueError("sparse features (skip) add to scores of all classes, which an adaptive softmax has not")
+        if one.name in ("adaptive", "sampled") and features and by_step:
+            raise ValueError(f"sparse features (skip) add to scores of all classes: take Softmax, not {one.name}")
         factor = weights.get(name, 1.0)
         if isinstance(factor, bool) or not isinstance(factor, int | float | np.number) or not 0 <= factor < 1e30:
             raise ValueError(f"loss_weights must be numbers from 0 up, got {factor!r} for {name!r}")

@@ -11,7 +11,7 @@ from rnncore.nn import outputs as places
 from rnncore.nn.custom import CustomHead, called
 
 #: heads by name whose targets have a probability each
-LIKELY = ("softmax", "adaptive")
+LIKELY = ("softmax", "adaptive", "sampled")
 
 
 class ScoresTargets:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnncore.nn.custom import CustomHead, weight_of
+from rnncore.nn.scoring import LIKELY
 from rnncore.train.batches import Batch, GivenBatches, SequenceBatches
 from rnncore.train.streams import Stream
 
@@ -44,6 +45,7 @@ def _of_numbers(found: np.ndarray, targets: np.ndarray) -> np.ndarray:
 _LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "softmax": _of_classes,
     "adaptive": _of_classes,
+    "sampled": _of_classes,
     "crf": _of_classes,
     "sigmoid": _of_flags,
     "squared": _of_numbers,
@@ -53,7 +55,8 @@ _LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 class Validation:
     """Measures ``val_loss``, the mean loss of what ``predict`` gives, and ``val_score``, its negative.
 
-    Of a CRF it is that of the marginal probabilities; class weights and smoothing do not count, sample weights do.
+    Of softmax heads alone the probabilities of the targets are asked for, not those of all classes. Of a CRF it is that
+    of the marginal probabilities; class weights and smoothing do not count, sample weights do.
 
     Parameters
     ----------
@@ -71,6 +74,7 @@ class Validation:
                     "measures as validate="
                 )
         self.network = network
+        self.likely = all(head.name in LIKELY for head in network.heads.values())
         self.batches = batches
         self.carry = carry
 
@@ -81,7 +85,11 @@ class Validation:
         total, counted = np.zeros(len(outputs)), np.zeros(len(outputs))
         state = None
         for batch in self.batches.epoch(1, np.random.default_rng(0), 0):
-            found, state = self.network.predict(batch.x, batch.lengths, state, return_state=True)
+            if self.likely:
+                arguments = (batch.x, batch.targets, batch.lengths, state)
+                found, state = self.network.log_likelihood(*arguments, return_state=True)
+            else:
+                found, state = self.network.predict(batch.x, batch.lengths, state, return_state=True)
             state = state if self.carry else None
             for n, part in enumerate(outputs):
                 targets = batch.targets.get(part.name) if several else batch.targets
@@ -99,7 +107,7 @@ class Validation:
 
     def _losses(self, head: str, found: np.ndarray, targets: np.ndarray, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return the loss at every place, and how much it counts."""
-        losses = _LOSSES[head](found, targets)
+        losses = -found if self.likely else _LOSSES[head](found, targets)
         weights = np.ones(losses.shape)
         if _LOSSES[head] is _of_classes:
             weights[targets == -1] = 0

@@ -7,6 +7,7 @@ from rnncore._core.plan cimport Run
 from rnncore._core.pooling cimport Carried
 from rnncore._core.projection cimport Core
 from rnncore._core.run cimport Workspace
+from rnncore._core.sampled cimport Samples
 from rnncore._core.schedule cimport View
 from rnncore._core.sparse cimport Skip
 
@@ -19,6 +20,7 @@ cdef class Head:
     cdef Carried carried      # pooling goes on from run to run; or None: each run is pooled by itself
     cdef Chain chain          # of a CRF, or None
     cdef Tails tails          # rare classes, or None
+    cdef Samples samples      # of classes, in training; or None
     cdef Skip skip            # sparse features beside the outputs, or None
     cdef bind(self, theta, grad)
     cdef carve(self, Workspace ws, bint losses, bint weighted=*)

@@ -53,6 +53,7 @@ from rnncore._core.projection cimport (
     take_outputs,
 )
 from rnncore._core.run cimport Workspace
+from rnncore._core.sampled cimport Samples
 from rnncore._core.schedule cimport Schedule
 from rnncore._core.sparse cimport Skip
 
@@ -107,12 +108,14 @@ cdef class Head:
         All classes and the rare ones' clusters (see Tails) of an adaptive softmax, whose `outputs` are the frequent
         classes and one per cluster.
     tied : bool
-        W_hy is the place of the embedding's table, and its transpose what projects.
+        W_hy is the place of a table, and its transpose what projects: the embedding's, or
+    sampled : bool
+        one of the head's own, and training looks at some classes only, those of `take_samples`.
     """
 
     def __cinit__(self, int itemsize, int loss, int pooling, list widths, long outputs, long W_hy, long b_y,
                   class_weight, double label_smoothing, chain=None, skip=None, attention=None, tails=None,
-                  bint tied=False):
+                  bint tied=False, bint sampled=False):
         cdef Core *c = &self.c
         cdef int s
         c.team.kernels = kernels_for(itemsize)
@@ -153,6 +156,8 @@ cdef class Head:
                 continue
             bind_packed(&c.team, &c.weight[s], widths[s], outputs, sum(widths) if tied else outputs, tied)
             bind_packed(&c.team, &c.weight_T[s], outputs, widths[s], c.weight[s].ldw, not tied)
+        if sampled:
+            self.samples = Samples(outputs)
         if tails is not None:
             self.tails = Tails(itemsize, tails[0], tails[1], widths)
             self.tails.describe(&c.team, c)
@@ -280,10 +285,14 @@ cdef class Head:
             self.skip.clear_rows(&c.team, c.grad, accumulate, touched)
         if c.tied:
             touched.mark(c.W_hy)
-            if not accumulate and not ws.begun:
+            if not accumulate and (self.samples is not None or not ws.begun):
                 memset(c.grad + c.W_hy * c.team.kernels.itemsize, 0,
                        c.options.outputs * c.weight[0].ldw * c.team.kernels.itemsize)
-            ws.begun = True
+            ws.begun = ws.begun or self.samples is None
+
+    def take_samples(self, ids, logs):
+        """Take the classes that the next batch tells its targets apart from, and log-probabilities of being there."""
+        self.samples.take(ids, logs)
 
     cdef begin_losses(self, Workspace ws, targets, skip_ids, skip_values, sample_weight, divisor, double factor):
         """Bring what a batch's losses are made of into packed order."""
@@ -333,11 +342,15 @@ cdef class Head:
                                     c.theta, c.grad if training else NULL, accumulate)
         with nogil:
             begin_call(&call, True)
-            if self.chain is None:
+            if training:
+                self.place_gradient(ws.seen)
+            if training and self.samples is not None:
+                self.samples.losses(c, fresh, accumulate)
+                for row in range(c.rows):
+                    total += c.losses[row]
+            elif self.chain is None:
                 if not c.direct:
                     pack_weights(c)
-                if training:
-                    self.place_gradient(ws.seen)
                 losses_of_rows(c, self.skip, training, fresh, accumulate)
                 if self.tails is not None:
                     self.tails.losses(c, training, accumulate)
@@ -369,7 +382,11 @@ cdef class Head:
             ws.begin_backward(saved, True, want_dx, False)
         self.bind(theta, grad)
         self.begin_losses(ws, targets, skip_ids, skip_values, sample_weight, divisor, factor)
-        self.clear_tables(ws, touched, accumulate)
+        if self.samples is not None:
+            self.samples.carve(&self.c)
+            self.samples.clear_rows(&self.c, accumulate, touched)
+        else:
+            self.clear_tables(ws, touched, accumulate)
         total = self.losses(ws, True, first, accumulate)
         if last and not want_dx:
             ws.backward(theta, grad, saved, None, None, accumulate, False, True, touched)
@@ -552,7 +569,7 @@ cdef class Head:
     def sizes(self):
         """Return bytes held: packed weights, and arrays of the largest batch so far."""
         packed, work = self.weights.capacity, self.arena.capacity
-        for part in (self.chain, self.skip, self.tails):
+        for part in (self.chain, self.skip, self.tails, self.samples):
             if part is not None:
                 more_packed, more_work = part.sizes()
                 packed += more_packed

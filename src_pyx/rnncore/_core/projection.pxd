@@ -44,6 +44,8 @@ cdef enum:
 cdef long block_rows(const Core *c, bint whole) noexcept nogil
 cdef Core window(const Core *c, long first, long rows) noexcept nogil
 cdef void finish_scores(Core *c, bint training) noexcept nogil
+cdef void weigh_rows(Core *c) noexcept nogil
+cdef void pack_some(Core *c, rc_packed *packed, const char *bias) noexcept nogil
 cdef void pack_weights(Core *c) noexcept nogil
 cdef void pack_transposed(Core *c) noexcept nogil
 cdef void project(Core *c, bint add) noexcept nogil
