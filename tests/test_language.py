@@ -384,6 +384,16 @@ def test_an_adaptive_softmax(tmp_path, sentences):
     assert given.network_.head.cutoffs == (5, 30)
 
 
+def test_a_sampled_softmax(tmp_path):
+    words = [f"w{int(number)}" for number in np.random.default_rng(0).zipf(1.5, 3000) if number < 400]
+    settings = {"unit": "word", "embedding_size": 12, "validation": "tail", "max_epochs": 5}
+    exact, sampled = (model(softmax=s, samples=60, **settings).fit(" ".join(words)) for s in ("exact", "sampled"))
+    assert sampled.network_.params["head.W_yh"].shape == (len(sampled.symbols_), 12)
+    assert sampled.history_[-1]["val_loss"] == pytest.approx(exact.history_[-1]["val_loss"], rel=0.1)
+    sampled.save(tmp_path / "m")
+    assert rc.load(tmp_path / "m").generate(20, random_state=0) == sampled.generate(20, random_state=0)
+
+
 def test_tied_vectors(tmp_path):
     settings = {"hidden_size": 12, "embedding_size": 12, "validation": "tail", "max_epochs": 8}
     tied = model(tied=True, **settings).fit(LINES)
@@ -646,6 +656,7 @@ def test_texts_that_cannot_be_learned_from(text, settings):
         {"truncate": 0},
         {"softmax": "quick"},
         {"tied": True},
+        {"samples": 0},
         {"cutoffs": [5]},
         {"softmax": "adaptive", "cutoffs": [5, 3]},
         {"cell": "nope"},

@@ -15,7 +15,7 @@ from rnncore.estimators._choice import NOT_FINITE
 from rnncore.estimators._initial import draw_initial
 from rnncore.estimators._pipeline import Pipeline
 from rnncore.estimators._task import Task
-from rnncore.nn.heads import AdaptiveSoftmax, Head, Softmax
+from rnncore.nn.heads import AdaptiveSoftmax, Head, SampledSoftmax, Softmax
 from rnncore.nn.inputs import Embedding
 from rnncore.train.batches import SequenceBatches
 from rnncore.train.streams import Stream
@@ -92,10 +92,12 @@ class NextSymbol(Task):
 
     Parameters
     ----------
-    softmax : "exact" or "adaptive"
+    softmax : "exact", "adaptive" or "sampled"
         The head.
     cutoffs : sequence of int, optional
         Of an adaptive softmax.
+    samples : int
+        Of a sampled one.
     tied : bool
         Whether the embedding's table is the head's weights, too.
 
@@ -107,9 +109,12 @@ class NextSymbol(Task):
     2
     """
 
-    def __init__(self, softmax: str = "exact", cutoffs: Sequence[int] | None = None, tied: bool = False) -> None:
+    def __init__(
+        self, softmax: str = "exact", cutoffs: Sequence[int] | None = None, samples: int = 512, tied: bool = False
+    ) -> None:
         self._softmax = softmax
         self._cutoffs = cutoffs
+        self._samples = samples
         self._tied = tied
         self.n_symbols = 0
 
@@ -121,6 +126,8 @@ class NextSymbol(Task):
         """Make the head."""
         if self._softmax == "adaptive":
             return AdaptiveSoftmax(self.n_symbols, self._cutoffs)
+        if self._softmax == "sampled":
+            return SampledSoftmax(self.n_symbols, self._samples)
         return Softmax(self.n_symbols, tied=self._tied)
 
     def log_likelihood(self, network: Any, data: Encoded | Sequences) -> float:

@@ -63,11 +63,15 @@ class LanguageModel(WritesTexts, Estimator):
         What is set apart of the text to measure ``val_loss`` on after each epoch, a `validation_fraction` of it: its
         end; or, as char-rnn does, the last chunks of every row (of sentences: some at random). Figures of the two do
         not compare. None: nothing, but "tail" with `early_stopping`.
-    softmax : {"exact", "adaptive"}
+    softmax : {"exact", "adaptive", "sampled"}
         "adaptive": rare symbols stand in clusters that are seldom visited (`rnncore.AdaptiveSoftmax`), which saves most
         of the time with many symbols. They are then numbered by falling frequency; ids must be so already.
+        "sampled": training estimates the loss by `samples` symbols that are drawn (`rnncore.SampledSoftmax`); all else
+        is exact.
     cutoffs : sequence of int, optional
         Where the clusters of an adaptive softmax begin. None: at a tenth of the symbols, and at two fifths.
+    samples : int
+        How many symbols a sampled softmax draws for a minibatch.
     tied : bool
         Let the vectors of symbols be the weights of their scores, too (Press and Wolf 2017): fewer weights. Needs an
         `embedding_size` that is the width of the layers' outputs.
@@ -113,6 +117,7 @@ class LanguageModel(WritesTexts, Estimator):
     lowercase: bool = False
     softmax: str = "exact"
     cutoffs: Any = None
+    samples: int = 512
     tied: bool = False
     validation: str | None = None
     reduction: str = "mean"
@@ -161,7 +166,7 @@ class LanguageModel(WritesTexts, Estimator):
 
     @staticmethod
     def _make_task(settings: Any) -> NextSymbol:
-        return NextSymbol(settings.softmax, settings.cutoffs, settings.tied)
+        return NextSymbol(settings.softmax, settings.cutoffs, settings.samples, settings.tied)
 
     @staticmethod
     def _build_network(of: Specification) -> Network:
@@ -180,7 +185,7 @@ class LanguageModel(WritesTexts, Estimator):
         super()._check_settings()
         check_choice("unit", self.unit, UNITS)
         check_choice("validation", self.validation, (None, "tail", "interleaved"))
-        check_choice("softmax", self.softmax, ("exact", "adaptive"))
+        check_choice("softmax", self.softmax, ("exact", "adaptive", "sampled"))
         if self.cutoffs is not None and self.softmax != "adaptive":
             raise ValueError("cutoffs go with softmax='adaptive': leave them out")
         if self.tied and (self.embedding_size is None or self.softmax != "exact"):
@@ -188,6 +193,7 @@ class LanguageModel(WritesTexts, Estimator):
         check_choice("reduction", self.reduction, ("mean", "sequence"))
         check_count("seq_length", self.seq_length, 1)
         check_count("min_count", self.min_count, 1)
+        check_count("samples", self.samples, 1)
         for name, least in (("vocabulary_size", 1), ("truncate", 1)):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), least)
