@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 
+import rnncore as rc
 from rnncore.data.readers import DataError
 from rnncore.datasets import news_requests
 from rnncore.estimators.tagger import SequenceTagger
@@ -128,6 +129,16 @@ def test_after_an_interrupt(sample, tmp_path):
 def test_no_checkpoint_before_its_time(sample, tmp_path):
     SequenceTagger(hidden_size=4, max_epochs=1).fit(*sample, checkpoint=tmp_path / "c")
     assert not (tmp_path / "c").exists()
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_training(tmp_path):
+    batch = (np.ones((3, 2, 4), dtype="f4"), np.zeros((3, 2), int))
+    net = rc.Network(rc.Recurrent("elman", 4, 3), head=rc.Softmax(2))
+    for path, word in ((tmp_path, "is a folder"), (tmp_path / "no" / "c", "no folder")):
+        with pytest.raises(DataError, match=word):
+            rc.Trainer(net, rc.SGD(0.1), [batch], checkpoint=path)
+        with pytest.raises(DataError, match=word):
+            rc.SequenceTagger(max_epochs=1).fit([["a"]], [["b"]], checkpoint=path)
 
 
 def test_training_survives_a_full_disk(sample, tmp_path, monkeypatch):

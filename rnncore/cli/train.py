@@ -66,24 +66,26 @@ def add_commands(commands: Any) -> None:
     )
     add_column(parser)
     test = parser.add_mutually_exclusive_group()
-    test.add_argument("--test", metavar="FILE", help="tagged words to test on")
+    test.add_argument("--test", metavar="FILE", help="a file as DATA to test on")
     test.add_argument(
         "--test-fraction",
         type=number(float, 0, 1, "a number from 0 to less than 1"),
         metavar="F",
-        help="part of DATA to test on instead (default: 0.2)",
+        help="part of DATA to test on instead (default: 0.2 of tagged words, nothing of a text)",
     )
     parser.add_argument(
         "--valid",
         metavar="FILE",
-        help="tagged words to watch while training: it stops when there is no progress on them, and keeps the best",
+        help="a file as DATA to watch while training: it stops when there is no progress on them, and keeps the best",
     )
     parser.add_argument("--out", metavar="MODEL", help="model file to write (default: ./TASK.safetensors)")
     parser.add_argument(
         "--force", action="store_true", default=None, help="replace the model file or checkpoint if there is one"
     )
     parser.add_argument("--report", metavar="FILE.json", help="write settings, history and results")
-    parser.add_argument("--plot", metavar="FILE.png", help="draw the learning curve and the errors by label")
+    parser.add_argument(
+        "--plot", metavar="FILE.png", help="draw the learning curve and, of a tagger, the errors by label"
+    )
     parser.add_argument(
         "--seed",
         type=number(int, 0, 2**63, "a whole number from 0 on"),

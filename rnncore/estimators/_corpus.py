@@ -86,7 +86,10 @@ def _of_stream(settings: Any, table: SymbolTable, text: Any, apart: Any, how: st
         if how == "tail":
             n_apart = max(2, round(settings.validation_fraction * n))
             if n - n_apart < 2:
-                raise DataError(f"a text of {n} symbols is too short to set a part of it aside to validate on")
+                raise DataError(
+                    f"expected at least 2 symbols to train on and 2 to validate on, a part of "
+                    f"{settings.validation_fraction} (validation_fraction); got a text of {n}"
+                )
         train = Stream(ids[: n - n_apart], rows, steps, lookup=lookup)
         if n_apart:
             watched = Stream(ids[n - n_apart :], rows, steps, lookup=lookup)

@@ -121,7 +121,19 @@ def open_checkpoints(
     if path is None:
         return None
     check_number("checkpoint_every", every, "[0, inf]", 60.0)
+    _check_place(path)
     return Checkpoints(path, every, None if resume is None else read_checkpoint(resume))
+
+
+def _check_place(path: str | os.PathLike[str]) -> None:
+    """Find out before the training whether a checkpoint can be written there."""
+    name, folder = os.fspath(path), os.path.dirname(os.path.realpath(path))
+    if os.path.isdir(path):
+        raise DataError(f"{name} is a folder; expected the name of a file for checkpoints")
+    if not os.path.isdir(folder):
+        raise DataError(f"{name}: there is no folder {folder} for checkpoints")
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"{name}: no permission to write checkpoints in {folder}")
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
