@@ -246,3 +246,51 @@ def test_validation_asks_for_the_targets_alone(head):
         net, rc.SGD(1e-9), [(x, targets, LENGTHS)], max_epochs=1, validation=[(x, targets, LENGTHS)]
     ).run()
     assert trainer.history[-1]["val_loss"] == pytest.approx(net.loss(x, targets, LENGTHS), rel=1e-9)
+
+
+# -- few rows, many scores ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize(
+    ("outputs", "hidden", "steps", "options"),
+    [
+        (1024, 40, 12, {}),
+        (1100, 31, 5, {}),
+        (1217, 24, 1, {}),
+        (1500, 64, 30, {}),
+        (1030, 20, 40, {}),
+        (1024, 1100, 2, {}),
+        (1100, 24, 7, {"bidirectional": True}),
+    ],
+)
+def test_weights_that_are_used_but_once(outputs, hidden, steps, options, n_threads):
+    """Packed some columns at a time, and the smaller factor of dz: as by scores and gradients that are made outside."""
+    rng = np.random.default_rng(outputs)
+    layer = rc.Recurrent("gru", 5, hidden, dtype="float64", n_threads=n_threads, **options)
+    net = rc.Network(layer, head=rc.Softmax(outputs))
+    x, y = rng.standard_normal((steps, 2, 5)), rng.integers(0, outputs, (steps, 2))
+    lengths = np.array([steps, max(1, steps // 2)])
+    scores, _ = net.forward(x, lengths)
+    p = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    p /= p.sum(axis=-1, keepdims=True)
+    inside = np.arange(steps)[:, None] < lengths
+    expected = -np.log(np.take_along_axis(p, y[..., None], -1)[..., 0][inside]).mean()
+    np.put_along_axis(p, y[..., None], np.take_along_axis(p, y[..., None], -1) - 1, -1)
+    net.backward(p * inside[..., None] / lengths.sum())
+    outside = net.grad.copy()
+    for _ in range(2):
+        assert net.loss_and_grad(x, y, lengths) == pytest.approx(expected, rel=1e-12)
+        np.testing.assert_allclose(net.grad, outside, rtol=1e-9, atol=1e-14)
+    assert net.loss(x, y, lengths) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_few_rows_have_the_bits_of_many(dtype):
+    """Sequences alone, whose weights are packed as they are used, and as part of a batch that packs them before."""
+    net = rc.Network(rc.Recurrent("elman", 4, 60, dtype=dtype), head=rc.Softmax(1050))
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((3, 60, 4)).astype(dtype), rng.integers(0, 1050, (3, 60))
+    together = net.log_likelihood(x, y)
+    alone = np.concatenate([net.log_likelihood(x[:, b : b + 1], y[:, b : b + 1]) for b in range(60)], axis=1)
+    assert np.array_equal(together, alone) if twins.native_products() else np.allclose(together, alone, rtol=1e-5)

@@ -170,12 +170,16 @@ static void transpose_block(const real *W, long ldw, real *P, long ldp) {
 static void transpose_block(const real *W, long ldw, real *P, long ldp) { transpose_some(VL, VL, W, ldw, P, ldp); }
 #endif
 
+#define PACK_AHEAD 12 /* rows of W that are fetched before they are packed */
+
 static void pack_panel(const rc_packed *B, int block, long p) {
     long from = panel_begin(B, p), width = panel_end(B, p) - from, columns = lmin(width, B->N - from);
     real *P = packed_panel(B, block, p);
     if (!B->transposed) {
         const real *W = (const real *)B->W + block * B->N + from;
         for (long k = 0; k < B->K; k++, P += width) {
+            for (long j = 0; j < columns; j += 64 / sizeof(real)) /* no hardware foresees rows so far apart */
+                PREFETCH(W + lmin(k + PACK_AHEAD, B->K - 1) * B->ldw + j);
             for (long j = 0; j < columns; j++) P[j] = W[k * B->ldw + j];
             for (long j = columns; j < width; j++) P[j] = 0;
         }

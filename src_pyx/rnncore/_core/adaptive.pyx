@@ -210,7 +210,6 @@ cdef class Tails:
                     memset(a.c.grad + a.c.W_hy * size, 0, a.size * a.c.options.outputs * size)
                 continue
             pack_down(a, a.down)
-            pack_weights(&a.c)
             self.into_cluster(head, a, a.c.rows)
             losses_of_rows(&a.c, None, training, True, accumulate)
             for n in range(a.c.rows):

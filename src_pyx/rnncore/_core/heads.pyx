@@ -266,8 +266,8 @@ cdef class Head:
         """From all scores' gradient to that of the layers' outputs, which other heads may have begun."""
         cdef RunningOuter sums[2]
         self.place_gradient(run)
-        begin_gradient(&self.c, sums, accumulate)
-        back_from_rows(&self.c, self.skip, sums, first or self.c.pooling.kind != EVERY, accumulate)
+        begin_gradient(&self.c, sums, accumulate, False)
+        back_from_rows(&self.c, self.skip, sums, first or self.c.pooling.kind != EVERY, accumulate, False)
         end_gradient(&self.c, sums)
 
     cdef void place_gradient(self, const Run *run) noexcept nogil:
@@ -349,8 +349,6 @@ cdef class Head:
                 for row in range(c.rows):
                     total += c.losses[row]
             elif self.chain is None:
-                if not c.direct:
-                    pack_weights(c)
                 losses_of_rows(c, self.skip, training, fresh, accumulate)
                 if self.tails is not None:
                     self.tails.losses(c, training, accumulate)

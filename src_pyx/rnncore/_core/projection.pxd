@@ -51,7 +51,8 @@ cdef void pack_transposed(Core *c) noexcept nogil
 cdef void project(Core *c, bint add) noexcept nogil
 cdef void take_outputs(Core *c, bint add) noexcept nogil
 cdef void scores_of_rows(Core *c, Skip skip) noexcept nogil
-cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate) noexcept nogil
-cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh, bint accumulate) noexcept nogil
+cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate, bint turned) noexcept nogil
+cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh, bint accumulate,
+                         bint turned) noexcept nogil
 cdef void end_gradient(Core *c, RunningOuter *sums) noexcept nogil
 cdef void losses_of_rows(Core *c, Skip skip, bint training, bint fresh, bint accumulate) noexcept nogil

@@ -7,6 +7,9 @@
 
 Rows of many scores are taken in blocks: scores, losses and gradients of a block are made in one place before the next
 one, so that rows times K numbers are never there at once. Sums over rows go on from block to block, number by number.
+
+Packing pays by the rows that pass. Where few meet many scores, weights are packed some columns at a time and used while
+they are in cache, and dzᵀ = W_hy·dsᵀ packs the smaller matrix: the same products in the same order.
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memset
@@ -14,8 +17,10 @@ from libc.string cimport memset
 from rnncore._core.gemm cimport (
     RunningOuter,
     begin_outer,
+    bind_packed,
     end_outer,
     go_on_outer,
+    padded,
     team_column_sums,
     team_pack,
     team_product,
@@ -27,6 +32,9 @@ cdef enum:
     ROWS_PER_TASK = 64
     BLOCK = 1048576  # scores that are made before they are used up,
     LEAST_ROWS = 96  # but so many rows: each block reads all weights
+    FEW_ROWS = 96  # that pass by so
+    MANY_SCORES = 1024  # that packed weights would be written to memory and read again
+    COLUMNS = 192  # of the weights that are packed and used at a time: a multiple of every panel's width
 
 
 cdef long block_rows(const Core *c, bint whole) noexcept nogil:
@@ -105,16 +113,24 @@ cdef void losses_of_rows(Core *c, Skip skip, bint training, bint fresh, bint acc
     cdef RunningOuter sums[2]
     cdef Core part
     cdef long first = 0
+    cdef bint once = passes_once(c)
+    if not c.direct and not once:
+        pack_weights(c)
     if training:
-        begin_gradient(c, sums, accumulate)
+        begin_gradient(c, sums, accumulate, turns(c, fresh))
     while first < c.rows:
         part = window(c, first, min(c.block, c.rows - first))
-        scores_of_rows(&part, skip)
+        if once and skip is None:
+            project_once(&part)
+        else:
+            if once:
+                pack_weights(c)
+            scores_of_rows(&part, skip)
         finish_scores(&part, True)
         if c.importance != NULL:
             weigh_rows(&part)
         if training:
-            back_from_rows(&part, skip, sums, fresh, accumulate)
+            back_from_rows(&part, skip, sums, fresh, accumulate, turns(c, fresh))
         first += part.rows
     if training:
         end_gradient(c, sums)
@@ -148,6 +164,79 @@ cdef void project(Core *c, bint add) noexcept nogil:
                      c.scores, c.options.ld)
 
 
+cdef bint passes_once(const Core *c) noexcept nogil:
+    """Whether so few rows meet so many scores that packed weights are used but once."""
+    return (c.rows <= min(c.block, FEW_ROWS) and c.options.outputs >= MANY_SCORES and not c.direct
+            and c.team.gemm == NULL)
+
+
+cdef struct OnceJob:
+    Core *c
+
+cdef void once_task(void *arg, int index) noexcept nogil:
+    """Pack some columns of the weights, and make these columns of the scores."""
+    cdef Core *c = (<OnceJob *> arg).c
+    cdef rc_packed some
+    cdef const char *bias
+    cdef long at = index * <long> COLUMNS, size = c.team.kernels.itemsize
+    cdef int s
+    for s in range(c.parts):
+        some = c.weight[s]
+        some.N = min(<long> COLUMNS, c.options.outputs - at)
+        some.W = <char *> some.W + at * (some.ldw if some.transposed else 1) * size
+        some.panels = <char *> some.panels + at * some.K * size
+        some.block_at[0] = at
+        bias = NULL
+        if s == 0 and c.b_y >= 0:
+            some.bias = <char *> some.bias + at * size
+            bias = c.theta + (c.b_y + at) * size
+        c.team.kernels.prepare(&some)
+        c.team.kernels.pack(&some, bias, 0, some.panel_count)
+        c.team.kernels.product(&some, c.rows, c.input[s].data, c.input[s].ld,
+                               RC_FROM_C if s else RC_FROM_ZERO if c.b_y < 0 else RC_FROM_BIAS, c.scores, c.options.ld)
+
+
+cdef void project_once(Core *c) noexcept nogil:
+    """As `project`, of weights that are not packed yet."""
+    cdef OnceJob job
+    job.c = c
+    parallel(once_task, &job, (c.options.outputs + COLUMNS - 1) // COLUMNS, c.team.threads)
+
+
+cdef bint turns(const Core *c, bint fresh) noexcept nogil:
+    """Whether dzᵀ = W_hy·dsᵀ is made, for which there must be room where W_hyᵀ would be packed."""
+    cdef int s
+    for s in range(c.parts):
+        if 2 * padded(c.team.kernels, c.rows) > c.input[s].width or c.input[s].width > c.options.outputs:
+            return False
+    return fresh and not c.tied and passes_once(c)
+
+
+cdef void turned_product(Core *c, int s, const char *W) noexcept nogil:
+    """dz = (W·dsᵀ)ᵀ, for one part of z."""
+    cdef rc_packed ds_T
+    cdef rc_packed *packed[1]
+    cdef const char *bias[1]
+    cdef long row, h, ldt = padded(c.team.kernels, c.rows), ld = c.input[s].ld, width = c.input[s].width
+    cdef char *dz_T
+    bind_packed(&c.team, &ds_T, c.options.outputs, c.rows, c.options.ld, True)
+    ds_T.W = c.scores
+    ds_T.panels = c.weight_T[s].panels
+    dz_T = <char *> ds_T.panels + ldt * c.options.outputs * c.team.kernels.itemsize
+    packed[0], bias[0] = &ds_T, NULL
+    team_pack(&c.team, packed, bias, 1)
+    team_product(&c.team, &ds_T, width, W, c.options.outputs, RC_FROM_ZERO, dz_T, ldt)
+    for row in range(c.rows):
+        for h in range(width, ld):
+            memset(c.dz[s] + (row * ld + h) * c.team.kernels.itemsize, 0, c.team.kernels.itemsize)
+        if c.team.kernels.itemsize == 4:
+            for h in range(width):
+                (<float *> c.dz[s])[row * ld + h] = (<const float *> dz_T)[h * ldt + row]
+        else:
+            for h in range(width):
+                (<double *> c.dz[s])[row * ld + h] = (<const double *> dz_T)[h * ldt + row]
+
+
 cdef void take_outputs(Core *c, bint add) noexcept nogil:
     """scores (+)= the first K numbers of z."""
     cdef long at = 0, count, size = c.team.kernels.itemsize
@@ -177,13 +266,14 @@ cdef void scores_of_rows(Core *c, Skip skip) noexcept nogil:
 
 # ---------------------------------------------------------------- back
 
-cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate) noexcept nogil:
-    """From here on rows add to dW_hy and db_y."""
+cdef void begin_gradient(Core *c, RunningOuter *sums, bint accumulate, bint turned) noexcept nogil:
+    """From here on rows add to dW_hy and db_y. turned: W_hyᵀ will not be needed."""
     cdef long row = 0, K = c.options.outputs, size = c.team.kernels.itemsize
     cdef int s
     if c.direct:
         return
-    pack_transposed(c)
+    if not turned:
+        pack_transposed(c)
     for s in range(c.parts if c.tied else 0):
         begin_outer(&sums[s], &c.team, K, c.input[s].width, c.rows, c.block, True, c.grad + (c.W_hy + row) * size, NULL)
         sums[s].ldc = c.weight[0].ldw
@@ -201,8 +291,10 @@ cdef void end_gradient(Core *c, RunningOuter *sums) noexcept nogil:
         end_outer(&sums[s])
 
 
-cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh, bint accumulate) noexcept nogil:
+cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh, bint accumulate,
+                         bint turned) noexcept nogil:
     """From the scores' gradient to that of the parameters and of z. fresh: z has none yet."""
+    cdef long row = 0
     cdef int s
     if skip is not None:
         skip.back(&c.team, c.scores, c.options.ld, c.grad)
@@ -217,6 +309,10 @@ cdef void back_from_rows(Core *c, Skip skip, RunningOuter *sums, bint fresh, bin
             go_on_outer(&sums[s], c.rows, c.scores, c.options.ld, c.input[s].data, c.input[s].ld)
         else:
             go_on_outer(&sums[s], c.rows, c.input[s].data, c.input[s].ld, c.scores, c.options.ld)
+        if turned:
+            turned_product(c, s, c.theta + (c.W_hy + row * c.options.outputs) * c.team.kernels.itemsize)
+            row += c.input[s].width
+            continue
         team_product(&c.team, &c.weight_T[s], c.rows, c.scores, c.options.ld, RC_FROM_ZERO if fresh else RC_FROM_C,
                      c.dz[s], c.input[s].ld)
 
