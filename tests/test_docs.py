@@ -1,5 +1,6 @@
-"""docs/parts.md: its Python runs from top to bottom, learns what it says, and is as short as promised."""
+"""docs/: the Python of its pages runs from top to bottom, learns what it says, and is as short as promised."""
 
+import math
 import re
 from pathlib import Path
 
@@ -8,13 +9,19 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
-def test_parts():
-    text = (DOCS / "parts.md").read_text(encoding="utf-8")
+def ran(page: str, longest: float = math.inf) -> dict:
+    """Run a page's Python, blocks of at most so many lines, from top to bottom; return the names it leaves."""
+    text = (DOCS / page).read_text(encoding="utf-8")
     names: dict = {"__name__": "docs"}
     for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE), start=1):
-        assert len([line for line in block.splitlines() if line.strip()]) <= 25
-        exec(compile(block, f"docs/parts.md, block {number}", "exec"), names)
+        assert len([line for line in block.splitlines() if line.strip()]) <= longest
+        exec(compile(block, f"docs/{page}, block {number}", "exec"), names)
+    return names
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_parts():
+    names = ran("parts.md", longest=25)
     inside = names["np"].arange(names["T"])[:, None] < names["lengths"]
     assert (names["paths"] == names["targets"]["slots"])[inside].mean() > 0.95
     assert (names["intents"] == names["targets"]["intent"]).mean() > 0.9
@@ -27,10 +34,7 @@ def test_parts():
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
 def test_language_models(capsys):
-    text = (DOCS / "language_models.md").read_text(encoding="utf-8")
-    names: dict = {"__name__": "docs"}
-    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE), start=1):
-        exec(compile(block, f"docs/language_models.md, block {number}", "exec"), names)
+    names = ran("language_models.md")
     assert len(capsys.readouterr().out) == 201
     history = names["model"].history_
     assert history[-1]["val_loss"] < history[0]["val_loss"]

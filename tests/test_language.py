@@ -535,9 +535,15 @@ def test_a_fit_that_fails_leaves_what_was_there():
         fitted.set_params(optimizer="sdlm").fit(ABC)
     assert fitted.generate(20, random_state=0) == text and fitted.history_ == history
     new = model(optimizer="sdlm")
-    with pytest.raises(ValueError):
-        new.fit(ABC)
-    assert not hasattr(new, "network_")
+    for learn in (new.fit, new.partial_fit):
+        with pytest.raises(ValueError):
+            learn(ABC)
+        assert not hasattr(new, "network_")
+    tagger = rc.SequenceTagger(cell="lstm", optimizer="sdlm", max_epochs=1)
+    for learn in (tagger.fit, tagger.partial_fit):
+        with pytest.raises(ValueError):
+            learn([["a"]], [["b"]])
+        assert not hasattr(tagger, "network_")
 
 
 def test_dropout_goes_on_after_pickling():

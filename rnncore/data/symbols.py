@@ -306,6 +306,11 @@ class SymbolTable:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    @property
+    def frequencies(self) -> np.ndarray:
+        """The share that each symbol has of the training text: all that is known of a text's first one."""
+        return self.counts / max(int(self.counts.sum()), 1)
+
     # -- model files --------------------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:

@@ -126,9 +126,8 @@ def raw_text(text: Any, unit: str) -> Any:
     """
     if unit == "word":
         return [words_of(line) if isinstance(line, str) else _checked_words(line) for line in lines_of(text, unit)]
-    if isinstance(text, list | tuple) and text and not np.isscalar(text[0]):
-        return _laid_together([raw_text(part, unit) for part in text], unit)
-    if isinstance(text, list | tuple) and text and isinstance(text[0], str | bytes):
+    several = isinstance(text, list | tuple) and len(text) > 0
+    if several and (isinstance(text[0], str | bytes) or not np.isscalar(text[0])):
         return _laid_together([raw_text(part, unit) for part in text], unit)
     if unit == "char":
         return _characters(text)

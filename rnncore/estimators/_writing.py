@@ -32,8 +32,7 @@ class Writer:
 
     def begun(self, prime: Any, n_rows: int = 1) -> tuple[Any, np.ndarray]:
         """Return a session that has read `prime`, and the probabilities of what comes next."""
-        table, session = self.table, self.network.session(n_rows)
-        p = table.counts / max(int(table.counts.sum()), 1)  # all we know of a text's first symbol
+        session, p = self.network.session(n_rows), self.table.frequencies
         ids = self._read(prime)
         for start in range(0, len(ids), _PRIMED_AT_ONCE):
             some = ids[start : start + _PRIMED_AT_ONCE, None]
@@ -64,7 +63,7 @@ class Writer:
     def read(self, text: Any) -> Iterator[tuple[int, np.ndarray]]:
         """Yield each symbol's number of a text with the probabilities that were there before it was read."""
         table, session = self.table, self.network.session()
-        p = table.counts / max(int(table.counts.sum()), 1)
+        p = table.frequencies
         given = np.zeros(1, dtype=np.int64)
         parts = table.encode_sentences(text) if table.sentences else [self._read(text)]
         for ids in parts:

@@ -276,12 +276,12 @@ class LanguageModel(WritesTexts, Estimator):
         new = not hasattr(self, "network_")
         pipeline, task = self._learned(text) if new else self._parts
         corpus = corpus_of(self, pipeline, text, None, rng, part_off=False)
-        if new:
-            self._begin(pipeline, task, rng)
-        if not hasattr(self, "_partial_optimizer"):
-            self._partial_optimizer = make_optimizer(self, 1, None)
-        self._partial_rng = rng
-        self._learn(corpus, rng, self._partial_optimizer, 1, None, False)
+        optimizer = self.__dict__.get("_partial_optimizer") or make_optimizer(self, 1, None)
+        with self._as_before_unless(optimizer):
+            if new:
+                self._begin(pipeline, task, rng)
+            self._partial_rng, self._partial_optimizer = rng, optimizer
+            self._learn(corpus, rng, optimizer, 1, None, False)
         return self
 
     @property

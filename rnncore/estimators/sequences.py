@@ -178,12 +178,12 @@ class SequenceEstimator(Estimator):
         self._check_settings()
         train = self._examples(X, y, sample_weight, self.warm_start and hasattr(self, "network_"))
         rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
-        if not hasattr(self, "network_"):
-            self._begin(*self._learned(train, classes), rng)
-        if not hasattr(self, "_partial_optimizer"):
-            self._partial_optimizer = make_optimizer(self, 1, None)
-        self._partial_rng = rng
-        self._learn(train, rng, self._partial_optimizer, 1, None, None)
+        optimizer = self.__dict__.get("_partial_optimizer") or make_optimizer(self, 1, None)
+        with self._as_before_unless(optimizer):
+            if not hasattr(self, "network_"):
+                self._begin(*self._learned(train, classes), rng)
+            self._partial_rng, self._partial_optimizer = rng, optimizer
+            self._learn(train, rng, optimizer, 1, None, None)
         return self
 
     def _learned(self, train: Examples, classes: Any = None) -> tuple[Pipeline, SequenceTask]:
