@@ -113,18 +113,16 @@ cdef void losses_of_rows(Core *c, Skip skip, bint training, bint fresh, bint acc
     cdef RunningOuter sums[2]
     cdef Core part
     cdef long first = 0
-    cdef bint once = passes_once(c)
+    cdef bint once = skip is None and passes_once(c)
     if not c.direct and not once:
         pack_weights(c)
     if training:
         begin_gradient(c, sums, accumulate, turns(c, fresh))
     while first < c.rows:
         part = window(c, first, min(c.block, c.rows - first))
-        if once and skip is None:
+        if once:
             project_once(&part)
         else:
-            if once:
-                pack_weights(c)
             scores_of_rows(&part, skip)
         finish_scores(&part, True)
         if c.importance != NULL:
@@ -170,12 +168,9 @@ cdef bint passes_once(const Core *c) noexcept nogil:
             and c.team.gemm == NULL)
 
 
-cdef struct OnceJob:
-    Core *c
-
 cdef void once_task(void *arg, int index) noexcept nogil:
     """Pack some columns of the weights, and make these columns of the scores."""
-    cdef Core *c = (<OnceJob *> arg).c
+    cdef Core *c = <Core *> arg
     cdef rc_packed some
     cdef const char *bias
     cdef long at = index * <long> COLUMNS, size = c.team.kernels.itemsize
@@ -198,9 +193,7 @@ cdef void once_task(void *arg, int index) noexcept nogil:
 
 cdef void project_once(Core *c) noexcept nogil:
     """As `project`, of weights that are not packed yet."""
-    cdef OnceJob job
-    job.c = c
-    parallel(once_task, &job, (c.options.outputs + COLUMNS - 1) // COLUMNS, c.team.threads)
+    parallel(once_task, c, (c.options.outputs + COLUMNS - 1) // COLUMNS, c.team.threads)
 
 
 cdef bint turns(const Core *c, bint fresh) noexcept nogil:
