@@ -171,6 +171,7 @@ static void transpose_block(const real *W, long ldw, real *P, long ldp) { transp
 #endif
 
 #define PACK_AHEAD 12 /* rows of W that are fetched before they are packed */
+#define LINE (64 / (long)sizeof(real)) /* numbers of a cache line */
 
 static void pack_panel(const rc_packed *B, int block, long p) {
     long from = panel_begin(B, p), width = panel_end(B, p) - from, columns = lmin(width, B->N - from);
@@ -178,7 +179,7 @@ static void pack_panel(const rc_packed *B, int block, long p) {
     if (!B->transposed) {
         const real *W = (const real *)B->W + block * B->N + from;
         for (long k = 0; k < B->K; k++, P += width) {
-            for (long j = 0; j < columns; j += 64 / sizeof(real)) /* no hardware foresees rows so far apart */
+            for (long j = 0; j < columns; j += LINE) /* no hardware foresees rows so far apart */
                 PREFETCH(W + lmin(k + PACK_AHEAD, B->K - 1) * B->ldw + j);
             for (long j = 0; j < columns; j++) P[j] = W[k * B->ldw + j];
             for (long j = columns; j < width; j++) P[j] = 0;
@@ -236,8 +237,10 @@ static void product_panel(const rc_packed *B, int block, long p, long M, const r
     const real *P = packed_panel(B, block, p);
     const real *init = from == RC_FROM_ZERO ? zeros : from == RC_FROM_BIAS ? packed_bias(B, block) + begin : C + begin;
     long ldi = from == RC_FROM_C ? ldc : 0;
-    /* Each tile fetches its share of what is multiplied by next, nv vectors for each k. */
+    /* Each tile fetches its share of what is multiplied by next, nv vectors for each k; or a line of what is packed. */
     const long step = lmin(nv * VL * (long)sizeof(real) / ((M + TILE_ROWS - 1) / TILE_ROWS), 64);
+    const real *soon = B->soon ? (const real *)B->soon + begin : 0;
+    long soon_lines = soon ? nv * VL / LINE : 0;
     C += begin;
     for (int part = 0; part < B->parts; part++) {
         for (long k = 0, depth; k < B->part_K[part]; k += depth) {
@@ -249,7 +252,11 @@ static void product_panel(const rc_packed *B, int block, long p, long M, const r
                 if (ldi && depth >= WORTH_FETCHING) /* where the next tile starts from */
                     for (long i = m + rows; i < lmin(m + 2 * rows, M); i++)
                         for (long j = 0; j < nv; j++) PREFETCH(C + i * ldc + j * VL);
-                tiles[nv - 1][rows - 1](depth, a + m * lda, lda, P, init + m * ldi, ldi, C + m * ldc, ldc, next, step);
+                const int packs = soon_lines-- > 0;
+                const char *fetched = packs ? (const char *)(soon + k * B->ldw) : next;
+                if (packs) soon += LINE;
+                tiles[nv - 1][rows - 1](depth, a + m * lda, lda, P, init + m * ldi, ldi, C + m * ldc, ldc, fetched,
+                                        packs ? B->ldw * (long)sizeof(real) : step);
             }
             P += depth * nv * VL;
             init = C;

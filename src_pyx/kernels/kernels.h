@@ -32,6 +32,7 @@ typedef struct {
     long panel_count; /* per block */
     void *panels;     /* packed_size() numbers, 64-byte aligned */
     void *bias;       /* each block rounded up to whole vectors, or NULL */
+    const void *soon; /* the columns of W that are packed next, to be fetched meanwhile; or NULL */
 } rc_packed;
 
 /* Neighbouring columns of a matrix, and where their sums go, or NULL. */

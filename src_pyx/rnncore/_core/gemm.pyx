@@ -67,6 +67,7 @@ cdef void bind_packed(const Team *team, rc_packed *B, long K, long N, long ldw, 
     B.ldw = ldw
     B.transposed = transposed
     B.gemm = team.gemm
+    B.soon = NULL
     team.kernels.prepare(B)
 
 

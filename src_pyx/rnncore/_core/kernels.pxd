@@ -23,6 +23,7 @@ cdef extern from "kernels.h" nogil:
         long panel_count
         void *panels
         void *bias
+        const void *soon
 
     ctypedef struct rc_columns:
         long at

@@ -181,6 +181,8 @@ cdef void once_task(void *arg, int index) noexcept nogil:
         some.W = <char *> some.W + at * (some.ldw if some.transposed else 1) * size
         some.panels = <char *> some.panels + at * some.K * size
         some.block_at[0] = at
+        if not some.transposed and at + COLUMNS < c.options.outputs:
+            some.soon = <char *> some.W + COLUMNS * size
         bias = NULL
         if s == 0 and c.b_y >= 0:
             some.bias = <char *> some.bias + at * size
