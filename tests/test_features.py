@@ -232,6 +232,8 @@ def test_direct_weights_learn_what_a_tiny_network_cannot(sample):
             max_epochs=10,
             window=window,
             word_pairs=True,
+            affixes=0,
+            shapes=False,
             skip="only",
         )
         .fit(*sample)
@@ -342,8 +344,8 @@ def test_training_starts_from_pretrained_vectors(sample, tmp_path):
     vectors = rng.normal(size=(5, 7)).astype(np.float32)
     lines = [" ".join([word, *map(str, row)]) for word, row in zip(words, vectors.tolist(), strict=True)]
     (tmp_path / "v").write_text("\n".join(lines))
-    settings = {"hidden_size": 6, "embeddings": str(tmp_path / "v"), "max_epochs": 1}
-    still = SequenceTagger(**settings, learning_rate=0.0).fit(*sample)
+    settings = {"hidden_size": 6, "embeddings": str(tmp_path / "v"), "max_epochs": 1, "affixes": 0, "shapes": False}
+    still = SequenceTagger(**settings, window=0, learning_rate=0.0).fit(*sample)
     table = still.network_.params["embedding.E"]
     assert table.shape[1] == 7
     for word, row in (("NEWS", 0), ("never", 2), ("7", 3), ("kenya", 4)):

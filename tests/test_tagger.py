@@ -32,7 +32,7 @@ def sample():
 
 @pytest.fixture(scope="module")
 def fitted(sample):
-    return SequenceTagger(hidden_size=16, max_epochs=3).fit(*sample)
+    return SequenceTagger(hidden_size=16, max_epochs=3, window=0, affixes=0, shapes=False).fit(*sample)
 
 
 def same(a, b):
@@ -590,6 +590,9 @@ def test_loading_is_silent(fitted, tmp_path):
         lambda header: header["settings"].update(hidden_size=17),
         lambda header: header["settings"].update(hidden_size=10**9),
         lambda header: header["settings"].update(hidden_size="16"),
+        lambda header: header["settings"].update(hidden_size=None),
+        lambda header: header["settings"].pop("learning_rate"),
+        lambda header: header.update(chosen=3),
         lambda header: header["settings"].update(num_layers=10**6),
         lambda header: header["settings"].update(cell="nothing"),
         lambda header: header["settings"].update(colour="red"),

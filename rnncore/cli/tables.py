@@ -34,7 +34,7 @@ def described_layers(model: Any) -> str:
     """Name an estimator's recurrent layers."""
     layers = f"{model.num_layers} x " if model.num_layers > 1 else ""
     both = ", both directions" if getattr(model, "bidirectional", False) else ""
-    return f"{layers}{model.cell} {model.hidden_size}{both}"
+    return f"{layers}{model.cell} {model.specification_.settings.hidden_size}{both}"
 
 
 def show_evaluation(say: Callable[[str, str], None], result: dict[str, Any], topic: str = "test") -> None:

@@ -10,9 +10,11 @@ import numpy as np
 
 from rnncore.data.encoders import FeatureEncoder, Vocabulary, sequence_lengths
 from rnncore.data.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json
+from rnncore.data.letters import LetterEncoder
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.data.vectors import word_vectors
+from rnncore.nn.inputs import Letters, Segment
 from rnncore.nn.network import Embedding
 
 __all__ = ["Pipeline", "TokenPipeline"]
@@ -20,13 +22,19 @@ __all__ = ["Pipeline", "TokenPipeline"]
 Corrupt = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 _WORDS_AT_ONCE = 65536  # in word dropout
+_BESIDE_LETTERS = 64  # numbers of a word's vector beside its letters', without an embedding_size
 
 
 class Pipeline(ABC):
-    """Base of pipelines. `input_size`, `embedding` and `skip` say, once it is fitted, what the network is to read."""
+    """Base of pipelines. Once it is fitted, its attributes say what the network is to read.
+
+    `input_size` numbers at each step, of the `segments` side by side, or of one `embedding`, or as they are; `skip`
+    features past the layers.
+    """
 
     input_size: int
     embedding: Embedding | None = None
+    segments: dict[str, Segment] | None = None
     skip: int = 0
 
     @abstractmethod
@@ -73,6 +81,8 @@ class TokenPipeline(Pipeline):
         See `rnncore.data.vectors.word_vectors`.
     word_dropout : float
         How likely a word that occurs once is read as unknown while training.
+    letters : int
+        Units, in each direction, of a recurrent network over each word's letters; 0: none.
     dtype : str
         Of feature vectors.
 
@@ -97,6 +107,7 @@ class TokenPipeline(Pipeline):
         embedding_size: int | None = None,
         embeddings: Any = None,
         word_dropout: float = 0.0,
+        letters: int = 0,
         dtype: Any = "float32",
     ) -> None:
         self._words: dict[str, Any] = {"min_count": min_count, "lowercase": lowercase, "fold_digits": fold_digits}
@@ -111,6 +122,8 @@ class TokenPipeline(Pipeline):
         self._embeddings = embeddings
         self._vectors: tuple[list[str], np.ndarray] | None = None
         self._vector_size: int | None = None
+        self._letters = letters
+        self._spelling = LetterEncoder()
         self.word_dropout = word_dropout
         self.dtype = dtype
         self.encoder: Any = None
@@ -122,6 +135,10 @@ class TokenPipeline(Pipeline):
             self._vectors = self._read_vectors()
         self._embeddings = None  # read once, not kept
         self.encoder.fit(sequences)
+        if self._letters:
+            if not isinstance(self.encoder, Vocabulary | WordFeatures):
+                raise DataError("letters are of words: leave them out (letters=0) where tokens are no words")
+            self._spelling.fit(sequences)
         self._lay_out()
 
     def _read_vectors(self) -> tuple[list[str], np.ndarray]:
@@ -151,7 +168,12 @@ class TokenPipeline(Pipeline):
             words_alone = isinstance(encoder, WordFeatures) and self._skip == "only"
             self.input_size = encoder.vocabulary.n_symbols if words_alone else encoder.n_symbols
             size = self._vector_size or self._embedding_size
-            if size is not None:
+            if self._letters:
+                words = Embedding(self.input_size, size or _BESIDE_LETTERS)
+                letters = Letters(self._spelling.n_symbols, self._letters)
+                self.segments = {"words": words, "letters": letters}
+                self.input_size = words.width + letters.width
+            elif size is not None:
                 self.embedding = Embedding(self.input_size, size)
                 self.input_size = size
         self.skip = n_features if self._skip else self._n_numbers
@@ -164,7 +186,8 @@ class TokenPipeline(Pipeline):
         vocabulary: Any = getattr(self.encoder, "vocabulary", self.encoder)
         ids = vocabulary.encode([words])
         _, first = np.unique(ids, return_index=True)  # of words alike but for case and digits, the first
-        network.params["embedding.E"][ids[first]] = vectors[first]
+        table = "inputs.words.E" if self.segments else "embedding.E"
+        network.params[table][ids[first]] = vectors[first]
         self._vectors = None
 
     def encode(self, sequences: Any) -> Sequences:
@@ -179,11 +202,18 @@ class TokenPipeline(Pipeline):
                 x = x.astype(self.dtype, copy=False)
             if not np.isfinite(x).all():
                 raise DataError(f"features are too large for {self.dtype}: scale them, or set dtype='float64'")
+        if self._letters:
+            x = np.column_stack([x, self._spelling.encode(sequences)])
         return Sequences(x, None, lengths, values)
 
     def collate(self, x: np.ndarray, values: np.ndarray | None = None) -> Any:
         """Return what the layers read and, where there are weights past them, what these are for."""
         encoder = self.encoder
+        if self._letters:
+            words = x[..., : -self._spelling.longest]
+            one = words.shape[-1] == 1 or (self._skip == "only")
+            parts = {"words": words[..., 0] if one else words, "letters": x[..., -self._spelling.longest :]}
+            return (parts, words) if self._skip else parts
         if values is not None:
             read = np.where(x < encoder.n_symbols, x, -1)  # the layers read bags, in which there are no numbers
             return (read, x, values) if self._skip else (read, np.maximum(x - encoder.n_symbols, -1), values)
@@ -203,6 +233,9 @@ class TokenPipeline(Pipeline):
         ids, p = data.x, self.word_dropout
         if isinstance(self.encoder, FeatureEncoder) or not p:
             return None
+        if self._letters:  # words that are not known are still spelled
+            ids = ids[:, : -self._spelling.longest]
+        n_columns = ids.shape[1:]
         unknown_of = self.encoder.unknown_of
         counts = np.maximum(np.bincount(ids[ids >= 0], minlength=len(unknown_of)), 1)
         rate = np.append(p / (p + (1.0 - p) * counts), 0.0).astype(np.float32)  # the last is that of -1
@@ -211,6 +244,7 @@ class TokenPipeline(Pipeline):
             changed = x.copy()
             for start in range(0, len(x), _WORDS_AT_ONCE):  # little memory beside the data's
                 part = changed[start : start + _WORDS_AT_ONCE]
+                part = part[:, : n_columns[0]] if n_columns else part
                 hit = rng.random(part.shape, dtype=np.float32) < rate[part]
                 part[hit] = unknown_of[part[hit]]
             return changed
@@ -225,11 +259,14 @@ class TokenPipeline(Pipeline):
     @property
     def one_by_one(self) -> bool:
         """Whether a token's numbers depend on it alone."""
-        return not isinstance(self.encoder, WordFeatures)
+        return not (isinstance(self.encoder, WordFeatures) and (self.encoder.window or self.encoder.word_pairs))
 
     @property
-    def inputs(self) -> str:
+    def inputs(self) -> str | dict[str, str]:
         """What the network's x is, as ``Network.to_onnx`` names it."""
+        if self.segments:
+            words_alone = isinstance(self.encoder, Vocabulary) or self._skip == "only"
+            return {"words": "ids" if words_alone else "bags"}
         if isinstance(self.encoder, FeatureEncoder):
             return "numbers"
         words_alone = isinstance(self.encoder, Vocabulary) or self._skip == "only"
@@ -237,11 +274,14 @@ class TokenPipeline(Pipeline):
 
     def to_json(self) -> dict[str, Any]:
         """Describe the encoder."""
-        return {"encoder": self.encoder.to_json(), "vector_size": self._vector_size}
+        about: dict[str, Any] = {"encoder": self.encoder.to_json(), "vector_size": self._vector_size}
+        return about | {"spelling": self._spelling.to_json()} if self._letters else about
 
     def from_json(self, header: dict[str, Any]) -> None:
         """Take over what `to_json` described."""
         self.encoder = encoder_from_json(header["encoder"])
         self._vector_size = header.get("vector_size")
+        if self._letters:
+            self._spelling = LetterEncoder.from_json(header["spelling"])
         self._embeddings = None
         self._lay_out()

@@ -82,8 +82,10 @@ def check_common(settings: Any) -> None:
     TypeError, ValueError
         For one that cannot be used.
     """
+    open_ = [name for name in settings._by_data if getattr(settings, name) is None]
     for name in ("hidden_size", "num_layers", "n_iter_no_change"):
-        check_count(name, getattr(settings, name), 1)
+        if name not in open_:
+            check_count(name, getattr(settings, name), 1)
     for name in ("batch_size", "max_epochs", "embedding_size"):
         if getattr(settings, name) is not None:
             check_count(name, getattr(settings, name), 1)
@@ -94,7 +96,8 @@ def check_common(settings: Any) -> None:
     if not isinstance(settings.verbose, bool | np.bool_):
         check_number("verbose", settings.verbose, "[0, inf)", 1)
     as_callbacks(settings.callbacks)
-    check_number("learning_rate", settings.learning_rate, "[0, inf)", 0.003)
+    if "learning_rate" not in open_:
+        check_number("learning_rate", settings.learning_rate, "[0, inf)", 0.003)
     check_number("validation_fraction", settings.validation_fraction, "(0, 1)", 0.1)
 
 

@@ -11,7 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -52,6 +52,7 @@ class Specification:
     pipeline: Pipeline
     task: Any
     seed: int
+    chosen: tuple[str, ...] = ()  # settings that were left to the data
 
     def network(self) -> Network:
         """Build the network, with first weights."""
@@ -60,7 +61,8 @@ class Specification:
     def to_json(self) -> dict[str, Any]:
         """Describe it for a model file."""
         learned = self.pipeline.to_json() | self.task.to_json()
-        return {"settings": self.settings.to_json(), "seed": self.seed, **learned}
+        chosen = {"chosen": list(self.chosen)} if self.chosen else {}
+        return {"settings": self.settings.to_json(), "seed": self.seed, **chosen, **learned}
 
 
 @dataclass(eq=False, repr=False)
@@ -73,8 +75,10 @@ class Estimator(BaseEstimator, ABC):
     ----------
     cell : str
         A name in ``rnncore.CELLS``.
-    hidden_size, num_layers
-        The recurrent layers, as `rnncore.Recurrent` takes them.
+    hidden_size : int
+        Units of a recurrent layer in each direction.
+    num_layers : int
+        How many recurrent layers there are, one on top of another.
     activation : str or None
         None: "clipped_relu" for an Elman network, which learns better than with tanh and cannot run away on long
         sequences as with relu; the cell's own for others (tanh, or relu for indrnn).
@@ -86,7 +90,9 @@ class Estimator(BaseEstimator, ABC):
     optimizer : str, dict or Optimizer
         A name in ``rnncore.OPTIMIZERS``, made with learning_rate, schedule, clip_norm and weight_decay; a dict of its
         "name" and more options, {"name": "adam", "beta1": 0.8}; or an object, taken with its own.
-    learning_rate, clip_norm, weight_decay
+    learning_rate : float
+        As the optimizers take it.
+    clip_norm, weight_decay
         As the optimizers take them.
     schedule : str, dict, Schedule or None
         How the learning rate changes: "linear" or "cosine" (down to 0 over the whole training), "exponential",
@@ -154,6 +160,8 @@ class Estimator(BaseEstimator, ABC):
     callbacks: Sequence[Any] | None = None
     warm_start: bool = False
 
+    _by_data: ClassVar[tuple[str, ...]] = ()  # settings that may be None: chosen by the training data
+
     specification_: Specification = field(init=False)
     network_: Network = field(init=False)
     history_: list[dict[str, Any]] = field(init=False)
@@ -195,9 +203,11 @@ class Estimator(BaseEstimator, ABC):
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, pipeline: Pipeline, task: Task, rng: np.random.Generator) -> None:
-        """Make the network of a pipeline and a task that have learned from the data."""
-        made = Specification(type(self), Settings.of(self), pipeline, task, int(rng.integers(2**31)))
+    def _begin(self, pipeline: Pipeline, task: Task, rng: np.random.Generator, settings: Any = None) -> None:
+        """Make the network of a pipeline and a task that have learned from the data; settings: this estimator's."""
+        chosen = tuple(name for name in self._by_data if getattr(self, name) is None)
+        final = Settings.of(settings or self)
+        made = Specification(type(self), final, pipeline, task, int(rng.integers(2**31)), chosen)
         network = made.network()
         pipeline.begin(network)
         self.specification_, self.network_ = made, network
@@ -277,6 +287,9 @@ class Estimator(BaseEstimator, ABC):
         if unknown:
             raise ValueError(f"unknown settings {', '.join(unknown)}")
         settings["callbacks"] = None  # some files have a list of what they were: none of them was kept
+        missing = [name for name in cls._by_data if settings.get(name) is None]
+        if missing:
+            raise ValueError(f"a fitted model's settings must say {', '.join(missing)}")
         estimator = cls(**settings)
         estimator._check_settings()
         n_weights = sum(array.size for array in arrays.values())
@@ -286,7 +299,9 @@ class Estimator(BaseEstimator, ABC):
         pipeline, task = cls._make_pipeline(estimator), cls._make_task(estimator)
         pipeline.from_json(header)
         task.from_json(header)
-        made = Specification(cls, Settings.of(estimator), pipeline, task, int(header["seed"]))
+        chosen = tuple(name for name in cls._by_data if name in header.get("chosen", ()))
+        made = Specification(cls, Settings.of(estimator), pipeline, task, int(header["seed"]), chosen)
+        estimator.__dict__.update(dict.fromkeys(chosen))
         estimator.specification_ = made
         estimator.history_ = list(header["history"])
         estimator.n_epochs_ = len(estimator.history_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from abc import abstractmethod
@@ -78,7 +79,7 @@ class SequenceEstimator(Estimator):
         """Make a network of the settings and of what pipeline and task have learned of the data."""
         pipeline, task = of.pipeline, of.task
         layers = recurrent_layers(of, bidirectional=of.settings.bidirectional)
-        return Network(layers, task.head(), task.readout, pipeline.embedding, pipeline.skip)
+        return Network(layers, task.head(), task.readout, pipeline.embedding, pipeline.skip, inputs=pipeline.segments)
 
     @classmethod
     def _sizes(cls, estimator: Any, header: dict[str, Any]) -> dict[str, int]:
@@ -156,10 +157,11 @@ class SequenceEstimator(Estimator):
             watched, train = train.select(apart), train.select(rest)
         n = len(train.sequences)
         max_epochs = self.max_epochs or min(20, max(5, round(20 * (1000 / n) ** 0.5)))
-        optimizer = make_optimizer(self, max_epochs * -(-n // self._batch_size(n)), self.schedule)
+        settings = self._settled(train, warm)
+        optimizer = make_optimizer(settings, max_epochs * -(-n // self._batch_size(n)), self.schedule)
         with self._as_before_unless(optimizer):
             if not warm:
-                self._begin(*self._learned(train), rng)
+                self._begin(*self._learned(settings, train), rng, settings)
             self._learn(train, rng, optimizer, max_epochs, watched, checkpoints)
         return self
 
@@ -178,17 +180,35 @@ class SequenceEstimator(Estimator):
         self._check_settings()
         train = self._examples(X, y, sample_weight, self.warm_start and hasattr(self, "network_"))
         rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
-        optimizer = self.__dict__.get("_partial_optimizer") or make_optimizer(self, 1, None)
+        settings = self._settled(train, hasattr(self, "network_"))
+        optimizer = self.__dict__.get("_partial_optimizer") or make_optimizer(settings, 1, None)
         with self._as_before_unless(optimizer):
             if not hasattr(self, "network_"):
-                self._begin(*self._learned(train, classes), rng)
+                self._begin(*self._learned(settings, train, classes), rng, settings)
             self._partial_rng, self._partial_optimizer = rng, optimizer
             self._learn(train, rng, optimizer, 1, None, None)
         return self
 
-    def _learned(self, train: Examples, classes: Any = None) -> tuple[Pipeline, SequenceTask]:
+    def _settled(self, train: Examples, fitted: bool) -> Self:
+        """Return this estimator, or a copy whose settings that were left to the data are made; fitted: as they were."""
+        if all(getattr(self, name) is not None for name in self._by_data):
+            return self
+        if fitted:
+            before = self.specification_.settings
+            made = {name: getattr(before, name) for name in self._by_data if getattr(self, name) is None}
+        else:
+            made = self._chosen(train)
+        settled = copy.copy(self)
+        settled.__dict__.update(made)
+        return settled
+
+    def _chosen(self, train: Examples) -> dict[str, Any]:
+        """Return a value for each setting that is left to the data."""
+        return {}
+
+    def _learned(self, settings: Self, train: Examples, classes: Any = None) -> tuple[Pipeline, SequenceTask]:
         """Return a pipeline and a task that know the data."""
-        pipeline, task = self._make_pipeline(self), self._make_task(self)
+        pipeline, task = self._make_pipeline(settings), self._make_task(settings)
         pipeline.fit(train.sequences)
         task.fit(train.targets, classes)
         return pipeline, task

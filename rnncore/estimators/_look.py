@@ -1,0 +1,127 @@
+"""What training data look like: what settings that nobody made are chosen by."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from rnncore.data.encoders import composed
+from rnncore.data.features import word_shape
+from rnncore.data.tokens import select
+
+__all__ = ["Look", "look_at"]
+
+_MOST = 5_000  # sentences that are looked at
+_APART = 5  # every fifth of them is the part apart
+_RARE = 2  # words that occur so often stand for those that do not
+_ENDS = 4  # letters of beginnings and endings
+_DOUBT = 2.0  # how many words that say nothing each feature counts beside its own
+
+
+@dataclass(frozen=True)
+class Look:
+    """What training data look like, and what a part apart of them says about words that the rest does not have.
+
+    Attributes
+    ----------
+    sentences, words, labels : int
+        How many there are; `words` with repetitions.
+    unseen : float
+        Share of the words of the part apart that the rest does not have.
+    guessed, spelled : float
+        How often the label of such a word is guessed: always as the most frequent label of rare words, and from its
+        spelling, by naive Bayes.
+    """
+
+    sentences: int
+    words: int
+    labels: int
+    unseen: float
+    guessed: float
+    spelled: float
+
+
+def look_at(sentences: Sequence[Sequence[Any]], labels: Sequence[Sequence[Any]]) -> Look | None:
+    """Look at labelled sentences; None where their tokens are no words.
+
+    Examples
+    --------
+    >>> from rnncore.datasets import news_requests
+    >>> found = look_at(*news_requests(500))
+    >>> found.labels, round(found.unseen, 2), found.spelled > found.guessed + 0.2
+    (9, 0.11, True)
+    """
+    if not all(isinstance(token, str) for token in sentences[0]):
+        return None
+    try:
+        return _look(sentences, labels)
+    except (AttributeError, TypeError):  # tokens of several kinds, labels that cannot be: named where they are encoded
+        return None
+
+
+def _look(sentences: Sequence[Sequence[Any]], labels: Sequence[Sequence[Any]]) -> Look:
+    n_sentences, n_words = len(sentences), sum(map(len, sentences))
+    if n_sentences > _MOST:
+        some = list(range(0, len(sentences), -(-n_sentences // _MOST)))
+        sentences, labels = select(sentences, some), select(labels, some)
+    part = [n for n in range(len(sentences)) if n % _APART == _APART - 1]
+    rest = [n for n in range(len(sentences)) if n % _APART < _APART - 1]
+    counts = Counter(word.lower() for word in chain.from_iterable(sentences[n] for n in rest))
+    n_apart = sum(len(sentences[n]) for n in part)
+    new = list(_pairs(sentences, labels, part, lambda word: word not in counts))
+    rare = list(_pairs(sentences, labels, rest, lambda word: counts[word] <= _RARE))
+    guessed, spelled = _guesses(rare, new)
+    return Look(
+        sentences=n_sentences,
+        words=n_words,
+        labels=len(set(chain.from_iterable(labels))),
+        unseen=len(new) / n_apart if n_apart else 1.0,
+        guessed=guessed,
+        spelled=spelled,
+    )
+
+
+def _pairs(
+    sentences: Sequence[Any], labels: Sequence[Any], numbers: list[int], wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, Any]]:
+    """Yield the words that are wanted, with their labels."""
+    for n in numbers:
+        for word, label in zip(sentences[n], labels[n], strict=True):
+            if wanted(word.lower()):
+                yield word, label
+
+
+def _guesses(known: list[tuple[str, Any]], new: list[tuple[str, Any]]) -> tuple[float, float]:
+    """Return how often a new word's label is guessed without looking at it, and from its spelling."""
+    if not known or not new:
+        return 0.0, 0.0
+    prior = Counter(label for _, label in known)
+    usual = prior.most_common(1)[0][0]
+    by_sign: defaultdict[str, Counter[Any]] = defaultdict(Counter)
+    for word, label in known:
+        for sign in _signs(word):
+            by_sign[sign][label] += 1
+    share = {label: count / len(known) for label, count in prior.items()}
+    start = {label: math.log(value) for label, value in share.items()}
+    right = 0
+    for word, label in new:
+        score = dict(start)
+        for sign in _signs(word):
+            found = by_sign.get(sign)
+            if not found:
+                continue
+            total = found.total() + _DOUBT
+            for other, value in share.items():
+                score[other] += math.log((found[other] / value + _DOUBT) / total)
+        right += max(score, key=score.__getitem__) == label
+    return sum(label == usual for _, label in new) / len(new), right / len(new)
+
+
+def _signs(word: str) -> list[str]:
+    normal, longest = word.lower(), min(_ENDS, len(word))
+    beginnings = [f"^{normal[:n]}" for n in range(1, longest + 1)]
+    return [*beginnings, *(f"{normal[-n:]}$" for n in range(1, longest + 1)), f"~{word_shape(composed(word))}"]
