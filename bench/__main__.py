@@ -43,12 +43,13 @@ COMMANDS = {
     "memory": Command("memory", "what a training step keeps, beside its bound", one_process=True),
     "import": Command("importing", "import time, and Python's share of one training step", one_process=True),
     "replica": Command("replica", "the original's runs repeated, beside what it printed and took", "1,2"),
-    "tag": Command("tag", "the tagger on the original's file and splits, beside CRFsuite", "1,2"),
+    "tag": Command("tag", "the tagger on news requests, SNIPS and EWT, beside CRFsuite (minutes)", "1,2"),
     "lm": Command("lm", "language models beside char-rnn, min-char-rnn, WildML and nanoGPT, PyTorch and JAX", "1,2"),
     "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
     "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),
 }
 
+TAG_PARTS = "of news, snips, ewt; without: all, or news where DATA is given"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 
 
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("data", nargs="?", metavar="DATA", help="default: $RNNCORE_DATA/tinyshakespeare.txt")
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=LM_PARTS)
         if name == "tag":
+            sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=TAG_PARTS)
             sub.add_argument("--seeds", type=int, default=5)
             sub.add_argument("--splits", type=int, default=10)
         if name == "growth":

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from bench import news, peers, report
-from bench.tag import measure, parts
+from bench.tagged import measure, parts
 
 SENTENCES, QUICK_SENTENCES = 5000, 1000
 FIFTH = 5

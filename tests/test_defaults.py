@@ -12,7 +12,7 @@ from rnncore.datasets import news_requests
 from rnncore.estimators._defaults import BY_DATA, chosen
 from rnncore.estimators._look import Look, look_at
 
-PLAIN = Look(sentences=900, words=9000, labels=9, unseen=0.1, guessed=0.3, spelled=0.31)
+PLAIN = Look(sentences=900, words=9000, labels=9, chunks=True, unseen=0.1, guessed=0.3, spelled=0.31)
 FIT = {"max_epochs": 1}
 
 
@@ -51,7 +51,7 @@ def test_whether_spelling_tells(endings, tells):
 
 
 def test_little_data():
-    assert look_at([["a"]], [["x"]]) == Look(1, 1, 1, 1.0, 0.0, 0.0)
+    assert look_at([["a"]], [["x"]]) == Look(1, 1, 1, False, 1.0, 0.0, 0.0)
     assert look_at([["a"], []], [["x"], []]).words == 1
 
 
@@ -72,6 +72,7 @@ def test_many_sentences_are_sampled():
     ("look", "spelling"),
     [
         (PLAIN, False),
+        (said(chunks=False), False),
         (said(spelled=0.4), True),
         (said(words=30_000, sentences=3000), True),
         (said(labels=72), True),
@@ -81,25 +82,42 @@ def test_spelling_where_it_pays(look, spelling):
     found = chosen(rc.SequenceTagger(), look)
     assert list(found) == list(BY_DATA)
     assert found == {
-        "hidden_size": 64,
-        "learning_rate": 0.01,
+        "hidden_size": 96 if spelling else 64,
+        "learning_rate": 0.008 if spelling else 0.01,
         "window": int(spelling),
         "affixes": 4 if spelling else 0,
         "shapes": spelling,
+        "dropout": 0.5 if look.chunks else 0.3,
+        "input_dropout": 0.0,
+        "word_dropout": 0.3,
     }
 
 
 def test_what_is_set_stays():
     found = chosen(rc.SequenceTagger(hidden_size=16, affixes=2, shapes=False), said(labels=72))
-    assert found == {"learning_rate": 0.02, "window": 1}
+    assert {**found, "learning_rate": 0.02, "window": 1} == found and not {"hidden_size", "affixes", "shapes"} & set(
+        found
+    )
     assert chosen(rc.SequenceTagger(bidirectional=False), said(labels=72))["window"] == 0
     assert chosen(rc.SequenceTagger(), None)["hidden_size"] == 32
+
+
+@pytest.mark.parametrize(("effort", "units"), [("low", 48), ("usual", 96), ("high", 128)])
+def test_effort(effort, units):
+    found = chosen(rc.SequenceTagger(effort=effort), said(labels=72))
+    assert found["hidden_size"] == units
+    assert found["input_dropout"] == (0.5 if effort == "high" else 0.0)
+    passes = [rc.SequenceTagger(effort=name)._epochs(1000) for name in ("low", "usual", "high")]
+    assert passes == [12, 20, 50]
+    with pytest.raises(ValueError, match="effort"):
+        rc.SequenceTagger(effort="much").fit([["a"]], [["b"]])
 
 
 def test_a_fitted_tagger_tells(tmp_path):
     data = names(60, ["oq", "uq"], np.random.default_rng(1))
     tagger = rc.SequenceTagger(**FIT, shapes=False).fit(*data)
-    assert tagger.chosen_ == {"hidden_size": 64, "learning_rate": 0.01, "window": 1, "affixes": 4}
+    dropped = {"dropout": 0.3, "input_dropout": 0.0, "word_dropout": 0.3}
+    assert tagger.chosen_ == {"hidden_size": 64, "learning_rate": 0.01, "window": 1, "affixes": 4} | dropped
     assert tagger.hidden_size is None and clone(tagger).get_params() == tagger.get_params()
     assert tagger.network_.layers[0].hidden_size == 64
     tagger.save(tmp_path / "model")
@@ -138,6 +156,8 @@ def test_going_on_keeps_what_was_chosen():
 def test_resuming_chooses_the_same(tmp_path):
     data = names(60, ["oq", "uq"], np.random.default_rng(1))
     whole = rc.SequenceTagger(max_epochs=2).fit(*data)
-    rc.SequenceTagger(max_epochs=2, callbacks=[lambda record: True]).fit(*data, checkpoint=tmp_path / "c", checkpoint_every=0)
+    rc.SequenceTagger(max_epochs=2, callbacks=[lambda record: True]).fit(
+        *data, checkpoint=tmp_path / "c", checkpoint_every=0
+    )
     resumed = rc.SequenceTagger(max_epochs=2).fit(*data, resume=tmp_path / "c")
     assert resumed.network_.theta.tobytes() == whole.network_.theta.tobytes()

@@ -125,7 +125,7 @@ def test_settings_tell_what_they_are():
     rows = described_settings(rc.SequenceTagger)
     assert {name for name, _, _ in rows} == set(rc.SequenceTagger().get_params())
     assert [name for name, _, sentence in rows if not sentence.endswith(".") and not sentence.endswith(":")] == []
-    assert ("word_dropout", 0.3) in [row[:2] for row in rows]
+    assert ("recurrent_dropout", 0.2) in [row[:2] for row in rows]
     text = rc.SequenceTagger.__doc__
     assert text.count("\n    class_weight :") + text.count("\nclass_weight :") == 1
     assert [text.index(word) for word in ("Parameters", "Attributes", "Notes", "Examples")] == sorted(

@@ -10,16 +10,24 @@ from typing import Any
 
 from rnncore.estimators._look import Look
 
-__all__ = ["BY_DATA", "chosen"]
+__all__ = ["BY_DATA", "PASSES", "chosen"]
 
 #: What is chosen where it is None.
-BY_DATA = ("hidden_size", "learning_rate", "window", "affixes", "shapes")
+BY_DATA = (
+    *("hidden_size", "learning_rate", "window", "affixes", "shapes"),
+    *("dropout", "input_dropout", "word_dropout"),
+)
+
+#: How often to pass over the data, in times the usual number, by how much time an answer is worth.
+PASSES = {"low": 0.6, "usual": 1.0, "high": 2.5}
 
 _TELLS = 0.08  # so much more often spelling guesses an unseen word's label than its frequency does
 _MANY_WORDS = 20_000  # outvote what spelling says by chance
 _MANY_LABELS = 24  # leave few words to learn each from: what they share with others helps
-_SMALL, _WIDE = 32, 64
-_NARROW = 48  # layers below take larger steps
+_UNITS = {"low": 32, "usual": 64, "high": 64}
+_UNITS_WITH_SPELLING = {"low": 32, "usual": 64, "high": 128}
+_UNITS_OF_CHUNKS = {"low": 48, "usual": 96, "high": 128}  # which reach over several words
+_RATES = ((48, 0.02), (80, 0.01), (10**9, 0.008))  # layers of fewer units take larger steps
 
 
 def chosen(settings: Any, look: Look | None) -> dict[str, Any]:
@@ -28,20 +36,34 @@ def chosen(settings: Any, look: Look | None) -> dict[str, Any]:
     Examples
     --------
     >>> import rnncore as rc
-    >>> look = Look(sentences=900, words=9000, labels=9, unseen=0.1, guessed=0.3, spelled=0.6)
-    >>> chosen(rc.SequenceTagger(hidden_size=32), look)
+    >>> look = Look(900, 9000, 9, chunks=True, unseen=0.1, guessed=0.3, spelled=0.6)
+    >>> chosen(rc.SequenceTagger(hidden_size=32, dropout=0.4, word_dropout=0.1, input_dropout=0.1), look)
     {'learning_rate': 0.02, 'window': 1, 'affixes': 4, 'shapes': True}
     """
-    size = settings.hidden_size or (_SMALL if look is None else _WIDE)
+    effort = settings.effort
     spelling = look is not None and _spelling_pays(look)
+    size = settings.hidden_size or _units(effort, look, spelling)
+    much = effort == "high" and spelling
+    chunks = look is None or look.chunks
     best = {
         "hidden_size": size,
-        "learning_rate": 0.02 if size < _NARROW else 0.01,
+        "learning_rate": next(rate for most, rate in _RATES if size < most),
         "window": int(spelling and settings.bidirectional),  # who reads forward only may be given words as they come
         "affixes": 4 if spelling else 0,
         "shapes": spelling,
+        "dropout": 0.5 if chunks or much else 0.3,
+        "input_dropout": 0.5 if much else 0.0,
+        "word_dropout": 0.5 if much else 0.3,
     }
     return {name: best[name] for name in BY_DATA if getattr(settings, name) is None}
+
+
+def _units(effort: str, look: Look | None, spelling: bool) -> int:
+    if look is None:
+        return _UNITS["low"]
+    if not spelling:
+        return _UNITS[effort]
+    return (_UNITS_OF_CHUNKS if look.chunks else _UNITS_WITH_SPELLING)[effort]
 
 
 def _spelling_pays(look: Look) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from rnncore.data.encoders import composed
 from rnncore.data.features import word_shape
 from rnncore.data.tokens import select
+from rnncore.metrics import are_chunks
 
 __all__ = ["Look", "look_at"]
 
@@ -30,6 +31,8 @@ class Look:
     ----------
     sentences, words, labels : int
         How many there are; `words` with repetitions.
+    chunks : bool
+        Whether labels are parts of chunks, as B-NAME and I-NAME are.
     unseen : float
         Share of the words of the part apart that the rest does not have.
     guessed, spelled : float
@@ -40,6 +43,7 @@ class Look:
     sentences: int
     words: int
     labels: int
+    chunks: bool
     unseen: float
     guessed: float
     spelled: float
@@ -75,10 +79,12 @@ def _look(sentences: Sequence[Sequence[Any]], labels: Sequence[Sequence[Any]]) -
     new = list(_pairs(sentences, labels, part, lambda word: word not in counts))
     rare = list(_pairs(sentences, labels, rest, lambda word: counts[word] <= _RARE))
     guessed, spelled = _guesses(rare, new)
+    kinds = set(chain.from_iterable(labels))
     return Look(
         sentences=n_sentences,
         words=n_words,
-        labels=len(set(chain.from_iterable(labels))),
+        labels=len(kinds),
+        chunks=are_chunks(kinds),
         unseen=len(new) / n_apart if n_apart else 1.0,
         guessed=guessed,
         spelled=spelled,

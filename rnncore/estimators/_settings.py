@@ -90,7 +90,8 @@ def check_common(settings: Any) -> None:
         if getattr(settings, name) is not None:
             check_count(name, getattr(settings, name), 1)
     for name in ("dropout", "input_dropout", "recurrent_dropout"):
-        check_number(name, getattr(settings, name), "[0, 1)", 0.5)
+        if name not in open_:
+            check_number(name, getattr(settings, name), "[0, 1)", 0.5)
     for name in ("early_stopping", "warm_start"):
         check_flag(name, getattr(settings, name))
     if not isinstance(settings.verbose, bool | np.bool_):

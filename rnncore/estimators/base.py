@@ -100,8 +100,10 @@ class Estimator(BaseEstimator, ABC):
         object of `rnncore.schedules`.
     dropout : float
         Share of outputs dropped between the layers and before the head.
-    input_dropout, recurrent_dropout : float
-        Share dropped of the first layer's inputs (vectors or features), and of the recurrent state.
+    input_dropout : float
+        Share dropped of the first layer's inputs (vectors or features).
+    recurrent_dropout : float
+        Share dropped of the recurrent state.
     early_stopping : bool
         Set a `validation_fraction` of the sequences aside, stop after `n_iter_no_change` epochs without a better score
         on them, and keep the best epoch's weights.

@@ -25,14 +25,11 @@ def settings_of(presets: Mapping[str, Preset], name: str) -> dict[str, Any]:
     return dict(presets[name].settings)
 
 
-#: Accuracies: means over twenty random 80/20 splits of the original program's file, where the defaults reach 0.992.
+#: What they reach on several kinds of data is told in docs/tagging.md.
 TAGGERS = {
-    "default": Preset("what the defaults are: a thousand sentences in a fifth of a second"),
-    "fast": Preset("half the time, accuracy 0.988 instead of 0.992 on small data", {"max_epochs": 8}),
-    "accurate": Preset(
-        "three times the time, an error in fifteen less",
-        {"hidden_size": 64, "learning_rate": 0.01, "max_epochs": 30},
-    ),
+    "default": Preset("what the defaults are: size and features by the data, 13,000 sentences in seconds"),
+    "fast": Preset("a third of the time, a few errors more", {"effort": "low"}),
+    "accurate": Preset("five times the time, an error in ten less", {"effort": "high", "cell": "gru"}),
     "streaming": Preset("reads forward only, for words as they come", {"bidirectional": False, "head": "softmax"}),
 }
 

@@ -156,7 +156,7 @@ class SequenceEstimator(Estimator):
             rest, apart = self._set_aside(len(train.sequences), rng)
             watched, train = train.select(apart), train.select(rest)
         n = len(train.sequences)
-        max_epochs = self.max_epochs or min(20, max(5, round(20 * (1000 / n) ** 0.5)))
+        max_epochs = self.max_epochs or self._epochs(n)
         settings = self._settled(train, warm)
         optimizer = make_optimizer(settings, max_epochs * -(-n // self._batch_size(n)), self.schedule)
         with self._as_before_unless(optimizer):
@@ -229,6 +229,10 @@ class SequenceEstimator(Estimator):
     def _batch_size(self, n_sequences: int) -> int:
         """Return the setting, or what gives about 50 minibatches: few updates hurt more than small batches."""
         return self.batch_size or min(max(n_sequences // 50, 2), 32)
+
+    def _epochs(self, n_sequences: int) -> int:
+        """Return how often to pass over the training data where no setting says so."""
+        return min(20, max(5, round(20 * (1000 / n_sequences) ** 0.5)))
 
     def _set_aside(self, n: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
         """Draw which sequences to train on and which to validate on."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rnncore.estimators._defaults import BY_DATA, chosen
+from rnncore.estimators._defaults import BY_DATA, PASSES, chosen
 from rnncore.estimators._examples import Examples, Nouns, with_steps
 from rnncore.estimators._look import look_at
 from rnncore.estimators._pipeline import TokenPipeline
@@ -49,10 +49,17 @@ class SequenceTagger(SequenceEstimator):
         binary form, ``.bin``; words and an array (W, E); a dict of word to vector; or gensim's. All their words become
         known ones, and `embedding_size` is their size.
     hidden_size : int or None
-        Units of a recurrent layer in each direction. None, like None for `learning_rate`, `window`, `affixes` and
-        `shapes`: chosen by what the training data look like, see Notes and `chosen_`.
+        Units of a recurrent layer in each direction. None, like None for `learning_rate`, `window`, `affixes`,
+        `shapes`, `dropout`, `input_dropout` and `word_dropout`: chosen by what the training data look like, see Notes
+        and `chosen_`.
     learning_rate : float or None
         As the optimizers take it.
+    dropout : float or None
+        Share of outputs dropped between the layers and before the head.
+    input_dropout : float or None
+        Share dropped of the first layer's inputs (vectors or features).
+    effort : "low", "usual" or "high"
+        How much time good answers are worth: what is left to the data is chosen accordingly, `max_epochs` too.
     window : int or None
         How many words to each side are features of a word too. The recurrent layers see them anyway; here they count by
         their exact place.
@@ -66,7 +73,7 @@ class SequenceTagger(SequenceEstimator):
         Direct weights from the word and these features (or the features in dicts or arrays) to the scores of the
         labels, past the recurrent layers, as a maximum-entropy model has them. True: beside the way through the layers;
         "only": the layers read words alone. Numbers in dicts have such weights always, and no other ones.
-    word_dropout : float
+    word_dropout : float or None
         How likely a word that occurs once in the training data is read as an unknown one, each time anew; more frequent
         words accordingly less. This is how the unknown word's vector is learned.
     letters : int
@@ -117,11 +124,14 @@ class SequenceTagger(SequenceEstimator):
     affixes: int | None = None
     shapes: bool | None = None
     skip: bool | str = False
-    word_dropout: float = 0.3
+    dropout: float | None = None  # type: ignore[assignment]
+    input_dropout: float | None = None  # type: ignore[assignment]
+    word_dropout: float | None = None
     letters: int = 0
     min_count: int = 1
     lowercase: bool = True
     fold_digits: bool = True
+    effort: str = "usual"
 
     _by_data: ClassVar[tuple[str, ...]] = BY_DATA
     _nouns: ClassVar[Nouns] = Nouns("sentence", "tag", "word")
@@ -130,6 +140,9 @@ class SequenceTagger(SequenceEstimator):
     @staticmethod
     def _make_pipeline(settings: Any) -> TokenPipeline:
         return TokenPipeline(**{name: getattr(settings, name) for name in _OF_THE_PIPELINE})
+
+    def _epochs(self, n_sequences: int) -> int:
+        return round(super()._epochs(n_sequences) * PASSES[self.effort])
 
     def _chosen(self, train: Examples) -> dict[str, Any]:
         return chosen(self, look_at(train.sequences, train.targets))
@@ -145,7 +158,9 @@ class SequenceTagger(SequenceEstimator):
         check_choice("constraints", self.constraints, (None, "auto", "bio", "iobes"))
         if _head(self) == "softmax" and self.constraints is not None:
             raise ValueError("constraints do not go with head='softmax': leave them out, or set head='crf'")
-        check_number("word_dropout", self.word_dropout, "[0, 1]", 0.3)
+        check_choice("effort", self.effort, tuple(PASSES))
+        if self.word_dropout is not None:
+            check_number("word_dropout", self.word_dropout, "[0, 1]", 0.3)
         check_count("min_count", self.min_count, 1)
         check_count("letters", self.letters, 0)
         for name in ("window", "affixes"):

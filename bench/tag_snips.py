@@ -1,0 +1,80 @@
+"""`bench tag --part snips`: slots and intents of SNIPS voice commands, from its training to its test part."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from bench import files, news, peers, report
+from bench.tagged import Runs, print_runs, repeated, whole_sentences
+
+NAMES = ("fast", "default", "accurate")
+
+
+def run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
+    """Defaults and presets by several seeds, an ensemble of five, slots and intents by one network; then CRFsuite."""
+    train, test = (news.read(files.data_file(None, f"snips_{part}.tsv")) for part in ("train", "test"))
+    intents = [_lines(f"snips_{part}.intent") for part in ("train", "test")]
+    data = [*train, *test]
+    runs: dict[str, Runs] = {}
+    seeds = 1 if options.quick else options.seeds
+    if not options.peers_only:
+        from rnncore.estimators.presets import TAGGERS
+
+        for name in NAMES[1:2] if options.quick else NAMES:
+            runs[name] = repeated(TAGGERS[name].settings, data, seeds, threads)
+        runs |= _jointly(data, intents, seeds, threads)
+        if not options.quick:
+            runs["an ensemble of five accurate ones"] = [_ensemble(data, threads)]
+    crfsuite = peers.load("crfsuite", threads)
+    if crfsuite and not options.quick:
+        from bench.tagged import measure
+
+        figures, found = measure(crfsuite.Tagger(affixes=True), *data, rounds=1)
+        runs["CRFsuite, and affixes"] = [figures | whole_sentences(test[1], found)]
+    print_runs(f"tag · SNIPS, slots · {threads} thread(s)", runs)
+    mean = {name: {key: sum(one[key] for one in some) / len(some) for key in some[0]} for name, some in runs.items()}
+    if "default" in mean:
+        report.at_least("F1 of the defaults", mean["default"]["f1"], 0.935, ".4f")
+        report.at_most("seconds of a fit", mean["default"]["fit_seconds"], 12.0)
+    if "accurate" in mean:
+        report.at_least("F1, accurate", mean["accurate"]["f1"], 0.945, ".4f")
+        report.at_least("whole sentences, accurate", mean["accurate"]["whole"], 0.86, ".4f")
+        report.at_least("F1, an ensemble of five", mean["an ensemble of five accurate ones"]["f1"], 0.95, ".4f")
+    if "default, and intents" in mean:
+        report.at_least("intents", mean["default, and intents"]["intents"], 0.975, ".4f")
+        report.at_least("F1 beside intents", mean["default, and intents"]["f1"], mean["default"]["f1"] - 0.003, ".4f")
+    return {"threads": threads, "runs": runs}
+
+
+def _lines(name: str) -> list[str]:
+    return files.data_file(None, name).read_text(encoding="utf-8").split()
+
+
+def _jointly(data: list[Any], intents: list[list[str]], seeds: int, threads: int) -> dict[str, Runs]:
+    import time
+
+    import rnncore as rc
+
+    sentences, tags, unseen, expected = data
+    found: Runs = []
+    for seed in range(seeds):
+        tagger = rc.SequenceTagger(sentence_labels=True, random_state=seed, n_threads=threads)
+        start = time.process_time()
+        tagger.fit(sentences, tags, intents[0])
+        seconds = time.process_time() - start
+        predicted = tagger.predict(unseen)
+        right = sum(a == b for a, b in zip(tagger.predict_sentences(unseen), intents[1], strict=True))
+        figures = {"fit_seconds": seconds, "intents": right / len(unseen)}
+        found.append(figures | whole_sentences(expected, predicted))
+    return {"default, and intents": found}
+
+
+def _ensemble(data: list[Any], threads: int) -> dict[str, float]:
+    import rnncore as rc
+    from bench.tagged import measure
+    from rnncore.estimators.presets import TAGGERS
+
+    member = rc.SequenceTagger(n_threads=threads, **TAGGERS["accurate"].settings)
+    figures, found = measure(rc.Ensemble.of_seeds(member, 5), *data, rounds=1)
+    return figures | whole_sentences(data[3], found)
