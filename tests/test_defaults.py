@@ -69,25 +69,29 @@ def test_many_sentences_are_sampled():
 
 
 @pytest.mark.parametrize(
-    ("look", "spelling"),
+    ("look", "units", "spelling"),
     [
-        (PLAIN, False),
-        (said(chunks=False), False),
-        (said(spelled=0.4), True),
-        (said(words=30_000, sentences=3000), True),
-        (said(labels=72), True),
+        (PLAIN, 64, False),
+        (said(chunks=False), 64, False),
+        (said(chunks=False, spelled=0.4), 64, True),
+        (said(chunks=False, spelled=0.4, unseen=0.001), 64, True),
+        (said(spelled=0.4), 32, True),
+        (said(words=30_000, sentences=3000), 96, True),
+        (said(labels=72), 96, True),
+        (said(labels=72, unseen=0.02), 32, False),
+        (None, 32, False),
     ],
 )
-def test_spelling_where_it_pays(look, spelling):
+def test_spelling_and_size_by_what_data_look_like(look, units, spelling):
     found = chosen(rc.SequenceTagger(), look)
     assert list(found) == list(BY_DATA)
     assert found == {
-        "hidden_size": 96 if spelling else 64,
-        "learning_rate": 0.008 if spelling else 0.01,
+        "hidden_size": units,
+        "learning_rate": {32: 0.02, 64: 0.01, 96: 0.008}[units],
         "window": int(spelling),
         "affixes": 4 if spelling else 0,
         "shapes": spelling,
-        "dropout": 0.5 if look.chunks else 0.3,
+        "dropout": 0.3 if spelling and not look.chunks else 0.5,
         "input_dropout": 0.0,
         "word_dropout": 0.3,
     }

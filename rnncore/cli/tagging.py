@@ -63,6 +63,7 @@ class Tagging(Task):
             "n_train": len(data.train[0]),
             "n_test": len(data.test[0]),
             "n_labels": len(model.classes_),
+            "chosen": model.chosen_,
             "train_accuracy": correct / total,
             "train_correct": correct,
             "train_total": total,
@@ -76,6 +77,8 @@ class Tagging(Task):
         say(
             "model", f"{described_layers(model)}; {count(report['n_labels'], 'label')}, {report['n_weights']:,} weights"
         )
+        if report["chosen"]:
+            say("chosen", "by the data: " + ", ".join(_told(name, value) for name, value in report["chosen"].items()))
         epochs, seconds = len(report["history"]), report["fit_seconds"]
         speed = f", {epochs * report['train_total'] / seconds:,.0f} words/s" if epochs else ""
         say("trained", f"{count(epochs, 'epoch')} in {seconds:.2f} s{speed}")
@@ -84,3 +87,16 @@ class Tagging(Task):
         if report["evaluation"]:
             whole = {name: report[f"test_{name}"] for name in ("accuracy", "correct", "total")}
             show_evaluation(say, whole | report["evaluation"])
+
+
+def _told(name: str, value: Any) -> str:
+    """Name a setting and what it is.
+
+    Examples
+    --------
+    >>> _told("hidden_size", 64), _told("shapes", False)
+    ('hidden size 64', 'no shapes')
+    """
+    if isinstance(value, bool):
+        return f"{'' if value else 'no '}{name}"
+    return f"{name.replace('_', ' ')} {value}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from rnncore.data.encoders import composed
 from rnncore.data.features import word_shape
-from rnncore.data.tokens import select
+from rnncore.data.tokens import select, token_counts
 from rnncore.metrics import are_chunks
 
 __all__ = ["Look", "look_at"]
@@ -68,27 +68,42 @@ def look_at(sentences: Sequence[Sequence[Any]], labels: Sequence[Sequence[Any]])
 
 
 def _look(sentences: Sequence[Sequence[Any]], labels: Sequence[Sequence[Any]]) -> Look:
-    n_sentences, n_words = len(sentences), sum(map(len, sentences))
-    if n_sentences > _MOST:
-        some = list(range(0, len(sentences), -(-n_sentences // _MOST)))
-        sentences, labels = select(sentences, some), select(labels, some)
-    part = [n for n in range(len(sentences)) if n % _APART == _APART - 1]
-    rest = [n for n in range(len(sentences)) if n % _APART < _APART - 1]
-    counts = Counter(word.lower() for word in chain.from_iterable(sentences[n] for n in rest))
-    n_apart = sum(len(sentences[n]) for n in part)
-    new = list(_pairs(sentences, labels, part, lambda word: word not in counts))
-    rare = list(_pairs(sentences, labels, rest, lambda word: counts[word] <= _RARE))
-    guessed, spelled = _guesses(rare, new)
     kinds = set(chain.from_iterable(labels))
+    known, apart = (_counted(select(sentences, rows)) for rows in _divided(len(sentences)))
+    n_new = sum(count for word, count in apart.items() if word not in known)
+    guessed, spelled = _guesses(*_examples(sentences, labels))
     return Look(
-        sentences=n_sentences,
-        words=n_words,
+        sentences=len(sentences),
+        words=known.total() + apart.total(),
         labels=len(kinds),
         chunks=are_chunks(kinds),
-        unseen=len(new) / n_apart if n_apart else 1.0,
+        unseen=n_new / apart.total() if apart else 1.0,
         guessed=guessed,
         spelled=spelled,
     )
+
+
+def _divided(n: int) -> tuple[list[int], list[int]]:
+    """Return the numbers of most sentences, and of those apart."""
+    return [i for i in range(n) if i % _APART < _APART - 1], list(range(_APART - 1, n, _APART))
+
+
+def _counted(sentences: Sequence[Sequence[Any]]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for word, count in token_counts(sentences).items():
+        counts[word.lower()] += count
+    return counts
+
+
+def _examples(sentences: Any, labels: Any) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """Return rare words with their labels, and, of the sentences apart, new ones; of many sentences a sample."""
+    if len(sentences) > _MOST:
+        some = list(range(0, len(sentences), -(-len(sentences) // _MOST)))
+        sentences, labels = select(sentences, some), select(labels, some)
+    rest, apart = _divided(len(sentences))
+    counts = _counted(select(sentences, rest))
+    rare = list(_pairs(sentences, labels, rest, lambda word: counts[word] <= _RARE))
+    return rare, list(_pairs(sentences, labels, apart, lambda word: word not in counts))
 
 
 def _pairs(
