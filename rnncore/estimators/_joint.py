@@ -208,7 +208,8 @@ class JointTask(SequenceTask):
         """Measure the loss, as training weighs it, and the mean accuracy; and both of each."""
         probabilities = self.probabilities(network, data, collate)
         best = decode_all(network, data, collate)
-        record, loss, scores = {}, 0.0, []
+        record: dict[str, float] = {}
+        loss, scores = 0.0, []
         for name, part in self.parts.items():
             found = part.measured(probabilities[name], best[name], data.y[name])
             record |= {f"{key}_{name}": value for key, value in found.items()}
