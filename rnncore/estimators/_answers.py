@@ -28,7 +28,8 @@ def third_is_labels(method: Method) -> Method:
     @functools.wraps(method)
     def call(self: Any, *args: Any, **options: Any) -> Any:
         if len(args) > 2 and not self.sentence_labels:
-            if isinstance(args[2], list | tuple) and args[2] and all(isinstance(one, str) for one in args[2]):
+            lists = isinstance(args[2], list | tuple) and method.__name__ != "partial_fit"
+            if lists and all(isinstance(one, str) for one in args[2]):
                 raise DataError(_NO_LABELS)
             args = (*args[:2], None, *args[2:])
         return method(self, *args, **options)
