@@ -15,6 +15,7 @@ from rnncore.cli import main
 from rnncore.data.readers import DataError, read_packed, read_tagged
 from rnncore.datasets import news_requests
 from rnncore.io.checkpoints import Checkpoints
+from rnncore.io.files import ModelFileError, read_model, write_model
 
 QUICK = {"hidden_size": 8, "max_epochs": 4}
 
@@ -292,7 +293,7 @@ def test_a_training_cut_off_goes_on_with_the_same_bits(sample, columns, tmp_path
         again = make().fit(*data, resume=tmp_path / "kept")
         assert again.network_.theta.tobytes() == whole.network_.theta.tobytes()
         other = [*data[2][1:], data[2][0]]
-        with pytest.raises(DataError, match="on other data|validation data"):
+        with pytest.raises(DataError, match=r"on other data|validation data"):
             make().fit(*data[:2], other, resume=tmp_path / "kept")
 
 
@@ -305,6 +306,24 @@ def test_files_pickles_and_copies(joint, sample, tmp_path):
     made = clone(joint)
     assert not hasattr(made, "network_") and made.sentence_labels
     assert np.array_equal(made.fit(*sample).network_.theta, joint.network_.theta)
+
+
+def test_files_whose_parts_do_not_fit(joint, tmp_path):
+    joint.save(tmp_path / "joint.safetensors")
+    header, arrays = read_model(tmp_path / "joint.safetensors")
+    kind = header.pop("kind")
+
+    def refused(**answer):
+        changed = {**header, "answers": {**header["answers"], "sentence": {**header["answers"]["sentence"], **answer}}}
+        write_model(tmp_path / "forged.safetensors", kind, changed, arrays)
+        with pytest.raises(ModelFileError):
+            rc.load(tmp_path / "forged.safetensors")
+
+    refused(shares=[1.0])
+    refused(pooling="every")
+    refused(pooling="least")
+    refused(classes=["news"])
+    refused(classes=[*map(str, range(100_000))], shares=[0.0] * 100_000)
 
 
 def test_going_on(sample):

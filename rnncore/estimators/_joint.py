@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from rnncore._checks import one_of
 from rnncore.data.encoders import sequence_lengths
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.estimators._examples import Examples, Nouns, Targets
 from rnncore.estimators._task import Collate, LabelTask, SequenceTask, split
+from rnncore.nn.heads import POOLINGS
 from rnncore.train.predictions import decode_all, predict_all
 
 __all__ = ["SENTENCE", "TAGS", "JointTask", "each", "targets_of"]
 
 TAGS, SENTENCE = "tags", "sentence"  # names of a column of tags without a name of its own, and of sentences' labels
-POOLING = "mean"  # what the head of sentences sees
+POOLING = "mean"  # what the head of sentences sees: on SNIPS no worse than any other, whatever the weight
 
 
 def targets_of(tags: Any, sentence_labels: Any = None) -> Targets:
@@ -232,5 +234,7 @@ class JointTask(SequenceTask):
         for name, part in self.parts.items():
             part.from_json(answers[name])
         if self.labels_sentences:
-            self.parts[SENTENCE].readout = answers[SENTENCE]["pooling"]
+            self.parts[SENTENCE].readout = one_of(answers[SENTENCE]["pooling"], POOLINGS[1:], "pooling")
             self.shares = np.array(answers[SENTENCE]["shares"], dtype=np.float64)
+            if self.shares.shape != (len(self.parts[SENTENCE].classes),):
+                raise ValueError(f"expected a share of each label of sentences, got {self.shares.shape}")

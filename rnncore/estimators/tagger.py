@@ -75,7 +75,8 @@ class SequenceTagger(AnswersEstimator):
         Whether each sentence has a label, too, such as what its speaker wants: `fit` then takes these after the tags,
         and `predict_sentences` gives them.
     sentence_weight : float
-        How much the loss of the sentences' labels, a mean over sentences, counts beside that of the tags.
+        How much the loss of the sentences' labels, a mean over sentences, counts beside that of the tags, a mean over
+        words: at 1 a label weighs as much as all tags of its sentence together, and takes from their accuracy.
 
     Attributes
     ----------
@@ -114,7 +115,7 @@ class SequenceTagger(AnswersEstimator):
     lowercase: bool = True
     fold_digits: bool = True
     sentence_labels: bool = False
-    sentence_weight: float = 1.0
+    sentence_weight: float = 0.3
 
     _nouns: ClassVar[Nouns] = Nouns("sentence", "tag", "word")
     _data_names: ClassVar[dict[str, str]] = {"sentences": "X", "tags": "y"}
@@ -156,7 +157,7 @@ class SequenceTagger(AnswersEstimator):
         check_choice("skip", self.skip, (False, True, "only"))
         for name in ("word_pairs", "shapes", "lowercase", "fold_digits", "sentence_labels"):
             check_flag(name, getattr(self, name))
-        check_number("sentence_weight", self.sentence_weight, "(0, inf)", 1.0)
+        check_number("sentence_weight", self.sentence_weight, "(0, inf)", 0.3)
 
     @property
     def _task(self) -> LabelTask:
