@@ -140,6 +140,8 @@ def test_a_sentence_without_words(joint, sample):
     share = sample[2].count("news") / 80
     p = joint.predict_sentences_proba([[], ["news"]])
     assert p[0] == pytest.approx([share, 1 - share]) and p[1, 0] > 0.5
+    some = joint.predict_sentences([[], *sample[0]])
+    assert some[1:].tolist() == joint.predict_sentences(sample[0]).tolist()  # the longer label is not cut off
     assert joint.predict_sentences([["news"], []])[1] == ("news" if share > 0.5 else "other")
     assert joint.predict_sentences([[]]).shape == (1,) and joint.predict([[], ["news"]])[0] == []
     assert joint.predict_proba([[]])[0].shape == (0, len(joint.classes_))
@@ -224,7 +226,7 @@ def test_what_cannot_be_used(joint, sample):
         with pytest.raises(ValueError, match="fitted without labels of sentences"):
             call(sentences)
     assert not hasattr(plain, "sentence_classes_")
-    with pytest.raises(DataError, match="expected the tags as lists of tags, got a dict of slots"):
+    with pytest.raises(DataError, match="expected the tags as lists, got a dict of slots"):
         joint.score(sentences, {"slots": tags})
 
 
@@ -340,8 +342,16 @@ def test_going_on(sample):
     assert bit.sentence_classes_.tolist() == ["news", "other", "weather"]
     losses = [bit.partial_fit(sentences, tags, ["weather"] * 80).history_[-1]["loss"] for _ in range(5)]
     assert losses[-1] < losses[0]
-    with pytest.raises(DataError, match="expected the tags as lists"):
+    with pytest.raises(DataError, match="as lists, as they were fitted; got a dict of slots"):
         bit.partial_fit(sentences, {"slots": tags}, labels)
+    plain = rc.SequenceTagger(warm_start=True, **QUICK).fit(sentences, tags)
+    for go_on in (plain.fit, plain.partial_fit):
+        with pytest.raises(DataError, match="as lists, as they were fitted; got a dict of slots"):
+            go_on(sentences, {"slots": tags})
+    with pytest.raises(DataError, match="got a dict of tags"):
+        plain.fit(sentences, {"tags": tags})
+    with pytest.raises(ValueError, match="set sentence_labels as it was"):
+        plain.set_params(sentence_labels=True).partial_fit(*sample)
 
 
 def test_words_as_they_come(sample):

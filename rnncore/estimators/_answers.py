@@ -12,7 +12,7 @@ import numpy as np
 from rnncore.data.readers import DataError
 from rnncore.data.tokens import select
 from rnncore.estimators._examples import Targets, spread, with_steps
-from rnncore.estimators._joint import SENTENCE, TAGS, JointTask, targets_of
+from rnncore.estimators._joint import SENTENCE, TAGS, JointTask, described, targets_of
 from rnncore.estimators._tally import AnswersTally
 from rnncore.estimators.sequences import Method, SequenceEstimator, named
 from rnncore.io.checkpoints import Checkpoints
@@ -110,7 +110,7 @@ class AnswersEstimator(SequenceEstimator):
         """
         if validation_data is not None:
             validation_data = self._apart(validation_data)
-        targets = self._targets(y, sentence_labels)
+        targets = self._targets(y, sentence_labels, self.warm_start and hasattr(self, "network_"))
         return super().fit(X, targets, sample_weight, validation_data, checkpoint, checkpoint_every, resume)
 
     @named
@@ -136,24 +136,32 @@ class AnswersEstimator(SequenceEstimator):
         DataError, ValueError, TypeError
             For data or settings that cannot be used.
         """
-        targets = self._targets(y, sentence_labels)
-        if hasattr(self, "network_"):
-            task = self.specification_.task
-            if isinstance(task, JointTask):
-                task.examples(X, targets, self._nouns)
+        targets = self._targets(y, sentence_labels, hasattr(self, "network_"))
         if isinstance(targets, Targets):
             named_classes = dict(classes or {}) if targets.columns is not None else {TAGS: classes}
             classes = named_classes | {SENTENCE: sentence_classes}
         return super().partial_fit(X, targets, classes, sample_weight)
 
-    def _targets(self, y: Any, sentence_labels: Any) -> Any:
-        """Return all that is to be learned: `y` itself where it is one list of tags."""
+    def _targets(self, y: Any, sentence_labels: Any, goes_on: bool = False) -> Any:
+        """Return all that is to be learned: `y` itself where it is one list of tags.
+
+        A training that goes on with what was fitted must be of the same answers.
+        """
         if self.sentence_labels and sentence_labels is None:
             raise DataError("sentence_labels=True: expected a label for each sentence after sentences and tags")
         if sentence_labels is not None and not self.sentence_labels:
             raise DataError(_NO_LABELS)
         one = not isinstance(y, Mapping) and sentence_labels is None
-        return y if one else targets_of(y, sentence_labels)
+        targets = y if one else targets_of(y, sentence_labels)
+        if goes_on:
+            joint = self._joint
+            its = None if joint is None else joint.columns
+            given = targets.columns if isinstance(targets, Targets) else None
+            if {*(its or ())} != {*(given or ())}:
+                raise DataError(f"expected the tags as {described(its)}, as they were fitted; got {described(given)}")
+            if self.sentence_labels != (joint is not None and joint.labels_sentences):
+                raise ValueError("what was fitted goes on with the same answers: set sentence_labels as it was")
+        return targets
 
     def _apart(self, data: Any) -> tuple[Any, Any]:
         """Return sentences, and everything that is to be learned of them."""
@@ -227,7 +235,7 @@ class AnswersEstimator(SequenceEstimator):
         for name in joint.tagged:
             found[name] = spread(found[name], kept, list, n)
         if joint.labels_sentences and kept is not None:
-            labels = np.full(n, self.sentence_classes_[joint.shares.argmax()])
+            labels = self.sentence_classes_[np.full(n, joint.shares.argmax())]
             labels[kept] = found[SENTENCE]
             found[SENTENCE] = labels
         return found

@@ -17,7 +17,7 @@ from rnncore.estimators._task import Collate, LabelTask, SequenceTask, split
 from rnncore.nn.heads import POOLINGS
 from rnncore.train.predictions import decode_all, predict_all
 
-__all__ = ["SENTENCE", "TAGS", "JointTask", "each", "targets_of"]
+__all__ = ["SENTENCE", "TAGS", "JointTask", "described", "each", "targets_of"]
 
 TAGS, SENTENCE = "tags", "sentence"  # names of a column of tags without a name of its own, and of sentences' labels
 POOLING = "mean"  # what the head of sentences sees: on SNIPS no worse than any other, whatever the weight
@@ -52,6 +52,11 @@ def targets_of(tags: Any, sentence_labels: Any = None) -> Targets:
             raise DataError(f"names of columns of tags must be words without a dot, and not {SENTENCE!r}; got {got}")
     found = {TAGS: tags} if columns is None else dict(tags)
     return Targets(found if sentence_labels is None else found | {SENTENCE: sentence_labels}, columns)
+
+
+def described(columns: tuple[str, ...] | None) -> str:
+    """Say in which form tags come."""
+    return "lists" if columns is None else f"a dict of {', '.join(columns)}"
 
 
 def each(change: Callable[..., Any], found: Any) -> Any:
@@ -113,9 +118,7 @@ class JointTask(SequenceTask):
         names = [name for name in self.parts if name in given]
         same = (given.columns is None) == (self.columns is None) and {*given} <= {*self.parts}
         if not same or not {*self.tagged} <= {*names}:
-            wanted = "lists of tags" if self.columns is None else f"a dict of {', '.join(self.columns)}"
-            got = "lists" if given.columns is None else f"a dict of {', '.join(given.columns)}"
-            raise DataError(f"expected the tags as {wanted}, got {got}")
+            raise DataError(f"expected the tags as {described(self.columns)}, got {described(given.columns)}")
         found = {}
         for name in names:
             what = "sentence label" if name == SENTENCE else "tag" if self.columns is None else f"{name} tag"
@@ -177,10 +180,11 @@ class JointTask(SequenceTask):
 
     def answers(self, network: Any, data: Sequences, collate: Collate) -> dict[str, Any]:
         """Return the most probable labels of each: lists of tags, and an array of the sentences' labels."""
-        found = {}
+        found: dict[str, Any] = {}
         for name, numbers in decode_all(network, data, collate).items():
-            labels = self.parts[name].labels.decode(numbers)
-            found[name] = split(labels, data.lengths) if self.per_step[name] else np.array(labels)
+            labels = self.parts[name].labels
+            of_steps = self.per_step[name]
+            found[name] = split(labels.decode(numbers), data.lengths) if of_steps else np.array(labels.classes)[numbers]
         return found
 
     def predict(self, network: Any, data: Sequences, collate: Collate) -> Any:
