@@ -254,12 +254,25 @@ class Tally:
         self._pairs: Counter[tuple[Any, Any]] = Counter()
         self._known: dict[bool, list[int]] = {}  # right ones, and all
         self._entities: dict[str | None, _Counts] = {scheme: _Counts() for scheme in schemes}
+        self._whole = [0, 0]  # sentences all right, and all
         self._chunks = True  # whether all labels until now are those of chunks
 
-    def add(self, true: Labels, predicted: Labels, known: np.ndarray | None = None) -> None:
-        """Count more sentences; the arguments are those of `evaluation`."""
+    def add(
+        self,
+        true: Labels,
+        predicted: Labels,
+        known: np.ndarray | None = None,
+        beside: Sequence[bool] | None = None,
+    ) -> None:
+        """Count more sentences; the arguments are those of `evaluation`.
+
+        `beside`: of each sentence, whether what else was asked of it is right; only then it is as a whole.
+        """
         pairs = _pairs(true, predicted)
         self._pairs += pairs
+        whole = [list(own) == list(other) for own, other in zip(true, predicted, strict=True)]
+        self._whole[0] += sum(whole) if beside is None else sum(map(all, zip(whole, beside, strict=True)))
+        self._whole[1] += len(whole)
         if known is not None:
             own, other = chain.from_iterable(true), chain.from_iterable(predicted)
             right = np.fromiter((a == b for a, b in zip(own, other, strict=True)), dtype=bool, count=len(known))
@@ -291,6 +304,7 @@ class Tally:
             "labels": labels.averages(),
             "entities": counts.averages() if counts else None,
         }
+        result["whole"] = _share(*self._whole)
         result["confusions"] = [list(item) for item in _wrong(self._pairs)]
         return result
 
@@ -377,8 +391,8 @@ def evaluation(
     dict
         accuracy, correct, total; with `known` also known and unknown, each with accuracy (None if there are none),
         correct, total; labels: `label_scores`; entities: `entity_scores`, or None if the labels are not those of
-        chunks; averages: of labels and of entities, each micro, macro and weighted as `entity_averages`; confusions: a
-        list of [label, predicted, count].
+        chunks; averages: of labels and of entities, each micro, macro and weighted as `entity_averages`; whole: of
+        sentences whose labels are all right, accuracy, correct, total; confusions: a list of [label, predicted, count].
 
     Examples
     --------

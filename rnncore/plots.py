@@ -120,6 +120,8 @@ def _kind(path: str | os.PathLike[str]) -> str:
 
 def _scores(report: dict[str, Any]) -> dict[str, Any]:
     evaluation = report.get("evaluation") or {}
+    if "averages" not in evaluation:  # of several columns: a picture for each would be too much
+        return {}
     kind = "entities" if evaluation.get("entities") else "labels"
     scores = evaluation.get(kind) or {}
     return {name: scores[name] for name in row_names(scores, evaluation["averages"][kind])} if scores else {}

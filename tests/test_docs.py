@@ -43,3 +43,15 @@ def test_language_models(capsys):
     assert names["name"] in {"anna\n", "otto\n", "emma\n", "ida\n", "hannah\n"}
     losses = [record["val_loss"] for record in names["trainer"].history]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_several_answers():
+    names = ran("several_answers.md", longest=25)
+    assert names["whole"] > 0.95 and names["of_intents"] > 0.95
+    assert names["p"].shape == (100, 2) and (names["both"]["sentence"] == names["intents"][200:]).mean() > 0.95
+    last = names["last"]
+    assert last["val_score"] == pytest.approx((last["val_score_tags"] + last["val_score_sentence"]) / 2)
+    assert min(names["accuracies"].values()) > 0.95
+    records = [record["val_loss_most"] for record in names["trainer"].history]
+    assert records[-1] < 0.5 * records[0]

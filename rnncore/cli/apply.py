@@ -12,10 +12,20 @@ from typing import Any, NamedTuple
 
 from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
 from rnncore.cli.language import named_text
-from rnncore.cli.tables import count, show_evaluation, tell
-from rnncore.data.readers import DataError, iter_tagged, iter_text, no_sentences, split_line
+from rnncore.cli.tables import count, show_answers, tell
+from rnncore.cli.tagging import overall
+from rnncore.data.readers import (
+    DataError,
+    check_number_of_labels,
+    in_columns,
+    iter_labels,
+    iter_tagged,
+    iter_text,
+    no_sentences,
+    split_line,
+)
 from rnncore.io.files import load_estimator, write_atomically
-from rnncore.metrics import Tally, are_chunks
+from rnncore.metrics import are_chunks
 
 __all__ = ["add_commands"]
 
@@ -35,6 +45,9 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("data", metavar="DATA", help="lines of 'word TAB label', or a text; - is standard input")
     add_column(evaluate)
     evaluate.add_argument(
+        "--sentence-labels", metavar="FILE", help="a label for each sentence of DATA, one a line in the same order"
+    )
+    evaluate.add_argument(
         "--strict", action="store_true", help="count only entities that the labels' scheme spells without a fault"
     )
     evaluate.add_argument("--report", metavar="FILE.json", help="write the results")
@@ -44,7 +57,8 @@ def add_commands(commands: Any) -> None:
     predict = commands.add_parser(
         "predict",
         help="tag words",
-        description="Tag words: every line comes back as it was, those of words with the predicted label at their end.",
+        description="Tag words: every line comes back as it was, those of words with the predicted label at their end. "
+        "A model that labels sentences, too, puts a comment before each, '# intent = LABEL'.",
         allow_abbrev=False,
     )
     predict.add_argument("model", metavar="MODEL", help="a model file")
@@ -76,33 +90,68 @@ def run_evaluate(options: argparse.Namespace) -> None:
     if hasattr(tagger, "iter_generate"):
         _evaluate_text(options, tagger)
         return
-    tally, n_sentences, seconds = Tally(options.strict), 0, 0.0
-    pairs = iter_tagged(options.data, options.column)
-    while chunk := list(islice(pairs, _SENTENCES_AT_ONCE)):
-        sentences, tags = ([*part] for part in zip(*chunk, strict=True))
+    from rnncore.estimators._tally import AnswersTally
+
+    tally, n_sentences, seconds = AnswersTally(options.strict), 0, 0.0
+    for sentences, true in _chunks(options, tagger):
         started = time.perf_counter()
-        predicted = tagger.predict(sentences)
+        predicted = tagger.predict_answers(sentences)
         seconds += time.perf_counter() - started
-        tally.add(tags, predicted, tagger.knows(sentences))
-        n_sentences += len(chunk)
+        tally.add(true, predicted, tagger.knows(sentences))
+        n_sentences += len(sentences)
     if not n_sentences:
         raise DataError(no_sentences(options.data))
-    result = tally.result()
+    result, classes = tally.result(), tagger.classes_
+    n_words = next(iter(result.values()))["total"]
+    if not isinstance(classes, dict):
+        result = result.pop("tags") | result
     if not options.quiet:
-        show_evaluation(tell, result)
+        show_answers(tell, result, classes)
         tell("", "")
-        tell("speed", f"{result['total'] / seconds:,.0f} words/s")
+        tell("speed", f"{n_words / seconds:,.0f} words/s")
     if options.report:
         report = {"task": "tag", "model": options.model, "data": options.data, "n_test": n_sentences}
-        report |= {f"test_{name}": result.pop(name) for name in ("accuracy", "correct", "total")}
-        report |= {"evaluation": result, "seconds": seconds}
+        report |= overall(result, classes) | {"evaluation": result, "seconds": seconds}
         write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _chunks(options: argparse.Namespace, tagger: Any) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+    """Read some sentences at a time, and what is true of them by name."""
+    _check_columns(options, tagger)
+    labels = None
+    if options.sentence_labels is not None:
+        if not hasattr(tagger, "sentence_classes_"):
+            raise DataError(f"{options.model}: labels no sentences: leave --sentence-labels out")
+        labels = [*iter_labels(options.sentence_labels)]
+    pairs, n_read = iter_tagged(options.data, options.column), 0
+    while chunk := list(islice(pairs, _SENTENCES_AT_ONCE)):
+        some, n_read = slice(n_read, n_read + len(chunk)), n_read + len(chunk)
+        if labels is not None and n_read > len(labels):
+            n_read += sum(1 for _ in pairs)
+            break
+        sentences, tags = ([*part] for part in zip(*chunk, strict=True))
+        true = in_columns(tags) if isinstance(tags[0], dict) else {"tags": tags}
+        yield sentences, true if labels is None else true | {"sentence": labels[some]}
+    if labels is not None:
+        check_number_of_labels(labels, options.sentence_labels, n_read, options.data)
+
+
+def _check_columns(options: argparse.Namespace, tagger: Any) -> None:
+    """Refuse a file of other columns than those that the model tags."""
+    its = tagger.classes_ if isinstance(tagger.classes_, dict) else None
+    given = options.column[1] if options.column else None
+    given = given if isinstance(given, dict) else None
+    if its is None and given is not None:
+        raise DataError(f"{options.model}: tags one column without a name: choose it by --column WORD,LABEL")
+    if its is not None and (given is None or set(given) != set(its)):
+        wanted = ",".join(f"{name}=N" for name in its)
+        raise DataError(f"{options.model}: tags the columns {', '.join(its)}: say where, --column WORD,{wanted}")
 
 
 def _evaluate_text(options: argparse.Namespace, model: Any) -> None:
     """Print how well a language model predicts a text, and write it as a report."""
-    if options.column or options.strict:
-        raise DataError("--column and --strict are for taggers: leave them out")
+    if options.column or options.strict or options.sentence_labels:
+        raise DataError("--column, --sentence-labels and --strict are for taggers: leave them out")
     started = time.perf_counter()
     result = model.evaluate(named_text(options.data, model.unit))
     seconds = time.perf_counter() - started
@@ -125,7 +174,9 @@ def run_predict(options: argparse.Namespace) -> None:
     tagger = load_estimator(options.model)
     if not hasattr(tagger, "predict"):
         raise DataError(f"{options.model}: holds a {type(tagger).__name__}, which tags nothing; see rnncore generate")
-    pieces = _tagged(tagger, _lines(options, set(map(str, tagger.classes_))), 1 if _is_typed(options) else None)
+    classes = tagger.classes_.values() if isinstance(tagger.classes_, dict) else [tagger.classes_]
+    labels = set(map(str, chain.from_iterable(classes)))
+    pieces = _tagged(tagger, _lines(options, labels), 1 if _is_typed(options) else None)
     if options.out:
         write_atomically(options.out, (piece.encode() for piece in pieces))
         return
@@ -166,16 +217,28 @@ def _with_labels(tagger: Any, lines: list[_Line]) -> str:
         if line.ends and sentences[-1]:
             sentences.append([])
     sentences = [words for words in sentences if words]
-    labels = chain.from_iterable(tagger.predict(sentences) if sentences else [])
-    return "".join(line.text if line.word is None else _labelled(line.text, str(next(labels))) for line in lines)
+    answers = tagger.predict_answers(sentences) if sentences else {}
+    of_sentences = answers.pop("sentence", None)
+    of_words = zip(*map(chain.from_iterable, answers.values()), strict=True)
+    made, begins, number = [], True, 0  # begins: whether the next word is a sentence's first
+    for line in lines:
+        if line.word is None:
+            made.append(line.text)
+        else:
+            if begins and of_sentences is not None:
+                made.append(f"# intent = {of_sentences[number]}\n")
+            number += begins
+            made.append(_labelled(line.text, next(of_words)))
+        begins = line.ends or (begins and line.word is None)
+    return "".join(made)
 
 
-def _labelled(text: str, label: str) -> str:
-    """Put a label behind a line's fields, divided as they are."""
+def _labelled(text: str, labels: Iterable[Any]) -> str:
+    """Put labels behind a line's fields, divided as they are."""
     fields = text.rstrip()
     end = text[len(text.rstrip("\r\n")) :] or "\n"
     between = " " if " " in fields.lstrip() and "\t" not in fields else "\t"
-    return f"{fields}{between}{label}{end}"
+    return f"{between.join([fields, *map(str, labels)])}{end}"
 
 
 def _is_typed(options: argparse.Namespace) -> bool:

@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from rnncore.data.readers import DataError
+from rnncore.data.readers import Columns, DataError
 from rnncore.io.files import is_device
 
 __all__ = ["add_column", "add_quiet", "check_target", "column_pair", "number"]
 
-_COLUMN = re.compile(r"(-?[1-9]\d{0,5})(?:,(-?[1-9]\d{0,5}))?")
+_COLUMN = re.compile(r"(?:([^=,.]+)=)?(-?[1-9]\d{0,5})")
 
 
 def number(kind: type, low: float, high: float, expected: str) -> Callable[[str], Any]:
@@ -31,21 +31,33 @@ def number(kind: type, low: float, high: float, expected: str) -> Callable[[str]
     return read
 
 
-def column_pair(text: str) -> tuple[int, int]:
+def column_pair(text: str) -> Columns:
     """Read ``WORD,LABEL``, columns counted from 1 or from the end with -1, and count them from 0.
+
+    Several labels, or one with a name, come by name; by their number without.
 
     Examples
     --------
-    >>> column_pair("2,-1"), column_pair("3")
-    ((1, -1), (2, -1))
+    >>> column_pair("2,-1"), column_pair("3"), column_pair("2,upos=4,5")
+    ((1, -1), (2, -1), (1, {'upos': 3, '5': 4}))
     """
-    match = _COLUMN.fullmatch(text.replace(" ", ""))
-    if not match:
+    found = [_COLUMN.fullmatch(part) for part in text.replace(" ", "").split(",")]
+    if None in found or (found[0] and found[0][1]):
         raise argparse.ArgumentTypeError(
-            f"expected the columns of word and label, such as 1,4 or 2,-1 (the last), got {text!r}"
+            f"expected the columns of word and label, such as 1,4 or 2,-1 (the last), or of several labels, 2,4,5 or "
+            f"2,upos=4,xpos=5; got {text!r}"
         )
-    word, label = (int(part) if part else -1 for part in match.groups())
-    return (word - 1 if word > 0 else word), (label - 1 if label > 0 else label)
+    (_, word), *labels = ((match[1], int(match[2])) for match in found if match)
+    places = {name or str(place): _from_zero(place) for name, place in labels}
+    if len(places) < len(labels):
+        raise argparse.ArgumentTypeError(f"expected columns of labels with different names, got {text!r}")
+    if len(labels) > 1 or any(name for name, _ in labels):
+        return _from_zero(word), places
+    return _from_zero(word), next(iter(places.values()), -1)
+
+
+def _from_zero(place: int) -> int:
+    return place - 1 if place > 0 else place
 
 
 def add_column(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +66,8 @@ def add_column(parser: argparse.ArgumentParser) -> None:
         "--column",
         type=column_pair,
         metavar="WORD,LABEL",
-        help="columns of word and label in lines of many fields, as CoNLL's: from 1 on, -1 is the last",
+        help="columns of word and label in lines of many fields, as CoNLL's: from 1 on, -1 is the last; of several "
+        "labels that are learned together 2,4,5 or, with names, 2,upos=4,xpos=5",
     )
 
 

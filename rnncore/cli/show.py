@@ -44,6 +44,9 @@ def _show_header(header: dict[str, Any]) -> None:
             print(f"{name}: {len(encoder[name]):,}")
     if "classes" in header:
         print(f"labels ({len(header['classes'])}): {' '.join(map(str, header['classes']))}")
+    for name, answer in header.get("answers", {}).items():
+        of = " of sentences" if name == "sentence" else f" of {name}" if header["columns"] else ""
+        print(f"labels{of} ({len(answer['classes'])}): {' '.join(map(str, answer['classes']))}")
     if "symbols" in header:
         special = [name for name in (UNKNOWN, START, END) if name in header["symbols"]]
         beside = f", {', '.join(special)} among them" if special else ""

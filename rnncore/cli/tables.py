@@ -7,7 +7,7 @@ from typing import Any
 
 from rnncore.metrics import row_names
 
-__all__ = ["count", "described_layers", "show_evaluation", "tell"]
+__all__ = ["count", "described_layers", "show_answers", "show_evaluation", "tell"]
 
 _ROWS = 40  # of labels: a table of thousands is for the report
 _CONFUSIONS = 5
@@ -35,6 +35,22 @@ def described_layers(model: Any) -> str:
     layers = f"{model.num_layers} x " if model.num_layers > 1 else ""
     both = ", both directions" if getattr(model, "bidirectional", False) else ""
     return f"{layers}{model.cell} {model.specification_.settings.hidden_size}{both}"
+
+
+def show_answers(say: Callable[[str, str], None], result: dict[str, Any], classes: Any) -> None:
+    """Say what was measured of one column of tags, or of each of several, and of labels of sentences."""
+    several = isinstance(classes, dict)
+    for name in classes if several else ():
+        show_evaluation(say, result[name], name)
+    if not several:
+        show_evaluation(say, result)
+    if "sentence" not in result:
+        return
+    say("", "")
+    say("sentence", f"accuracy {_share(result['sentence'], 'sentence')}")
+    for name in classes if several else ("tags",):
+        its = result[name] if several else result
+        say("", f"label and {name} all right {_share(its['whole'], 'sentence')}")
 
 
 def show_evaluation(say: Callable[[str, str], None], result: dict[str, Any], topic: str = "test") -> None:
@@ -70,5 +86,5 @@ def _table_row(name: str, row: dict[str, Any], width: int) -> str:
     return text + (f"  {row['there']:7,}  {row['found']:7,}  {row['right']:7,}" if "there" in row else "")
 
 
-def _share(part: dict[str, Any]) -> str:
-    return f"{part['accuracy']:.4f} ({part['correct']:,} of {count(part['total'], 'word')} right)"
+def _share(part: dict[str, Any], noun: str = "word") -> str:
+    return f"{part['accuracy']:.4f} ({part['correct']:,} of {count(part['total'], noun)} right)"

@@ -24,7 +24,11 @@ from rnncore.io.files import ModelFileError, write_atomically
 __all__ = ["add_commands"]
 
 # options that decide what is trained: a checkpoint keeps them, so that --resume needs nothing else
-_KEPT = ("data", "task", "test", "valid", "test_fraction", "column", "seed", "out", "report", "plot")
+_DATA = (
+    *("test", "valid", "test_fraction", "column"),
+    *("sentence_labels", "test_sentence_labels", "valid_sentence_labels"),
+)
+_KEPT = ("data", "task", *_DATA, "seed", "out", "report", "plot")
 
 
 def add_commands(commands: Any) -> None:
@@ -78,6 +82,14 @@ def add_commands(commands: Any) -> None:
         metavar="FILE",
         help="a file as DATA to watch while training: it stops when there is no progress on them, and keeps the best",
     )
+    for part, data in (("", "DATA"), ("test-", "the file of --test"), ("valid-", "the file of --valid")):
+        parser.add_argument(
+            f"--{part}sentence-labels",
+            metavar="FILE",
+            help=f"a label for each sentence of {data}, one a line in the same order: learned beside the tags"
+            if not part
+            else f"those of {data}",
+        )
     parser.add_argument("--out", metavar="MODEL", help="model file to write (default: ./TASK.safetensors)")
     parser.add_argument(
         "--force", action="store_true", default=None, help="replace the model file or checkpoint if there is one"
@@ -177,7 +189,7 @@ def _resumed(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any
     """Read the checkpoint of ``--resume`` and take over the options it was made with."""
     if not options.resume:
         return None
-    for name in ("set", "config", "preset", "seed", "column", "test", "valid", "test_fraction"):
+    for name in ("set", "config", "preset", "seed", *_DATA):
         if getattr(options, name) not in (None, []):
             raise DataError(
                 f"--resume goes on with the settings of the checkpoint; leave out --{name.replace('_', '-')}"

@@ -18,22 +18,28 @@ import sys
 import unicodedata
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from rnncore.data.tokens import TokenLists
 
 __all__ = [
+    "Columns",
     "DataError",
+    "check_number_of_labels",
+    "each_column",
+    "in_columns",
+    "iter_labels",
     "iter_lines",
     "iter_rows",
     "iter_tagged",
     "iter_text",
     "no_sentences",
+    "read_labels",
     "read_packed",
     "read_tagged",
     "read_words",
@@ -41,6 +47,7 @@ __all__ = [
 ]
 
 Row = list[str]
+Columns = tuple[int, int | Mapping[str, int]]  # of word and label, or of several labels by name
 _LINES_KEPT = 200_000
 _NEW = (-1, -1)
 _BLANKS = " \t\r\n\v\f"
@@ -55,22 +62,21 @@ class DataError(ValueError):
     """Data that cannot be used; the message says where, what was expected and what came."""
 
 
-def read_tagged(
-    path: str | os.PathLike[str], columns: tuple[int, int] | None = None
-) -> tuple[list[list[str]], list[list[str]]]:
+def read_tagged(path: str | os.PathLike[str], columns: Columns | None = None) -> tuple[list[list[str]], Any]:
     r"""Read sentences and their tags.
 
     Parameters
     ----------
     path : str or path
         A file of ``word TAB label`` lines (or blanks), plain or gzip, UTF-8; ``-`` is standard input.
-    columns : (int, int), optional
+    columns : (int, int) or (int, dict of str to int), optional
         Where word and label stand in lines of more fields, all of as many; counted from 0, or from the end with -1.
-        Without: two fields, word and label.
+        Without: two fields, word and label. A dict: several labels by name.
 
     Returns
     -------
     (sentences, tags) : lists of lists of str
+        Of several labels `tags` is a dict of such lists.
 
     Raises
     ------
@@ -92,23 +98,91 @@ def read_tagged(
     >>> read_tagged(path)
     ([['news', 'please'], ['hello']], [['B-NEWSTYPE', 'O'], ['O']])
     """
-    sentences, tags = [], []
+    sentences: list[list[str]] = []
+    tags: list[Any] = []
     once: dict[str, str] = {}  # a word that comes a thousand times is kept once
+
+    def kept(column: list[str]) -> list[str]:
+        return [once.setdefault(text, text) for text in column]
+
     for words, labels in iter_tagged(path, columns):
-        sentences.append([once.setdefault(word, word) for word in words])
-        tags.append([once.setdefault(label, label) for label in labels])
+        sentences.append(kept(words))
+        tags.append(each_column(kept, labels))
     if not sentences:
         raise DataError(no_sentences(path))
-    return sentences, tags
+    return sentences, in_columns(tags)
 
 
-def iter_tagged(
-    path: str | os.PathLike[str], columns: tuple[int, int] | None = None
-) -> Iterator[tuple[list[str], list[str]]]:
+def iter_tagged(path: str | os.PathLike[str], columns: Columns | None = None) -> Iterator[tuple[list[str], Any]]:
     """Yield (words, labels) of sentence after sentence, without holding the file in memory; as `read_tagged`."""
     word, label = columns or (0, 1)
-    for rows in iter_rows(path, 2 if columns is None else None, columns):
-        yield [row[word] for row in rows], [row[label] for row in rows]
+    for rows in iter_rows(path, 2 if columns is None else None, columns and _places(columns)):
+        yield [row[word] for row in rows], each_column(lambda place: [row[place] for row in rows], label)  # noqa: B023
+
+
+def _places(columns: Columns) -> tuple[int, ...]:
+    word, label = columns
+    return (word, *(label.values() if isinstance(label, Mapping) else (label,)))
+
+
+def each_column(change: Callable[[Any], Any], labels: Any) -> Any:
+    """Apply a function to labels, or to each of several columns of them."""
+    return {name: change(one) for name, one in labels.items()} if isinstance(labels, Mapping) else change(labels)
+
+
+def in_columns(tags: list[Any]) -> Any:
+    """Return the tags of sentences as one list; of several columns a dict of such.
+
+    Examples
+    --------
+    >>> in_columns([{"upos": ["NOUN"], "xpos": ["NN"]}, {"upos": ["VERB"], "xpos": ["VB"]}])
+    {'upos': [['NOUN'], ['VERB']], 'xpos': [['NN'], ['VB']]}
+    """
+    if not tags or not isinstance(tags[0], dict):
+        return tags
+    return {name: [labels[name] for labels in tags] for name in tags[0]}
+
+
+def read_labels(path: str | os.PathLike[str], n_sentences: int, data: str | os.PathLike[str]) -> list[str]:
+    """Read the labels of sentences, one a line.
+
+    Parameters
+    ----------
+    path : str or path
+        Plain or gzip, UTF-8; ``-`` is standard input.
+    n_sentences : int
+        How many there must be.
+    data : str or path
+        The file of the sentences, for messages.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, has an empty line, or not as many lines as there are sentences.
+    """
+    labels = [*iter_labels(path)]
+    check_number_of_labels(labels, path, n_sentences, data)
+    return labels
+
+
+def iter_labels(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the label on each line, which may be of several words; a DataError where there is none."""
+    for number, line in iter_lines(path):
+        label = " ".join(part for part in split_line(line, number, _name(path)) if part)
+        if not label:
+            raise DataError(f"{_name(path)}, line {number}: an empty line; expected the label of a sentence")
+        yield label
+
+
+def check_number_of_labels(
+    labels: list[str], path: str | os.PathLike[str], n_sentences: int, data: str | os.PathLike[str]
+) -> None:
+    """Raise a DataError unless there is a label for each sentence."""
+    if len(labels) != n_sentences:
+        raise DataError(
+            f"{_name(path)}: expected a line for each of the {n_sentences:,} sentences of {_name(data)}, in their "
+            f"order; got {len(labels):,}"
+        )
 
 
 def read_words(path: str | os.PathLike[str]) -> list[list[Row]]:
@@ -177,7 +251,7 @@ def iter_text(
         yield line, form.read(line, number)
 
 
-def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = None) -> tuple[TokenLists, TokenLists]:
+def read_packed(path: str | os.PathLike[str], columns: Columns | None = None) -> tuple[TokenLists, Any]:
     """Read sentences and their tags as `read_tagged`, in a third of the memory and a quarter of the time.
 
     Raises
@@ -186,10 +260,12 @@ def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = 
         As `read_tagged`.
     """
     word, label = columns or (0, 1)
-    form = _Form(_name(path), 2 if columns is None else None, columns)
+    form = _Form(_name(path), 2 if columns is None else None, columns and _places(columns))
     lines = form.settled(iter_lines(path))
     words: dict[str, int] = {}
-    labels: dict[str, int] = {}
+    labels: dict[Any, int] = {}  # of several columns their labels together
+    several = label if isinstance(label, Mapping) else None
+    places = _places((word, label))[1:]
     seen: dict[bytes, tuple[int, int] | None] = {}  # lines come again and again: each is taken apart once; None: blank
     word_ids, label_ids, ends = array("i"), array("i"), array("q", [0])
     for number, line in lines:
@@ -200,7 +276,8 @@ def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = 
                 continue
             pair = None
             if fields:
-                pair = words.setdefault(fields[word], len(words)), labels.setdefault(fields[label], len(labels))
+                own: Any = tuple(fields[place] for place in places) if several else fields[places[0]]
+                pair = words.setdefault(fields[word], len(words)), labels.setdefault(own, len(labels))
             if len(seen) < _LINES_KEPT:
                 seen[line] = pair
         if pair:
@@ -213,10 +290,18 @@ def read_packed(path: str | os.PathLike[str], columns: tuple[int, int] | None = 
     if not word_ids:
         raise DataError(no_sentences(path))
     lengths = np.diff(np.frombuffer(ends, dtype=np.int64))
-    return (
-        TokenLists(list(words), np.frombuffer(word_ids, dtype=np.intc).astype(np.int32, copy=False), lengths),
-        TokenLists(list(labels), np.frombuffer(label_ids, dtype=np.intc).astype(np.int32, copy=False), lengths),
-    )
+    sentences = TokenLists(list(words), np.frombuffer(word_ids, dtype=np.intc).astype(np.int32, copy=False), lengths)
+    tags = TokenLists(list(labels), np.frombuffer(label_ids, dtype=np.intc).astype(np.int32, copy=False), lengths)
+    if several is None:
+        return sentences, tags
+    return sentences, {name: _one_of(tags, number) for number, name in enumerate(several)}
+
+
+def _one_of(together: TokenLists, number: int) -> TokenLists:
+    """Return one column of tokens that are tuples."""
+    tokens: dict[str, int] = {}
+    ids = np.array([tokens.setdefault(one[number], len(tokens)) for one in together.tokens], dtype=np.int32)
+    return TokenLists(list(tokens), ids[together.ids], together.lengths)
 
 
 def iter_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,12 +23,13 @@ class Sequences:
     Attributes
     ----------
     x : (N,) int32 ids, (N, C) bags of ids or (N, D) float array
-    y : array or None
-        Targets: one for each of the N steps, or, with ``per_step=False``, for each of the S sequences.
+    y : array, dict of arrays or None
+        Targets: one for each of the N steps, or, with ``per_step=False``, for each of the S sequences; of several heads
+        a dict, and `per_step` is one, too.
     lengths : (S,) int64, with the sum N
     values : (N, C) float array or None
         Factors of the ids `x`.
-    per_step : bool
+    per_step : bool, or dict of str to bool
 
     Examples
     --------
@@ -39,10 +40,10 @@ class Sequences:
     """
 
     x: np.ndarray
-    y: np.ndarray | None
+    y: Any
     lengths: np.ndarray
     values: np.ndarray | None = None
-    per_step: bool = True
+    per_step: Any = True
 
     @classmethod
     def of(cls, x: Sequence[Any], y: Any = None) -> Sequences:
@@ -53,7 +54,7 @@ class Sequences:
         x : list of (T,) int or (T, D) float arrays
         y : list of arrays (T,) or (T, K), or array (S,) or (S, K), optional
             Targets of every step, or one for each sequence: told by whether its first element has a length. (S, K)
-            must come as an array.
+            must come as an array. Of several heads a dict of them.
 
         Raises
         ------
@@ -72,15 +73,12 @@ class Sequences:
             flat = flat.astype(np.int32)
         if y is None:
             return cls(flat, None, lengths)
-        if len(y) != len(parts):
-            raise DataError(f"expected targets for {len(parts)} sequences, got {len(y)}")
-        if (isinstance(y, np.ndarray) and y.dtype != object) or not np.ndim(y[0]):
-            return cls(flat, np.asarray(y), lengths, per_step=False)
-        targets = [np.asarray(part) for part in y]
-        wrong = next((i for i, part in enumerate(targets) if len(part) != lengths[i]), None)
-        if wrong is not None:
-            raise DataError(f"sequence {wrong} has {lengths[wrong]} steps but {len(targets[wrong])} targets")
-        return cls(flat, np.concatenate(targets), lengths)
+        if isinstance(y, Mapping):
+            found = {name: _flat_targets(part, lengths) for name, part in y.items()}
+            targets = {name: part for name, (part, _) in found.items()}
+            return cls(flat, targets, lengths, per_step={name: by_step for name, (_, by_step) in found.items()})
+        own, per_step = _flat_targets(y, lengths)
+        return cls(flat, own, lengths, per_step=per_step)
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -99,10 +97,20 @@ class Sequences:
         at = self._steps[: self.lengths[rows].max()] + self.starts[rows]
         return np.minimum(at, len(self.x) - 1, out=at)
 
-    def targets(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+    @property
+    def arrays(self) -> list[np.ndarray | None]:
+        """All that these data are, for a checksum."""
+        targets = self.y.values() if isinstance(self.y, dict) else [self.y]
+        return [self.x, *targets, self.lengths, self.values]
+
+    def targets(self, rows: np.ndarray, places: np.ndarray) -> Any:
         """Return the targets of the sequences `rows`, whose `positions` are `places`: (T, B, ...) or (B, ...)."""
-        assert self.y is not None
-        return take_rows(self.y, places if self.per_step else rows)
+        return self._each_target(lambda y, per_step: take_rows(y, places if per_step else rows))
+
+    def _each_target(self, change: Callable[[np.ndarray, bool], np.ndarray]) -> Any:
+        if isinstance(self.y, dict):
+            return {name: change(part, self.per_step[name]) for name, part in self.y.items()}
+        return change(self.y, self.per_step)
 
     def values_at(self, places: np.ndarray) -> np.ndarray | None:
         """Return the values at such `positions`, if there are any."""
@@ -112,9 +120,22 @@ class Sequences:
         """Copy the sequences `rows` into an object of their own."""
         lengths = self.lengths[rows]
         flat = np.repeat(self.starts[rows] - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
-        y = None if self.y is None else self.y[flat if self.per_step else rows]
+        y = None if self.y is None else self._each_target(lambda y, per_step: y[flat if per_step else rows])
         values = None if self.values is None else self.values[flat]
         return Sequences(self.x[flat], y, lengths, values, self.per_step)
+
+
+def _flat_targets(y: Any, lengths: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return targets as one array, and whether there is one for every step."""
+    if len(y) != len(lengths):
+        raise DataError(f"expected targets for {len(lengths)} sequences, got {len(y)}")
+    if (isinstance(y, np.ndarray) and y.dtype != object) or not np.ndim(y[0]):
+        return np.asarray(y), False
+    targets = [np.asarray(part) for part in y]
+    wrong = next((i for i, part in enumerate(targets) if len(part) != lengths[i]), None)
+    if wrong is not None:
+        raise DataError(f"sequence {wrong} has {lengths[wrong]} steps but {len(targets[wrong])} targets")
+    return np.concatenate(targets), True
 
 
 def take_rows(array: np.ndarray, places: np.ndarray) -> np.ndarray:

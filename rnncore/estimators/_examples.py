@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from rnncore.data.inputs import sequences_of, values_of
 from rnncore.data.readers import DataError
 from rnncore.data.tokens import select
 
-__all__ = ["Examples", "Nouns", "with_steps"]
+__all__ = ["Examples", "Nouns", "Targets", "spread", "with_steps"]
 
 
 class Nouns(NamedTuple):
@@ -23,6 +24,20 @@ class Nouns(NamedTuple):
     sequence: str = "sequence"
     target: str = "target"
     step: str = "step"
+
+
+class Targets(dict[str, Any]):
+    """Targets of several answers by name: tags of one or more columns, labels of sentences.
+
+    `columns` are the names of the tags', as the user has them, or None where they are one list without a name.
+    """
+
+    def __init__(self, of: Mapping[str, Any], columns: tuple[str, ...] | None) -> None:
+        super().__init__(of)
+        self.columns = columns
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Targets, (dict(self), self.columns)
 
 
 class Examples(NamedTuple):
@@ -35,6 +50,9 @@ class Examples(NamedTuple):
     def select(self, rows: Any) -> Examples:
         """Return some of them."""
         weights = None if self.weights is None else self.weights[rows]
+        if isinstance(self.targets, Targets):
+            some = {name: select(part, rows) for name, part in self.targets.items()}
+            return Examples(select(self.sequences, rows), Targets(some, self.targets.columns), weights)
         return Examples(select(self.sequences, rows), select(self.targets, rows), weights)
 
     @classmethod
@@ -109,12 +127,30 @@ class Examples(NamedTuple):
             warnings.warn(
                 f"{n} empty {nouns.sequence}s were left out, the first of them number {first}",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=_level_of_caller(),
             )
         return self.select(kept)
+
+
+def _level_of_caller() -> int:
+    """Return how many frames above the one that asks is the first that is not rnncore's, as `warnings.warn` counts."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("rnncore."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def with_steps(sequences: Any) -> np.ndarray | None:
     """Return which sequences have steps, or None where all have."""
     lengths = sequence_lengths(sequences)
     return None if lengths.all() else np.flatnonzero(lengths)
+
+
+def spread(found: Any, kept: np.ndarray | None, empty: Callable[[], Any], n: int) -> Any:
+    """Return what was found for the sequences `kept` (None: for all) in a list of `n`, the others' made by `empty`."""
+    if kept is None:
+        return found
+    every = type(found)(empty() for _ in range(n))
+    for number, one in zip(kept.tolist(), found, strict=True):
+        every[number] = one
+    return every

@@ -11,6 +11,7 @@ import numpy as np
 from rnncore.data.encoders import LabelEncoder, sequence_lengths
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
+from rnncore.estimators._examples import Examples, Nouns
 from rnncore.nn.heads import CRF, Head, Softmax, bio_constraints
 from rnncore.train.predictions import decode, predict, predict_sequences
 
@@ -53,14 +54,22 @@ class SequenceTask(Task):
     `per_step` says whether there is a target for every step or one for each sequence, `readout` what the head sees.
     """
 
-    per_step = True
+    per_step: Any = True
     readout = "every"
+
+    def examples(self, sequences: Any, targets: Any, nouns: Nouns) -> Examples:
+        """Check that sequences and targets go together."""
+        return Examples.of(sequences, targets, nouns, self.per_step)
+
+    def outputs(self) -> dict[str, Any]:
+        """Return the network's arguments that say what it is to predict."""
+        return {"head": self.head(), "pooling": self.readout}
 
     def check(self, sequences: Any, targets: Any, counted: np.ndarray) -> None:
         """Refuse targets while it is known which sequence they are of; those not `counted` may be anything."""
 
     @abstractmethod
-    def encode(self, targets: Any, unseen: int | None = None) -> np.ndarray:
+    def encode(self, targets: Any, unseen: int | None = None) -> Any:
         """Return the targets of all steps, or of all sequences, as an array; `unseen` stands for what is not known."""
 
     def counts(self, data: Sequences) -> np.ndarray:
@@ -225,13 +234,16 @@ class LabelTask(SequenceTask):
 
     def validate(self, network: Any, data: Sequences, collate: Collate) -> dict[str, float]:
         """Measure the loss of the labels' probabilities, and the accuracy."""
-        assert data.y is not None
-        known = np.flatnonzero(data.y != -1)  # a label not in the training part is wrong whatever is predicted
         probabilities = self.probabilities(network, data, collate)
-        right = probabilities[known, data.y[known]].astype(np.float64)
-        loss = -np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean() if len(known) else 0.0
         best = probabilities.argmax(axis=1) if self.kind == "softmax" else decode(network, data, collate)
-        return {"val_loss": float(loss), "val_score": float((best == data.y).mean())}
+        return self.measured(probabilities, best, data.y)
+
+    def measured(self, probabilities: np.ndarray, best: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """Return loss and accuracy of what was predicted."""
+        known = np.flatnonzero(targets != -1)  # a label not in the training part is wrong whatever is predicted
+        right = probabilities[known, targets[known]].astype(np.float64)
+        loss = -np.log(np.maximum(right, np.finfo(np.float64).tiny)).mean() if len(known) else 0.0
+        return {"val_loss": float(loss), "val_score": float((best == targets).mean())}
 
     def to_json(self) -> dict[str, Any]:
         """Describe the labels."""

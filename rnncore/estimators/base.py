@@ -187,6 +187,11 @@ class Estimator(BaseEstimator, ABC):
     def _make_task(settings: Any) -> Task:
         """Make an unfitted task."""
 
+    @classmethod
+    def _task_of(cls, settings: Any, columns: tuple[str, ...] | None) -> Any:
+        """Make an unfitted task; `columns`: names of several targets of every step, where there are such."""
+        return cls._make_task(settings)
+
     @staticmethod
     @abstractmethod
     def _build_network(of: Specification) -> Network:
@@ -298,7 +303,8 @@ class Estimator(BaseEstimator, ABC):
         for name, size in cls._sizes(estimator, header).items():  # before memory is asked for
             if size > n_weights:
                 raise ValueError(f"{name} does not go with {n_weights} weights")
-        pipeline, task = cls._make_pipeline(estimator), cls._make_task(estimator)
+        columns = header.get("columns")
+        pipeline, task = cls._make_pipeline(estimator), cls._task_of(estimator, columns and tuple(columns))
         pipeline.from_json(header)
         task.from_json(header)
         chosen = tuple(name for name in cls._by_data if name in header.get("chosen", ()))

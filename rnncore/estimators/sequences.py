@@ -17,7 +17,7 @@ from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.data.tokens import select
 from rnncore.estimators import _scorers
-from rnncore.estimators._examples import Examples, Nouns, with_steps
+from rnncore.estimators._examples import Examples, Nouns, Targets, with_steps
 from rnncore.estimators._pipeline import Pipeline
 from rnncore.estimators._settings import check_flag, make_optimizer
 from rnncore.estimators._task import SequenceTask
@@ -79,13 +79,17 @@ class SequenceEstimator(Estimator):
         """Make a network of the settings and of what pipeline and task have learned of the data."""
         pipeline, task = of.pipeline, of.task
         layers = recurrent_layers(of, bidirectional=of.settings.bidirectional)
-        return Network(layers, task.head(), task.readout, pipeline.embedding, pipeline.skip, inputs=pipeline.segments)
+        reads: dict[str, Any] = {"embedding": pipeline.embedding, "skip": pipeline.skip, "inputs": pipeline.segments}
+        return Network(layers, **reads, **task.outputs())
 
     @classmethod
     def _sizes(cls, estimator: Any, header: dict[str, Any]) -> dict[str, int]:
         sizes = super()._sizes(estimator, header) | {"vector_size": header.get("vector_size") or 0}
         constrained = getattr(estimator, "constraints", None)
-        return sizes | {"classes": len(header.get("classes", ())) ** (2 if constrained else 1)}
+        answers = header.get("answers")
+        described = [header] if answers is None else list(answers.values())
+        counts = [len(one.get("classes", ())) ** (2 if constrained else 1) for one in described]
+        return sizes | {"classes": max(counts, default=0)}
 
     def _check_settings(self) -> None:
         super()._check_settings()
@@ -143,7 +147,8 @@ class SequenceEstimator(Estimator):
         """
         self._check_settings()
         warm = self.warm_start and hasattr(self, "network_")
-        train = self._examples(X, y, sample_weight, warm)
+        task = self.specification_.task if warm else self._task_of(self, _columns(y))
+        train = task.examples(X, y, self._nouns).weighed(sample_weight, self._nouns, task.check)
         rng = generator(self.random_state)
         checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
         if checkpoints is not None:
@@ -151,7 +156,7 @@ class SequenceEstimator(Estimator):
         watched = None
         if validation_data is not None:
             apart_x, apart_y = validation_data
-            watched = Examples.of(apart_x, apart_y, self._nouns, self._per_step).with_steps(self._nouns)
+            watched = task.examples(apart_x, apart_y, self._nouns).with_steps(self._nouns)
         elif self.early_stopping:
             rest, apart = self._set_aside(len(train.sequences), rng)
             watched, train = train.select(apart), train.select(rest)
@@ -178,7 +183,9 @@ class SequenceEstimator(Estimator):
             For data or settings that cannot be used.
         """
         self._check_settings()
-        train = self._examples(X, y, sample_weight, self.warm_start and hasattr(self, "network_"))
+        warm = self.warm_start and hasattr(self, "network_")
+        task = self.specification_.task if warm else self._task_of(self, _columns(y))
+        train = task.examples(X, y, self._nouns).weighed(sample_weight, self._nouns, task.check)
         rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
         settings = self._settled(train, hasattr(self, "network_"))
         optimizer = self.__dict__.get("_partial_optimizer") or make_optimizer(settings, 1, None)
@@ -208,7 +215,7 @@ class SequenceEstimator(Estimator):
 
     def _learned(self, settings: Self, train: Examples, classes: Any = None) -> tuple[Pipeline, SequenceTask]:
         """Return a pipeline and a task that know the data."""
-        pipeline, task = self._make_pipeline(settings), self._make_task(settings)
+        pipeline, task = self._make_pipeline(settings), self._task_of(settings, _columns(train.targets))
         pipeline.fit(train.sequences)
         task.fit(train.targets, classes)
         return pipeline, task
@@ -217,14 +224,6 @@ class SequenceEstimator(Estimator):
     @abstractmethod
     def _make_task(settings: Any) -> SequenceTask:
         """Make an unfitted task."""
-
-    @property
-    def _per_step(self) -> bool:
-        return self._make_task(self).per_step
-
-    def _examples(self, X: Any, y: Any, sample_weight: Any, warm: bool) -> Examples:
-        task = self.specification_.task if warm else self._make_task(self)
-        return Examples.of(X, y, self._nouns, task.per_step).weighed(sample_weight, self._nouns, task.check)
 
     def _batch_size(self, n_sequences: int) -> int:
         """Return the setting, or what gives about 50 minibatches: few updates hurt more than small batches."""
@@ -268,7 +267,7 @@ class SequenceEstimator(Estimator):
             optimizer,
             data,
             checkpoints,
-            None if watched is None else [seen.x, seen.y, seen.lengths, seen.values],
+            None if watched is None else seen.arrays,
             batch_size=self._batch_size(len(data)),
             max_epochs=max_epochs,
             n_iter_no_change=self.n_iter_no_change,
@@ -304,7 +303,7 @@ class SequenceEstimator(Estimator):
         """Return how good the predictions are: of labels the share that is right, each with its sequence's weight."""
         self._check_fitted()
         task = self.specification_.task
-        data = Examples.of(X, y, self._nouns, task.per_step).weighed(sample_weight, self._nouns)
+        data = task.examples(X, y, self._nouns).weighed(sample_weight, self._nouns)
         encoded = self._encoded(data.sequences, data.targets, unseen=-1)
         return task.score(self.network_, encoded, self.specification_.pipeline.collate, data.weights)
 
@@ -325,3 +324,7 @@ class SequenceEstimator(Estimator):
         tags.input_tags.string = tags.input_tags.dict = True
         tags.target_tags.required = True
         return tags
+
+
+def _columns(targets: Any) -> tuple[str, ...] | None:
+    return targets.columns if isinstance(targets, Targets) else None

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from rnncore.data.tokens import select
+from rnncore.estimators._answers import AnswersEstimator
 from rnncore.estimators._defaults import BY_DATA, PASSES, chosen
-from rnncore.estimators._examples import Examples, Nouns, with_steps
+from rnncore.estimators._examples import Examples, Nouns, Targets, spread, with_steps
+from rnncore.estimators._joint import SENTENCE, JointTask, each
 from rnncore.estimators._look import look_at
 from rnncore.estimators._pipeline import TokenPipeline
 from rnncore.estimators._settings import check_flag
-from rnncore.estimators._task import LabelTask
-from rnncore.estimators.sequences import SequenceEstimator, named
-from rnncore.metrics import Tally
+from rnncore.estimators._task import LabelTask, SequenceTask
+from rnncore.estimators.sequences import named
 from rnncore.optim.arguments import check_choice, check_count, check_number
 from rnncore.train.predictions import batches_to_predict
 
 __all__ = ["SequenceTagger"]
 
-_SENTENCES_AT_ONCE = 4096  # in an evaluation
 _OF_THE_PIPELINE = (
     *("min_count", "lowercase", "fold_digits", "window", "word_pairs", "affixes", "shapes", "skip"),
     *("embedding_size", "embeddings", "word_dropout", "letters", "dtype"),
@@ -30,7 +31,7 @@ _OF_THE_PIPELINE = (
 
 
 @dataclass(eq=False, repr=False)
-class SequenceTagger(SequenceEstimator):
+class SequenceTagger(AnswersEstimator):
     """Tag sequences with a recurrent network: words of sentences, symbols, or feature vectors.
 
     Data may also be called `sentences` and `tags`: ``fit(sentences=…, tags=…)`` is ``fit(X=…, y=…)``.
@@ -85,12 +86,21 @@ class SequenceTagger(SequenceEstimator):
         Whether case and digits of words make no difference.
     class_weight : None, "balanced" or dict
         Weight of each label in the loss (1 where a dict has none); "balanced" is inverse to its frequency. With
-        head="crf", a sentence counts as a whole, by the mean weight of its labels (see `rnncore.CRF`).
+        head="crf", a sentence counts as a whole, by the mean weight of its labels (see `rnncore.CRF`). For several
+        columns of tags also a dict of column to one of these.
+    sentence_labels : bool
+        Whether each sentence has a label, too, such as what its speaker wants: `fit` then takes these after the tags,
+        and `predict_sentences` gives them.
+    sentence_weight : float
+        How much the loss of the sentences' labels, a mean over sentences, counts beside that of the tags, a mean over
+        words: at 1 a label weighs as much as all tags of its sentence together, and takes from their accuracy.
 
     Attributes
     ----------
-    classes_ : (K,) array
-        The labels, sorted.
+    classes_ : (K,) array, or dict of str to such
+        The labels, sorted; for several columns of tags a dict.
+    sentence_classes_ : (L,) array
+        The labels of sentences, sorted.
     encoder_ : Vocabulary, WordFeatures, DictFeatures or FeatureEncoder
     chosen_ : dict
         The settings that were left to the data, and what they became.
@@ -132,6 +142,8 @@ class SequenceTagger(SequenceEstimator):
     lowercase: bool = True
     fold_digits: bool = True
     effort: str = "usual"
+    sentence_labels: bool = False
+    sentence_weight: float = 0.3
 
     _by_data: ClassVar[tuple[str, ...]] = BY_DATA
     _nouns: ClassVar[Nouns] = Nouns("sentence", "tag", "word")
@@ -145,11 +157,27 @@ class SequenceTagger(SequenceEstimator):
         return round(super()._epochs(n_sequences) * PASSES[self.effort])
 
     def _chosen(self, train: Examples) -> dict[str, Any]:
-        return chosen(self, look_at(train.sequences, train.targets))
+        tags = train.targets
+        if isinstance(tags, Targets):  # of several columns the first
+            tags = tags[next(iter(tags))]
+        return chosen(self, look_at(train.sequences, tags))
 
     @staticmethod
     def _make_task(settings: Any) -> LabelTask:
         return LabelTask(_head(settings), settings.constraints, settings.class_weight)
+
+    @classmethod
+    def _task_of(cls, settings: Any, columns: tuple[str, ...] | None) -> SequenceTask:
+        if columns is None and not settings.sentence_labels:
+            return cls._make_task(settings)
+
+        def make(name: str | None) -> LabelTask:
+            weight = settings.class_weight
+            if name is not None and isinstance(weight, Mapping):
+                weight = weight.get(name)
+            return LabelTask(_head(settings), settings.constraints, weight)
+
+        return JointTask(make, columns, settings.sentence_weight if settings.sentence_labels else None)
 
     def _check_settings(self) -> None:
         super()._check_settings()
@@ -169,10 +197,11 @@ class SequenceTagger(SequenceEstimator):
         if max(self.window or 0, self.affixes or 0) > 50:
             raise ValueError(f"window and affixes: expected at most 50, got {self.window} and {self.affixes}")
         check_choice("skip", self.skip, (False, True, "only"))
-        for name in ("word_pairs", "lowercase", "fold_digits"):
+        for name in ("word_pairs", "lowercase", "fold_digits", "sentence_labels"):
             check_flag(name, getattr(self, name))
         if self.shapes is not None:
             check_flag("shapes", self.shapes)
+        check_number("sentence_weight", self.sentence_weight, "(0, inf)", 0.3)
 
     @property
     def chosen_(self) -> dict[str, Any]:
@@ -184,7 +213,11 @@ class SequenceTagger(SequenceEstimator):
     @property
     def _task(self) -> LabelTask:
         task = self.specification_.task
-        assert isinstance(task, LabelTask)
+        if not isinstance(task, LabelTask):
+            raise ValueError(
+                "this needs a tagger of one answer, not of labels of sentences or several columns of tags beside it: "
+                "fit one of tags alone"
+            )
         return task
 
     @property
@@ -194,9 +227,10 @@ class SequenceTagger(SequenceEstimator):
         return pipeline
 
     @property
-    def classes_(self) -> np.ndarray:
-        """The labels, sorted."""
-        return np.array(self._task.classes)
+    def classes_(self) -> Any:
+        """The labels, sorted; for several columns of tags a dict."""
+        joint = self._joint
+        return each(np.array, self._task.classes if joint is None else joint.tag_classes)
 
     @property
     def encoder_(self) -> Any:
@@ -204,22 +238,27 @@ class SequenceTagger(SequenceEstimator):
         return self._pipeline.encoder
 
     @named
-    def predict_proba(self, X: Any) -> list[np.ndarray]:
-        """Return a (T, K) array of probabilities for each sentence, columns in the order of `classes_`."""
+    def predict_proba(self, X: Any) -> Any:
+        """Return a (T, K) array of probabilities for each sentence, columns in the order of `classes_`.
+
+        For several columns of tags a dict of such lists.
+        """
         sentences = self._sequences(X)
-        kept = with_steps(sentences)
-        if kept is not None:
-            every = [np.empty((0, len(self.classes_)), dtype=self.network_.theta.dtype) for _ in range(len(sentences))]
-            some = [sentences[i] for i in kept]
-            for number, found in zip(kept.tolist(), self.predict_proba(some), strict=True):
-                every[number] = found
-            return every
-        data = self._encoded(sentences)
-        probabilities = self._task.probabilities(self.network_, data, self._pipeline.collate)
-        return np.split(probabilities, np.cumsum(data.lengths)[:-1]) if len(data) else []
+        kept, n = with_steps(sentences), len(sentences)
+        data = self._encoded(sentences if kept is None else select(sentences, kept))
+        task: Any = self._joint or self._task
+        ends = np.cumsum(data.lengths)[:-1]
+
+        def in_lists(found: np.ndarray) -> list[np.ndarray]:
+            lists = np.split(found, ends) if len(data) else []
+            return spread(lists, kept, lambda: np.empty((0, found.shape[1]), dtype=found.dtype), n)
+
+        return each(in_lists, self._of_columns(task.probabilities(self.network_, data, self._pipeline.collate)))
 
     def stream(self) -> Callable[[Any], Any]:
         """Return a function that takes one sentence's words one by one, as they come, and returns each one's label.
+
+        For several columns of tags it returns a dict. Labels of sentences are for `predict_sentences`.
 
         It needs a tagger that was fitted to read forward and label every word for itself: ``bidirectional=False``,
         ``head="softmax"``, and no features of neighbours.
@@ -237,9 +276,10 @@ class SequenceTagger(SequenceEstimator):
         >>> [label_of(word) for word in ["top", "news"]] == tagger.predict([["top", "news"]])[0]
         True
         """
-        self._check_fitted()
-        pipeline, task = self._pipeline, self._task
-        if self.specification_.settings.bidirectional or task.kind != "softmax" or not pipeline.one_by_one:
+        joint, pipeline = self._joint, self._pipeline
+        parts = [self._task] if joint is None else [joint.parts[name] for name in joint.tagged]
+        one_by_one = pipeline.one_by_one and all(part.kind == "softmax" for part in parts)
+        if self.specification_.settings.bidirectional or not one_by_one:
             raise ValueError(
                 "words can only be tagged as they come by a tagger with bidirectional=False, head='softmax' and "
                 "no window, word_pairs, affixes or shapes"
@@ -248,30 +288,23 @@ class SequenceTagger(SequenceEstimator):
 
         def label_of(token: Any) -> Any:
             ((x, _, _, _),) = batches_to_predict(self._encoded([[token]]), pipeline.collate)
-            return task.classes[int(session.run(x).argmax())]
+            found = session.run(x)
+            return self._task.classes[int(found.argmax())] if joint is None else joint.of_step(found)
 
         return label_of
 
     @named
-    def count_correct(self, X: Any, y: Any) -> tuple[int, int]:
-        """Return how many steps are tagged right, and how many there are; labels never seen count as wrong."""
-        self._check_fitted()
-        data = Examples.of(X, y, self._nouns, per_step=True).with_steps(self._nouns)
-        encoded = self._encoded(data.sequences, data.targets, unseen=-1)
-        right = self._task.right(self.network_, encoded, self._pipeline.collate)
-        return int(right.sum()), len(right)
+    def count_correct(self, X: Any, y: Any) -> Any:
+        """Return how many steps are tagged right, and how many there are; labels never seen count as wrong.
 
-    @named
-    def evaluate(self, X: Any, y: Any, strict: bool | str = False) -> dict[str, Any]:
-        """Measure the predictions against `y`; see `rnncore.metrics.evaluation` for `strict` and what comes back."""
-        sentences, tags, _ = Examples.of(X, y, self._nouns, per_step=True).with_steps(self._nouns)
-        tally = Tally(strict)
-        for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
-            some = slice(start, start + _SENTENCES_AT_ONCE)
-            tally.add(
-                [list(labels) for labels in tags[some]], self.predict(sentences[some]), self.knows(sentences[some])
-            )
-        return tally.result()
+        For several columns of tags a dict of such pairs.
+        """
+        self._check_fitted()
+        task: Any = self._joint or self._task
+        data = task.examples(X, y, self._nouns).with_steps(self._nouns)
+        encoded = self._encoded(data.sequences, data.targets, unseen=-1)
+        right = self._of_columns(task.right(self.network_, encoded, self._pipeline.collate))
+        return each(lambda its: (int(its.sum()), len(its)), right)
 
     @named
     def knows(self, X: Any) -> np.ndarray | None:
@@ -283,7 +316,9 @@ class SequenceTagger(SequenceEstimator):
 
         Its x is what `encoder_` makes of the sentences: ids (T, B) of words, bags of ids (T, B, N) of dicts or words
         with features, or feature vectors. Labels and encoder are in the metadata, JSON under ``rnncore``; ``scores``
-        and ``labels`` count the labels in the order of ``classes_``.
+        and ``labels`` count the labels in the order of ``classes_``. Of several answers each has its own name: ``tags``
+        (or those of the columns) and ``sentence`` are probabilities, ``NAME.scores`` and, of a CRF, ``NAME.labels``
+        the rest.
 
         Raises
         ------
@@ -291,8 +326,11 @@ class SequenceTagger(SequenceEstimator):
             As ``Network.to_onnx``.
         """
         self._check_fitted()
-        inputs = self._pipeline.inputs
-        about = {"classes": self._task.classes, "encoder": self.encoder_.to_json(), "inputs": inputs}
+        inputs, joint = self._pipeline.inputs, self._joint
+        about = {"classes": self._task.classes if joint is None else joint.tag_classes}
+        if joint is not None and joint.labels_sentences:
+            about["sentence_classes"] = joint.parts[SENTENCE].classes
+        about |= {"encoder": self.encoder_.to_json(), "inputs": inputs}
         self.network_.to_onnx(path, inputs, about)
 
 

@@ -109,7 +109,7 @@ class SequenceBatches:
         self.n_steps: int | None = len(data.x)
         self._begins = np.arange(0, len(data), batch_size)
         self._steps = np.arange(data.lengths.max(), dtype=np.int64)[:, None]
-        self.content = [data.x, data.y, data.lengths, data.values, weights]  # what a checkpoint's fingerprint is of
+        self.content = [*data.arrays, weights]  # what a checkpoint's fingerprint is of
 
     def epoch(self, number: int, rng: np.random.Generator, skip: int) -> Iterator[Batch]:
         """Yield an epoch's minibatches but the first `skip`."""
@@ -119,7 +119,7 @@ class SequenceBatches:
         lengths, places = data.lengths[order], data.starts[order]
         n_steps = np.add.reduceat(lengths, self._begins).tolist()
         longest = lengths[self._begins].tolist()  # the first of a batch is the longest
-        counts = n_steps if data.per_step else np.diff(self._begins, append=len(order)).tolist()
+        counts = n_steps if _by_step(data.per_step) else np.diff(self._begins, append=len(order)).tolist()
         for run in _together(starts[skip:], size, longest, len(order)):
             begin, depth = np.array(run), max(longest[start // size] for start in run)
             some = begin[:, None] + np.arange(min(size, len(order) - run[-1]))
@@ -132,13 +132,25 @@ class SequenceBatches:
                 steps = longest[number]
                 yield Batch(
                     arranged(x[n, :steps], None if values is None else values[n, :steps], arrange),
-                    y[n, :steps] if data.per_step else y[n],
+                    _of_batch(y, data.per_step, n, steps),
                     sizes[n],
                     None if factors is None else factors[n],
                     rows[n],
                     counts[number],
                     n_steps[number],
                 )
+
+
+def _by_step(per_step: Any) -> bool:
+    """Tell whether a batch's loss counts by its steps: if there are targets at them, for one head at least."""
+    return any(per_step.values()) if isinstance(per_step, dict) else per_step
+
+
+def _of_batch(y: Any, per_step: Any, n: int, steps: int) -> Any:
+    """Return the targets of one of several batches that were gathered at once."""
+    if isinstance(y, dict):
+        return {name: _of_batch(part, per_step[name], n, steps) for name, part in y.items()}
+    return y[n, :steps] if per_step else y[n]
 
 
 def _together(starts: Sequence[int], size: int, longest: Sequence[int], end: int) -> Iterator[list[int]]:

@@ -10,7 +10,7 @@ import numpy as np
 from rnncore.data.sequences import Sequences, take_rows
 from rnncore.train.batches import arranged
 
-__all__ = ["batches_to_predict", "decode", "predict", "predict_sequences"]
+__all__ = ["batches_to_predict", "decode", "decode_all", "predict", "predict_all", "predict_sequences"]
 
 _STEPS_AT_ONCE = 8192
 
@@ -39,6 +39,41 @@ def decode(network: Any, data: Sequences, arrange: Callable[..., Any] | None = N
     for batch, at, rows, real in batches_to_predict(data, arrange):
         labels[at[real]] = network.decode(batch, lengths=data.lengths[rows])[0][real]
     return labels
+
+
+def predict_all(network: Any, data: Sequences, arrange: Callable[..., Any] | None = None) -> dict[str, np.ndarray]:
+    """Run a network of several heads; return each one's outputs by name, (N, K) or, with pooling, (S, K)."""
+    found = {
+        part.name: np.empty((_n_outputs(part, data), part.head.outputs), dtype=network.theta.dtype)
+        for part in network.outputs
+    }
+    for batch, at, rows, real in batches_to_predict(data, arrange):
+        _put(network, found, network.predict(batch, lengths=data.lengths[rows]), at, rows, real)
+    return found
+
+
+def decode_all(network: Any, data: Sequences, arrange: Callable[..., Any] | None = None) -> dict[str, np.ndarray]:
+    """Run a network of several heads; return each one's most probable labels by name, (N,) or, with pooling, (S,)."""
+    found = {part.name: np.empty(_n_outputs(part, data), dtype=np.int64) for part in network.outputs}
+    for batch, at, rows, real in batches_to_predict(data, arrange):
+        decoded = network.decode(batch, lengths=data.lengths[rows])
+        _put(network, found, {name: paths for name, (paths, _) in decoded.items()}, at, rows, real)
+    return found
+
+
+def _n_outputs(part: Any, data: Sequences) -> int:
+    return len(data.x) if part.by_step else len(data)
+
+
+def _put(
+    network: Any, found: dict[str, np.ndarray], made: Any, at: np.ndarray, rows: np.ndarray, real: np.ndarray
+) -> None:
+    """Put what a batch gave in its places."""
+    for part in network.outputs:
+        if part.by_step:
+            found[part.name][at[real]] = made[part.name][real]
+        else:
+            found[part.name][rows] = made[part.name]
 
 
 def batches_to_predict(
