@@ -13,7 +13,8 @@ from rnncore.estimators._examples import Examples, Nouns, with_steps
 from rnncore.estimators._pipeline import TokenPipeline
 from rnncore.estimators._settings import check_flag
 from rnncore.estimators._task import LabelTask
-from rnncore.estimators.sequences import SequenceEstimator, named
+from rnncore.estimators._uncertainty import Uncertainty
+from rnncore.estimators.sequences import named
 from rnncore.metrics import Tally
 from rnncore.optim.arguments import check_choice, check_count, check_number
 from rnncore.train.predictions import batches_to_predict
@@ -28,7 +29,7 @@ _OF_THE_PIPELINE = (
 
 
 @dataclass(eq=False, repr=False)
-class SequenceTagger(SequenceEstimator):
+class SequenceTagger(Uncertainty):
     """Tag sequences with a recurrent network: words of sentences, symbols, or feature vectors.
 
     Data may also be called `sentences` and `tags`: ``fit(sentences=…, tags=…)`` is ``fit(X=…, y=…)``.
