@@ -10,16 +10,22 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
+from rnncore.cli.fields import Fields, add_doubts, fields_by
 from rnncore.cli.language import named_text
 from rnncore.cli.tables import count, show_evaluation, tell
 from rnncore.data.readers import DataError, iter_tagged, iter_text, no_sentences, split_line
 from rnncore.io.files import load_estimator, write_atomically
 from rnncore.metrics import Tally, are_chunks
+from rnncore.shown import Error, ErrorTable, wrong_words
+from rnncore.shown.text import aligned
 
 __all__ = ["add_commands"]
 
 _SENTENCES_AT_ONCE = 512
+_SHOWN_COUNTS = 20
 
 
 def add_commands(commands: Any) -> None:
@@ -38,6 +44,14 @@ def add_commands(commands: Any) -> None:
         "--strict", action="store_true", help="count only entities that the labels' scheme spells without a fault"
     )
     evaluate.add_argument("--report", metavar="FILE.json", help="write the results")
+    evaluate.add_argument(
+        "--errors",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="list the words with a wrong label, those that the model was surest of first: 20 of them, or all to a "
+        "file, .csv, .json or any other for TSV; sentences and words count from 0",
+    )
     add_quiet(evaluate)
     evaluate.set_defaults(run=run_evaluate)
 
@@ -64,6 +78,7 @@ def add_commands(commands: Any) -> None:
         metavar="WORD",
         help="column of the word in lines of many fields: from 1 on, -1 is the last (default: 1)",
     )
+    add_doubts(predict)
     predict.add_argument("--out", metavar="FILE", help="where to write (default: standard output)")
     predict.set_defaults(run=run_predict)
 
@@ -72,18 +87,28 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """Print how good a model is on a file, and write it as a report."""
     if options.report:
         check_target(options.report, force=True)
+    if options.errors:
+        check_target(options.errors, force=True)
     tagger = load_estimator(options.model)
+    if options.errors is not None and not hasattr(tagger, "label_probabilities"):
+        raise DataError(f"{options.model}: --errors needs a SequenceTagger, got a {type(tagger).__name__}")
     if hasattr(tagger, "iter_generate"):
         _evaluate_text(options, tagger)
         return
     tally, n_sentences, seconds = Tally(options.strict), 0, 0.0
+    errors: list[Error] = []
     pairs = iter_tagged(options.data, options.column)
     while chunk := list(islice(pairs, _SENTENCES_AT_ONCE)):
         sentences, tags = ([*part] for part in zip(*chunk, strict=True))
         started = time.perf_counter()
         predicted = tagger.predict(sentences)
         seconds += time.perf_counter() - started
-        tally.add(tags, predicted, tagger.knows(sentences))
+        sure = None
+        if hasattr(tagger, "label_probabilities"):
+            sure = np.concatenate(tagger.label_probabilities(sentences, predicted))
+        tally.add(tags, predicted, tagger.knows(sentences), sure)
+        if options.errors is not None:
+            errors += wrong_words(tagger, sentences, tags, predicted, n_sentences)
         n_sentences += len(chunk)
     if not n_sentences:
         raise DataError(no_sentences(options.data))
@@ -92,11 +117,26 @@ def run_evaluate(options: argparse.Namespace) -> None:
         show_evaluation(tell, result)
         tell("", "")
         tell("speed", f"{result['total'] / seconds:,.0f} words/s")
+    if options.errors is not None:
+        _tell_errors(ErrorTable(errors, result["total"]).by_confidence(), options)
     if options.report:
         report = {"task": "tag", "model": options.model, "data": options.data, "n_test": n_sentences}
         report |= {f"test_{name}": result.pop(name) for name in ("accuracy", "correct", "total")}
         report |= {"evaluation": result, "seconds": seconds}
         write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def _tell_errors(table: ErrorTable, options: argparse.Namespace) -> None:
+    """Write a table of errors to a file, or print its beginning and what was taken for what."""
+    if options.errors:
+        table.save(options.errors)
+        return
+    if options.quiet:
+        return
+    print(f"\n{table!r}", flush=True)
+    counts = [(str(own), str(other), f"{n:,}x") for own, other, n in table.counts()[:_SHOWN_COUNTS]]
+    if counts:
+        print("\n".join(["", *aligned([("expected", "predicted", ""), *counts], "  r")]), flush=True)
 
 
 def _evaluate_text(options: argparse.Namespace, model: Any) -> None:
@@ -125,7 +165,14 @@ def run_predict(options: argparse.Namespace) -> None:
     tagger = load_estimator(options.model)
     if not hasattr(tagger, "predict"):
         raise DataError(f"{options.model}: holds a {type(tagger).__name__}, which tags nothing; see rnncore generate")
-    pieces = _tagged(tagger, _lines(options, set(map(str, tagger.classes_))), 1 if _is_typed(options) else None)
+    if (options.confidence or options.n_best) and not hasattr(tagger, "predict_n_best"):
+        raise DataError(
+            f"{options.model}: --confidence and --n-best need a SequenceTagger, got a {type(tagger).__name__}"
+        )
+    lines = _lines(options, set(map(str, tagger.classes_)))
+    pieces = _tagged(
+        fields_by(tagger, options.confidence, options.n_best or 0), lines, 1 if _is_typed(options) else None
+    )
     if options.out:
         write_atomically(options.out, (piece.encode() for piece in pieces))
         return
@@ -144,7 +191,7 @@ class _Line(NamedTuple):
     ends: bool = False  # whether a sentence is over
 
 
-def _tagged(tagger: Any, lines: Iterable[_Line], n_sentences: int | None) -> Iterator[str]:
+def _tagged(fields: Fields, lines: Iterable[_Line], n_sentences: int | None) -> Iterator[str]:
     """Yield the tagged text, so many sentences at a time."""
     n_sentences = n_sentences or _SENTENCES_AT_ONCE
     waiting: list[_Line] = []
@@ -153,12 +200,12 @@ def _tagged(tagger: Any, lines: Iterable[_Line], n_sentences: int | None) -> Ite
         waiting.append(line)
         n_ended += line.ends
         if n_ended == n_sentences:
-            yield _with_labels(tagger, waiting)
+            yield _with_fields(fields, waiting)
             waiting, n_ended = [], 0
-    yield _with_labels(tagger, waiting)
+    yield _with_fields(fields, waiting)
 
 
-def _with_labels(tagger: Any, lines: list[_Line]) -> str:
+def _with_fields(fields: Fields, lines: list[_Line]) -> str:
     sentences: list[list[str]] = [[]]
     for line in lines:
         if line.word is not None:
@@ -166,16 +213,16 @@ def _with_labels(tagger: Any, lines: list[_Line]) -> str:
         if line.ends and sentences[-1]:
             sentences.append([])
     sentences = [words for words in sentences if words]
-    labels = chain.from_iterable(tagger.predict(sentences) if sentences else [])
-    return "".join(line.text if line.word is None else _labelled(line.text, str(next(labels))) for line in lines)
+    found = fields(sentences) if sentences else iter(())
+    return "".join(line.text if line.word is None else _labelled(line.text, next(found)) for line in lines)
 
 
-def _labelled(text: str, label: str) -> str:
-    """Put a label behind a line's fields, divided as they are."""
+def _labelled(text: str, more: list[str]) -> str:
+    """Put more behind a line's fields, divided as they are."""
     fields = text.rstrip()
     end = text[len(text.rstrip("\r\n")) :] or "\n"
     between = " " if " " in fields.lstrip() and "\t" not in fields else "\t"
-    return f"{fields}{between}{label}{end}"
+    return f"{between.join([fields, *more])}{end}"
 
 
 def _is_typed(options: argparse.Namespace) -> bool:

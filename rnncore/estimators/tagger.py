@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rnncore.estimators._examples import Examples, Nouns, with_steps
+from rnncore.estimators._inspection import SENTENCES_AT_ONCE, Inspection
 from rnncore.estimators._pipeline import TokenPipeline
 from rnncore.estimators._settings import check_flag
 from rnncore.estimators._task import LabelTask
-from rnncore.estimators._uncertainty import Uncertainty
 from rnncore.estimators.sequences import named
 from rnncore.metrics import Tally
 from rnncore.optim.arguments import check_choice, check_count, check_number
@@ -21,7 +21,6 @@ from rnncore.train.predictions import batches_to_predict
 
 __all__ = ["SequenceTagger"]
 
-_SENTENCES_AT_ONCE = 4096  # in an evaluation
 _OF_THE_PIPELINE = (
     *("min_count", "lowercase", "fold_digits", "window", "word_pairs", "affixes", "shapes", "skip"),
     *("embedding_size", "embeddings", "word_dropout", "dtype"),
@@ -29,7 +28,7 @@ _OF_THE_PIPELINE = (
 
 
 @dataclass(eq=False, repr=False)
-class SequenceTagger(Uncertainty):
+class SequenceTagger(Inspection):
     """Tag sequences with a recurrent network: words of sentences, symbols, or feature vectors.
 
     Data may also be called `sentences` and `tags`: ``fit(sentences=…, tags=…)`` is ``fit(X=…, y=…)``.
@@ -216,14 +215,17 @@ class SequenceTagger(Uncertainty):
 
     @named
     def evaluate(self, X: Any, y: Any, strict: bool | str = False) -> dict[str, Any]:
-        """Measure the predictions against `y`; see `rnncore.metrics.evaluation` for `strict` and what comes back."""
+        """Measure the predictions, and how far to trust their probabilities, against `y`.
+
+        See `rnncore.metrics.evaluation` for `strict` and what comes back.
+        """
         sentences, tags, _ = Examples.of(X, y, self._nouns, per_step=True).with_steps(self._nouns)
         tally = Tally(strict)
-        for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
-            some = slice(start, start + _SENTENCES_AT_ONCE)
-            tally.add(
-                [list(labels) for labels in tags[some]], self.predict(sentences[some]), self.knows(sentences[some])
-            )
+        for start in range(0, len(sentences), SENTENCES_AT_ONCE):
+            some = slice(start, start + SENTENCES_AT_ONCE)
+            predicted = self.predict(sentences[some])
+            sure = np.concatenate(self.label_probabilities(sentences[some], predicted))
+            tally.add([list(labels) for labels in tags[some]], predicted, self.knows(sentences[some]), sure)
         return tally.result()
 
     @named
