@@ -43,3 +43,14 @@ def test_language_models(capsys):
     assert names["name"] in {"anna\n", "otto\n", "emma\n", "ida\n", "hannah\n"}
     losses = [record["val_loss"] for record in names["trainer"].history]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_uncertainty(capsys):
+    names = ran("uncertainty.md", longest=25)
+    assert names["marginals"].shape == (4, len(names["tagger"].classes_)) and 0 < names["sure"] <= 1
+    assert len(names["best"]) == 3 and names["best"][0][0] == names["tagger"].predict([names["words"]])[0]
+    assert names["surest"] > names["rest"]
+    assert names["doubtful"][0][0] < 0.1 and len(names["doubtful"]) == 10
+    out = capsys.readouterr().out
+    assert " words wrong\nplace   sure  expected" in out and "0.8 to 1.0: " in out and "✗" in out.splitlines()[-1]
