@@ -15,11 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnncore._reliability import Reliability, calibration
+
 __all__ = [
     "SCHEMES",
     "Entity",
+    "Reliability",
     "Tally",
     "are_chunks",
+    "calibration",
     "confusions",
     "entities",
     "entity_averages",
@@ -256,12 +260,14 @@ class Tally:
         self._entities: dict[str | None, _Counts] = {scheme: _Counts() for scheme in schemes}
         self._whole = [0, 0]  # sentences all right, and all
         self._chunks = True  # whether all labels until now are those of chunks
+        self._reliability: Reliability | None = None
 
     def add(
         self,
         true: Labels,
         predicted: Labels,
         known: np.ndarray | None = None,
+        probabilities: np.ndarray | None = None,
         beside: Sequence[bool] | None = None,
     ) -> None:
         """Count more sentences; the arguments are those of `evaluation`.
@@ -273,9 +279,14 @@ class Tally:
         whole = [list(own) == list(other) for own, other in zip(true, predicted, strict=True)]
         self._whole[0] += sum(whole) if beside is None else sum(map(all, zip(whole, beside, strict=True)))
         self._whole[1] += len(whole)
-        if known is not None:
+        right = np.empty(0, dtype=bool)
+        if known is not None or probabilities is not None:
             own, other = chain.from_iterable(true), chain.from_iterable(predicted)
-            right = np.fromiter((a == b for a, b in zip(own, other, strict=True)), dtype=bool, count=len(known))
+            right = np.fromiter((a == b for a, b in zip(own, other, strict=True)), dtype=bool, count=pairs.total())
+        if probabilities is not None:
+            self._reliability = self._reliability or Reliability()
+            self._reliability.add(probabilities, right)
+        if known is not None:
             for flag in (True, False):
                 counts = self._known.setdefault(flag, [0, 0])
                 counts[0] += int(right[known == flag].sum())
@@ -306,7 +317,7 @@ class Tally:
         }
         result["whole"] = _share(*self._whole)
         result["confusions"] = [list(item) for item in _wrong(self._pairs)]
-        return result
+        return result | (self._reliability.result() if self._reliability else {})
 
 
 class _Counts:
@@ -374,7 +385,11 @@ def _wrong(pairs: Counter[tuple[Any, Any]]) -> list[tuple[str, str, int]]:
 
 
 def evaluation(
-    true: Labels, predicted: Labels, known: np.ndarray | None = None, strict: bool | str = False
+    true: Labels,
+    predicted: Labels,
+    known: np.ndarray | None = None,
+    strict: bool | str = False,
+    probabilities: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Measure everything, as plain numbers for a report.
 
@@ -385,6 +400,8 @@ def evaluation(
         Which of all words, sentence after sentence, the model knows.
     strict : bool or str
         As `entity_scores` takes it.
+    probabilities : (N,) array, optional
+        How probable the predicted labels are by the model.
 
     Returns
     -------
@@ -392,7 +409,8 @@ def evaluation(
         accuracy, correct, total; with `known` also known and unknown, each with accuracy (None if there are none),
         correct, total; labels: `label_scores`; entities: `entity_scores`, or None if the labels are not those of
         chunks; averages: of labels and of entities, each micro, macro and weighted as `entity_averages`; whole: of
-        sentences whose labels are all right, accuracy, correct, total; confusions: a list of [label, predicted, count].
+        sentences whose labels are all right, accuracy, correct, total; confusions: a list of [label, predicted, count];
+        with `probabilities` also what `calibration` returns.
 
     Examples
     --------
@@ -400,7 +418,7 @@ def evaluation(
     0.5
     """
     tally = Tally(strict)
-    tally.add(true, predicted, known)
+    tally.add(true, predicted, known, probabilities)
     return tally.result()
 
 

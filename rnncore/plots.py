@@ -1,4 +1,7 @@
-"""Pictures of a training, and of what a language model expects. They need matplotlib, ``rnncore[plot]``."""
+"""Pictures of a training, of what a language model expects, of how reliable probabilities are.
+
+They need matplotlib, ``rnncore[plot]``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 from rnncore.io.files import write_atomically
 from rnncore.metrics import row_names
 
-__all__ = ["check_plotting", "plot_next_symbols", "plot_report"]
+__all__ = ["check_plotting", "plot_next_symbols", "plot_reliability", "plot_report"]
 
 _KINDS = ("png", "svg", "pdf")
 _LABELS = 100
@@ -83,6 +86,42 @@ def plot_next_symbols(model: Any, text: str, path: str | os.PathLike[str], k: in
     axes = figure.subplots(len(lines), 1, squeeze=False)[:, 0]
     for ax, line in zip(axes, lines, strict=True):
         _draw_expectations(ax, line, width, k)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=_kind(path), dpi=150)
+    write_atomically(path, drawn.getvalue())
+
+
+def plot_reliability(found: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Draw how often predictions are right against how probable they are by the model, and how many there are.
+
+    Parameters
+    ----------
+    found : dict
+        What `rnncore.metrics.calibration` or ``SequenceTagger.evaluate`` returns.
+    path : str or path
+        Ends in .png, .svg or .pdf; an existing file is replaced in one step.
+    """
+    check_plotting(path)
+    from matplotlib.figure import Figure
+
+    table = [row for row in found["reliability"] if row["count"]]
+    figure = Figure(figsize=(5.0, 6.0), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    places, widths = [row["from"] for row in table], [row["to"] - row["from"] for row in table]
+    above.bar(places, [row["accuracy"] for row in table], widths, align="edge", edgecolor="white", label="accuracy")
+    above.plot([row["confidence"] for row in table], [row["accuracy"] for row in table], "ko", markersize=4)
+    above.plot([0, 1], [0, 1], color="gray", linestyle="--", label="as often right as they say")
+    above.set_ylabel("share that is right")
+    above.set_ylim(0, 1.02)
+    above.legend(loc="upper left", frameon=False)
+    if found["calibration_error"] is not None:
+        above.set_title(f"expected calibration error {found['calibration_error']:.4f}", fontsize=10)
+    below.bar(places, [row["count"] for row in table], widths, align="edge", edgecolor="white", color="gray")
+    if table:
+        below.set_yscale("log")
+    below.set_ylabel("predictions")
+    below.set_xlabel("probability of the prediction")
+    below.set_xlim(0, 1)
     drawn = io.BytesIO()
     figure.savefig(drawn, format=_kind(path), dpi=150)
     write_atomically(path, drawn.getvalue())

@@ -650,3 +650,29 @@ def test_ioe_labels_have_no_constraints():
     assert bio_constraints(["I-A", "E-A", "O"]).transitions.all()
     tagger = rc.SequenceTagger(constraints="auto", max_epochs=1).fit([["a", "b", "c"]], [["I-A", "E-A", "O"]])
     assert tagger.classes_.tolist() == ["E-A", "I-A", "O"]
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize(("labels", "top"), [(2, 3), (5, 7), (19, 4)])
+def test_equal_paths_have_an_order(labels, top):
+    """By the last label, then the rank of what comes before it: the same bits whatever is looked at first."""
+    rng = np.random.default_rng(labels)
+    net = rc.Network(rc.Recurrent("elman", 1, 2, dtype="float64"), head=rc.CRF(labels))
+    net.params["head.W_hy"][...] = 0
+    for name in ("b_y", "transitions", "start", "end"):
+        array = net.params[f"head.{name}"]
+        array[...] = rng.integers(-1, 2, array.shape)
+    b, a, start, end = (net.params[f"head.{name}"].tolist() for name in ("b_y", "transitions", "start", "end"))
+    paths, _ = net.decode(np.zeros((6, 1, 1)), top=top)
+    ways = [[(start[j] + b[j], (j,))] for j in range(labels)]
+    for _ in range(5):
+        ways = [
+            sorted(
+                ((score + a[i][j] + b[j], (*path, j)) for i in range(labels) for score, path in ways[i]),
+                key=lambda way: -way[0],  # a stable sort
+            )[:top]
+            for j in range(labels)
+        ]
+    best = sorted(((score + end[j], path) for j in range(labels) for score, path in ways[j]), key=lambda way: -way[0])
+    assert len({score for score, _ in best[:top]}) < top
+    assert [tuple(path) for path in paths[:, :, 0].tolist()] == [path for _, path in best[:top]]

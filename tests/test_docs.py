@@ -55,3 +55,18 @@ def test_several_answers():
     assert min(names["accuracies"].values()) > 0.95
     records = [record["val_loss_most"] for record in names["trainer"].history]
     assert records[-1] < 0.5 * records[0]
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_uncertainty(capsys):
+    names = ran("uncertainty.md", longest=25)
+    assert names["marginals"].shape == (4, len(names["tagger"].classes_)) and 0 < names["sure"] <= 1
+    assert len(names["best"]) == 3 and names["best"][0][0] == names["tagger"].predict([names["words"]])[0]
+    assert names["surest"] > names["rest"]
+    assert names["doubtful"][0][0] < 0.1 and len(names["doubtful"]) == 10
+    out = capsys.readouterr().out
+    assert (
+        " words wrong\nplace   sure  expected" in out
+        and "0.8 to 1.0: " in out
+        and "catch up on the" in out.splitlines()[-1]
+    )

@@ -1,5 +1,7 @@
 """Entities by conlleval's rules, labels confused, known and unknown words."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,10 @@ from peers import peer
 from rnncore.cli.tables import show_evaluation
 from rnncore.metrics import (
     SCHEMES,
+    Reliability,
     Tally,
     are_chunks,
+    calibration,
     confusions,
     entities,
     entity_averages,
@@ -19,6 +23,7 @@ from rnncore.metrics import (
     label_scores,
     row_names,
 )
+from rnncore.plots import plot_reliability
 
 
 @pytest.mark.parametrize(
@@ -216,3 +221,77 @@ def test_averages():
     assert scores["micro"]["f1"] == 4 / 7 and scores["macro"]["f1"] == pytest.approx(1 / 3)
     assert scores["weighted"]["recall"] == pytest.approx((3 * 2 / 3) / 4)
     assert entity_averages([["O"]], [["O"]])["macro"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+
+
+def test_calibration_against_its_definition():
+    rng = np.random.default_rng(0)
+    p = np.concatenate([rng.random(500), np.arange(11) / 10, [0, 0, 1, 1]])
+    right = rng.random(len(p)) < p**2
+    found = calibration(p, right, bins=10)
+    place = np.array([next(b for b in range(10) if p_i <= (b + 1) / 10) for p_i in p])
+    gaps = [abs(right[place == b].mean() - p[place == b].mean()) * (place == b).sum() for b in range(10)]
+    assert found["calibration_error"] == pytest.approx(sum(gaps) / len(p)) and found["calibration_error"] > 0.1
+    assert found["mean_confidence"] == pytest.approx(p.mean())
+    for b, row in enumerate(found["reliability"]):
+        assert (row["from"], row["to"], row["count"]) == (b / 10, (b + 1) / 10, (place == b).sum())
+        assert row["confidence"] == pytest.approx(p[place == b].mean())
+        assert row["accuracy"] == pytest.approx(right[place == b].mean())
+    assert calibration([0.3], [True], bins=10)["reliability"][2]["count"] == 1  # an edge is the lower bin's
+
+
+@given(st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), max_size=30), st.integers(1, 20))
+def test_reliability_in_pieces(pairs, bins):
+    p, right = np.array([p for p, _ in pairs]), np.array([flag for _, flag in pairs])
+    pieces = Reliability(bins)
+    for start in range(0, len(p), 7):
+        pieces.add(p[start : start + 7], right[start : start + 7])
+    whole = calibration(p, right, bins)
+    assert [row["count"] for row in whole["reliability"]] == [row["count"] for row in pieces.result()["reliability"]]
+    assert sum(row["count"] for row in whole["reliability"]) == len(p) and len(whole["reliability"]) == bins
+    if not pairs:
+        assert whole["calibration_error"] is whole["mean_confidence"] is None
+    else:
+        assert 0 <= whole["calibration_error"] <= 1
+        assert whole["calibration_error"] == pytest.approx(pieces.result()["calibration_error"])
+        one = calibration(p, right, 1)["calibration_error"]
+        assert one == pytest.approx(abs(p.mean() - right.mean())) and one <= whole["calibration_error"] + 1e-9
+    json.dumps(whole, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("p", "right", "bins", "message"),
+    [
+        ([0.5, 1.5], [True, True], 15, "from 0 to 1, got 1.5"),
+        ([-0.1], [True], 15, "from 0 to 1, got -0.1"),
+        ([np.nan], [True], 15, "from 0 to 1, got nan"),
+        ([0.5], [True, False], 15, r"got \(1,\) and \(2,\)"),
+        ([[0.5]], [[True]], 15, "one length"),
+        ([0.5], [True], 0, "bins must be"),
+        (["a"], [True], 3, "probabilities must be"),
+    ],
+)
+def test_calibration_refuses(p, right, bins, message):
+    with pytest.raises(ValueError, match=message):
+        calibration(p, right, bins)
+
+
+def test_an_evaluation_with_probabilities():
+    plain = evaluation([["N", "V"], ["V"]], [["N", "N"], ["V"]])
+    sure = evaluation([["N", "V"], ["V"]], [["N", "N"], ["V"]], probabilities=np.array([0.9, 0.6, 0.8]))
+    assert {name: sure[name] for name in plain} == plain and "mean_confidence" not in plain
+    assert set(sure) - set(plain) == {"mean_confidence", "calibration_error", "reliability"}
+    assert sure["mean_confidence"] == pytest.approx(2.3 / 3)
+    said = []
+    show_evaluation(lambda topic, text: said.append(text), sure)
+    assert [text for text in said if "confidence" in text] == ["confidence 0.7667 on average, calibration error 0.3000"]
+    show_evaluation(lambda topic, text: said.append(text), plain)
+    assert len([text for text in said if "confidence" in text]) == 1
+
+
+@pytest.mark.parametrize("pairs", [([0.95, 0.9, 0.4], [True, False, False]), ([], [])])
+def test_a_picture_of_reliability(tmp_path, pairs):
+    peer("matplotlib")
+    plot_reliability(calibration(*pairs), tmp_path / "r.svg")
+    assert (tmp_path / "r.svg").read_bytes().startswith(b"<?xml")
+    with pytest.raises(ValueError, match="ends in"):
+        plot_reliability(calibration(*pairs), tmp_path / "r.txt")

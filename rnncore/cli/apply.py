@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
+from rnncore.cli.fields import Fields, add_doubts, fields_by
 from rnncore.cli.language import named_text
 from rnncore.cli.tables import count, show_answers, tell
 from rnncore.cli.tagging import overall
@@ -26,10 +29,13 @@ from rnncore.data.readers import (
 )
 from rnncore.io.files import load_estimator, write_atomically
 from rnncore.metrics import are_chunks
+from rnncore.shown import Error, ErrorTable, wrong_words
+from rnncore.shown.text import aligned
 
 __all__ = ["add_commands"]
 
 _SENTENCES_AT_ONCE = 512
+_SHOWN_COUNTS = 20
 
 
 def add_commands(commands: Any) -> None:
@@ -51,6 +57,14 @@ def add_commands(commands: Any) -> None:
         "--strict", action="store_true", help="count only entities that the labels' scheme spells without a fault"
     )
     evaluate.add_argument("--report", metavar="FILE.json", help="write the results")
+    evaluate.add_argument(
+        "--errors",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="list the words with a wrong label, those that the model was surest of first: 20 of them, or all to a "
+        "file, .csv, .json or any other for TSV; sentences and words count from 0",
+    )
     add_quiet(evaluate)
     evaluate.set_defaults(run=run_evaluate)
 
@@ -78,6 +92,7 @@ def add_commands(commands: Any) -> None:
         metavar="WORD",
         help="column of the word in lines of many fields: from 1 on, -1 is the last (default: 1)",
     )
+    add_doubts(predict)
     predict.add_argument("--out", metavar="FILE", help="where to write (default: standard output)")
     predict.set_defaults(run=run_predict)
 
@@ -86,18 +101,31 @@ def run_evaluate(options: argparse.Namespace) -> None:
     """Print how good a model is on a file, and write it as a report."""
     if options.report:
         check_target(options.report, force=True)
+    if options.errors:
+        check_target(options.errors, force=True)
     tagger = load_estimator(options.model)
+    if options.errors is not None and not hasattr(tagger, "label_probabilities"):
+        raise DataError(f"{options.model}: --errors needs a SequenceTagger, got a {type(tagger).__name__}")
     if hasattr(tagger, "iter_generate"):
         _evaluate_text(options, tagger)
         return
     from rnncore.estimators._tally import AnswersTally
 
+    single = not hasattr(tagger, "sentence_classes_") and not isinstance(tagger.classes_, dict)
+    if options.errors is not None and not single:
+        raise DataError(f"{options.model}: --errors is for a tagger of one column of tags and nothing else")
     tally, n_sentences, seconds = AnswersTally(options.strict), 0, 0.0
+    errors: list[Error] = []
     for sentences, true in _chunks(options, tagger):
         started = time.perf_counter()
         predicted = tagger.predict_answers(sentences)
         seconds += time.perf_counter() - started
-        tally.add(true, predicted, tagger.knows(sentences))
+        sure = {}
+        if single and hasattr(tagger, "label_probabilities"):
+            sure["tags"] = np.concatenate(tagger.label_probabilities(sentences, predicted["tags"]))
+        tally.add(true, predicted, tagger.knows(sentences), sure)
+        if options.errors is not None:
+            errors += wrong_words(tagger, sentences, true["tags"], predicted["tags"], n_sentences)
         n_sentences += len(sentences)
     if not n_sentences:
         raise DataError(no_sentences(options.data))
@@ -109,6 +137,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
         show_answers(tell, result, classes)
         tell("", "")
         tell("speed", f"{n_words / seconds:,.0f} words/s")
+    if options.errors is not None:
+        _tell_errors(ErrorTable(errors, n_words).by_confidence(), options)
     if options.report:
         report = {"task": "tag", "model": options.model, "data": options.data, "n_test": n_sentences}
         report |= overall(result, classes) | {"evaluation": result, "seconds": seconds}
@@ -148,6 +178,19 @@ def _check_columns(options: argparse.Namespace, tagger: Any) -> None:
         raise DataError(f"{options.model}: tags the columns {', '.join(its)}: say where, --column WORD,{wanted}")
 
 
+def _tell_errors(table: ErrorTable, options: argparse.Namespace) -> None:
+    """Write a table of errors to a file, or print its beginning and what was taken for what."""
+    if options.errors:
+        table.save(options.errors)
+        return
+    if options.quiet:
+        return
+    print(f"\n{table!r}", flush=True)
+    counts = [(str(own), str(other), f"{n:,}x") for own, other, n in table.counts()[:_SHOWN_COUNTS]]
+    if counts:
+        print("\n".join(["", *aligned([("expected", "predicted", ""), *counts], "  r")]), flush=True)
+
+
 def _evaluate_text(options: argparse.Namespace, model: Any) -> None:
     """Print how well a language model predicts a text, and write it as a report."""
     if options.column or options.strict or options.sentence_labels:
@@ -174,9 +217,16 @@ def run_predict(options: argparse.Namespace) -> None:
     tagger = load_estimator(options.model)
     if not hasattr(tagger, "predict"):
         raise DataError(f"{options.model}: holds a {type(tagger).__name__}, which tags nothing; see rnncore generate")
+    doubting = options.confidence or options.n_best
+    several = isinstance(tagger.classes_, dict) or hasattr(tagger, "sentence_classes_")
+    if doubting and (several or not hasattr(tagger, "predict_n_best")):
+        raise DataError(
+            f"{options.model}: --confidence and --n-best are for a SequenceTagger of one column of tags alone"
+        )
     classes = tagger.classes_.values() if isinstance(tagger.classes_, dict) else [tagger.classes_]
     labels = set(map(str, chain.from_iterable(classes)))
-    pieces = _tagged(tagger, _lines(options, labels), 1 if _is_typed(options) else None)
+    fields = fields_by(tagger, options.confidence, options.n_best or 0)
+    pieces = _tagged(fields, _lines(options, labels), 1 if _is_typed(options) else None)
     if options.out:
         write_atomically(options.out, (piece.encode() for piece in pieces))
         return
@@ -195,7 +245,7 @@ class _Line(NamedTuple):
     ends: bool = False  # whether a sentence is over
 
 
-def _tagged(tagger: Any, lines: Iterable[_Line], n_sentences: int | None) -> Iterator[str]:
+def _tagged(fields: Fields, lines: Iterable[_Line], n_sentences: int | None) -> Iterator[str]:
     """Yield the tagged text, so many sentences at a time."""
     n_sentences = n_sentences or _SENTENCES_AT_ONCE
     waiting: list[_Line] = []
@@ -204,12 +254,12 @@ def _tagged(tagger: Any, lines: Iterable[_Line], n_sentences: int | None) -> Ite
         waiting.append(line)
         n_ended += line.ends
         if n_ended == n_sentences:
-            yield _with_labels(tagger, waiting)
+            yield _with_fields(fields, waiting)
             waiting, n_ended = [], 0
-    yield _with_labels(tagger, waiting)
+    yield _with_fields(fields, waiting)
 
 
-def _with_labels(tagger: Any, lines: list[_Line]) -> str:
+def _with_fields(fields: Fields, lines: list[_Line]) -> str:
     sentences: list[list[str]] = [[]]
     for line in lines:
         if line.word is not None:
@@ -217,9 +267,7 @@ def _with_labels(tagger: Any, lines: list[_Line]) -> str:
         if line.ends and sentences[-1]:
             sentences.append([])
     sentences = [words for words in sentences if words]
-    answers = tagger.predict_answers(sentences) if sentences else {}
-    of_sentences = answers.pop("sentence", None)
-    of_words = zip(*map(chain.from_iterable, answers.values()), strict=True)
+    found, of_sentences = fields(sentences) if sentences else (iter(()), None)
     made, begins, number = [], True, 0  # begins: whether the next word is a sentence's first
     for line in lines:
         if line.word is None:
@@ -228,17 +276,17 @@ def _with_labels(tagger: Any, lines: list[_Line]) -> str:
             if begins and of_sentences is not None:
                 made.append(f"# intent = {of_sentences[number]}\n")
             number += begins
-            made.append(_labelled(line.text, next(of_words)))
+            made.append(_labelled(line.text, next(found)))
         begins = line.ends or (begins and line.word is None)
     return "".join(made)
 
 
-def _labelled(text: str, labels: Iterable[Any]) -> str:
-    """Put labels behind a line's fields, divided as they are."""
+def _labelled(text: str, more: list[str]) -> str:
+    """Put more behind a line's fields, divided as they are."""
     fields = text.rstrip()
     end = text[len(text.rstrip("\r\n")) :] or "\n"
     between = " " if " " in fields.lstrip() and "\t" not in fields else "\t"
-    return f"{between.join([fields, *map(str, labels)])}{end}"
+    return f"{between.join([fields, *more])}{end}"
 
 
 def _is_typed(options: argparse.Namespace) -> bool:

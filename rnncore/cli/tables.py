@@ -59,6 +59,9 @@ def show_evaluation(say: Callable[[str, str], None], result: dict[str, Any], top
     if "unknown" in result and result["unknown"]["total"]:
         for kind in ("known", "unknown"):
             say("", f"{kind} words {_share(result[kind])}" if result[kind]["total"] else f"no {kind} words")
+    if result.get("mean_confidence") is not None:
+        error = result["calibration_error"]
+        say("", f"confidence {result['mean_confidence']:.4f} on average, calibration error {error:.4f}")
     scores = result["entities"] or result["labels"]
     noun = "entities" if result["entities"] else "labels"
     averages = result["averages"]["entities" if result["entities"] else "labels"]

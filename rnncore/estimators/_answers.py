@@ -171,6 +171,10 @@ class AnswersEstimator(SequenceEstimator):
             raise DataError(f"validation_data: expected ({', '.join(wanted)}), got {got}")
         return data[0], self._targets(data[1], data[2] if self.sentence_labels else None)
 
+    def _sure(self, sentences: Any, predicted: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Return the probabilities of all predicted tags by name, where there is one answer."""
+        return {}
+
     # -- applying -----------------------------------------------------------------------------------------------------
 
     @property
@@ -310,7 +314,8 @@ class AnswersEstimator(SequenceEstimator):
             some = slice(start, start + _SENTENCES_AT_ONCE)
             own = {name: [*one[some]] if name == SENTENCE else [*map(list, one[some])] for name, one in true.items()}
             sentences = data.sequences[some]
-            tally.add(own, self.predict_answers(sentences), self.knows(sentences))
+            predicted = self.predict_answers(sentences)
+            tally.add(own, predicted, self.knows(sentences), self._sure(sentences, predicted))
         found = tally.result()
         if joint is not None and joint.columns is not None:
             return found

@@ -35,8 +35,17 @@ class AnswersTally:
         self._strict = strict
         self._tallies: dict[str, Tally] = {}
 
-    def add(self, true: Mapping[str, Any], predicted: Mapping[str, Any], known: np.ndarray | None = None) -> None:
-        """Count more sentences: lists of tags by name, labels of sentences among them; what is `known` of all words."""
+    def add(
+        self,
+        true: Mapping[str, Any],
+        predicted: Mapping[str, Any],
+        known: np.ndarray | None = None,
+        probabilities: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Count more sentences: lists of tags by name, labels of sentences among them; what is `known` of all words.
+
+        `probabilities`: by name those of all predicted tags, where they are to be measured.
+        """
         own: list[Any] = []
         other: list[Any] = []
         beside = None
@@ -45,7 +54,7 @@ class AnswersTally:
             beside = [a == b for a, b in zip(own, other, strict=True)]
         for name, labels in true.items():
             if name != SENTENCE:
-                self._tally(name).add(labels, predicted[name], known, beside)
+                self._tally(name).add(labels, predicted[name], known, (probabilities or {}).get(name), beside)
         if beside is not None:
             self._tally(SENTENCE).add([[label] for label in own], [[label] for label in other])
 

@@ -13,7 +13,8 @@ from rnncore.data.tokens import select
 from rnncore.estimators._answers import AnswersEstimator
 from rnncore.estimators._defaults import BY_DATA, PASSES, chosen
 from rnncore.estimators._examples import Examples, Nouns, Targets, spread, with_steps
-from rnncore.estimators._joint import SENTENCE, JointTask, each
+from rnncore.estimators._inspection import Inspection
+from rnncore.estimators._joint import SENTENCE, TAGS, JointTask, each
 from rnncore.estimators._look import look_at
 from rnncore.estimators._pipeline import TokenPipeline
 from rnncore.estimators._settings import check_flag
@@ -31,7 +32,7 @@ _OF_THE_PIPELINE = (
 
 
 @dataclass(eq=False, repr=False)
-class SequenceTagger(AnswersEstimator):
+class SequenceTagger(AnswersEstimator, Inspection):
     """Tag sequences with a recurrent network: words of sentences, symbols, or feature vectors.
 
     Data may also be called `sentences` and `tags`: ``fit(sentences=…, tags=…)`` is ``fit(X=…, y=…)``.
@@ -155,6 +156,11 @@ class SequenceTagger(AnswersEstimator):
 
     def _epochs(self, n_sequences: int) -> int:
         return round(super()._epochs(n_sequences) * PASSES[self.effort])
+
+    def _sure(self, sentences: Any, predicted: dict[str, Any]) -> dict[str, np.ndarray]:
+        if self._joint is not None:
+            return {}
+        return {TAGS: np.concatenate(self.label_probabilities(sentences, predicted[TAGS]))}
 
     def _chosen(self, train: Examples) -> dict[str, Any]:
         tags = train.targets

@@ -64,6 +64,15 @@ class Output(NamedTuple):
             if name not in self.head.starts_at_zero:
                 array[...] = rng.uniform(-bound, bound, array.shape)
 
+    def temper(self, params: Mapping[str, np.ndarray], temperature: float) -> None:
+        """Divide the scores by a temperature, by dividing all that they are linear in."""
+        if self.head.name not in ("softmax", "crf") or not self.head.project or getattr(self.head, "tied", False):
+            raise ValueError(
+                f"a temperature needs a softmax or CRF head with a projection of its own, got {self.head!r}"
+            )
+        for name in (*self.head.shapes(1), *(["W_skip"] if self.features else [])):
+            params[self.prefix + name] /= temperature
+
     def kernel(self, layout: Layout, dtype: np.dtype, widths: list[int]) -> HeadKernel:
         """Return what computes it."""
         starts = layout.starts

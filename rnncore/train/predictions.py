@@ -10,9 +10,12 @@ import numpy as np
 from rnncore.data.sequences import Sequences, take_rows
 from rnncore.train.batches import arranged
 
-__all__ = ["batches_to_predict", "decode", "decode_all", "predict", "predict_all", "predict_sequences"]
+__all__ = [
+    *("STEPS_AT_ONCE", "batches_to_predict", "decode", "decode_all", "predict", "predict_all"),
+    *("predict_sequences", "probabilities_of"),
+]
 
-_STEPS_AT_ONCE = 8192
+STEPS_AT_ONCE = 8192
 
 
 def predict(network: Any, data: Sequences, n_outputs: int, arrange: Callable[..., Any] | None = None) -> np.ndarray:
@@ -76,10 +79,26 @@ def _put(
             found[part.name][rows] = made[part.name]
 
 
+def probabilities_of(
+    network: Any, data: Sequences, classes: np.ndarray, arrange: Callable[..., Any] | None = None
+) -> np.ndarray:
+    """Return the probability of one class at every step, (N,), or of each sequence, (S,); 0 where the class is -1."""
+    by_step = network.outputs[0].by_step
+    found = np.empty(len(classes), dtype=network.theta.dtype)
+    for batch, at, rows, real in batches_to_predict(data, arrange):
+        probabilities = network.predict(batch, lengths=data.lengths[rows])
+        places = at if by_step else rows
+        wanted = np.asarray(classes[places])
+        one = np.take_along_axis(probabilities, np.maximum(wanted, 0)[..., None], axis=-1)[..., 0]
+        one[wanted < 0] = 0.0
+        found[places[real] if by_step else places] = one[real] if by_step else one
+    return found
+
+
 def batches_to_predict(
-    data: Sequences, arrange: Callable[..., Any] | None = None
+    data: Sequences, arrange: Callable[..., Any] | None = None, steps: int = STEPS_AT_ONCE
 ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield sequences of similar lengths.
+    """Yield sequences of similar lengths, with about so many steps at a time.
 
     Yields
     ------
@@ -90,7 +109,7 @@ def batches_to_predict(
     start = 0
     while start < len(order):
         longest = int(data.lengths[order[start]])
-        rows = order[start : start + max(1, _STEPS_AT_ONCE // longest)]
+        rows = order[start : start + max(1, steps // longest)]
         start += len(rows)
         at = data.positions(rows)
         batch = arranged(take_rows(data.x, at), data.values_at(at), arrange)

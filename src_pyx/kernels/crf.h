@@ -451,44 +451,83 @@ typedef struct {
     int64_t *from;
 } crf_ways;
 
-static void crf_insert(crf_ways ways, long n, double score, int64_t from) {
+/* Whether one way comes before another; of equal ones, that from a lower label or rank. */
+static int crf_beats(double score, int64_t from, double other, int64_t its_from) {
+    return score > other || (score == other && from < its_from);
+}
+
+/* Put a way among the n of a label, if it is one of the best; return the worst one's score. */
+static double crf_insert(crf_ways ways, long n, double score, int64_t from) {
     long at = n;
-    while (at > 0 && ways.score[at - 1] < score) at--;
-    if (at == n) return;
+    while (at > 0 && crf_beats(score, from, ways.score[at - 1], ways.from[at - 1])) at--;
     for (long i = n - 1; i > at; i--) {
         ways.score[i] = ways.score[i - 1];
         ways.from[i] = ways.from[i - 1];
     }
-    ways.score[at] = score;
-    ways.from[at] = from;
+    if (at < n) {
+        ways.score[at] = score;
+        ways.from[at] = from;
+    }
+    return ways.score[n - 1];
+}
+
+/* Labels by the score of the best way to each, falling (Shell's sort). */
+static void crf_by_best(long labels, long top, const double *score, int64_t *order) {
+    static const long gaps[] = {701, 301, 132, 57, 23, 10, 4, 1}; /* Ciura 2001 */
+    for (long i = 0; i < labels; i++) order[i] = i;
+    for (unsigned g = 0; g < sizeof gaps / sizeof *gaps; g++)
+        for (long i = gaps[g]; i < labels; i++) {
+            const int64_t moved = order[i];
+            long at = i;
+            for (; at >= gaps[g] && score[order[at - gaps[g]] * top] < score[moved * top]; at -= gaps[g])
+                order[at] = order[at - gaps[g]];
+            order[at] = moved;
+        }
+}
+
+/* Offer all labels the n ways to label i, `before`, with one more step. Most labels have n better ones, which is seen
+ * for several at once. worst: of each label, the score of the worst of its ways. */
+#define CRF_OFFERS 8
+static void crf_offer(const rc_crf *c, long i, long top, const double *before, const real *s, double *worst,
+                      crf_ways ways) {
+    const real *A = crf_row(c, c->transitions, i);
+    if (!(before[0] > -INFINITY)) return;
+    for (long k = 0; k < c->labels; k += CRF_OFFERS) {
+        const long end = lmin(k + CRF_OFFERS, c->labels);
+        int wanted = 0;
+        for (long j = k; j < end; j++) wanted |= before[0] + ((double)A[j] + s[j]) >= worst[j];
+        for (long j = k; wanted && j < end; j++) {
+            const double step = (double)A[j] + s[j];
+            const crf_ways own = {ways.score + j * top, ways.from + j * top};
+            for (long r = 0; r < top && before[r] + step >= worst[j]; r++) { /* falling: nor are those that follow */
+                if (!(before[r] + step > -INFINITY)) break;
+                worst[j] = crf_insert(own, top, before[r] + step, i * top + r);
+            }
+        }
+    }
 }
 
 static long crf_best_work(const rc_crf *c, long top) {
-    return (2 * c->labels * top + top) * (long)sizeof(double) + (c->steps * c->labels * top + top) * (long)sizeof(int64_t);
+    const long doubles = 2 * c->labels * top + top + c->labels, numbers = (c->steps * top + 1) * c->labels + top;
+    return doubles * (long)sizeof(double) + numbers * (long)sizeof(int64_t);
 }
 
 static void crf_best(const rc_crf *c, long b, long top, long rows, void *work, int64_t *paths, double *scores) {
     const long K = c->labels, T = c->length[b], size = K * top;
     const real *start = c->start, *end = c->end;
-    double *now = work, *before = now + size, *last = before + size;
-    int64_t *from = (int64_t *)(last + top), *chosen = from + T * size;
+    double *now = work, *before = now + size, *last = before + size, *worst = last + top;
+    int64_t *from = (int64_t *)(worst + K), *chosen = from + T * size, *order = chosen + top;
     for (long t = 0; t < T; t++) {
         const real *s = crf_row(c, c->scores, c->offsets[t] + b);
         for (long i = 0; i < size; i++) now[i] = -INFINITY;
+        for (long j = 0; j < K; j++) worst[j] = -INFINITY;
         memset(from + t * size, 0, size * sizeof(int64_t));
-        for (long j = 0; j < K; j++) {
-            crf_ways ways = {now + j * top, from + t * size + j * top};
-            if (!t)
-                ways.score[0] = (double)start[j] + s[j];
-            else
-                for (long i = 0; i < K; i++) {
-                    double step = (double)crf_row(c, c->transitions, i)[j] + s[j];
-                    for (long r = 0; r < top; r++) {
-                        double score = before[i * top + r] + step;
-                        if (!(score > ways.score[top - 1])) break; /* nor are the ones that follow better */
-                        crf_insert(ways, top, score, i * top + r);
-                    }
-                }
+        const crf_ways ways = {now, from + t * size};
+        if (!t)
+            for (long j = 0; j < K; j++) now[j * top] = (double)start[j] + s[j];
+        else { /* the best first: few others are then wanted */
+            crf_by_best(K, top, before, order);
+            for (long k = 0; k < K; k++) crf_offer(c, order[k], top, before + order[k] * top, s, worst, ways);
         }
         double *swap = now;
         now = before;
