@@ -43,3 +43,15 @@ def test_language_models(capsys):
     assert names["name"] in {"anna\n", "otto\n", "emma\n", "ida\n", "hannah\n"}
     losses = [record["val_loss"] for record in names["trainer"].history]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_ensembles():
+    names = ran("ensembles.md")
+    assert names["together"] > max(names["alone"].values())
+    weights = names["weighed"].weights_
+    assert weights[1] > weights[0]
+    assert len(names["five"].estimators_) == 5 and len(names["snapshots"].estimators_) == 4
+    assert names["gain"] > 0
+    assert abs(names["net"].predict(names["x"])[-1, 0] - [0.5, 0.3, 0.2]).max() < 0.02
+    assert len(names["written"]) == 20 and names["models"].next_symbols("to b", 1)[0][0] == "e"

@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from rnncore.data.encoders import LabelEncoder
 from rnncore.data.inputs import sequences_of
+from rnncore.estimators._combining import combined
 from rnncore.estimators._examples import Examples, Nouns
 from rnncore.estimators._soft_labels import SoftLabels
 from rnncore.optim.arguments import check_number
@@ -16,11 +17,19 @@ from rnncore.optim.arguments import check_number
 __all__ = ["distil"]
 
 
-def distil(teacher: Any, student: Any, X: Any, y: Any = None, labels: float = 0.5, **fit_params: Any) -> Any:
+def distil(
+    teacher: Any,
+    student: Any,
+    X: Any,
+    y: Any = None,
+    labels: float = 0.5,
+    temperature: float = 1.0,
+    **fit_params: Any,
+) -> Any:
     """Train one tagger on the probabilities that another, or an ensemble, gives to all labels of all words.
 
-    They say more than labels do: which others would have been nearly right (Hinton, Vinyals and Dean 2015; here at
-    temperature 1). `X` needs no labels, so more sentences may be there than somebody has tagged.
+    They say more than labels do: which others would have been nearly right (Hinton, Vinyals and Dean 2015). `X` needs no
+    labels, so more sentences may be there than somebody has tagged.
 
     Parameters
     ----------
@@ -34,6 +43,9 @@ def distil(teacher: Any, student: Any, X: Any, y: Any = None, labels: float = 0.
         The labels of `X`, where they are known.
     labels : float
         How much they count beside the teacher's probabilities, from 0 (not at all) to 1.
+    temperature : float
+        Learn p^(1/temperature), normalised, by the student's scores divided by the temperature: above 1, labels that the
+        teacher finds improbable count more.
     **fit_params
         More arguments of the student's `fit`, such as ``validation_data``.
 
@@ -60,12 +72,15 @@ def distil(teacher: Any, student: Any, X: Any, y: Any = None, labels: float = 0.
         if not hasattr(teacher, name):
             raise TypeError(f"teacher: expected a fitted estimator with {name}, got {type(teacher).__name__}")
     check_number("labels", labels, "[0, 1]", 0.5)
+    check_number("temperature", temperature, "(0, inf)", 2.0)
     made = clone(student)
     _check_student(made)
     X = sequences_of(X, "sentences")
     found = teacher.predict_proba(X)
     classes = np.asarray(teacher.classes_).tolist()
     probabilities = np.concatenate(found) if len(found) else np.empty((0, len(classes)))
+    if temperature != 1:
+        probabilities = combined([probabilities], np.array([1 / temperature]), "product")
     lengths = np.array([len(part) for part in found], dtype=np.int64)
     soft = SoftLabels(classes, probabilities, lengths)
     if y is not None:
@@ -74,7 +89,11 @@ def distil(teacher: Any, student: Any, X: Any, y: Any = None, labels: float = 0.
         mixed = (1 - labels) * soft.of(known.classes)
         mixed[np.arange(len(mixed)), known.encode(y)] += labels
         soft = SoftLabels(known.classes, mixed.astype(probabilities.dtype), lengths)
-    return made.fit(X, soft, **fit_params)
+    made.fit(X, soft, **fit_params)
+    for name, array in made.network_.params.items():
+        if name.startswith("head."):  # what learned were the scores divided by the temperature
+            array *= temperature
+    return made
 
 
 def _check_student(student: Any) -> None:
