@@ -152,7 +152,7 @@ def test_parameters_stay_as_they_are_and_are_reached_by_name():
 def test_fitting_leaves_the_estimators_as_they_are_and_members_are_as_if_fitted_alone(data):
     X, y, new, _ = data
     made = [("a", rc.SequenceTagger(**TINY)), ("b", rc.SequenceTagger(**TINY, cell="gru"))]
-    ensemble = rc.Ensemble(made).fit(sentences=X, tags=y)
+    ensemble = rc.Ensemble(made).fit(sentences=iter(X), tags=iter(y))
     assert not hasattr(made[0][1], "network_")
     for name, estimator in made:
         alone = clone(estimator).fit(X, y)

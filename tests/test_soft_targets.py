@@ -71,6 +71,20 @@ def test_the_loss_is_the_cross_entropy_and_what_lies_past_an_end_does_not_count(
     assert np.isclose(-found[inside()].mean(), wanted, rtol=1e-5)
 
 
+def test_batches_first_and_sequences_laid_end_to_end():
+    x, _, soft = data()
+    net = network()
+    layer = rc.Recurrent("gru", D, 7, dtype="float64", random_state=1, bidirectional=True)
+    twin = rc.Network(layer, rc.Softmax(K), batch_first=True)
+    twin.theta[:] = net.theta
+    wanted = net.loss_and_grad(x, soft, LENGTHS)
+    assert np.isclose(twin.loss_and_grad(x.swapaxes(0, 1), soft.swapaxes(0, 1), LENGTHS), wanted, rtol=1e-12)
+    np.testing.assert_allclose(twin.grad, net.grad, rtol=1e-9, atol=1e-14)
+    parts = rc.Sequences.of(*([a[:n, b] for b, n in enumerate(LENGTHS)] for a in (x, soft)))
+    trainer = rc.Trainer(net, rc.Adam(1e-12), parts, batch_size=B, max_epochs=1, validation=parts).run()
+    assert np.isclose(trainer.history[0]["loss"], wanted) and np.isclose(trainer.history[0]["val_loss"], wanted)
+
+
 @pytest.mark.kernels
 def test_classes_after_probabilities_and_predictions_between_are_as_in_a_new_network():
     net, other = network("float32"), network("float32")

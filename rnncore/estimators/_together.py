@@ -96,6 +96,7 @@ class TaggersTogether(_Together):
         """Let labels follow one another in any way where they do so in the training data."""
         if self.rule is None:
             return
+        y = sequences_of(y, "tags")
         ids, lengths = self.labels.encode(y, -1), sequence_lengths(y, "tags")
         ends = np.cumsum(lengths)[lengths > 0]
         starts = ends - lengths[lengths > 0]

@@ -223,6 +223,7 @@ class Ensemble(BaseEstimator):
             For data, members or settings that cannot be used.
         """
         members = self._check()
+        X, y = (list(part) if hasattr(part, "__next__") else part for part in (X, y))  # it is read more than once
         if isinstance(self.weights, str) and validation_data is None:
             raise ValueError("weights='validation' needs validation_data=(X, y), or a text, which no member has seen")
         if self.prefit:
