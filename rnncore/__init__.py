@@ -52,8 +52,10 @@ _HOME = {
     "Callback": "train.callbacks",
     "Sequences": "data.sequences",
     "Stream": "train.streams",
+    "Ensemble": "estimators",
     "LanguageModel": "estimators",
     "SequenceTagger": "estimators",
+    "distil": "estimators",
     "load": "io.files",
     "to_torch": "interop",
     "from_torch": "interop",
@@ -94,7 +96,9 @@ if TYPE_CHECKING:
     from rnncore._threads import get_num_threads as get_num_threads
     from rnncore._threads import set_num_threads as set_num_threads
     from rnncore.data.sequences import Sequences as Sequences
+    from rnncore.estimators import Ensemble as Ensemble
     from rnncore.estimators import SequenceTagger as SequenceTagger
+    from rnncore.estimators import distil as distil
     from rnncore.interop import from_keras as from_keras
     from rnncore.interop import from_onnx as from_onnx
     from rnncore.interop import from_torch as from_torch

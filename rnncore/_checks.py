@@ -323,6 +323,21 @@ def finite_values(
     return found
 
 
+def probabilities(value: Any, shape: tuple[int, ...], precision: np.dtype, lengths: np.ndarray | None) -> np.ndarray:
+    """Return targets (T, B, K) or (B, K) that are probabilities, as `finite_values`."""
+    found = finite_values(value, shape, precision, lengths)
+    if lengths is not None and found.ndim == 3:
+        beyond = np.arange(shape[0])[:, None] >= lengths
+        if beyond.any() and not np.isfinite(found[beyond]).all():
+            found = np.where(beyond[:, :, None], found.dtype.type(0), found)
+    counts = counted(found, lengths) if found.ndim == 3 else found
+    if counts.min() < 0 or counts.max() > LARGEST_WEIGHT:
+        raise ValueError(
+            f"targets that are probabilities must not be negative; got values from {counts.min()} to {counts.max()}"
+        )
+    return found
+
+
 def zoneout(value: Any, cell: str, names: Sequence[str]) -> tuple[float, float]:
     """Return zoneout's rates for the first two states."""
     rates = [value] if np.isscalar(value) or value is None else list(value)

@@ -70,3 +70,15 @@ def test_uncertainty(capsys):
         and "0.8 to 1.0: " in out
         and "catch up on the" in out.splitlines()[-1]
     )
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_ensembles():
+    names = ran("ensembles.md")
+    assert names["together"] > max(names["alone"].values())
+    weights = names["weighed"].weights_
+    assert weights[1] > weights[0]
+    assert len(names["five"].estimators_) == 5 and len(names["snapshots"].estimators_) == 4
+    assert names["gain"] > 0
+    assert abs(names["net"].predict(names["x"])[-1, 0] - [0.5, 0.3, 0.2]).max() < 0.02
+    assert len(names["written"]) == 20 and names["models"].next_symbols("to b", 1)[0][0] == "e"

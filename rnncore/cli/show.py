@@ -31,10 +31,20 @@ def run_info(options: argparse.Namespace) -> None:
 
 
 def _show_header(header: dict[str, Any]) -> None:
+    print(f"{header['kind']}, written by rnncore {header.get('version')} (format {header['format']})")
+    _show_parts(header, header["arrays"])
+    for n, (member, weight) in enumerate(zip(header.get("members", ()), header.get("weights", ()), strict=True)):
+        print(f"\n{member['name']}: {member['kind']}, weight {weight:.4g}")
+        prefix = f"{n}."
+        _show_parts(member, {k.removeprefix(prefix): v for k, v in header["arrays"].items() if k.startswith(prefix)})
+
+
+def _show_parts(header: dict[str, Any], arrays: dict[str, list[int]]) -> None:
+    """Print vocabulary, labels, settings and weights of a model, or of a member of an ensemble."""
     from rnncore.estimators.base import setting_from_json
 
-    arrays: dict[str, list[int]] = header["arrays"]
-    print(f"{header['kind']}, written by rnncore {header.get('version')} (format {header['format']})")
+    if "members" in header:
+        print(f"{header['combine']} of {len(header['members'])} members")
     encoder = header.get("encoder", {})
     tokens = encoder.get("vocabulary", encoder).get("tokens")
     if tokens is not None:
@@ -54,6 +64,8 @@ def _show_header(header: dict[str, Any]) -> None:
     if header.get("history"):
         last = header["history"][-1]
         print(f"trained for {len(header['history'])} epochs, loss {last['loss']:.4f}")
+    if "members" in header:
+        return  # each has settings and weights of its own
     print("settings:")
     for name, value in header.get("settings", {}).items():
         print(f"  {name} = {setting_from_json(value)!r}")

@@ -7,6 +7,7 @@ from rnncore.datasets.arithmetic import ARITHMETIC_SYMBOLS, arithmetic
 from rnncore.datasets.bits import copying, delayed_xor, parity, temporal_xor
 from rnncore.datasets.languages import anbn, tomita, tomita_accepts, tomita_strings
 from rnncore.datasets.letters import LETTER_CODES, letters
+from rnncore.datasets.misspelling import misspelt
 from rnncore.datasets.news import iter_news_requests, news_requests
 from rnncore.datasets.reber import REBER_SYMBOLS, continual_reber, embedded_reber, reber, reber_successors
 from rnncore.datasets.series import mackey_glass, sine
@@ -27,6 +28,7 @@ __all__ = [
     "iter_news_requests",
     "letters",
     "mackey_glass",
+    "misspelt",
     "news_requests",
     "original_split",
     "parity",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOME = {"LanguageModel": "language", "SequenceTagger": "tagger"}
+_HOME = {"Ensemble": "ensemble", "LanguageModel": "language", "SequenceTagger": "tagger", "distil": "distilling"}
 
-__all__ = ["LanguageModel", "SequenceTagger"]
+__all__ = ["Ensemble", "LanguageModel", "SequenceTagger", "distil"]
 
 
 def __getattr__(name: str) -> Any:

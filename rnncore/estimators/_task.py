@@ -12,6 +12,7 @@ from rnncore.data.encoders import LabelEncoder, sequence_lengths
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.estimators._examples import Examples, Nouns
+from rnncore.estimators._soft_labels import SoftLabels
 from rnncore.nn.heads import CRF, Head, Softmax, bio_constraints
 from rnncore.train.predictions import decode, predict, predict_sequences
 
@@ -189,7 +190,9 @@ class LabelTask(SequenceTask):
         raise ValueError(f"class_weight: expected None, 'balanced' or a dict of label to weight, got {weight!r}")
 
     def encode(self, targets: Any, unseen: int | None = None) -> np.ndarray:
-        """Return the labels' numbers."""
+        """Return the labels' numbers; of labels that are only probable, all probabilities to learn from."""
+        if isinstance(targets, SoftLabels) and unseen is None:
+            return targets.of(self.classes)
         return self.labels.encode(targets if self.per_step else [targets], unseen)
 
     def head(self) -> Head:

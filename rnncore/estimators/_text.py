@@ -21,7 +21,7 @@ from rnncore.train.batches import SequenceBatches
 from rnncore.train.streams import Stream
 from rnncore.train.validation import Validation
 
-__all__ = ["NextSymbol", "TextPipeline"]
+__all__ = ["NextSymbol", "TextPipeline", "batches_of"]
 
 _SCORES_AT_ONCE = 1 << 22
 _SENTENCES_AT_ONCE = 32
@@ -87,6 +87,14 @@ class TextPipeline(Pipeline):
         self.table.from_json(header)
 
 
+def batches_of(data: Encoded | Sequences, n_symbols: int) -> Any:
+    """Return a text as a stream, or sentences as minibatches, of so many symbols that all their scores fit."""
+    if isinstance(data, Encoded):
+        steps = max(1, _SCORES_AT_ONCE // n_symbols)
+        return Stream(data.ids, 1, min(steps, 4096), lookup=data.lookup)
+    return SequenceBatches(data, _SENTENCES_AT_ONCE)
+
+
 class NextSymbol(Task):
     """To predict each symbol from those before it.
 
@@ -132,11 +140,7 @@ class NextSymbol(Task):
 
     def log_likelihood(self, network: Any, data: Encoded | Sequences) -> float:
         """Return the mean over symbols, in nats: of sentences, or of a text that is read as one stream."""
-        if isinstance(data, Encoded):
-            steps = max(1, _SCORES_AT_ONCE // self.n_symbols)
-            source: Any = Stream(data.ids, 1, min(steps, 4096), lookup=data.lookup)
-        else:
-            source = SequenceBatches(data, _SENTENCES_AT_ONCE)
+        source = batches_of(data, self.n_symbols)
         found = float(Validation(network, source, carry=isinstance(source, Stream))()["val_score"])
         if not math.isfinite(found):
             raise ValueError(NOT_FINITE)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
-from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
-from rnncore.data.symbols import Encoded, SymbolTable
+from rnncore.data.symbols import Encoded
 from rnncore.data.texts import UNITS, read_once
 from rnncore.estimators._corpus import Corpus, corpus_of
 from rnncore.estimators._initial import check_initial
+from rnncore.estimators._judges import JudgesTexts
 from rnncore.estimators._settings import check_flag, make_optimizer
 from rnncore.estimators._text import NextSymbol, TextPipeline
 from rnncore.estimators._writes import WritesTexts
@@ -29,11 +28,10 @@ from rnncore.train.batches import generator
 __all__ = ["LanguageModel"]
 
 _SYMBOLS_OF_A_TRAINING = 10_000_000
-_COUNTED_AT_ONCE = 1 << 20
 
 
 @dataclass(eq=False, repr=False)
-class LanguageModel(WritesTexts, Estimator):
+class LanguageModel(JudgesTexts, WritesTexts, Estimator):
     """Learn what comes next in a text; then write, complete and judge texts.
 
     Texts are a str, bytes, a ``pathlib.Path`` of a file, a list of sentences or, with unit="id", an array of numbers.
@@ -290,11 +288,6 @@ class LanguageModel(WritesTexts, Estimator):
         assert isinstance(pipeline, TextPipeline) and isinstance(task, NextSymbol)
         return pipeline, task
 
-    @property
-    def _table(self) -> SymbolTable:
-        self._check_fitted()
-        return self._parts[0].table
-
     def _learned(self, text: Any) -> tuple[TextPipeline, NextSymbol]:
         """Return a pipeline and a task that know the text's symbols."""
         pipeline, task = self._make_pipeline(self), self._make_task(self)
@@ -336,56 +329,12 @@ class LanguageModel(WritesTexts, Estimator):
     # -- judging ------------------------------------------------------------------------------------------------------
 
     @property
-    def symbols_(self) -> list[Any]:
-        """The symbols, in the order of the network's outputs."""
-        return list(self._table.symbols)
-
-    def _encoded(self, text: Any) -> Encoded | Sequences:
-        table = self._table
-        if table.sentences:
-            return self._parts[0].encode(text)
-        found = table.encode(text)
-        if len(found) < 2:
-            raise DataError(f"expected a text of at least 2 symbols, one to read and one to predict, got {len(found)}")
-        return found
-
-    def score(self, text: Any, y: Any = None) -> float:
-        """Return the mean log-likelihood of a symbol given those before it, in nats.
-
-        A stream is read from its first symbol on, which is not predicted, without any context; of sentences the ends
-        count as symbols. Symbols read as unknown count by what the unknown one is predicted with.
-
-        Raises
-        ------
-        DataError, TypeError
-            For a text without a symbol to predict, or with symbols that the model cannot read.
-        """
+    def _pipeline(self) -> TextPipeline:
         self._check_fitted()
-        return self._parts[1].log_likelihood(self.network_, self._encoded(text))
+        return self._parts[0]
 
-    def evaluate(self, text: Any) -> dict[str, Any]:
-        """Measure how well a text is predicted.
-
-        Returns
-        -------
-        dict
-            nats, and bits, of a symbol; perplexity; n_symbols that were predicted, and how many of them were unknown.
-        """
-        found = self._encoded(text)
-        nats = -self._parts[1].log_likelihood(self.network_, found)
-        unknown = self._table.unknown
-        if isinstance(found, Encoded):
-            n, n_unknown = len(found) - 1, 0
-            for start in range(1, n + 1, _COUNTED_AT_ONCE) if unknown is not None else ():
-                n_unknown += int((found.part(start, start + _COUNTED_AT_ONCE) == unknown).sum())
-        else:
-            n, n_unknown = len(found.x), 0 if unknown is None else int(np.sum(found.y == unknown))
-        found_in = {"nats": nats, "bits": nats / math.log(2), "perplexity": math.exp(nats)}
-        return found_in | {"n_symbols": n, "n_unknown": n_unknown}
-
-    def perplexity(self, text: Any) -> float:
-        """Return exp(-score): among how many equally likely symbols the model chooses, so to say."""
-        return math.exp(-self.score(text))
+    def _log_likelihood(self, found: Encoded | Sequences) -> float:
+        return self._parts[1].log_likelihood(self.network_, found)
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the network as one ONNX model, see ``Network.to_onnx``; the symbols are in its metadata."""

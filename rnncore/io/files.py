@@ -30,6 +30,7 @@ __all__ = [
     "FORMAT_VERSION",
     "KINDS",
     "ModelFileError",
+    "class_of",
     "clear_unfinished",
     "is_device",
     "load",
@@ -48,6 +49,7 @@ _KEY = "rnncore"  # one metadata key: several would come out in random order
 KINDS = {
     "SequenceTagger": "rnncore.estimators.tagger",
     "LanguageModel": "rnncore.estimators.language",
+    "Ensemble": "rnncore.estimators.ensemble",
     "WindowTagger": "rnncore.replica.tagger",
     "Recurrent": "rnncore.nn.recurrent",
     "Network": "rnncore.nn.network",
@@ -102,12 +104,16 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ModelFileError(
             f"{_name(path)}: holds a model of unknown kind {_shorten(kind)}; known: {', '.join(KINDS)}"
         )
-    estimator_class = getattr(import_module(KINDS[kind]), kind)
     try:
-        return estimator_class._from_model(header, arrays)
+        return class_of(kind)._from_model(header, arrays)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, MemoryError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else str(error)
         raise ModelFileError(f"{_name(path)}: its parts do not fit together ({_shorten(what)})") from error
+
+
+def class_of(kind: str) -> Any:
+    """Return the class of a kind of model; raises a KeyError for one that is not known."""
+    return getattr(import_module(KINDS[kind]), kind)
 
 
 def load_estimator(path: str | os.PathLike[str]) -> Any:

@@ -106,6 +106,10 @@ class Softmax(Head):
     L = -Σ_k q_k w_k log p_k with p = softmax(s) and q = (1-ε)·onehot(target) + ε/K; the mean is over counted targets,
     weighted by the targets' class weights.
 
+    Targets may be probabilities of the classes, floats (T, B, K) or (B, K), as in distilling one network into another
+    (Hinton, Vinyals and Dean 2015): they stand in for onehot(target). A target then counts Σ_k t_k w_k, so that one
+    whose probabilities are all 0 is left out, as a class of -1 is.
+
     Parameters
     ----------
     outputs : int
@@ -153,7 +157,9 @@ class Softmax(Head):
     def check_targets(
         self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
     ) -> np.ndarray:
-        """Return classes of the given shape as int64; -1 is ignored."""
+        """Return classes of the given shape as int64, -1 is ignored; or probabilities in the net's precision."""
+        if getattr(targets, "ndim", 0) == len(shape) + 1 and targets.dtype.kind == "f":
+            return _checks.probabilities(targets, (*shape, self.outputs), dtype, lengths)
         return _checks.targets(targets, shape, self.outputs, lengths)
 
     def weights(self, dtype: np.dtype) -> np.ndarray | None:

@@ -129,24 +129,35 @@ class Linear(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Half a cosine from 1 down to `final` over `steps` steps, then constant (Loshchilov & Hutter 2017, no restarts).
+    """Half a cosine from 1 down to `final` over `steps` steps, then constant (Loshchilov & Hutter 2017).
+
+    With `cycles` it falls so often, each time in an equal part of the steps, and starts anew at 1 (warm restarts).
 
     Examples
     --------
     >>> [round(Cosine(steps=4).factor(step), 3) for step in range(6)]
     [1.0, 0.854, 0.5, 0.146, 0.0, 0.0]
+    >>> [Cosine(steps=4, cycles=2).factor(step) for step in range(6)]
+    [1.0, 0.5, 1.0, 0.5, 0.0, 0.0]
     """
 
     steps: int
     final: float = 0.0
+    cycles: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("steps", self.steps, 1)
         check_number("final", self.final, "[0, 1]", 0.0)
+        check_count("cycles", self.cycles, 1)
+
+    @property
+    def period(self) -> int:
+        """Steps of a cycle; the last one may be shorter."""
+        return -(-self.steps // self.cycles)
 
     def _factor(self, step: int) -> float:
-        done = min(step / self.steps, 1.0)
+        done = step % self.period / self.period if step < self.steps else 1.0
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 

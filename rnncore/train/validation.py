@@ -28,6 +28,8 @@ def batch_weight(network: Any, targets: Any, lengths: Any, x: Any) -> float:
 
 def _of_classes(p: np.ndarray, targets: np.ndarray) -> np.ndarray:
     tiny = np.finfo(np.float64).tiny
+    if targets.ndim == p.ndim:  # probabilities
+        return -(targets * np.log(np.maximum(p.astype(np.float64), tiny))).sum(axis=-1)
     right = np.take_along_axis(p, np.maximum(targets, 0)[..., None], axis=-1)[..., 0]
     return -np.log(np.maximum(right.astype(np.float64), tiny))
 
@@ -109,7 +111,10 @@ class Validation:
         """Return the loss at every place, and how much it counts."""
         losses = -found if self.likely else _LOSSES[head](found, targets)
         weights = np.ones(losses.shape)
-        if _LOSSES[head] is _of_classes:
+        if _LOSSES[head] is _of_classes and targets.ndim > losses.ndim:  # probabilities
+            weights = targets.sum(axis=-1, dtype=np.float64)
+            losses = losses / np.where(weights > 0, weights, 1.0)
+        elif _LOSSES[head] is _of_classes:
             weights[targets == -1] = 0
         if self.network.batch_first and losses.ndim == 2:
             losses, weights = losses.T, weights.T

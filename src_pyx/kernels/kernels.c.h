@@ -83,6 +83,7 @@ const rc_kernels KERNELS = {
     .tanh_back = tanh_back,
     .softmax = softmax,
     .softmax_loss = softmax_loss,
+    .soft_loss = soft_loss,
     .squared_loss = squared_loss,
     .sigmoid = sigmoid,
     .sigmoid_loss = sigmoid_loss,

@@ -228,6 +228,8 @@ typedef struct rc_kernels {
     void (*softmax)(long rows, const rc_loss_options *o, void *scores);
     void (*softmax_loss)(long rows, const rc_loss_options *o, double scale, const int64_t *targets, void *scores,
                          double *loss);
+    void (*soft_loss)(long rows, const rc_loss_options *o, double scale, const void *targets, void *scores,
+                      double *loss);
     void (*squared_loss)(long rows, const rc_loss_options *o, double scale, const void *targets, void *scores,
                          double *loss);
     void (*sigmoid)(long rows, const rc_loss_options *o, void *scores);

@@ -3,6 +3,7 @@
  *
  *   softmax          L = -Σ_k q_k w_k log p_k,  p = softmax(s),  q = (1-ε)·onehot(target) + ε/K     (w: class weights)
  *                    dL/ds_k = (Σ_j q_j w_j)·p_k - q_k w_k
+ *   soft softmax     the same with q = (1-ε)·t + (Σ_j t_j)·ε/K for targets t, which are probabilities
  *   squared error    L = Σ_k (s_k - t_k)²                       dL/ds = 2(s - t)
  *   sigmoid          L = Σ_k max(s,0) - s·t + log(1 + e^-|s|)   dL/ds = σ(s) - t
  *
@@ -67,6 +68,28 @@ static void softmax_loss(long rows, const rc_loss_options *o, double scale, cons
         s[y] -= (real)(hit * scale);
         if (smooth > 0)
             for (long k = 0; k < o->outputs; k++) s[k] -= (real)(smooth * scale) * (w ? w[k] : 1);
+    }
+}
+
+static void soft_loss(long rows, const rc_loss_options *o, double scale, const void *targets, void *scores,
+                      double *loss) {
+    const real *w = o->class_weight;
+    const double kept = 1 - o->label_smoothing, smooth = o->label_smoothing / o->outputs;
+    for (long r = 0; r < rows; r++) {
+        real *s = (real *)scores + r * o->ld, largest;
+        const real *t = (const real *)targets + r * o->outputs;
+        double whole = 0, all = 0, right = 0; /* Σ t_k, Σ q_k w_k, Σ q_k w_k s_k */
+        for (long k = 0; k < o->outputs; k++) whole += t[k];
+        for (long k = 0; k < o->outputs; k++) {
+            double q = (kept * t[k] + smooth * whole) * (w ? w[k] : 1);
+            all += q;
+            right += q * s[k];
+        }
+        double sum = exponentials(o, s, &largest);
+        loss[r] = all * (log(sum) + largest) - right;
+        times(o, (real)(all * scale / sum), s);
+        for (long k = 0; k < o->outputs; k++)
+            s[k] -= (real)((kept * t[k] + smooth * whole) * (w ? w[k] : 1) * scale);
     }
 }
 

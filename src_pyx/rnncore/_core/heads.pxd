@@ -35,6 +35,7 @@ cdef class Head:
     cdef long outputs(self) noexcept
     cdef stored(self, Workspace ws, out, dtype)
     cdef weigh(self, const View *v, sample_weight)
+    cdef double weight_at(self, const char *target) noexcept
     cdef double weight_of(self, int64_t y) noexcept
 
 cdef void score_rows(Core *c, const Run *run, char *scores) noexcept nogil

@@ -51,6 +51,7 @@ from rnncore._core.projection cimport (
     project,
     scores_of_rows,
     take_outputs,
+    target_bytes,
 )
 from rnncore._core.run cimport Workspace
 from rnncore._core.sampled cimport Samples
@@ -236,8 +237,7 @@ cdef class Head:
             if losses:
                 c.losses = <double *> self.arena.take(c.rows * sizeof(double))
                 c.importance = <double *> self.arena.take(c.rows * sizeof(double)) if weighted else NULL
-                c.targets = self.arena.take(c.rows * (sizeof(int64_t) if c.loss in (SOFTMAX, CHAIN) else
-                                                      c.options.outputs * size))
+                c.targets = self.arena.take(c.rows * target_bytes(c))
             if not self.arena.settle():
                 break
         if c.pooling.kind != EVERY:
@@ -298,24 +298,19 @@ cdef class Head:
         """Bring what a batch's losses are made of into packed order."""
         cdef Core *c = &self.c
         cdef const View *v = &ws.seen.view
-        cdef bint classes = c.loss == SOFTMAX or c.loss == CHAIN
         cdef bint weighted = sample_weight is not None or (c.loss == CHAIN and c.options.class_weight != NULL)
-        cdef long t, b, width = sizeof(int64_t) if classes else c.options.outputs * c.team.kernels.itemsize
+        cdef long t, b, width
         cdef char *source = <char *> cnp.PyArray_DATA(targets)
         cdef double weight = 0
-        cdef int64_t y
+        c.soft = c.loss == SOFTMAX and targets.dtype.kind == "f"
+        width = target_bytes(c)
         self.carve(ws, True, weighted)
         self.load(ws, skip_ids, skip_values)
         for t in range(v.steps if c.pooling.kind == EVERY else 1):
             for b in range(v.active[t]):
                 memcpy(c.targets + (v.offsets[t] + b) * width, source + (t * v.sequences + v.order[b]) * width, width)
-        if not classes:
-            weight = c.rows
-        else:
-            for b in range(c.rows):
-                y = (<int64_t *> c.targets)[b]
-                if y >= 0:
-                    weight += self.weight_of(y)
+        for b in range(c.rows):
+            weight += self.weight_at(c.targets + b * width)
         if divisor is not None:
             weight = divisor
         c.scale = factor / weight if weight > 0 else 0
@@ -368,7 +363,8 @@ cdef class Head:
                       bint last=True, bint want_dx=False):
         """Loss of the outputs of the training run at hand, and the gradients of everything.
 
-        targets : int64 (T, B) or (B,), or numbers (T, B, K) or (B, K) of the net's precision; checked, C-contiguous.
+        targets : int64 (T, B) or (B,), or numbers (T, B, K) or (B, K) of the net's precision (of a softmax:
+            probabilities); checked, C-contiguous.
         skip_ids : int64 (T, B, F), negative for none; skip_values: numbers of that shape, or None for ones.
         sample_weight : float64 (B,) or, for losses of every step but a CRF's, (T, B): how much each counts; or None.
         divisor : what the sum of the losses is divided by; None: the weight of the targets.
@@ -424,18 +420,13 @@ cdef class Head:
         cdef Core *c = &self.c
         cdef const View *v = &schedule.view
         cdef bint every = c.pooling.kind == EVERY
-        cdef const int64_t *labels
+        cdef const char *given = <const char *> cnp.PyArray_DATA(targets)
         cdef double weight = 0
         cdef long t, b
-        cdef int64_t y
-        if c.loss != SOFTMAX and c.loss != CHAIN:
-            return float(v.rows if every else v.sequences)
-        labels = <const int64_t *> cnp.PyArray_DATA(targets)
+        c.soft = c.loss == SOFTMAX and targets.dtype.kind == "f"
         for t in range(v.steps if every else 1):
             for b in range(v.active[t]):
-                y = labels[t * v.sequences + v.order[b]]
-                if y >= 0:
-                    weight += self.weight_of(y)
+                weight += self.weight_at(given + (t * v.sequences + v.order[b]) * target_bytes(c))
         return weight
 
     def forward(self, Workspace ws, theta, bint training, skip_ids=None, skip_values=None):
@@ -542,6 +533,22 @@ cdef class Head:
                     total += self.weight_of(y)
                     known += 1
             c.importance[b] *= total / known if known else 1
+
+    cdef double weight_at(self, const char *target) noexcept:
+        """How much a target counts in the mean."""
+        cdef Core *c = &self.c
+        cdef double weight = 0
+        cdef long k
+        if c.loss != SOFTMAX and c.loss != CHAIN:
+            return 1
+        if not c.soft:
+            return self.weight_of((<const int64_t *> target)[0]) if (<const int64_t *> target)[0] >= 0 else 0
+        for k in range(c.options.outputs):
+            if c.team.kernels.itemsize == 4:
+                weight += (<const float *> target)[k] * self.weight_of(k)
+            else:
+                weight += (<const double *> target)[k] * self.weight_of(k)
+        return weight
 
     cdef double weight_of(self, int64_t y) noexcept:
         if self.c.options.class_weight == NULL:

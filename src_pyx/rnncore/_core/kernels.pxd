@@ -249,6 +249,7 @@ cdef extern from "kernels.h" nogil:
         void (*tanh_back)(long, const void *, void *) noexcept nogil
         void (*softmax)(long, const rc_loss_options *, void *) noexcept nogil
         void (*softmax_loss)(long, const rc_loss_options *, double, const int64_t *, void *, double *) noexcept nogil
+        void (*soft_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
         void (*squared_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
         void (*sigmoid)(long, const rc_loss_options *, void *) noexcept nogil
         void (*sigmoid_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil

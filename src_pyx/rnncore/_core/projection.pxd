@@ -17,6 +17,7 @@ cdef struct Core:
     Team team
     rc_loss_options options
     int loss
+    bint soft                 # a softmax's targets are probabilities
     Pooling pooling
     int parts
     bint direct               # no projection: the first outputs are the scores
@@ -41,6 +42,7 @@ cdef struct Core:
 cdef enum:
     TABLE_ROWS = 1024  # of a table's gradient, made at a time
 
+cdef long target_bytes(const Core *c) noexcept nogil
 cdef long block_rows(const Core *c, bint whole) noexcept nogil
 cdef Core window(const Core *c, long first, long rows) noexcept nogil
 cdef void finish_scores(Core *c, bint training) noexcept nogil

@@ -37,6 +37,13 @@ cdef enum:
     COLUMNS = 192  # of the weights that are packed and used at a time: a multiple of every panel's width
 
 
+cdef long target_bytes(const Core *c) noexcept nogil:
+    """Size of what a row is to be: a class, or numbers."""
+    if (c.loss == SOFTMAX and not c.soft) or c.loss == CHAIN:
+        return sizeof(int64_t)
+    return c.options.outputs * c.team.kernels.itemsize
+
+
 cdef long block_rows(const Core *c, bint whole) noexcept nogil:
     """How many rows' scores are made at a time. whole: all of them, something else looks at them together."""
     cdef long rows = max(BLOCK // c.options.ld, LEAST_ROWS)
@@ -54,7 +61,7 @@ cdef Core window(const Core *c, long first, long rows) noexcept nogil:
         part.input[s].data += first * c.input[s].ld * size
         part.dz[s] += first * c.input[s].ld * size
     part.losses += first
-    part.targets += first * (sizeof(int64_t) if c.loss == SOFTMAX else c.options.outputs * size)
+    part.targets += first * target_bytes(c)
     if c.importance != NULL:
         part.importance += first
     return part
@@ -73,14 +80,16 @@ cdef void loss_task(void *arg, int index) noexcept nogil:
     cdef long first = index * <long> ROWS_PER_TASK, rows = min(ROWS_PER_TASK, c.rows - first)
     cdef long size = c.team.kernels.itemsize
     cdef char *scores = c.scores + first * c.options.ld * size
-    cdef char *targets = c.targets + first * c.options.outputs * size
+    cdef char *targets = c.targets + first * target_bytes(c)
     if not job.training:
         if c.loss == SOFTMAX:
             c.team.kernels.softmax(rows, &c.options, scores)
         elif c.loss == SIGMOID:
             c.team.kernels.sigmoid(rows, &c.options, scores)
+    elif c.loss == SOFTMAX and c.soft:
+        c.team.kernels.soft_loss(rows, &c.options, c.scale, targets, scores, c.losses + first)
     elif c.loss == SOFTMAX:
-        c.team.kernels.softmax_loss(rows, &c.options, c.scale, <int64_t *> c.targets + first, scores, c.losses + first)
+        c.team.kernels.softmax_loss(rows, &c.options, c.scale, <int64_t *> targets, scores, c.losses + first)
     elif c.loss == SQUARED:
         c.team.kernels.squared_loss(rows, &c.options, c.scale, targets, scores, c.losses + first)
     else:
