@@ -576,7 +576,9 @@ def test_settings_in_a_file(files, capsys):
         (["evaluate", "joint", "data.tsv", "--sentence-labels", "short"], ["got 79"]),
         (["evaluate", "joint", "data.tsv", "--sentence-labels", "long"], ["got 81"]),
         (["evaluate", "plain", "data.tsv", "--column", "1,a=2"], ["one column without a name"]),
-        (["train", "data.tsv", "--column", "1,a=2,a=1"], ["different names"]),
+        (["train", "data.tsv", "--column", "1,a=2,a=1"], ["a name of its own"]),
+        (["train", "data.tsv", "--column", "1,a=2,1"], ["a name of its own"]),
+        (["train", "data.tsv", "--column", "1,2,1"], ["2,upos=4,xpos=5"]),
         (["train", "data.tsv", "--column", "w=1,2"], ["2,upos=4,xpos=5"]),
     ],
 )
@@ -609,7 +611,7 @@ def test_columns_by_the_command_line(files, sample, capsys):
     assert main(["evaluate", "tag.safetensors", "three.tsv", "--column", "1,size=3,slots=2"]) == 0
     out = capsys.readouterr().out
     assert "\nsize     accuracy" in out and "slots    accuracy" in out
-    assert main(["evaluate", "tag.safetensors", "three.tsv", "--column", "1,2,3"]) == 2
+    assert main(["evaluate", "tag.safetensors", "three.tsv", "--column", "1,a=2,b=3"]) == 2
     assert "say where, --column WORD,slots=N,size=N" in capsys.readouterr().err
     (files / "words.txt").write_text("top\nnews\n")
     assert main(["predict", "tag.safetensors", "words.txt"]) == 0

@@ -34,26 +34,26 @@ def number(kind: type, low: float, high: float, expected: str) -> Callable[[str]
 def column_pair(text: str) -> Columns:
     """Read ``WORD,LABEL``, columns counted from 1 or from the end with -1, and count them from 0.
 
-    Several labels, or one with a name, come by name; by their number without.
+    Labels with names, ``WORD,NAME=LABEL,NAME=LABEL``, come as a dict.
 
     Examples
     --------
-    >>> column_pair("2,-1"), column_pair("3"), column_pair("2,upos=4,5")
-    ((1, -1), (2, -1), (1, {'upos': 3, '5': 4}))
+    >>> column_pair("2,-1"), column_pair("3"), column_pair("2,upos=4,xpos=5")
+    ((1, -1), (2, -1), (1, {'upos': 3, 'xpos': 4}))
     """
     found = [_COLUMN.fullmatch(part) for part in text.replace(" ", "").split(",")]
-    if None in found or (found[0] and found[0][1]):
+    columns = [(match[1], _from_zero(int(match[2]))) for match in found if match]
+    names = [name for name, _ in columns[1:] if name]
+    all_named = len({*names}) == len(columns) - 1
+    if None in found or columns[0][0] or not (all_named or len(columns) == 2 - len(names)):
         raise argparse.ArgumentTypeError(
-            f"expected the columns of word and label, such as 1,4 or 2,-1 (the last), or of several labels, 2,4,5 or "
-            f"2,upos=4,xpos=5; got {text!r}"
+            "expected the columns of word and label, such as 1,4 or 2,-1 (the last), or of several labels, each with a "
+            f"name of its own, such as 2,upos=4,xpos=5; got {text!r}"
         )
-    (_, word), *labels = ((match[1], int(match[2])) for match in found if match)
-    places = {name or str(place): _from_zero(place) for name, place in labels}
-    if len(places) < len(labels):
-        raise argparse.ArgumentTypeError(f"expected columns of labels with different names, got {text!r}")
-    if len(labels) > 1 or any(name for name, _ in labels):
-        return _from_zero(word), places
-    return _from_zero(word), next(iter(places.values()), -1)
+    (_, word), *labels = columns
+    if names:
+        return word, {str(name): place for name, place in labels}
+    return word, labels[0][1] if labels else -1
 
 
 def _from_zero(place: int) -> int:
@@ -67,7 +67,7 @@ def add_column(parser: argparse.ArgumentParser) -> None:
         type=column_pair,
         metavar="WORD,LABEL",
         help="columns of word and label in lines of many fields, as CoNLL's: from 1 on, -1 is the last; of several "
-        "labels that are learned together 2,4,5 or, with names, 2,upos=4,xpos=5",
+        "labels that are learned together with their names, 2,upos=4,xpos=5",
     )
 
 
