@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
-from rnncore.cli.fields import Fields, add_doubts, fields_by
+from rnncore.cli.fields import Fields, add_doubts, answers_of, fields_by
 from rnncore.cli.language import named_text
 from rnncore.cli.tables import count, show_answers, tell
 from rnncore.cli.tagging import overall
@@ -118,7 +118,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     errors: list[Error] = []
     for sentences, true in _chunks(options, tagger):
         started = time.perf_counter()
-        predicted = tagger.predict_answers(sentences)
+        predicted = answers_of(tagger, sentences)
         seconds += time.perf_counter() - started
         sure = {}
         if single and hasattr(tagger, "label_probabilities"):

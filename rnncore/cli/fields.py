@@ -9,7 +9,7 @@ from typing import Any
 
 from rnncore.cli.arguments import number
 
-__all__ = ["Fields", "add_doubts", "fields_by"]
+__all__ = ["Fields", "add_doubts", "answers_of", "fields_by"]
 
 Fields = Callable[[list[list[str]]], tuple[Iterator[list[str]], Any]]
 
@@ -27,11 +27,19 @@ def add_doubts(predict: argparse.ArgumentParser) -> None:
     )
 
 
+def answers_of(tagger: Any, sentences: list[list[str]]) -> dict[str, Any]:
+    """Return everything there is to predict by name; of an ensemble the tags."""
+    if hasattr(tagger, "predict_answers"):
+        answers: dict[str, Any] = tagger.predict_answers(sentences)
+        return answers
+    return {"tags": tagger.predict(sentences)}
+
+
 def fields_by(tagger: Any, confidence: bool, n_best: int = 0) -> Fields:
     """Return what gives some sentences the fields behind each word, and labels of the sentences or None."""
 
     def labels(sentences: list[list[str]]) -> tuple[Iterator[list[str]], Any]:
-        answers = tagger.predict_answers(sentences)
+        answers = answers_of(tagger, sentences)
         of_sentences = answers.pop("sentence", None)
         of_words = zip(*map(chain.from_iterable, answers.values()), strict=True)
         return ([*map(str, found)] for found in of_words), of_sentences
