@@ -28,8 +28,8 @@ def distil(
 ) -> Any:
     """Train one tagger on the probabilities that another, or an ensemble, gives to all labels of all words.
 
-    They say more than labels do: which others would have been nearly right (Hinton, Vinyals and Dean 2015). `X` needs no
-    labels, so more sentences may be there than somebody has tagged.
+    They say more than labels do: which others would have been nearly right (Hinton, Vinyals and Dean 2015). `X` needs
+    no labels, so more sentences may be there than somebody has tagged.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def distil(
     labels : float
         How much they count beside the teacher's probabilities, from 0 (not at all) to 1.
     temperature : float
-        Learn p^(1/temperature), normalised, by the student's scores divided by the temperature: above 1, labels that the
-        teacher finds improbable count more.
+        Learn p^(1/temperature), normalised, by the student's scores divided by the temperature: above 1, labels that
+        the teacher finds improbable count more.
     **fit_params
         More arguments of the student's `fit`, such as ``validation_data``.
 

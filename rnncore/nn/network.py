@@ -642,7 +642,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         targets : array, or dict of arrays for a network of several heads
             Classes (T, B) for pooling "every", else (B,); -1 is ignored (a CRF
             sums over what is not known). Numbers (T, B, K) or (B, K) for squared error
-            and sigmoid heads, and for a softmax that is to learn probabilities. What lies past a sequence's end does not count.
+            and sigmoid heads, and for a softmax that is to learn probabilities. What lies
+            past a sequence's end does not count.
         lengths : array (B,) of ints, optional
         state : tuple of arrays (layers, B, H), optional
             Initial states, as left in ``state`` by the batch before.
