@@ -38,6 +38,16 @@ def test_a_student_comes_near_to_its_teacher_by_sentences_without_labels(teacher
     assert (again.network_.theta == taught.network_.theta).all()
 
 
+def test_at_a_higher_temperature_the_student_is_as_sure_as_the_teacher(teacher, data):
+    X, _, more = data
+    found = {T: rc.distil(teacher, rc.SequenceTagger(**STUDENT), [*X, *more], temperature=T) for T in (1.0, 2.0, 4.0)}
+    sure = {T: np.concatenate(one.predict_proba(more)).max(axis=1).mean() for T, one in found.items()}
+    wanted = np.concatenate(teacher.predict_proba(more)).max(axis=1).mean()
+    assert all(abs(value - wanted) < 0.05 for value in sure.values()), (sure, wanted)
+    assert len({one.network_.theta.tobytes() for one in found.values()}) == 3
+    assert all(divergence(teacher, one, more) < 0.2 for one in found.values())
+
+
 def test_labels_count_as_much_as_is_said(teacher, data):
     X, y, _ = data
     wrong = [["A-NEW"] * len(labels) for labels in y]
@@ -97,5 +107,7 @@ def test_other_errors(teacher, data):
         rc.distil(rc.LanguageModel(), student, data[0])
     with pytest.raises(ValueError, match="labels"):
         rc.distil(teacher, student, *data[:2], labels=1.5)
+    with pytest.raises(ValueError, match="temperature"):
+        rc.distil(teacher, student, data[0], temperature=0)
     with pytest.raises(ValueError, match="as many"):
         rc.distil(teacher, student, data[0], data[1][1:])

@@ -71,6 +71,15 @@ def test_the_loss_is_the_cross_entropy_and_what_lies_past_an_end_does_not_count(
     assert np.isclose(-found[inside()].mean(), wanted, rtol=1e-5)
 
 
+def test_lists_and_tensors_are_probabilities_too():
+    torch = peer("torch")
+    net = network()
+    x, ids, soft = data()
+    wanted = net.loss_and_grad(x, soft)
+    assert net.loss_and_grad(x, soft.tolist()) == net.loss_and_grad(x, torch.tensor(soft)) == wanted
+    assert net.loss_and_grad(x, torch.tensor(ids)) == net.loss_and_grad(x, ids.tolist()) == net.loss_and_grad(x, ids)
+
+
 def test_batches_first_and_sequences_laid_end_to_end():
     x, _, soft = data()
     net = network()

@@ -59,15 +59,7 @@ def _kind(member: Any) -> str:
     return "tags"
 
 
-class _Together:
-    """What both are."""
-
-    members: list[Any]
-    how: str
-    weights: np.ndarray
-
-
-class TaggersTogether(_Together):
+class TaggersTogether:
     """Taggers as one: the probabilities of their labels combined, and labels that fit one another.
 
     Parameters
@@ -190,7 +182,7 @@ class TaggersTogether(_Together):
         return chosen_weights(found, ids[known], self.how)
 
 
-class TextsTogether(JudgesTexts, WritesTexts, _Together):
+class TextsTogether(JudgesTexts, WritesTexts):
     """Language models as one: the probabilities of the next symbol combined at every step.
 
     Parameters
@@ -224,7 +216,7 @@ class TextsTogether(JudgesTexts, WritesTexts, _Together):
         self.network_ = JointNetwork([member.network_ for member in members], numbers, how)
 
     @property
-    def weights(self) -> np.ndarray:  # type: ignore[override]
+    def weights(self) -> np.ndarray:
         """How much each member counts."""
         return self.network_.weights
 

@@ -158,7 +158,9 @@ class Softmax(Head):
         self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
     ) -> np.ndarray:
         """Return classes of the given shape as int64, -1 is ignored; or probabilities in the net's precision."""
-        if getattr(targets, "ndim", 0) == len(shape) + 1 and targets.dtype.kind == "f":
+        if not isinstance(targets, np.ndarray):
+            targets = _checks.array(targets, "targets")
+        if targets.ndim == len(shape) + 1 and targets.dtype.kind == "f":
             return _checks.probabilities(targets, (*shape, self.outputs), dtype, lengths)
         return _checks.targets(targets, shape, self.outputs, lengths)
 
