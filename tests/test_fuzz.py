@@ -307,6 +307,7 @@ WORDS = [
     *("window=-1", "optimizer=adam", "embeddings=data.txt", "class_weight={'O':1}", "--seed", "3", "-1", "--threads"),
     *("1", "0", "--quiet", "--column", "1,2", "2,1", "--config", "c.toml", "--preset", "fast", "--resume", "--plot"),
     *("--checkpoint", "--checkpoint-every", "p.svg", "--help", "--version", "tag", "lm", "-h", "--", "--set=", "é", ""),
+    *("--errors", "e.tsv", "e.json", "--confidence", "--n-best", "2", "1001"),
 ]
 
 

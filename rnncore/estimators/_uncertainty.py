@@ -27,6 +27,11 @@ class Uncertainty(SequenceEstimator):
     """What estimators whose task is a `LabelTask` say about their doubts.
 
     Its subclasses are `rnncore.SequenceTagger`'s kin: one label for every step, or one for each sequence.
+
+    Attributes
+    ----------
+    temperature_ : float
+        What the last `calibrate` divided the scores by; not kept in model files, which have the weights divided.
     """
 
     temperature_: float

@@ -33,12 +33,13 @@ def n_best(
         lengths = data.lengths[rows]
         if output.head.name == "crf":
             paths, logs = network.decode(batch, lengths=lengths, top=n)
-            yield rows, paths.reshape(n, -1, len(rows)), logs.reshape(n, -1)
-            continue
-        probabilities = network.predict(batch, lengths=lengths)
-        if not output.by_step:
-            probabilities, lengths = probabilities[None], np.ones_like(lengths)
-        yield rows, *best_products(probabilities, lengths, n)
+            paths, logs = paths.reshape(n, -1, len(rows)), logs.reshape(n, -1)
+        else:
+            probabilities = network.predict(batch, lengths=lengths)
+            if not output.by_step:
+                probabilities, lengths = probabilities[None], np.ones_like(lengths)
+            paths, logs = best_products(probabilities, lengths, n)
+        yield rows, paths, np.minimum(logs, 0.0)  # the last digits may be above
 
 
 def best_products(probabilities: np.ndarray, lengths: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
