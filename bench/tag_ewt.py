@@ -21,7 +21,7 @@ def run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
         from rnncore.estimators.presets import TAGGERS
 
         for name in NAMES[1:2] if options.quick else NAMES:
-            runs[name] = repeated(TAGGERS[name].settings, data, 1 if options.quick else options.seeds, threads)
+            runs[name], _ = repeated(TAGGERS[name].settings, data, 1 if options.quick else options.seeds, threads)
     crfsuite = peers.load("crfsuite", threads)
     if crfsuite and not options.quick:
         figures, found = measure(crfsuite.Tagger(affixes=True, iterations=30), *data, rounds=1)

@@ -55,16 +55,17 @@ def whole_sentences(expected: Sentences, found: Sentences) -> Figures:
     return {"f1": chunks["all"]["f1"] if chunks else 0.0, "whole": right / len(expected)}
 
 
-def repeated(settings: dict[str, Any], data: list[Sentences], seeds: int, threads: int) -> Runs:
-    """One run for each seed."""
+def repeated(settings: dict[str, Any], data: list[Sentences], seeds: int, threads: int) -> tuple[Runs, list[Any]]:
+    """One run for each seed, and the taggers."""
     import rnncore as rc
 
-    runs = []
+    runs, taggers = [], []
     for seed in range(seeds):
-        tagger = rc.SequenceTagger(random_state=seed, n_threads=threads, **settings)
-        figures, found = measure(tagger, *data, rounds=1)
+        taggers.append(rc.SequenceTagger(random_state=seed, n_threads=threads, **settings))
+        figures, found = measure(taggers[-1], *data, rounds=1)
         runs.append(figures | whole_sentences(data[3], found))
-    return runs
+        print(f"  {seed}: {runs[-1]}", flush=True)
+    return runs, taggers
 
 
 def print_runs(title: str, runs: dict[str, Runs]) -> None:

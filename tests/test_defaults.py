@@ -112,7 +112,7 @@ def test_effort(effort, units):
     assert found["hidden_size"] == units
     assert found["input_dropout"] == (0.5 if effort == "high" else 0.0)
     passes = [rc.SequenceTagger(effort=name)._epochs(1000) for name in ("low", "usual", "high")]
-    assert passes == [12, 20, 36]
+    assert passes == [12, 20, 50]
     with pytest.raises(ValueError, match="effort"):
         rc.SequenceTagger(effort="much").fit([["a"]], [["b"]])
 

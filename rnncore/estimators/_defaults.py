@@ -19,7 +19,7 @@ BY_DATA = (
 )
 
 #: How often to pass over the data, in times the usual number, by how much time an answer is worth.
-PASSES = {"low": 0.6, "usual": 1.0, "high": 1.8}
+PASSES = {"low": 0.6, "usual": 1.0, "high": 2.5}
 
 _TELLS = 0.08  # so much more often spelling guesses an unseen word's label than its frequency does
 _MANY_WORDS = 20_000  # outvote what spelling says by chance
@@ -48,7 +48,7 @@ def chosen(settings: Any, look: Look | None) -> dict[str, Any]:
     light = look is not None and spelling and not look.chunks and not much
     best = {
         "hidden_size": size,
-        "learning_rate": next(rate for most, rate in _RATES if size < most),
+        "learning_rate": 0.005 if much else next(rate for most, rate in _RATES if size < most),
         "window": int(spelling and settings.bidirectional),  # who reads forward only may be given words as they come
         "affixes": 4 if spelling else 0,
         "shapes": spelling,
