@@ -430,8 +430,9 @@ def test_a_model_of_letters_and_one_of_words_beat_both_on_misspelt_sentences():
     sentences, tags = news_requests(1400, random_state=3)
     X, y = misspelt(sentences[:400], 0.2, 1), tags[:400]
     new, labels = misspelt(sentences[400:], 0.2, 2), tags[400:]
-    words = rc.SequenceTagger(max_epochs=12)
-    spelling = rc.SequenceTagger(max_epochs=12, affixes=4, shapes=True, min_count=10**9)
-    ensemble = rc.Ensemble([("words", words), ("spelling", spelling)], combine="product").fit(X, y)
+    plain = {"window": 0, "affixes": 0, "shapes": False, "max_epochs": 12}
+    words = rc.SequenceTagger(**plain)
+    letters = rc.SequenceTagger(**plain, letters=24, min_count=10**9)  # knows no word as a whole
+    ensemble = rc.Ensemble([("words", words), ("letters", letters)], combine="product").fit(X, y)
     alone = [member.count_correct(new, labels)[0] for member in ensemble.estimators_]
     assert ensemble.count_correct(new, labels)[0] > max(alone)

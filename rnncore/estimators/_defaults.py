@@ -21,7 +21,7 @@ BY_DATA = (
 #: How often to pass over the data, in times the usual number, by how much time an answer is worth.
 PASSES = {"low": 0.6, "usual": 1.0, "high": 2.5}
 
-_TELLS = 0.08  # so much more often spelling guesses an unseen word's label than its frequency does
+_TELLS = 0.1  # so much more often spelling guesses an unseen word's label than its frequency does
 _MANY_WORDS = 20_000  # outvote what spelling says by chance
 _MANY_LABELS = 24  # leave few words to learn each from: what they share with others helps
 _FEW_NEW = 0.03  # share of unseen words that their neighbours will do for, where labels are of chunks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -20,12 +20,14 @@ _MOST = 5_000  # sentences that are looked at
 _APART = 5  # every fifth of them is the part apart
 _RARE = 2  # words that occur so often stand for those that do not
 _ENDS = 4  # letters of beginnings and endings
+_FEWEST = 20  # words that occur once, to tell anything by
+_GUESSED = 1000  # of them are guessed, at most
 _DOUBT = 2.0  # how many words that say nothing each feature counts beside its own
 
 
 @dataclass(frozen=True)
 class Look:
-    """What training data look like, and what a part apart of them says about words that the rest does not have.
+    """What training data look like, and what they say about words that were never seen.
 
     Attributes
     ----------
@@ -34,10 +36,10 @@ class Look:
     chunks : bool
         Whether labels are parts of chunks, as B-NAME and I-NAME are.
     unseen : float
-        Share of the words of the part apart that the rest does not have.
+        Share of the words of a part apart, every fifth sentence, that the rest does not have.
     guessed, spelled : float
-        How often the label of such a word is guessed: always as the most frequent label of rare words, and from its
-        spelling, by naive Bayes.
+        How often the label of a word that occurs once is guessed from all other rare words: always as the most frequent
+        of their labels, and from its spelling, by naive Bayes.
     """
 
     sentences: int
@@ -71,7 +73,7 @@ def _look(sentences: Sequence[Sequence[Any]], labels: Sequence[Sequence[Any]]) -
     kinds = set(chain.from_iterable(labels))
     known, apart = (_counted(select(sentences, rows)) for rows in _divided(len(sentences)))
     n_new = sum(count for word, count in apart.items() if word not in known)
-    guessed, spelled = _guesses(*_examples(sentences, labels))
+    guessed, spelled = _guesses(list(_rare(sentences, labels)))
     return Look(
         sentences=len(sentences),
         words=known.total() + apart.total(),
@@ -95,51 +97,44 @@ def _counted(sentences: Sequence[Sequence[Any]]) -> Counter[str]:
     return counts
 
 
-def _examples(sentences: Any, labels: Any) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """Return rare words with their labels, and, of the sentences apart, new ones; of many sentences a sample."""
+def _rare(sentences: Any, labels: Any) -> Iterator[tuple[str, Any, bool]]:
+    """Yield rare words with their labels, and whether they occur but once; of many sentences a sample."""
     if len(sentences) > _MOST:
         some = list(range(0, len(sentences), -(-len(sentences) // _MOST)))
         sentences, labels = select(sentences, some), select(labels, some)
-    rest, apart = _divided(len(sentences))
-    counts = _counted(select(sentences, rest))
-    rare = list(_pairs(sentences, labels, rest, lambda word: counts[word] <= _RARE))
-    return rare, list(_pairs(sentences, labels, apart, lambda word: word not in counts))
+    counts = _counted(sentences)
+    for sentence, its in zip(sentences, labels, strict=True):
+        for word, label in zip(sentence, its, strict=True):
+            count = counts[word.lower()]
+            if count <= _RARE:
+                yield word, label, count == 1
 
 
-def _pairs(
-    sentences: Sequence[Any], labels: Sequence[Any], numbers: list[int], wanted: Callable[[str], bool]
-) -> Iterator[tuple[str, Any]]:
-    """Yield the words that are wanted, with their labels."""
-    for n in numbers:
-        for word, label in zip(sentences[n], labels[n], strict=True):
-            if wanted(word.lower()):
-                yield word, label
-
-
-def _guesses(known: list[tuple[str, Any]], new: list[tuple[str, Any]]) -> tuple[float, float]:
-    """Return how often a new word's label is guessed without looking at it, and from its spelling."""
-    if not known or not new:
+def _guesses(rare: list[tuple[str, Any, bool]]) -> tuple[float, float]:
+    """Return how often labels of words that occur once are guessed from the others: as their usual one, by spelling."""
+    once = [(_signs(word), label) for word, label, alone in rare if alone]
+    if len(once) < _FEWEST:
         return 0.0, 0.0
-    prior = Counter(label for _, label in known)
+    prior = Counter(label for _, label, _ in rare)
     usual = prior.most_common(1)[0][0]
+    share = {label: count / len(rare) for label, count in prior.items()}
     by_sign: defaultdict[str, Counter[Any]] = defaultdict(Counter)
-    for word, label in known:
+    for word, label, _ in rare:
         for sign in _signs(word):
             by_sign[sign][label] += 1
-    share = {label: count / len(known) for label, count in prior.items()}
-    start = {label: math.log(value) for label, value in share.items()}
+    some = once[:: -(-len(once) // _GUESSED)]
     right = 0
-    for word, label in new:
-        score = dict(start)
-        for sign in _signs(word):
-            found = by_sign.get(sign)
-            if not found:
+    for signs, label in some:
+        score = {other: math.log(value) for other, value in share.items()}
+        for sign in signs:
+            found = by_sign[sign]
+            total = found.total() - 1  # without the word itself
+            if not total:
                 continue
-            total = found.total() + _DOUBT
             for other, value in share.items():
-                score[other] += math.log((found[other] / value + _DOUBT) / total)
+                score[other] += math.log(((found[other] - (other == label)) / value + _DOUBT) / (total + _DOUBT))
         right += max(score, key=score.__getitem__) == label
-    return sum(label == usual for _, label in new) / len(new), right / len(new)
+    return sum(label == usual for _, label in some) / len(some), right / len(some)
 
 
 def _signs(word: str) -> list[str]:

@@ -108,13 +108,11 @@ class SequenceTagger(AnswersEstimator, Inspection):
 
     Notes
     -----
-    What is left to the data: sentences of words get a layer of 64 units, other tokens one of 32; below 48 units the
-    learning rate is 0.02, else 0.01. Spelling (affixes of up to 4 letters, shapes) and neighbours (a window of 1, where
-    both directions are read) are features where every fifth sentence, set apart for this, shows that the spelling of
-    words that are new in it says something about their labels; where there are at least 20,000 words, which outvote
-    what spelling says by chance; and where at least 24 labels leave few words to learn each from. Where none of this
-    holds, as in short requests full of names, spelling makes more errors than it mends. What these rules were measured
-    on is told in docs/tagging.md; nothing was chosen on test parts.
+    What is left to the data, with the usual `effort`: words that are not new, or whose spelling tells nothing, are read
+    by themselves, by 64 units (32 where labels of chunks meet few new words); else spelling (affixes of up to 4
+    letters, shapes) and neighbours (a window of 1, where both directions are read) are features, and units are 64, or
+    96 for chunks in many words or of many labels, or 32 in few. Tokens that are no words get 32 units. Learning rate
+    and dropout follow. docs/tagging.md has the rules, and what they were measured on: never on test parts.
 
     Examples
     --------
