@@ -73,11 +73,19 @@ def test_uncertainty(capsys):
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_tagging():
+    names = ran("tagging.md")
+    chosen = names["tagger"].chosen_
+    assert chosen["hidden_size"] == 32 and chosen["affixes"] == 4 and len(chosen) == 8
+    assert names["accurate"].effort == "high" and names["accurate"].cell == "gru"
+    assert names["spelled"].score(names["sentences"][400:], names["tags"][400:]) > 0.9
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
 def test_ensembles():
     names = ran("ensembles.md")
     assert names["together"] > max(names["alone"].values())
-    weights = names["weighed"].weights_
-    assert weights[1] > weights[0]
+    assert 0.3 < names["weighed"].weights_[1] < 0.7
     assert len(names["five"].estimators_) == 5 and len(names["snapshots"].estimators_) == 4
     assert names["gain"] > 0
     assert abs(names["net"].predict(names["x"])[-1, 0] - [0.5, 0.3, 0.2]).max() < 0.02
