@@ -13,6 +13,7 @@ from rnncore.data.readers import DataError
 from rnncore.data.tokens import select
 from rnncore.estimators._examples import Targets, spread, with_steps
 from rnncore.estimators._joint import SENTENCE, TAGS, JointTask, described, targets_of
+from rnncore.estimators._settings import check_flag
 from rnncore.estimators._tally import AnswersTally
 from rnncore.estimators.sequences import Method, SequenceEstimator, named
 from rnncore.io.checkpoints import Checkpoints
@@ -27,6 +28,7 @@ def third_is_labels(method: Method) -> Method:
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **options: Any) -> Any:
+        check_flag("sentence_labels", self.sentence_labels)
         if len(args) > 2 and not self.sentence_labels:
             lists = isinstance(args[2], list | tuple) and method.__name__ != "partial_fit"
             if lists and all(isinstance(one, str) for one in args[2]):
@@ -108,6 +110,7 @@ class AnswersEstimator(SequenceEstimator):
         >>> tagger.predict([["play", "jazz"]]), tagger.predict_sentences([["play", "jazz"]]).tolist()
         ([['O', 'B-MUSIC']], ['music'])
         """
+        self._check_settings()
         if validation_data is not None:
             validation_data = self._apart(validation_data)
         targets = self._targets(y, sentence_labels, self.warm_start and hasattr(self, "network_"))
@@ -136,6 +139,7 @@ class AnswersEstimator(SequenceEstimator):
         DataError, ValueError, TypeError
             For data or settings that cannot be used.
         """
+        self._check_settings()
         targets = self._targets(y, sentence_labels, hasattr(self, "network_"))
         if isinstance(targets, Targets):
             named_classes = dict(classes or {}) if targets.columns is not None else {TAGS: classes}
