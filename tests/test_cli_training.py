@@ -126,7 +126,7 @@ def test_a_file_to_watch(here, capsys):
 def test_settings_are_listed(capsys):
     assert main(["train", "--settings"]) == 0
     out = capsys.readouterr().out
-    assert "hidden_size = 32\n    The recurrent layers" in out and "word_dropout = 0.3\n    How likely" in out
+    assert "hidden_size = None\n    Units of a" in out and "recurrent_dropout = 0.2\n    Share dropped" in out
     assert out.count(" = ") >= 36 and all(len(line) <= 120 for line in out.splitlines())
 
 
@@ -134,7 +134,7 @@ def test_presets(here):
     arguments = ["train", "data.txt", "--quiet", "--report", "r.json"]
     assert main([*arguments, "--preset", "fast", "--set", "max_epochs=1"]) == 0
     settings = json.loads((here / "r.json").read_text())["settings"]
-    assert (settings["hidden_size"], settings["max_epochs"]) == (32, 1)
+    assert (settings["effort"], settings["max_epochs"]) == ("low", 1)
 
 
 @pytest.mark.parametrize(

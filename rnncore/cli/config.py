@@ -37,6 +37,7 @@ _OPTIONS: dict[str, tuple[type, ...]] = {
     "quiet": (bool,),
 }
 _NAMED = ("optimizer", "schedule")  # a name, or a table of "name" and options
+_TABLES = ("cell_options", "class_weight", "initial")
 _KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -120,10 +121,10 @@ def _with_option(
     now = settings.get(name, known[name])
     if isinstance(now, str):
         now = {"name": now}
-    may_be = name in _NAMED or known[name] is None
+    may_be = name in _NAMED + _TABLES
     if not may_be or not option or not isinstance(now, dict | None):
         raise DataError(
-            f"--set {assignment}: {name} has no options; {', '.join(_NAMED)}, cell_options and class_weight have"
+            f"--set {assignment}: {name} has no options; {', '.join(name for name in _NAMED + _TABLES if name in known)} have"
         )
     return {**(now or {}), option: value}
 

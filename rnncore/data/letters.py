@@ -29,7 +29,7 @@ class LetterEncoder:
 
     Examples
     --------
-    >>> encoder = LetterEncoder(longest=4).fit([["baa", "abb", "c"]])
+    >>> encoder = LetterEncoder(longest=4).fit([["baab", "abb", "c"]])
     >>> encoder.encode([["abbaba", "cab"]]).tolist()  # as "abba"; c is in one word alone
     [[1, 2, 2, 1], [0, 1, 2, -1]]
     """

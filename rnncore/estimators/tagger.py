@@ -52,8 +52,8 @@ class SequenceTagger(AnswersEstimator, Inspection):
         known ones, and `embedding_size` is their size.
     hidden_size : int or None
         Units of a recurrent layer in each direction. None, like None for `learning_rate`, `window`, `affixes`,
-        `shapes`, `dropout`, `input_dropout` and `word_dropout`: chosen by what the training data look like, see Notes
-        and `chosen_`.
+        `shapes`, `dropout`, `input_dropout` and `word_dropout`: chosen by what the training data look like, see
+        `chosen_` and docs/tagging.md.
     learning_rate : float or None
         As the optimizers take it.
     dropout : float or None
