@@ -140,7 +140,7 @@ class LabelTask(SequenceTask):
 
     @property
     def labelled(self) -> dict[str, LabelTask]:
-        """This task by the name of its head, which is a network's only one."""
+        """Tasks by the names of heads: itself, for a network's only one."""
         return {"": self}
 
     def of_columns(self, found: Mapping[str, Any]) -> Any:

@@ -109,7 +109,7 @@ class Uncertainty(SequenceEstimator):
         def of_one(_: LabelTask, network: Any) -> np.ndarray:
             found = np.ones(n_sequences)
             if data is not None:
-                for rows, _, logs in n_best(network, data, 1, collate):
+                for rows, _paths, logs in n_best(network, data, 1, collate):
                     found[numbers[rows]] = np.exp(logs[0])
             return found
 
