@@ -216,7 +216,7 @@ def run_predict(options: argparse.Namespace) -> None:
     if options.n_best and (isinstance(tagger.classes_, dict) or not hasattr(tagger, "predict_n_best")):
         columns = f" of {', '.join(tagger.classes_)}" if isinstance(tagger.classes_, dict) else ""
         kind = f"{type(tagger).__name__}{columns}"
-        raise DataError(f"{options.model}: --n-best needs a SequenceTagger of one column of tags, got a {kind}")
+        raise DataError(f"{options.model}: --n-best needs a SequenceTagger of one column of tags; this model: {kind}")
     classes = tagger.classes_.values() if isinstance(tagger.classes_, dict) else [tagger.classes_]
     labels = set(map(str, chain.from_iterable(classes)))
     fields = fields_by(tagger, options.confidence, options.n_best or 0)
@@ -234,7 +234,7 @@ def run_predict(options: argparse.Namespace) -> None:
 def _without_probabilities(options: argparse.Namespace, model: Any, option: str) -> str:
     return (
         f"{options.model}: {option} needs probabilities of labels, which a SequenceTagger has, or an Ensemble of "
-        f"taggers; got a {type(model).__name__}"
+        f"taggers; this model: {type(model).__name__}"
     )
 
 

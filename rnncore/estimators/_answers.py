@@ -111,6 +111,7 @@ class AnswersEstimator(Uncertainty):
         >>> tagger.predict([["play", "jazz"]]), tagger.predict_sentences([["play", "jazz"]]).tolist()
         ([['O', 'B-MUSIC']], ['music'])
         """
+        self._check_settings()
         if validation_data is not None:
             validation_data = self._apart(validation_data)
         targets = self._targets(y, sentence_labels, self.warm_start and hasattr(self, "network_"))
@@ -139,6 +140,7 @@ class AnswersEstimator(Uncertainty):
         DataError, ValueError, TypeError
             For data or settings that cannot be used.
         """
+        self._check_settings()
         targets = self._targets(y, sentence_labels, hasattr(self, "network_"))
         if isinstance(targets, Targets):
             named_classes = dict(classes or {}) if targets.columns is not None else {TAGS: classes}

@@ -207,7 +207,7 @@ def asked(outputs: tuple[Output, ...], names: Any) -> Sequence[int]:
     if names is None:
         return range(len(outputs))
     known = [output.name or "head" for output in outputs]
-    if isinstance(names, str) or not names or set(names) - set(known):
+    if not isinstance(names, list | tuple) or not names or any(name not in known for name in names):
         raise ValueError(f"heads must be a list of some of {', '.join(known)}; got {names!r}")
     return [n for n, name in enumerate(known) if name in names]
 
