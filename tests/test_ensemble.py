@@ -233,6 +233,72 @@ def test_one_training_gives_several_snapshots(data):
         rc.Ensemble([rc.SequenceTagger(optimizer=rc.Adam())], n_snapshots=2).fit(X, y)
 
 
+# -- how sure it is -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["mean", "product"])
+def test_it_is_as_sure_as_its_probabilities_say(members, data, how):
+    _, _, X, y = data
+    X, y = [*X, []], [*y, []]
+    y[3] = ["NEVER" for _ in y[3]]
+    ensemble = joint(members, combine=how)
+    column = {label: n for n, label in enumerate(ensemble.classes_)}
+    p, labels = ensemble.predict_proba(X), ensemble.predict(X)
+
+    def of(given):
+        return [
+            [part[t, column[label]] if label in column else 0.0 for t, label in enumerate(own)]
+            for part, own in zip(p, given, strict=True)
+        ]
+
+    for given in (labels, y):
+        found = ensemble.label_probabilities(X, given)
+        assert [*map(len, found)] == [*map(len, given)]
+        np.testing.assert_allclose(np.concatenate(found), np.concatenate(of(given)))
+    np.testing.assert_allclose(ensemble.confidence(X), [*map(np.prod, of(labels))])
+    assert ensemble.confidence([[]]).tolist() == [1.0] and ensemble.confidence([]).shape == (0,)
+    right = [a == b for one, other in zip(labels, y, strict=True) for a, b in zip(one, other, strict=True)]
+    expected = rc.metrics.calibration(np.concatenate(of(labels)), right)
+    result = ensemble.evaluate(X, y)
+    assert result["mean_confidence"] == pytest.approx(expected["mean_confidence"])
+    assert result["calibration_error"] == pytest.approx(expected["calibration_error"])
+    table = ensemble.errors(X, y, order="place")
+    wrong = [
+        (s, t)
+        for s, (own, other) in enumerate(zip(y, labels, strict=True))
+        for t, (a, b) in enumerate(zip(own, other, strict=True))
+        if a != b
+    ]
+    assert [(one.sentence, one.position) for one in table] == wrong != []
+    np.testing.assert_allclose([one.probability for one in table], [of(labels)[s][t] for s, t in wrong])
+    assert [list(row) for row in table.counts()] == result["confusions"]
+    assert {one.known for one in table} <= {True, False} and len(ensemble.errors(X, labels)) == 0
+    assert "NEVER" in str(ensemble.show(X, y)) and str(ensemble.show(X, most=2)).count("\n") == 2
+
+
+def test_what_an_ensemble_does_not_tell(members, texts, data):
+    for name in ("predict_n_best", "calibrate"):
+        assert not hasattr(joint(members), name)
+    for name in ("confidence", "label_probabilities", "errors", "show"):
+        assert not hasattr(joint(texts), name) and hasattr(rc.Ensemble(members), name)
+        with pytest.raises(NotFittedError):
+            getattr(rc.Ensemble(members), name)(*data[2 : 3 if name == "confidence" else 4])
+    columns = rc.SequenceTagger(**TINY).fit(data[0], {"a": data[1]})
+    with pytest.raises(TypeError, match="fit one for each column"):
+        joint([columns, columns])
+
+
+def test_members_that_label_sentences_tell_of_their_tags(data, members):
+    X, y = data[:2]
+    with_labels = rc.SequenceTagger(sentence_labels=True, **TINY).fit(X, y, [len(words) % 2 for words in X])
+    ensemble = joint([with_labels, members[0]])
+    found = ensemble.label_probabilities(X, y)
+    each = [one.label_probabilities(X, y) for one in (with_labels, members[0])]
+    np.testing.assert_allclose(
+        np.concatenate(found), (np.concatenate(each[0]) + np.concatenate(each[1])) / 2, rtol=1e-5
+    )
+
+
 # -- files ----------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +341,16 @@ def test_the_command_line_works_with_one(members, data, tmp_path, capsys):
     assert main(["predict", model, str(text), "--column", "1", "--out", str(tmp_path / "out.txt")]) == 0
     found = [line.split("\t")[-1] for line in (tmp_path / "out.txt").read_text().splitlines() if line]
     assert found == [label for part in ensemble.predict(X) for label in part]
+    table = ensemble.errors(X, y)
+    assert main(["evaluate", model, str(text), "--errors"]) == 0
+    out = capsys.readouterr().out
+    assert table.to_text(20) in out and "calibration error" in out
+    assert main(["predict", model, str(text), "--column", "1", "--confidence"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    sure = np.concatenate(ensemble.label_probabilities(X, ensemble.predict(X)))
+    assert [line.split("\t")[-1] for line in lines if line] == [f"{p:.4f}" for p in sure]
+    assert main(["predict", model, str(text), "--n-best", "2"]) == 2
+    assert "--n-best needs a SequenceTagger of one column of tags; this model: Ensemble" in capsys.readouterr().err
     assert main(["info", model]) == 0
     out = capsys.readouterr().out
     assert "Ensemble" in out and "member2: SequenceTagger, weight 0.333" in out and "cell = 'gru'" in out

@@ -467,6 +467,176 @@ def test_columns_that_do_not_fit(sample, columns):
         plain.evaluate(sentences, columns)
 
 
+# ---------------------------------------------------------------------------------------------- how sure each answer is
+
+BARE = {"hidden_size": 6, "max_epochs": 2, "window": 0, "affixes": 0, "shapes": False}
+
+
+def alone(tagger, name, sentences, tags):
+    """A tagger of one answer with the parameters that another has for one of several."""
+    plain = rc.SequenceTagger(**BARE | {"head": tagger.head}).fit(sentences, tags)
+    for key, array in plain.network_.params.items():
+        array[...] = tagger.network_.params[key.replace("head.", f"heads.{name}.", 1)]
+    return plain
+
+
+@pytest.fixture(params=["crf", "softmax"])
+def several(request, sample, columns):
+    """A tagger of two columns and labels of sentences, as it is and column by column."""
+    sentences, _, labels = sample
+    made = rc.SequenceTagger(sentence_labels=True, head=request.param, **BARE)
+    with pytest.warns(UserWarning, match="empty"):
+        made.fit(
+            [*sentences, []], {name: [*tags, []] for name, tags in columns.items()}, [*labels, "news"], [1] * 80 + [0]
+        )
+    return made, {name: alone(made, name, sentences, tags) for name, tags in columns.items()}
+
+
+def one_with_labels(sample):
+    made = rc.SequenceTagger(sentence_labels=True, **BARE).fit(*sample)
+    return made, alone(made, "tags", *sample[:2])
+
+
+def test_each_column_is_as_sure_as_it_is_alone(several, sample, columns):
+    made, plain = several
+    sentences = [[], *sample[0]]
+    tags = {name: [[], *part] for name, part in columns.items()}
+    best, sure, due = (
+        made.predict_n_best(sentences, 4),
+        made.confidence(sentences),
+        made.label_probabilities(sentences, tags),
+    )
+    assert list(best) == list(sure) == list(due) == ["slots", "size"]
+    for name, one in plain.items():
+        assert best[name] == one.predict_n_best(sentences, 4)
+        np.testing.assert_array_equal(sure[name], one.confidence(sentences))
+        for own, other in zip(due[name], one.label_probabilities(sentences, tags[name]), strict=True):
+            np.testing.assert_array_equal(own, other)
+        assert made.errors(sentences, tags, column=name) == one.errors(sentences, tags[name])
+        assert len(made.errors(sentences, tags, column=name)) > 0
+        assert str(made.show(sentences, tags, 9, name)) == str(one.show(sentences, tags[name], 9))
+        assert str(made.show(sentences, column=name)) == str(one.show(sentences))
+        evaluated = one.evaluate(sentences, tags[name])
+        found = made.evaluate(sentences, tags)[name]
+        for key in ("mean_confidence", "calibration_error", "reliability"):
+            assert found[key] == evaluated[key]
+    some = made.label_probabilities(sentences, {"size": tags["size"]})
+    assert list(some) == ["size"] and np.array_equal(some["size"][1], due["size"][1])
+
+
+def test_tags_beside_labels_of_sentences_are_as_sure_as_alone(sample):
+    made, plain = one_with_labels(sample)
+    sentences, tags, labels = sample
+    assert made.predict_n_best(sentences, 3) == plain.predict_n_best(sentences, 3)
+    np.testing.assert_array_equal(made.confidence(sentences), plain.confidence(sentences))
+    for own, other in zip(made.label_probabilities(*sample[:2]), plain.label_probabilities(*sample[:2]), strict=True):
+        np.testing.assert_array_equal(own, other)
+    assert made.errors(sentences, tags) == plain.errors(sentences, tags)
+    assert str(made.show([[], *sentences], [[], *tags])) == str(plain.show([[], *sentences], [[], *tags]))
+    result = made.evaluate(*sample)
+    assert result["reliability"] == plain.evaluate(sentences, tags)["reliability"]
+    p = made.predict_sentences_proba(sentences)
+    right = made.predict_sentences(sentences) == np.array(labels)
+    expected = rc.metrics.calibration(p.max(axis=1), right)
+    assert {key: result["sentence"][key] for key in expected} == expected
+    assert "whole" not in result["sentence"]
+
+
+def test_an_evaluation_runs_the_layers_once(sample, monkeypatch):
+    runs = []
+    run = rc.Network._run
+    monkeypatch.setattr(rc.Network, "_run", lambda net, *given: runs.append(1) or run(net, *given))
+    for made in one_with_labels(sample):
+        runs.clear()
+        made.predict(sample[0])
+        n, _ = len(runs), runs.clear()
+        result = made.evaluate(*sample[:2])
+        assert len(runs) == n > 0 and result["mean_confidence"] > 0
+
+
+def test_each_answer_has_a_temperature_of_its_own(several, sample, columns, tmp_path):
+    made, plain = several
+    sentences, _, labels = sample
+    before, p = made.predict_answers(sentences), made.predict_sentences_proba(sentences)
+    made.calibrate(sentences, columns)
+    assert list(made.temperature_) == ["slots", "size"]
+    assert np.array_equal(made.predict_sentences_proba(sentences), p)
+    for name, one in plain.items():
+        assert one.calibrate(sentences, columns[name]).temperature_ == made.temperature_[name] != 1
+        np.testing.assert_array_equal(made.confidence(sentences)[name], one.confidence(sentences))
+
+    def loss():
+        numbers = np.searchsorted(made.sentence_classes_, labels)
+        return -np.log(made.predict_sentences_proba(sentences)[np.arange(80), numbers]).mean()
+
+    first = loss()
+    made.calibrate(sentences, columns, labels)
+    assert list(made.temperature_) == ["slots", "size", "sentence"]
+    assert all(abs(made.temperature_[name] - 1) < 0.01 for name in plain)  # nothing is left to do
+    assert made.temperature_["sentence"] != 1 and loss() < first
+    after = made.predict_answers(sentences)
+    assert after["slots"] == before["slots"] and after["sentence"].tolist() == before["sentence"].tolist()
+    made.save(tmp_path / "m")
+    assert np.array_equal(
+        rc.load(tmp_path / "m").predict_sentences_proba(sentences), made.predict_sentences_proba(sentences)
+    )
+    with pytest.raises(DataError, match="labels of sentence was in"):
+        made.calibrate(sentences, columns, ["weather"] * 80)
+
+
+def test_doubts_that_cannot_be_told(several, sample, columns):
+    made, plain = several
+    sentences, tags, labels = sample
+    for call in (made.errors, made.show):
+        with pytest.raises(ValueError, match="expected one of slots, size, got None"):
+            call(sentences, columns)
+        with pytest.raises(ValueError, match="expected one of slots, size, got 'tags'"):
+            call(sentences, columns, column="tags")
+        with pytest.raises(DataError, match="a dict with size, got list"):
+            call(sentences, tags, column="size")
+        with pytest.raises(DataError, match="a dict with size, got a dict of slots"):
+            call(sentences, {"slots": tags}, column="size")
+    with pytest.raises(ValueError, match="one column of tags without a name"):
+        plain["slots"].errors(sentences, tags, column="slots")
+    for call in (made.label_probabilities, made.calibrate):
+        with pytest.raises(DataError, match="a dict of slots, size, got lists"):
+            call(sentences, tags)
+    with pytest.raises(DataError, match="a dict of slots, size, got a dict of slots"):
+        made.calibrate(sentences, {"slots": tags})
+    with pytest.raises(ValueError, match="fitted without labels of sentences"):
+        plain["slots"].calibrate(sentences, tags, labels)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_network_tells_of_some_heads_and_of_labels_with_their_probabilities(batch_first):
+    rng = np.random.default_rng(0)
+    heads = {"a": rc.CRF(3), "b": rc.Softmax(4), "c": rc.Softmax(2, pooling="mean")}
+    net = rc.Network(rc.Recurrent("gru", 2, 5), heads=heads, batch_first=batch_first)
+    x, lengths = rng.standard_normal((6, 6, 2)), np.array([6, 4, 1, 6, 2, 3])
+    every, best = net.predict(x, lengths), net.decode(x, lengths)
+    assert list(net.predict(x, lengths, heads=["c", "a"])) == ["a", "c"]
+    both = net.decode(x, lengths, probabilities=True)
+    for name in heads:
+        ((key, alone_p),) = net.predict(x, lengths, heads=[name]).items()
+        ((_, alone_best),) = net.decode(x, lengths, heads=[name]).items()
+        assert key == name
+        for own, other in ((alone_p, every[name]), (both[name][2], every[name])):
+            np.testing.assert_array_equal(own, other)
+        for own, other, third in zip(alone_best, best[name], both[name][:2], strict=True):
+            np.testing.assert_array_equal(own, other)
+            np.testing.assert_array_equal(own, third)
+    with pytest.raises(ValueError, match="needs a CRF head"):
+        net.decode(x, lengths, top=3)
+    paths, logs, p = net.decode(x, lengths, top=3, heads=["a"], probabilities=True)["a"]
+    assert paths.shape == (3, 6, 6) and logs.shape == (3, 6) and np.array_equal(p, every["a"])
+    for wrong in ("a", [], ["d"], ["a", "head"], 3, [["a"]]):
+        for call in (net.predict, net.decode):
+            with pytest.raises(ValueError, match="heads must be a list of some of a, b, c"):
+                call(x, heads=wrong)
+    one = rc.Network(rc.Recurrent("gru", 2, 5), head=rc.CRF(3))
+    assert np.array_equal(one.decode(x, probabilities=True)[2], one.predict(x, heads=["head"]))
+
+
 # ------------------------------------------------------------------------------------------------------- the files
 
 
@@ -530,6 +700,26 @@ def test_train_evaluate_predict_and_info(files, sample, capsys):
     assert main(["predict", "m.safetensors", "words.txt", "--out", "again.txt"]) == 0
     assert main(["evaluate", "m.safetensors", "again.txt"]) == 0  # the comments are none of its words
     assert "3 of 3 words right" in capsys.readouterr().out
+
+    p = model.label_probabilities([["top", "news"], ["from"]], [[top, news], [other]])
+    of_labels = model.predict_sentences_proba([["top", "news"], ["from"]]).max(axis=1)
+    assert main(["predict", "m.safetensors", "words.txt", "--confidence"]) == 0
+    lines = [f"# intent = {first}", f"# confidence = {of_labels[0]:.4f}", f"top\t{top}\t{p[0][0]:.4f}"]
+    found = capsys.readouterr().out.splitlines()
+    assert found[1:4] == lines and found[-1] == f"from\t{other}\t{p[1][0]:.4f}"
+    (_, _), ((_, second_p), *_) = model.predict_n_best([["top"], ["from"]], 2)
+    assert main(["predict", "m.safetensors", "words.txt", "--n-best", "2"]) == 0
+    found = capsys.readouterr().out.splitlines()
+    assert found[1] == f"# intent = {first}" and found[-1].split("\t")[:3] == ["from", other, f"{second_p:.4f}"]
+    assert (
+        main(["evaluate", "m.safetensors", "data.tsv", *LABELS, "--errors", "errors.json", "--report", "e.json"]) == 0
+    )
+    errors = json.loads((files / "errors.json").read_text())
+    assert [row["position"] for row in errors] == [one.position for one in model.errors(*sample[:2])] != []
+    evaluation = json.loads((files / "e.json").read_text())["evaluation"]
+    assert evaluation["mean_confidence"] == pytest.approx(expected["mean_confidence"], rel=1e-4)
+    assert evaluation["sentence"]["mean_confidence"] == pytest.approx(expected["sentence"]["mean_confidence"], rel=1e-4)
+    capsys.readouterr()
 
     assert main(["info", "m.safetensors"]) == 0
     out = capsys.readouterr().out
@@ -620,3 +810,23 @@ def test_columns_by_the_command_line(files, sample, capsys):
     assert capsys.readouterr().out == "".join("\t".join(row) + "\n" for row in both)
     assert main(["info", "tag.safetensors"]) == 0
     assert f"labels of slots ({len(set(chain.from_iterable(sample[1])))}): " in capsys.readouterr().out
+
+
+def test_doubts_of_several_columns_on_the_command_line(sample, columns, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sizes = [[str(len(word)) for word in words] for words in sample[0]]
+    made = rc.SequenceTagger(**QUICK).fit(sample[0], {"slots": columns["slots"], "size": sizes})
+    made.save("m")
+    written(tmp_path / "three.tsv", sample, extra=True)
+    (tmp_path / "words").write_text("top\nnews\n")
+    assert main(["predict", "m", "words", "--confidence"]) == 0
+    answers = made.predict([["top", "news"]])
+    p = made.label_probabilities([["top", "news"]], answers)
+    cells = [[answers[name][0][1], f"{p[name][0][1]:.4f}"] for name in answers]
+    assert capsys.readouterr().out.splitlines()[1].split("\t") == ["news", *cells[0], *cells[1]]
+    column = ("--column", "1,slots=2,size=3")
+    assert main(["evaluate", "m", "three.tsv", *column, "--report", "r.json"]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["evaluation"]["size"]["mean_confidence"] > 0
+    for wrong in (["evaluate", "m", "three.tsv", *column, "--errors"], ["predict", "m", "words", "--n-best", "2"]):
+        assert main(wrong) == 2
+        assert "one column of tags" in capsys.readouterr().err

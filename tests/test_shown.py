@@ -380,7 +380,7 @@ def test_errors_that_cannot_be_written(here, model, capsys):  # noqa: F811
     one_line(capsys, "no folder")
     rc.LanguageModel(hidden_size=4, max_epochs=1).fit("abc " * 50).save("lm")
     assert main(["evaluate", "lm", "data.txt", "--errors"]) == 2
-    one_line(capsys, "--errors needs a SequenceTagger, got a LanguageModel")
+    one_line(capsys, "--errors needs probabilities of labels", "this model: LanguageModel")
 
 
 def test_predict_with_doubts(here, model, capsys, monkeypatch):  # noqa: F811

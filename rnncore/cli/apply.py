@@ -10,10 +10,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
-from rnncore.cli.fields import Fields, add_doubts, answers_of, fields_by
+from rnncore.cli.fields import Fields, add_doubts, fields_by, sure_answers_of
 from rnncore.cli.language import named_text
 from rnncore.cli.tables import count, show_answers, tell
 from rnncore.cli.tagging import overall
@@ -105,24 +103,20 @@ def run_evaluate(options: argparse.Namespace) -> None:
         check_target(options.errors, force=True)
     tagger = load_estimator(options.model)
     if options.errors is not None and not hasattr(tagger, "label_probabilities"):
-        raise DataError(f"{options.model}: --errors needs a SequenceTagger, got a {type(tagger).__name__}")
+        raise DataError(_without_probabilities(options, tagger, "--errors"))
     if hasattr(tagger, "iter_generate"):
         _evaluate_text(options, tagger)
         return
     from rnncore.estimators._tally import AnswersTally
 
-    single = not hasattr(tagger, "sentence_classes_") and not isinstance(tagger.classes_, dict)
-    if options.errors is not None and not single:
-        raise DataError(f"{options.model}: --errors is for a tagger of one column of tags and nothing else")
+    if options.errors is not None and isinstance(tagger.classes_, dict):
+        raise DataError(f"{options.model}: --errors is for one column of tags; from Python: errors(..., column=NAME)")
     tally, n_sentences, seconds = AnswersTally(options.strict), 0, 0.0
     errors: list[Error] = []
     for sentences, true in _chunks(options, tagger):
         started = time.perf_counter()
-        predicted = answers_of(tagger, sentences)
+        predicted, sure = sure_answers_of(tagger, sentences)
         seconds += time.perf_counter() - started
-        sure = {}
-        if single and hasattr(tagger, "label_probabilities"):
-            sure["tags"] = np.concatenate(tagger.label_probabilities(sentences, predicted["tags"]))
         tally.add(true, predicted, tagger.knows(sentences), sure)
         if options.errors is not None:
             errors += wrong_words(tagger, sentences, true["tags"], predicted["tags"], n_sentences)
@@ -217,12 +211,12 @@ def run_predict(options: argparse.Namespace) -> None:
     tagger = load_estimator(options.model)
     if not hasattr(tagger, "predict"):
         raise DataError(f"{options.model}: holds a {type(tagger).__name__}, which tags nothing; see rnncore generate")
-    doubting = options.confidence or options.n_best
-    several = isinstance(tagger.classes_, dict) or hasattr(tagger, "sentence_classes_")
-    if doubting and (several or not hasattr(tagger, "predict_n_best")):
-        raise DataError(
-            f"{options.model}: --confidence and --n-best are for a SequenceTagger of one column of tags alone"
-        )
+    if options.confidence and not hasattr(tagger, "label_probabilities"):
+        raise DataError(_without_probabilities(options, tagger, "--confidence"))
+    if options.n_best and (isinstance(tagger.classes_, dict) or not hasattr(tagger, "predict_n_best")):
+        columns = f" of {', '.join(tagger.classes_)}" if isinstance(tagger.classes_, dict) else ""
+        kind = f"{type(tagger).__name__}{columns}"
+        raise DataError(f"{options.model}: --n-best needs a SequenceTagger of one column of tags; this model: {kind}")
     classes = tagger.classes_.values() if isinstance(tagger.classes_, dict) else [tagger.classes_]
     labels = set(map(str, chain.from_iterable(classes)))
     fields = fields_by(tagger, options.confidence, options.n_best or 0)
@@ -235,6 +229,13 @@ def run_predict(options: argparse.Namespace) -> None:
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
+
+
+def _without_probabilities(options: argparse.Namespace, model: Any, option: str) -> str:
+    return (
+        f"{options.model}: {option} needs probabilities of labels, which a SequenceTagger has, or an Ensemble of "
+        f"taggers; this model: {type(model).__name__}"
+    )
 
 
 class _Line(NamedTuple):
@@ -267,14 +268,14 @@ def _with_fields(fields: Fields, lines: list[_Line]) -> str:
         if line.ends and sentences[-1]:
             sentences.append([])
     sentences = [words for words in sentences if words]
-    found, of_sentences = fields(sentences) if sentences else (iter(()), None)
+    found, comments = fields(sentences) if sentences else (iter(()), None)
     made, begins, number = [], True, 0  # begins: whether the next word is a sentence's first
     for line in lines:
         if line.word is None:
             made.append(line.text)
         else:
-            if begins and of_sentences is not None:
-                made.append(f"# intent = {of_sentences[number]}\n")
+            if begins and comments is not None:
+                made += [f"# {text}\n" for text in comments[number]]
             number += begins
             made.append(_labelled(line.text, next(found)))
         begins = line.ends or (begins and line.word is None)

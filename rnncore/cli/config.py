@@ -123,9 +123,8 @@ def _with_option(
         now = {"name": now}
     may_be = name in _NAMED + _TABLES
     if not may_be or not option or not isinstance(now, dict | None):
-        raise DataError(
-            f"--set {assignment}: {name} has no options; {', '.join(name for name in _NAMED + _TABLES if name in known)} have"
-        )
+        tables = ", ".join(one for one in _NAMED + _TABLES if one in known)
+        raise DataError(f"--set {assignment}: {name} has no options; {tables} have")
     return {**(now or {}), option: value}
 
 

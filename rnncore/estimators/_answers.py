@@ -10,13 +10,16 @@ from typing import Any, Self
 import numpy as np
 
 from rnncore.data.readers import DataError
+from rnncore.data.sequences import Sequences
 from rnncore.data.tokens import select
 from rnncore.estimators._examples import Targets, spread, with_steps
 from rnncore.estimators._joint import SENTENCE, TAGS, JointTask, described, targets_of
 from rnncore.estimators._settings import check_flag
 from rnncore.estimators._tally import AnswersTally
-from rnncore.estimators.sequences import Method, SequenceEstimator, named
+from rnncore.estimators._uncertainty import Uncertainty
+from rnncore.estimators.sequences import Method, named
 from rnncore.io.checkpoints import Checkpoints
+from rnncore.train.predictions import decode_surely
 
 __all__ = ["AnswersEstimator"]
 
@@ -44,7 +47,7 @@ _NO_LABELS = "labels of sentences are for a tagger made with sentence_labels=Tru
 _NOT_FITTED_WITH = "this tagger was fitted without labels of sentences: set sentence_labels=True, and fit"
 
 
-class AnswersEstimator(SequenceEstimator):
+class AnswersEstimator(Uncertainty):
     """Base of what tags: all that knows of several answers."""
 
     sentence_labels: bool
@@ -175,10 +178,6 @@ class AnswersEstimator(SequenceEstimator):
             raise DataError(f"validation_data: expected ({', '.join(wanted)}), got {got}")
         return data[0], self._targets(data[1], data[2] if self.sentence_labels else None)
 
-    def _sure(self, sentences: Any, predicted: dict[str, Any]) -> dict[str, np.ndarray]:
-        """Return the probabilities of all predicted tags by name, where there is one answer."""
-        return {}
-
     # -- applying -----------------------------------------------------------------------------------------------------
 
     @property
@@ -236,17 +235,39 @@ class AnswersEstimator(SequenceEstimator):
         joint = self._joint
         if joint is None:
             return {TAGS: super().predict(X)}
+        data, kept, n = self._words_of(X)
+        return self._in_places(joint.answers(self.network_, data, self.specification_.pipeline.collate), kept, n)
+
+    def _predict_surely(self, X: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what `predict_answers` does, and how probable each label is by itself: an array (N,) for all words.
+
+        That of "sentence" is of sentences with words alone.
+        """
+        data, kept, n = self._words_of(X)
+        task: Any = self.specification_.task
+        numbers, sure = decode_surely(self.network_, data, self.specification_.pipeline.collate)
+        if self._joint is None:
+            numbers, sure, parts = {TAGS: numbers[""]}, {TAGS: sure[""]}, {TAGS: task}
+        else:
+            parts = task.parts
+        answers = {name: parts[name].named(one, data.lengths) for name, one in numbers.items()}
+        return self._in_places(answers, kept, n), sure
+
+    def _words_of(self, X: Any) -> tuple[Sequences, np.ndarray | None, int]:
+        """Return the sentences that have words as numbers; which ones they are, None for all; and of how many."""
         sentences = self._sequences(X)
-        kept, n = with_steps(sentences), len(sentences)
-        some = sentences if kept is None else select(sentences, kept)
-        found = joint.answers(self.network_, self._encoded(some), self.specification_.pipeline.collate)
-        for name in joint.tagged:
-            found[name] = spread(found[name], kept, list, n)
-        if joint.labels_sentences and kept is not None:
+        kept = with_steps(sentences)
+        return self._encoded(sentences if kept is None else select(sentences, kept)), kept, len(sentences)
+
+    def _in_places(self, found: dict[str, Any], kept: np.ndarray | None, n: int) -> dict[str, Any]:
+        """Put the answers for the sentences `kept` where they belong, and for others what is known without words."""
+        every = {name: one if name == SENTENCE else spread(one, kept, list, n) for name, one in found.items()}
+        joint = self._joint
+        if joint is not None and joint.labels_sentences and kept is not None:
             labels = self.sentence_classes_[np.full(n, joint.shares.argmax())]
             labels[kept] = found[SENTENCE]
-            found[SENTENCE] = labels
-        return found
+            every[SENTENCE] = labels
+        return every
 
     @named
     def predict_sentences(self, X: Any) -> np.ndarray:
@@ -273,14 +294,11 @@ class AnswersEstimator(SequenceEstimator):
             If the tagger was fitted without labels of sentences.
         """
         joint = self._check_labelling()
-        sentences = self._sequences(X)
-        kept = with_steps(sentences)
-        some = sentences if kept is None else select(sentences, kept)
-        collate = self.specification_.pipeline.collate
-        found: np.ndarray = joint.probabilities(self.network_, self._encoded(some), collate)[SENTENCE]
+        data, kept, n = self._words_of(X)
+        found: np.ndarray = joint.probabilities(self.network_, data, self.specification_.pipeline.collate)[SENTENCE]
         if kept is None:
             return found
-        every = np.tile(joint.shares.astype(found.dtype), (len(sentences), 1))
+        every = np.tile(joint.shares.astype(found.dtype), (n, 1))
         every[kept] = found
         return every
 
@@ -301,9 +319,9 @@ class AnswersEstimator(SequenceEstimator):
         Returns
         -------
         dict
-            As `rnncore.metrics.evaluation`. With labels of sentences these are measured under "sentence", and "whole"
-            counts sentences of which everything is right. For several columns of tags a dict of such dicts by name,
-            and "sentence".
+            As `rnncore.metrics.evaluation`, confidence and calibration among it. With labels of sentences these are
+            measured under "sentence", and "whole" counts sentences of which everything is right. For several columns
+            of tags a dict of such dicts by name, and "sentence".
         """
         self._check_fitted()
         if sentence_labels is not None:
@@ -318,9 +336,54 @@ class AnswersEstimator(SequenceEstimator):
             some = slice(start, start + _SENTENCES_AT_ONCE)
             own = {name: [*one[some]] if name == SENTENCE else [*map(list, one[some])] for name, one in true.items()}
             sentences = data.sequences[some]
-            predicted = self.predict_answers(sentences)
-            tally.add(own, predicted, self.knows(sentences), self._sure(sentences, predicted))
+            predicted, sure = self._predict_surely(sentences)
+            tally.add(own, predicted, self.knows(sentences), sure)
         found = tally.result()
         if joint is not None and joint.columns is not None:
             return found
         return found.pop(TAGS) | found
+
+    @named
+    def calibrate(self, X: Any, y: Any, sentence_labels: Any = None) -> Self:
+        """Fit one temperature to data that were not trained on, so that probabilities are as often right as they say.
+
+        All scores are divided by `temperature_`, which is chosen so that the labels in `y` are as probable as can be,
+        each by itself (Guo et al. 2017). Predictions stay; `predict_proba`, `confidence` and the probabilities of
+        `predict_n_best` change together. It is the head's weights that are divided: model files and ONNX need nothing
+        new, and training that goes on (`partial_fit`, ``warm_start``) goes on from those weights.
+
+        Of several answers each has a head and a temperature of its own: every column of tags, and the labels of
+        sentences where they are given. Without them their probabilities stay as they are.
+
+        Parameters
+        ----------
+        X, y : as for `fit`
+            Labels that were not in the training data do not count.
+        sentence_labels : list, optional
+            Those of a tagger with ``sentence_labels=True``.
+
+        Returns
+        -------
+        self
+            With `temperature_`, what this call divided by: above 1 where the probabilities were too sure. Of several
+            answers a dict by name, with "tags" where they have none, and "sentence".
+
+        Raises
+        ------
+        DataError
+            If the data cannot be used, or have none of the labels.
+        ValueError
+            For labels of sentences, if the tagger was fitted without.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> sentences, tags = rc.datasets.news_requests(300)
+        >>> tagger = rc.SequenceTagger(max_epochs=10).fit(sentences[:200], tags[:200])
+        >>> before = tagger.predict(sentences[200:])
+        >>> tagger.calibrate(sentences[200:], tags[200:]).predict(sentences[200:]) == before
+        True
+        """
+        if sentence_labels is not None:
+            self._check_labelling()
+        return super().calibrate(X, y if self._joint is None else targets_of(y, sentence_labels))

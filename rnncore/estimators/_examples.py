@@ -15,7 +15,7 @@ from rnncore.data.inputs import sequences_of, values_of
 from rnncore.data.readers import DataError
 from rnncore.data.tokens import select
 
-__all__ = ["Examples", "Nouns", "Targets", "spread", "with_steps"]
+__all__ = ["Examples", "Nouns", "Targets", "level_of_caller", "spread", "with_steps"]
 
 
 class Nouns(NamedTuple):
@@ -127,12 +127,12 @@ class Examples(NamedTuple):
             warnings.warn(
                 f"{n} empty {nouns.sequence}s were left out, the first of them number {first}",
                 UserWarning,
-                stacklevel=_level_of_caller(),
+                stacklevel=level_of_caller(),
             )
         return self.select(kept)
 
 
-def _level_of_caller() -> int:
+def level_of_caller() -> int:
     """Return how many frames above the one that asks is the first that is not rnncore's, as `warnings.warn` counts."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("rnncore."):

@@ -13,7 +13,7 @@ from rnncore.data.encoders import sequence_lengths
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.estimators._examples import Examples, Nouns, Targets
-from rnncore.estimators._task import Collate, LabelTask, SequenceTask, split
+from rnncore.estimators._task import Collate, LabelTask, SequenceTask
 from rnncore.nn.heads import POOLINGS
 from rnncore.train.predictions import decode_all, predict_all
 
@@ -112,12 +112,15 @@ class JointTask(SequenceTask):
 
     # -- data ---------------------------------------------------------------------------------------------------------
 
-    def examples(self, sequences: Any, targets: Any, nouns: Nouns) -> Examples:
-        """Check that sequences and all targets that are given go together; those of sentences may be left out."""
+    def examples(self, sequences: Any, targets: Any, nouns: Nouns, every: bool = True) -> Examples:
+        """Check that sequences and all targets that are given go together; those of sentences may be left out.
+
+        Not `every`: some of the columns are enough.
+        """
         given = targets if isinstance(targets, Targets) else targets_of(targets)
         names = [name for name in self.parts if name in given]
         same = (given.columns is None) == (self.columns is None) and {*given} <= {*self.parts}
-        if not same or not {*self.tagged} <= {*names}:
+        if not same or (every and not {*self.tagged} <= {*names}):
             raise DataError(f"expected the tags as {described(self.columns)}, got {described(given.columns)}")
         found = {}
         for name in names:
@@ -171,7 +174,12 @@ class JointTask(SequenceTask):
 
     def of_columns(self, found: Mapping[str, Any]) -> Any:
         """Return what there is for tags: itself without names of columns, else a dict."""
-        return found[TAGS] if self.columns is None else {name: found[name] for name in self.columns}
+        return found[TAGS] if self.columns is None else {name: found[name] for name in self.columns if name in found}
+
+    @property
+    def labelled(self) -> dict[str, LabelTask]:
+        """The tasks of tags by the names of their heads."""
+        return {name: self.parts[name] for name in self.tagged}
 
     @property
     def tag_classes(self) -> Any:
@@ -180,12 +188,8 @@ class JointTask(SequenceTask):
 
     def answers(self, network: Any, data: Sequences, collate: Collate) -> dict[str, Any]:
         """Return the most probable labels of each: lists of tags, and an array of the sentences' labels."""
-        found: dict[str, Any] = {}
-        for name, numbers in decode_all(network, data, collate).items():
-            labels = self.parts[name].labels
-            of_steps = self.per_step[name]
-            found[name] = split(labels.decode(numbers), data.lengths) if of_steps else np.array(labels.classes)[numbers]
-        return found
+        found = decode_all(network, data, collate)
+        return {name: self.parts[name].named(numbers, data.lengths) for name, numbers in found.items()}
 
     def predict(self, network: Any, data: Sequences, collate: Collate) -> Any:
         """Return the most probable tags."""

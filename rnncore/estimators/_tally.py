@@ -44,8 +44,9 @@ class AnswersTally:
     ) -> None:
         """Count more sentences: lists of tags by name, labels of sentences among them; what is `known` of all words.
 
-        `probabilities`: by name those of all predicted tags, where they are to be measured.
+        `probabilities`: by name those of all that is predicted, where they are to be measured.
         """
+        sure = probabilities or {}
         own: list[Any] = []
         other: list[Any] = []
         beside = None
@@ -54,9 +55,10 @@ class AnswersTally:
             beside = [a == b for a, b in zip(own, other, strict=True)]
         for name, labels in true.items():
             if name != SENTENCE:
-                self._tally(name).add(labels, predicted[name], known, (probabilities or {}).get(name), beside)
+                self._tally(name).add(labels, predicted[name], known, sure.get(name), beside)
         if beside is not None:
-            self._tally(SENTENCE).add([[label] for label in own], [[label] for label in other])
+            lists = [[label] for label in own], [[label] for label in other]
+            self._tally(SENTENCE).add(*lists, probabilities=sure.get(SENTENCE))
 
     def _tally(self, name: str) -> Tally:
         return self._tallies.setdefault(name, Tally(name != SENTENCE and self._strict))
@@ -66,6 +68,6 @@ class AnswersTally:
         found = {name: tally.result() for name, tally in self._tallies.items()}
         if SENTENCE in found:
             of_labels = found[SENTENCE]["averages"]["labels"]
-            kept = {name: found[SENTENCE][name] for name in ("accuracy", "correct", "total", "labels", "confusions")}
+            kept = {name: one for name, one in found[SENTENCE].items() if name != "whole"}
             found[SENTENCE] = kept | {"averages": {"labels": of_labels, "entities": None}, "entities": None}
         return found

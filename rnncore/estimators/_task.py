@@ -138,6 +138,15 @@ class LabelTask(SequenceTask):
         """The labels, sorted."""
         return self.labels.classes
 
+    @property
+    def labelled(self) -> dict[str, LabelTask]:
+        """Tasks by the names of heads: itself, for a network's only one."""
+        return {"": self}
+
+    def of_columns(self, found: Mapping[str, Any]) -> Any:
+        """Return what was found by names of heads as it is without a name."""
+        return found[""]
+
     def check(self, sequences: Any, targets: Any, counted: np.ndarray) -> None:
         """Find labels that break the constraints."""
         if self.constraints is None:
@@ -222,8 +231,11 @@ class LabelTask(SequenceTask):
 
     def predict(self, network: Any, data: Sequences, collate: Collate) -> Any:
         """Return the most probable labels: a list for each sequence, or an array with one for each."""
-        labels = self.labels.decode(self.best(network, data, collate))
-        return split(labels, data.lengths) if self.per_step else np.array(labels)
+        return self.named(self.best(network, data, collate), data.lengths)
+
+    def named(self, numbers: np.ndarray, lengths: np.ndarray) -> Any:
+        """Return the labels of these numbers: a list for each sequence, or an array with one for each."""
+        return split(self.labels.decode(numbers), lengths) if self.per_step else np.array(self.classes)[numbers]
 
     def right(self, network: Any, data: Sequences, collate: Collate) -> np.ndarray:
         """Tell where the prediction is the target."""

@@ -16,6 +16,7 @@ from rnncore.data.symbols import Encoded
 from rnncore.estimators._combining import chosen_weights, combined, log_floor
 from rnncore.estimators._consistent import most_probable
 from rnncore.estimators._examples import Examples, Nouns
+from rnncore.estimators._joint import TAGS
 from rnncore.estimators._joint_network import JointNetwork
 from rnncore.estimators._judges import JudgesTexts
 from rnncore.estimators._task import LabelLists, split
@@ -27,7 +28,7 @@ from rnncore.nn.heads import Constraints, bio_constraints
 __all__ = ["TaggersTogether", "TextsTogether", "together"]
 
 _NOUNS = Nouns("sentence", "tag", "word")
-_SENTENCES_AT_ONCE = 4096  # in an evaluation
+_SENTENCES_AT_ONCE = 4096
 _SCORES_AT_ONCE = 1 << 24  # symbols times members times classes that weights are chosen by
 
 
@@ -51,6 +52,8 @@ def together(members: Sequence[Any], how: str, constraints: str | None) -> Tagge
 def _kind(member: Any) -> str:
     if hasattr(member, "iter_generate"):
         return "texts"
+    if isinstance(getattr(member, "classes_", None), dict):
+        raise TypeError("a tagger of several columns cannot be a member of an ensemble: fit one for each column")
     if not hasattr(member, "predict_proba") or not hasattr(member, "classes_"):
         raise TypeError(
             f"expected members with predict_proba and classes_, such as SequenceTagger, or language models; got "
@@ -124,22 +127,54 @@ class TaggersTogether:
         p, lengths = self._probabilities(sequences_of(X))
         return np.split(p, np.cumsum(lengths)[:-1]) if len(lengths) else []
 
-    def _best(self, sentences: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _best(self, sentences: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the labels' numbers, how probable each is by itself, (N,) both, and the sentences' lengths."""
         p, lengths = self._probabilities(sentences)
         if self.rule is None or not len(p):
-            return p.argmax(axis=1), lengths
-        return most_probable(log_floor(p), lengths[lengths > 0], self.rule), lengths
+            best: np.ndarray = p.argmax(axis=1)
+        else:
+            best = most_probable(log_floor(p), lengths[lengths > 0], self.rule)
+        return best, p[np.arange(len(p)), best], lengths
 
     def predict(self, X: Any) -> LabelLists:
         """Return a list of labels for each sentence."""
-        best, lengths = self._best(sequences_of(X))
+        best, _, lengths = self._best(sequences_of(X))
         return split(self.labels.decode(best), lengths)
+
+    # -- how sure they are --------------------------------------------------------------------------------------------
+
+    def predict_surely(self, X: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return the labels, and how probable each is by itself, (N,), as taggers do by the name of the answer."""
+        best, sure, lengths = self._best(sequences_of(X))
+        return {TAGS: split(self.labels.decode(best), lengths)}, {TAGS: sure}
+
+    def label_probabilities(self, X: Any, y: Any) -> list[np.ndarray]:
+        """Return the combined probability of each label in `y`: a (T,) array for each sentence."""
+        sentences, tags, _ = Examples.of(X, y, _NOUNS, per_step=True)
+        found: list[np.ndarray] = []
+        for some in _pieces(sentences):
+            p, lengths = self._probabilities(sentences[some])
+            ids = self.labels.encode(tags[some], -1)
+            its = np.where(ids < 0, 0.0, p[np.arange(len(p)), ids])
+            found += np.split(its, np.cumsum(lengths)[:-1])
+        return found
+
+    def confidence(self, X: Any) -> np.ndarray:
+        """Return the product of the probabilities of each sentence's predicted labels, (S,)."""
+        sentences = sequences_of(X)
+        found = np.ones(len(sentences))
+        for some in _pieces(sentences):
+            _, sure, lengths = self._best(sentences[some])
+            sums = np.concatenate([[0.0], np.cumsum(log_floor(sure))])
+            ends = np.cumsum(lengths)
+            found[some] = np.exp(np.minimum(sums[ends] - sums[ends - lengths], 0.0))
+        return found
 
     # -- judging ------------------------------------------------------------------------------------------------------
 
     def _right(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
         data = Examples.of(X, y, _NOUNS, per_step=True).weighed(sample_weight, _NOUNS)
-        best, lengths = self._best(data.sequences)
+        best, _, lengths = self._best(data.sequences)
         weights = None if data.weights is None else np.repeat(data.weights, lengths)
         return best == self.labels.encode(data.targets, -1), weights
 
@@ -157,11 +192,10 @@ class TaggersTogether:
         """Measure the predictions, see `rnncore.metrics.evaluation`."""
         sentences, tags, _ = Examples.of(X, y, _NOUNS, per_step=True).with_steps(_NOUNS)
         tally = Tally(strict)
-        for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
-            some = slice(start, start + _SENTENCES_AT_ONCE)
-            tally.add(
-                [list(labels) for labels in tags[some]], self.predict(sentences[some]), self.knows(sentences[some])
-            )
+        for some in _pieces(sentences):
+            predicted, sure = self.predict_surely(sentences[some])
+            known = self.knows(sentences[some])
+            tally.add([list(labels) for labels in tags[some]], predicted[TAGS], known, sure[TAGS])
         return tally.result()
 
     def knows(self, X: Any) -> np.ndarray | None:
@@ -180,6 +214,11 @@ class TaggersTogether:
             raise DataError("validation_data: expected labels that a member knows, got none")
         found = np.stack([p[known] for p in self._of_members(data.sequences, len(ids))])
         return chosen_weights(found, ids[known], self.how)
+
+
+def _pieces(sentences: Any) -> Iterable[slice]:
+    """Divide sentences into so many at once."""
+    return (slice(start, start + _SENTENCES_AT_ONCE) for start in range(0, len(sentences), _SENTENCES_AT_ONCE))
 
 
 class TextsTogether(JudgesTexts, WritesTexts):

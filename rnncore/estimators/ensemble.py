@@ -17,12 +17,14 @@ from sklearn.utils.metaestimators import available_if
 from rnncore import _threads
 from rnncore.data.readers import DataError
 from rnncore.estimators._combining import COMBINATIONS, check_weights
+from rnncore.estimators._inspection import errors_of, shown_of
 from rnncore.estimators._snapshots import fit_snapshots
 from rnncore.estimators._together import TaggersTogether, TextsTogether, together
 from rnncore.estimators.distilling import distil
 from rnncore.estimators.sequences import named
 from rnncore.io import files
 from rnncore.optim.arguments import check_choice, check_count
+from rnncore.shown import ErrorTable, ShownSentences
 
 __all__ = ["Ensemble"]
 
@@ -31,11 +33,16 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 def _where_members_can(method: Method) -> Method:
     """Let an ensemble have a method where all its members have it."""
+    return _where_members_have(method.__name__)(method)
+
+
+def _where_members_have(name: str) -> Callable[[Method], Method]:
+    """Let an ensemble have a method where all its members have another one, which it needs."""
 
     def can(ensemble: Ensemble) -> bool:
-        return all(hasattr(member, method.__name__) for _, member in ensemble._named())
+        return all(hasattr(member, name) for _, member in ensemble._named())
 
-    found: Method = available_if(can)(method)
+    found: Callable[[Method], Method] = available_if(can)
     return found
 
 
@@ -296,6 +303,42 @@ class Ensemble(BaseEstimator):
         found: list[np.ndarray] = self._check_fitted().predict_proba(X)
         return found
 
+    @_where_members_have("predict_proba")
+    @named
+    def confidence(self, X: Any) -> np.ndarray:
+        """Return how probable each sentence's predicted labels are together, (S,); 1 for an empty sentence.
+
+        That is the product of their combined probabilities, as if each word's label were independent of the others.
+        (What the members know of whole sentences is not combined.)
+        """
+        found: np.ndarray = self._check_fitted().confidence(X)
+        return found
+
+    @_where_members_have("predict_proba")
+    @named
+    def label_probabilities(self, X: Any, y: Any) -> list[np.ndarray]:
+        """Return the combined probability of each label in `y`, a (T,) array for each sentence; 0 of unknown ones."""
+        found: list[np.ndarray] = self._check_fitted().label_probabilities(X, y)
+        return found
+
+    @_where_members_have("predict_proba")
+    @named
+    def errors(self, X: Any, y: Any, context: int = 4, order: str = "confidence") -> ErrorTable:
+        """List the words whose predicted label is not the one in `y`, see `SequenceTagger.errors`."""
+        self._check_fitted()
+        return errors_of(self, X, y, context, order)
+
+    @_where_members_have("predict_proba")
+    @named
+    def show(self, X: Any, y: Any = None, most: int = 50) -> ShownSentences:
+        """Return sentences with their predicted labels, to be looked at, see `SequenceTagger.show`."""
+        self._check_fitted()
+        return shown_of(self, X, y, most)
+
+    def _predict_surely(self, X: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        found: tuple[dict[str, Any], dict[str, np.ndarray]] = self._check_fitted().predict_surely(X)
+        return found
+
     @named
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of labels that are right; of a text the mean log-likelihood of its symbols, in nats."""
@@ -306,7 +349,7 @@ class Ensemble(BaseEstimator):
     @_where_members_can
     @named
     def evaluate(self, X: Any, y: Any = None, **options: Any) -> dict[str, Any]:
-        """Measure the predictions, as the members' `evaluate` does."""
+        """Measure the predictions, how sure they are among it, as the members' `evaluate` does."""
         data = (X,) if y is None else (X, y)
         found: dict[str, Any] = self._check_fitted().evaluate(*data, **options)
         return found

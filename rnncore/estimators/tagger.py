@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rnncore.data.tokens import select
 from rnncore.estimators._answers import AnswersEstimator
 from rnncore.estimators._defaults import BY_DATA, PASSES, chosen
-from rnncore.estimators._examples import Examples, Nouns, Targets, spread, with_steps
+from rnncore.estimators._examples import Examples, Nouns, Targets, spread
 from rnncore.estimators._inspection import Inspection
-from rnncore.estimators._joint import SENTENCE, TAGS, JointTask, each
+from rnncore.estimators._joint import SENTENCE, JointTask, each
 from rnncore.estimators._look import look_at
 from rnncore.estimators._pipeline import TokenPipeline
 from rnncore.estimators._settings import check_flag
@@ -155,11 +154,6 @@ class SequenceTagger(AnswersEstimator, Inspection):
     def _epochs(self, n_sequences: int) -> int:
         return round(super()._epochs(n_sequences) * PASSES[self.effort])
 
-    def _sure(self, sentences: Any, predicted: dict[str, Any]) -> dict[str, np.ndarray]:
-        if self._joint is not None:
-            return {}
-        return {TAGS: np.concatenate(self.label_probabilities(sentences, predicted[TAGS]))}
-
     def _chosen(self, train: Examples) -> dict[str, Any]:
         tags = train.targets
         if isinstance(tags, Targets):  # of several columns the first
@@ -247,9 +241,7 @@ class SequenceTagger(AnswersEstimator, Inspection):
 
         For several columns of tags a dict of such lists.
         """
-        sentences = self._sequences(X)
-        kept, n = with_steps(sentences), len(sentences)
-        data = self._encoded(sentences if kept is None else select(sentences, kept))
+        data, kept, n = self._words_of(X)
         task: Any = self._joint or self._task
         ends = np.cumsum(data.lengths)[:-1]
 

@@ -1039,6 +1039,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         feedback: Any = None,
         return_state: bool = False,
         out: np.ndarray | None = None,
+        heads: Sequence[str] | None = None,
     ) -> Any:
         """Return probabilities (or values, for squared error) without dropout; any number of threads may call at once.
 
@@ -1052,11 +1053,14 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             Return a pair, the second of which is the final state.
         out : array, optional
             Where the result goes: C-contiguous, of the network's dtype and the result's shape.
+        heads : list of str, optional
+            Names of the heads to ask, of several; without all of them.
 
         Returns
         -------
         array (T, B, K), zero past a sequence's end, for pooling "every"; else (B, K); a dict for several heads
         """
+        asked = places.asked(self.outputs, heads)
         if self.batch_first:
             x, feedback, _ = self._time_first(x, feedback)
         batch = self._check(x, lengths, state, feedback)
@@ -1067,7 +1071,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             if self._plain and not self.batch_first:
                 result: Any = space.heads[0].predict(space.layers, self._theta, batch.ids, batch.values, outs[0])
             else:
-                result = self._predictions(space, self._theta, batch, outs)
+                result = self._predictions(space, self._theta, batch, outs, asked)
             if return_state:
                 result = result, self.join_state(space.layers.final_states())
             self._idle[batch.kind].append(space)
@@ -1083,10 +1087,14 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             found.append(None if one is None else _checks.out(one, shape, self.dtype, like))
         return found
 
-    def _predictions(self, space: Space, theta: np.ndarray, batch: Batch, outs: list[Any]) -> Any:
-        """Return what each head makes of a run, as the caller wants it."""
+    def _predictions(
+        self, space: Space, theta: np.ndarray, batch: Batch, outs: list[Any], asked: Sequence[int] | None = None
+    ) -> Any:
+        """Return what each head, or those `asked`, makes of a run, as the caller wants it."""
         found = []
-        for part, kernel, given in zip(self.outputs, space.heads, outs, strict=True):
+        asked = range(len(self.outputs)) if asked is None else asked
+        for n in asked:
+            part, kernel, given = self.outputs[n], space.heads[n], outs[n]
             turn = self.batch_first and part.by_step
             place = None if turn else given
             if isinstance(part.head, CustomHead):
@@ -1095,7 +1103,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             else:
                 made = kernel.predict(space.layers, theta, *batch.features(part), place)
             found.append(order.batch_first(made, given) if turn else made)
-        return places.joined(self.outputs, found)
+        return places.joined([self.outputs[n] for n in asked], found)
 
     def _activations(self, x: Any, lengths: Any, state: Any, feedback: Any) -> dict[str, np.ndarray]:
         if not self.batch_first:
@@ -1103,7 +1111,15 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         x, feedback, _ = self._time_first(x, feedback)
         return {name: order.batch_first(v) for name, v in of_network(self, x, lengths, state, feedback).items()}
 
-    def decode(self, x: Any, lengths: Any = None, top: int = 1, state: Any = None) -> Any:
+    def decode(
+        self,
+        x: Any,
+        lengths: Any = None,
+        top: int = 1,
+        state: Any = None,
+        heads: Sequence[str] | None = None,
+        probabilities: bool = False,
+    ) -> Any:
         """Return the most probable labels: of whole sequences for a CRF (Viterbi), of each output for softmax.
 
         Parameters
@@ -1112,6 +1128,10 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             As for ``loss_and_grad``.
         top : int
             A CRF gives this many label sequences for each input, the best first.
+        heads : list of str, optional
+            Names of the heads to ask, of several; without all of them.
+        probabilities : bool
+            Return what `predict` returns beside the others, as the third of three, from the same run of the layers.
 
         Returns
         -------
@@ -1120,6 +1140,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             head with a pooling other than "every": (B,). For several heads a dict of such pairs.
         scores : float64 array (B,), or (top, B) for top > 1
             Log-probability of each path, -inf where there is none. (For softmax, the sum over outputs.)
+        probabilities : array (T, B, K) or (B, K), if asked for
+            Of each label by itself.
 
         Raises
         ------
@@ -1135,7 +1157,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         ([-1, 0, 1], True)
         """
         top = _checks.whole(top, "top", most=10_000)
-        for part in self.outputs:
+        asked = places.asked(self.outputs, heads)
+        for part in (self.outputs[n] for n in asked):
             if part.head.name not in ("softmax", "adaptive", "sampled", "crf"):
                 raise ValueError(
                     "decode needs heads of classes, softmax, adaptive, sampled or crf; "
@@ -1150,19 +1173,23 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             space = self._space(batch.kind)
             self._run(space, batch, None)
             found: list[Any] = []
-            for part, kernel in zip(self.outputs, space.heads, strict=True):
+            for n in asked:
+                part, kernel = self.outputs[n], space.heads[n]
                 features = batch.features(part)
+                p: Any = None
+                if part.head.name != "crf" or probabilities:
+                    p = kernel.predict(space.layers, self._theta, *features)
                 if part.head.name != "crf":
-                    probabilities = kernel.predict(space.layers, self._theta, *features)
-                    paths, scores = _most_probable(probabilities, batch.sizes, part.by_step)
+                    paths, scores = _most_probable(p, batch.sizes, part.by_step)
                 else:
                     paths, scores = kernel.decode(space.layers, self._theta, top, *features)
                     paths, scores = (paths, scores) if top > 1 else (paths[0], scores[0])
                 if self.batch_first and part.by_step:
                     paths = np.ascontiguousarray(paths.swapaxes(-1, -2))
-                found.append((paths, scores))
+                    p = order.batch_first(p) if probabilities else None
+                found.append((paths, scores, p) if probabilities else (paths, scores))
             self._idle[batch.kind].append(space)
-        return places.joined(self.outputs, found)
+        return places.joined([self.outputs[n] for n in asked], found)
 
     def session(self, batch_size: int = 1, weight_dtype: Any = None) -> Session:
         """Return a stream through this network, on weights that are packed once; its results are those of ``predict``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -195,11 +195,21 @@ def by_name(outputs: tuple[Output, ...], given: Any, what: str) -> list[Any]:
     return [given.get(name) for name in names]
 
 
-def joined(outputs: tuple[Output, ...], found: list[Any]) -> Any:
+def joined(outputs: Sequence[Output], found: list[Any]) -> Any:
     """Return what there is of each head: itself for a network's only head, else a dict."""
     if not outputs[0].name:
         return found[0]
     return {output.name: one for output, one in zip(outputs, found, strict=True)}
+
+
+def asked(outputs: tuple[Output, ...], names: Any) -> Sequence[int]:
+    """Return which heads a caller names; None: all."""
+    if names is None:
+        return range(len(outputs))
+    known = [output.name or "head" for output in outputs]
+    if not isinstance(names, list | tuple) or not names or any(name not in known for name in names):
+        raise ValueError(f"heads must be a list of some of {', '.join(known)}; got {names!r}")
+    return [n for n, name in enumerate(known) if name in names]
 
 
 def check_divisor(outputs: tuple[Output, ...], divisor: Any) -> list[float | None]:

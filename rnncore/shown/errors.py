@@ -223,15 +223,27 @@ class ErrorTable(Sequence[Error]):
 
 
 def wrong_words(
-    tagger: Any, sentences: Sequence[Any], true: Sequence[Any], predicted: Sequence[Any], first: int, context: int = 4
+    tagger: Any,
+    sentences: Sequence[Any],
+    true: Sequence[Any],
+    predicted: Sequence[Any],
+    first: int,
+    context: int = 4,
+    column: str | None = None,
 ) -> list[Error]:
-    """List what a tagger got wrong in some sentences, the first of which has the number `first`."""
+    """List what a tagger got wrong in some sentences, the first of which has the number `first`.
+
+    `column`: of which of its several columns of tags.
+    """
     wrong = [i for i, (own, other) in enumerate(zip(true, predicted, strict=True)) if list(own) != list(other)]
     if not wrong:
         return []
     some = [sentences[i] for i in wrong]
     own, other = [true[i] for i in wrong], [predicted[i] for i in wrong]
-    sure, due = tagger.label_probabilities(some, other), tagger.label_probabilities(some, own)
+    if column is None:
+        sure, due = (tagger.label_probabilities(some, labels) for labels in (other, own))
+    else:
+        sure, due = (tagger.label_probabilities(some, {column: labels})[column] for labels in (other, own))
     known = tagger.knows(some)
     found, start = [], 0
     for row, number in enumerate(wrong):

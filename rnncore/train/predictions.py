@@ -11,7 +11,7 @@ from rnncore.data.sequences import Sequences, take_rows
 from rnncore.train.batches import arranged
 
 __all__ = [
-    *("STEPS_AT_ONCE", "batches_to_predict", "decode", "decode_all", "predict", "predict_all"),
+    *("STEPS_AT_ONCE", "batches_to_predict", "decode", "decode_all", "decode_surely", "predict", "predict_all"),
     *("predict_sequences", "probabilities_of"),
 ]
 
@@ -64,6 +64,32 @@ def decode_all(network: Any, data: Sequences, arrange: Callable[..., Any] | None
     return found
 
 
+def decode_surely(
+    network: Any, data: Sequences, arrange: Callable[..., Any] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return each head's most probable labels as `decode_all` does, and how probable each is by itself.
+
+    The layers run once. The name of a network's only head is empty.
+    """
+    labels = {part.name: np.empty(_n_outputs(part, data), dtype=np.int64) for part in network.outputs}
+    sure = {name: np.empty(len(one), dtype=network.theta.dtype) for name, one in labels.items()}
+    for batch, at, rows, real in batches_to_predict(data, arrange):
+        found = network.decode(batch, lengths=data.lengths[rows], probabilities=True)
+        found = {"": found} if network.head is not None else found
+        best = {name: paths for name, (paths, _, _) in found.items()}
+        _put(network, labels, best, at, rows, real)
+        of_best = {name: _those_of(p, best[name]) for name, (_, _, p) in found.items()}
+        _put(network, sure, of_best, at, rows, real)
+    return labels, sure
+
+
+def _those_of(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the probability of one class in each place; 0 where it is -1."""
+    found: np.ndarray = np.take_along_axis(probabilities, np.maximum(classes, 0)[..., None], axis=-1)[..., 0]
+    found[classes < 0] = 0.0
+    return found
+
+
 def _n_outputs(part: Any, data: Sequences) -> int:
     return len(data.x) if part.by_step else len(data)
 
@@ -86,11 +112,8 @@ def probabilities_of(
     by_step = network.outputs[0].by_step
     found = np.empty(len(classes), dtype=network.theta.dtype)
     for batch, at, rows, real in batches_to_predict(data, arrange):
-        probabilities = network.predict(batch, lengths=data.lengths[rows])
         places = at if by_step else rows
-        wanted = np.asarray(classes[places])
-        one = np.take_along_axis(probabilities, np.maximum(wanted, 0)[..., None], axis=-1)[..., 0]
-        one[wanted < 0] = 0.0
+        one = _those_of(network.predict(batch, lengths=data.lengths[rows]), np.asarray(classes[places]))
         found[places[real] if by_step else places] = one[real] if by_step else one
     return found
 
