@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from rnncore.data.encoders import composed
 from rnncore.data.features import word_shape
@@ -17,6 +19,7 @@ from rnncore.metrics import are_chunks
 __all__ = ["Look", "look_at"]
 
 _MOST = 5_000  # sentences that are looked at
+_KNOWN, _NEW = 30_000, 5_000  # words of them that spelling is learned from, and guessed of
 _APART = 5  # every fifth of them is the part apart
 _RARE = 2  # words that occur so often stand for those that do not
 _ENDS = 4  # letters of beginnings and endings
@@ -120,25 +123,33 @@ def _guesses(known: list[tuple[str, Any]], new: list[tuple[str, Any]]) -> tuple[
     """Return how often a new word's label is guessed without looking at it, and from its spelling."""
     if not known or not new:
         return 0.0, 0.0
+    known, new = known[:: -(-len(known) // _KNOWN)], new[:: -(-len(new) // _NEW)]
     prior = Counter(label for _, label in known)
     usual = prior.most_common(1)[0][0]
     by_sign: defaultdict[str, Counter[Any]] = defaultdict(Counter)
     for word, label in known:
         for sign in _signs(word):
             by_sign[sign][label] += 1
-    share = {label: count / len(known) for label, count in prior.items()}
-    start = {label: math.log(value) for label, value in share.items()}
+    labels = list(prior)
+    number = {label: n for n, label in enumerate(labels)}
+    share = np.array([prior[label] for label in labels]) / len(known)
+    start = np.log(share)
+
+    @functools.cache
+    def evidence(sign: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels seen with a sign, and by how much each gains on those that were not."""
+        found = by_sign[sign]
+        ids = np.array([number[label] for label in found])
+        return ids, np.log1p(np.array([*found.values()]) / share[ids] / _DOUBT)
+
     right = 0
     for word, label in new:
-        score = dict(start)
+        score = start.copy()
         for sign in _signs(word):
-            found = by_sign.get(sign)
-            if not found:
-                continue
-            total = found.total() + _DOUBT
-            for other, value in share.items():
-                score[other] += math.log((found[other] / value + _DOUBT) / total)
-        right += max(score, key=score.__getitem__) == label
+            if sign in by_sign:
+                ids, more = evidence(sign)
+                score[ids] += more
+        right += labels[int(score.argmax())] == label
     return sum(label == usual for _, label in new) / len(new), right / len(new)
 
 
