@@ -620,3 +620,12 @@ def test_columns_by_the_command_line(files, sample, capsys):
     assert capsys.readouterr().out == "".join("\t".join(row) + "\n" for row in both)
     assert main(["info", "tag.safetensors"]) == 0
     assert f"labels of slots ({len(set(chain.from_iterable(sample[1])))}): " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ask", ["confidence", "predict_n_best", "show"])
+def test_doubts_are_of_one_answer(ask):
+    tagger = rc.SequenceTagger(hidden_size=4, max_epochs=1).fit(
+        [["a", "b"]], {"one": [["x", "y"]], "two": [["z", "z"]]}
+    )
+    with pytest.raises(ValueError, match="one answer alone"):
+        getattr(tagger, ask)([["a"]])

@@ -194,10 +194,10 @@ class Uncertainty(SequenceEstimator):
 
     def _data_with_steps(self, X: Any) -> tuple[Sequences | None, np.ndarray, int]:
         """Return the sequences with steps as numbers (None if there are none), which ones they are, and of how many."""
-        sequences = self._sequences(X)
+        task, sequences = self._label_task, self._sequences(X)
         kept = with_steps(sequences)
         numbers = np.arange(len(sequences)) if kept is None else kept
-        if kept is not None and not self._label_task.per_step:
+        if kept is not None and not task.per_step:
             raise DataError(f"an empty {self._nouns.sequence} has nothing to predict from: leave it out")
         if not len(numbers):
             return None, numbers, len(sequences)
