@@ -1,6 +1,7 @@
 """Settings that are left to the data."""
 
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -165,3 +166,14 @@ def test_resuming_chooses_the_same(tmp_path):
     )
     resumed = rc.SequenceTagger(max_epochs=2).fit(*data, resume=tmp_path / "c")
     assert resumed.network_.theta.tobytes() == whole.network_.theta.tobytes()
+
+
+def test_new_words_without_end_are_looked_at_by_sample():
+    rng = np.random.default_rng(0)
+    letters = rng.integers(97, 123, (60_000, 8)).astype(np.uint8)
+    words = [row.tobytes().decode() for row in letters]
+    tags = [f"{kind}" for kind in rng.integers(0, 500, len(words))]
+    parted = [words[n : n + 20] for n in range(0, len(words), 20)], [tags[n : n + 20] for n in range(0, len(tags), 20)]
+    seconds = time.perf_counter()
+    assert look_at(*parted).labels == 500
+    assert time.perf_counter() - seconds < 40  # minutes, where every word is weighed for every label

@@ -93,6 +93,7 @@ def test_soft_labels_are_lists_of_the_most_probable_ones():
     [
         (rc.SequenceTagger(), ValueError, "head='softmax'"),
         (rc.SequenceTagger(class_weight="balanced"), ValueError, "class_weight"),
+        (rc.SequenceTagger(head="softmax", sentence_labels=True), ValueError, "tags alone"),
         (rc.LanguageModel(), TypeError, "SequenceTagger"),
     ],
 )

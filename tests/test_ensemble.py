@@ -477,7 +477,17 @@ class Silent(rc.SequenceTagger):
         (lambda m, t: joint(m, weights=[1, 2, -1]), ValueError, "from 0 on"),
         (lambda m, t: joint(m, weights=[0, 0, 0]), ValueError, "not all"),
         (lambda m, t: joint(m, weights=[1, 2, math.nan]), ValueError, "from 0 on"),
-        (lambda m, t: joint(m, weights="best"), ValueError, "validation"),
+        (lambda m, t: joint(m, weights="best"), ValueError, "numbers, 'validation' or None, got 'best'"),
+        (
+            lambda m, t: rc.Ensemble(m, weights="validation", prefit=True).fit(validation_data=([["a"]],)),
+            ValueError,
+            r"expected \(sentences, tags\), got 1",
+        ),
+        (
+            lambda m, t: joint([rc.SequenceTagger(**TINY).fit([["a"]], {"one": [["x"]], "two": [["y"]]})]),
+            ValueError,
+            "one answer for each word",
+        ),
         (lambda m, t: joint(m, combine="sum"), ValueError, "combine"),
         (lambda m, t: joint(m, constraints="iob"), ValueError, "constraints"),
         (lambda m, t: rc.Ensemble(m, n_snapshots=0).fit(), ValueError, "n_snapshots"),

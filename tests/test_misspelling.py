@@ -2,6 +2,7 @@
 
 import pytest
 
+from rnncore.data.readers import DataError
 from rnncore.datasets import misspelt, news_requests
 from rnncore.datasets.misspelling import _BESIDE
 
@@ -58,3 +59,16 @@ def test_words_without_letters_to_change_stay_and_capitals_stay_capitals():
 def test_a_rate_out_of_range(rate):
     with pytest.raises(ValueError, match="rate"):
         misspelt([["word"]], rate)
+
+
+@pytest.mark.parametrize(
+    ("sentences", "message"),
+    [("ab cd", "got str"), (["ab cd"], "split each into words"), ([[1, 2]], "strings, got 1"), (None, "got NoneType")],
+)
+def test_what_is_no_list_of_words(sentences, message):
+    with pytest.raises(DataError, match=message):
+        misspelt(sentences, 1.0)
+
+
+def test_generators():
+    assert misspelt((iter(words) for words in [["show", "me"]]), 1.0) == misspelt([["show", "me"]], 1.0)

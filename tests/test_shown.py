@@ -5,6 +5,7 @@ import html.parser
 import io
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -409,3 +410,11 @@ def test_predict_with_doubts(here, model, capsys, monkeypatch):  # noqa: F811
     for wrong in (["--n-best", "0"], ["--n-best", "x"], ["--n-best", "2", "--confidence"]):
         assert main(["predict", model, "words", *wrong]) == 2
         one_line(capsys, "n-best")
+
+
+def test_a_word_without_end_is_cut_at_once():
+    seconds = time.perf_counter()
+    assert (
+        shortened("日" * 100_000, 5) == "日日…" and shortened("e\u0301" * 100_000, 3, front=True) == "…e\u0301e\u0301"
+    )
+    assert time.perf_counter() - seconds < 5  # minutes, where the time grows with the square of the length

@@ -251,7 +251,10 @@ def test_early_stopping_keeps_the_best_weights(sample):
 
 
 def test_early_stopping_sets_sentences_aside(sample):
-    tagger = SequenceTagger(hidden_size=4, max_epochs=2, early_stopping=True, validation_fraction=0.5).fit(*sample)
+    plain = {"affixes": 0, "shapes": False, "window": 0}
+    tagger = SequenceTagger(hidden_size=4, max_epochs=2, early_stopping=True, validation_fraction=0.5, **plain).fit(
+        *sample
+    )
     assert all({"val_loss", "val_score"} <= record.keys() for record in tagger.history_)
     assert len(tagger.encoder_.tokens) < len({word for sentence in sample[0] for word in sentence})
     with pytest.raises(DataError, match="at least 2"):

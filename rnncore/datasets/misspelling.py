@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from rnncore.data.inputs import sequences_of
+from rnncore.data.readers import DataError
 from rnncore.datasets.drawing import generator
 from rnncore.optim.arguments import check_number
 
@@ -54,6 +56,8 @@ def misspelt(sentences: Iterable[Iterable[str]], rate: float = 0.1, random_state
     ------
     ValueError
         For a rate outside of [0, 1].
+    DataError
+        For sentences that are no lists of words, and words that are no strings.
 
     Examples
     --------
@@ -64,7 +68,16 @@ def misspelt(sentences: Iterable[Iterable[str]], rate: float = 0.1, random_state
     """
     check_number("rate", rate, "[0, 1]", 0.1)
     rng = generator(random_state)
-    return [[_slipped(word, rng) if rng.random() < rate else word for word in words] for words in sentences]
+    return [
+        [_slipped(_checked(word), rng) if rng.random() < rate else word for word in words]
+        for words in sequences_of(sentences)
+    ]
+
+
+def _checked(word: str) -> str:
+    if not isinstance(word, str):
+        raise DataError(f"words to misspell must be strings, got {word!r}")
+    return word
 
 
 def _slipped(word: str, rng: np.random.Generator) -> str:

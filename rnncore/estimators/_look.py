@@ -18,7 +18,7 @@ __all__ = ["Look", "look_at"]
 
 _MOST = 5_000  # sentences that are looked at
 _APART = 5  # every fifth of them is the part apart
-_RARE = 2  # words that occur so often stand for those that do not
+_RARE, _LEARNED = 2, 30_000  # words that occur so often stand for those that do not; so many of them
 _ENDS = 4  # letters of beginnings and endings
 _FEWEST = 20  # words that occur once, to tell anything by
 _GUESSED = 1000  # of them are guessed, at most
@@ -112,6 +112,7 @@ def _rare(sentences: Any, labels: Any) -> Iterator[tuple[str, Any, bool]]:
 
 def _guesses(rare: list[tuple[str, Any, bool]]) -> tuple[float, float]:
     """Return how often labels of words that occur once are guessed from the others: as their usual one, by spelling."""
+    rare = rare[:: max(-(-len(rare) // _LEARNED), 1)]
     once = [(_signs(word), label) for word, label, alone in rare if alone]
     if len(once) < _FEWEST:
         return 0.0, 0.0
@@ -122,19 +123,17 @@ def _guesses(rare: list[tuple[str, Any, bool]]) -> tuple[float, float]:
     for word, label, _ in rare:
         for sign in _signs(word):
             by_sign[sign][label] += 1
-    some = once[:: -(-len(once) // _GUESSED)]
+    once = once[:: -(-len(once) // _GUESSED)]
     right = 0
-    for signs, label in some:
+    for signs, label in once:
         score = {other: math.log(value) for other, value in share.items()}
-        for sign in signs:
-            found = by_sign[sign]
-            total = found.total() - 1  # without the word itself
-            if not total:
-                continue
-            for other, value in share.items():
-                score[other] += math.log(((found[other] - (other == label)) / value + _DOUBT) / (total + _DOUBT))
+        for sign in signs:  # what labels gain that were seen with it, on those that were not
+            for other, count in by_sign[sign].items():
+                others = count - (other == label)  # without the word itself
+                if others:
+                    score[other] += math.log1p(others / share[other] / _DOUBT)
         right += max(score, key=score.__getitem__) == label
-    return sum(label == usual for _, label in some) / len(some), right / len(some)
+    return sum(label == usual for _, label in once) / len(once), right / len(once)
 
 
 def _signs(word: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -58,6 +58,11 @@ def _kind(member: Any) -> str:
         raise TypeError(
             f"expected members with predict_proba and classes_, such as SequenceTagger, or language models; got "
             f"{type(member).__name__}"
+        )
+    if isinstance(member.classes_, Mapping):
+        raise ValueError(
+            "the members of an ensemble must give one answer for each word, got a tagger of several columns of tags: "
+            "make an ensemble for each column"
         )
     return "tags"
 

@@ -104,5 +104,7 @@ def _check_student(student: Any) -> None:
         raise ValueError(
             "student: a CRF learns sequences of labels, not each label's probabilities: set head='softmax'"
         )
+    if student.sentence_labels:
+        raise ValueError("student: expected a tagger of tags alone: set sentence_labels=False")
     if student.class_weight is not None:
         raise ValueError("student: class_weight goes with labels, not with probabilities: leave it out")

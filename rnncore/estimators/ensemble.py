@@ -200,7 +200,8 @@ class Ensemble(BaseEstimator):
         check_choice("constraints", self.constraints, (None, "auto", "bio", "iobes"))
         check_count("n_snapshots", self.n_snapshots, 1)
         if isinstance(self.weights, str):
-            check_choice("weights", self.weights, ("validation",))
+            if self.weights != "validation":
+                raise ValueError(f"weights: expected numbers, 'validation' or None, got {self.weights!r}")
         else:
             check_weights(self.weights, len(members) * (1 if self.prefit else self.n_snapshots))
         return members
@@ -252,6 +253,8 @@ class Ensemble(BaseEstimator):
             found.drop_rule_unless(y)
         if isinstance(self.weights, str):
             apart = (validation_data,) if isinstance(found, TextsTogether) else validation_data
+            if len(apart) != 2 and isinstance(found, TaggersTogether):
+                raise ValueError(f"validation_data: expected (sentences, tags), got {len(apart)} parts")
             found.weights = found.choose_weights(*apart)
         else:
             weights = self.weights

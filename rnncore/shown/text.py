@@ -85,10 +85,17 @@ def shortened(text: str, most: int, front: bool = False) -> str:
     """
     if _width(text) <= most:
         return text
-    kept = text
-    while kept and _width(kept) > most - 1:
-        kept = kept[1:] if front else kept[:-1]
-    return f"…{kept}" if front else f"{kept}…"
+    room, n = most - 1, 0
+    for letter in reversed(text) if front else text:
+        room -= _width(letter)
+        if room < 0:
+            break
+        n += 1
+    if not front:
+        return f"{text[:n]}…"
+    while n and not _width(text[-n]):  # a mark without its letter
+        n -= 1
+    return f"…{text[len(text) - n :]}"
 
 
 def percent(p: float) -> str:
