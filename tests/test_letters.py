@@ -1,5 +1,7 @@
 """Words as their letters, and taggers that read them."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -143,12 +145,14 @@ def test_pretrained_vectors_beside_letters(sample):
 
 
 def test_onnx_says_the_same(sample, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     tagger = rc.SequenceTagger(**SETTINGS, head="softmax", affixes=0, shapes=False, window=0).fit(*sample)
     tagger.to_onnx(tmp_path / "tagger.onnx")
     sentence = ["top", "news", "nowhere"]
+    about = json.loads(onnx.load(tmp_path / "tagger.onnx").metadata_props[0].value)
+    spelling = LetterEncoder.from_json(about["spelling"])
     words = tagger.encoder_.encode([sentence]).astype(np.int64)[:, None]
-    letters = tagger._pipeline._spelling.encode([sentence]).astype(np.int64)[:, None]
+    letters = spelling.encode([sentence]).astype(np.int64)[:, None]
     session = onnxruntime.InferenceSession(str(tmp_path / "tagger.onnx"), providers=["CPUExecutionProvider"])
     (found,) = session.run(
         ["probabilities"], {"words": words, "letters": letters, "lengths": np.array([3], dtype=np.int64)}

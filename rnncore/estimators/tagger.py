@@ -278,7 +278,7 @@ class SequenceTagger(AnswersEstimator, Inspection):
         if self.specification_.settings.bidirectional or not one_by_one:
             raise ValueError(
                 "words can only be tagged as they come by a tagger with bidirectional=False, head='softmax' and "
-                "no window, word_pairs, affixes or shapes"
+                "no window or word_pairs"
             )
         session = self.network_.session()
 
@@ -311,10 +311,10 @@ class SequenceTagger(AnswersEstimator, Inspection):
         """Write the network as one ONNX model, see ``Network.to_onnx``.
 
         Its x is what `encoder_` makes of the sentences: ids (T, B) of words, bags of ids (T, B, N) of dicts or words
-        with features, or feature vectors. Labels and encoder are in the metadata, JSON under ``rnncore``; ``scores``
-        and ``labels`` count the labels in the order of ``classes_``. Of several answers each has its own name: ``tags``
-        (or those of the columns) and ``sentence`` are probabilities, ``NAME.scores`` and, of a CRF, ``NAME.labels``
-        the rest.
+        with features, or feature vectors; with `letters` it has ``words`` and ``letters`` (T, B, L). Labels and encoder
+        are in the metadata, JSON under ``rnncore``; ``scores`` and ``labels`` count the labels in the order of
+        ``classes_``. Of several answers each has its own name: ``tags`` (or those of the columns) and ``sentence`` are
+        probabilities, ``NAME.scores`` and, of a CRF, ``NAME.labels`` the rest.
 
         Raises
         ------
@@ -326,7 +326,8 @@ class SequenceTagger(AnswersEstimator, Inspection):
         about = {"classes": self._task.classes if joint is None else joint.tag_classes}
         if joint is not None and joint.labels_sentences:
             about["sentence_classes"] = joint.parts[SENTENCE].classes
-        about |= {"encoder": self.encoder_.to_json(), "inputs": inputs}
+        learned = self._pipeline.to_json()
+        about |= {"inputs": inputs} | {name: learned[name] for name in ("encoder", "spelling") if name in learned}
         self.network_.to_onnx(path, inputs, about)
 
 
