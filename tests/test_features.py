@@ -138,7 +138,7 @@ def test_numbers_in_dicts():
 
 def test_spellings_are_of_words():
     encoder = WordFeatures(Vocabulary(), affixes=2).fit([["ab"]])
-    with pytest.raises(DataError, match="affixes and shapes need words as strings"):
+    with pytest.raises(DataError, match="expected words as strings.*got 3"):
         encoder.encode([["ab", 3]])
 
 

@@ -122,7 +122,10 @@ class WordFeatures:
             try:
                 columns += [*look_up(sequences, self._spelled.__getitem__).reshape(len(words), -1).T]
             except (TypeError, AttributeError):
-                raise DataError("affixes and shapes need words as strings") from None
+                odd = next(word for word in chain.from_iterable(sequences) if not isinstance(word, str))
+                raise DataError(
+                    f"expected words as strings, whose spelling is looked at (affixes, shapes), got {odd!r}"
+                ) from None
         return np.column_stack(columns).astype(np.int32, copy=False)
 
     @property
