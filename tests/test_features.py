@@ -138,7 +138,7 @@ def test_numbers_in_dicts():
 
 def test_spellings_are_of_words():
     encoder = WordFeatures(Vocabulary(), affixes=2).fit([["ab"]])
-    with pytest.raises(DataError, match="expected words as strings.*got 3"):
+    with pytest.raises(DataError, match=r"expected words as strings.*got 3"):
         encoder.encode([["ab", 3]])
 
 
