@@ -52,8 +52,6 @@ def together(members: Sequence[Any], how: str, constraints: str | None) -> Tagge
 def _kind(member: Any) -> str:
     if hasattr(member, "iter_generate"):
         return "texts"
-    if isinstance(getattr(member, "classes_", None), dict):
-        raise TypeError("a tagger of several columns cannot be a member of an ensemble: fit one for each column")
     if not hasattr(member, "predict_proba") or not hasattr(member, "classes_"):
         raise TypeError(
             f"expected members with predict_proba and classes_, such as SequenceTagger, or language models; got "
