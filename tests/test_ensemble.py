@@ -284,7 +284,7 @@ def test_what_an_ensemble_does_not_tell(members, texts, data):
         with pytest.raises(NotFittedError):
             getattr(rc.Ensemble(members), name)(*data[2 : 3 if name == "confidence" else 4])
     columns = rc.SequenceTagger(**TINY).fit(data[0], {"a": data[1]})
-    with pytest.raises(TypeError, match="fit one for each column"):
+    with pytest.raises(ValueError, match="make an ensemble for each column"):
         joint([columns, columns])
 
 

@@ -24,6 +24,11 @@ CELLS = [
     ("gru", {"reset": "before"}),
     ("elman", {"activation": "binary"}),
 ]
+# What a tagger's settings were before they were chosen by the data.
+DEFAULTS = {
+    **{"hidden_size": 32, "learning_rate": 0.02, "window": 0, "affixes": 0, "shapes": False},
+    **{"dropout": 0.5, "input_dropout": 0.0, "word_dropout": 0.3},
+}
 STACKS = [
     {"bidirectional": True, "num_layers": 2, "dropout": 0.2},
     {"bidirectional": True, "merge": "sum", "output_dropout": 0.3},
@@ -130,7 +135,7 @@ def of_the_tagger(sentences: list, tags: list) -> Iterator[tuple[str, np.ndarray
         {"cell": "lstm", "head": "softmax", "skip": True},
         {"cell": "gru", "embedding_size": 20, "affixes": 2},
     ):
-        tagger = rc.SequenceTagger(**settings, max_epochs=2, random_state=0).fit(sentences, tags)
+        tagger = rc.SequenceTagger(**DEFAULTS | settings, max_epochs=2, random_state=0).fit(sentences, tags)
         yield name_of("tagger", settings), tagger.network_.theta
 
 
