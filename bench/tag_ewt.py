@@ -7,9 +7,8 @@ from typing import Any
 
 from bench import files, peers, report
 from bench.news import Sentences
-from bench.tagged import Runs, measure, print_runs, repeated, whole_sentences
+from bench.tagged import Runs, means, measure, of_presets, print_runs, whole_sentences
 
-NAMES = ("fast", "default", "accurate")
 WORD, UPOS = 1, 3  # columns
 
 
@@ -18,16 +17,13 @@ def run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
     data = [*read("train"), *read("test")]
     runs: dict[str, Runs] = {}
     if not options.peers_only:
-        from rnncore.estimators.presets import TAGGERS
-
-        for name in NAMES[1:2] if options.quick else NAMES:
-            runs[name], _ = repeated(TAGGERS[name].settings, data, 1 if options.quick else options.seeds, threads)
+        runs, _ = of_presets(options, data, threads)
     crfsuite = peers.load("crfsuite", threads)
     if crfsuite and not options.quick:
         figures, found = measure(crfsuite.Tagger(affixes=True, iterations=30), *data, rounds=1)
         runs["CRFsuite, and affixes"] = [figures | whole_sentences(data[3], found)]
     print_runs(f"tag · EWT, parts of speech · {threads} thread(s)", runs)
-    mean = {name: {key: sum(one[key] for one in some) / len(some) for key in some[0]} for name, some in runs.items()}
+    mean = means(runs)
     if "default" in mean:
         report.at_least("accuracy of the defaults", mean["default"]["accuracy"], 0.948, ".4f")
         report.at_most("seconds of a fit", mean["default"]["fit_seconds"], 10.0)

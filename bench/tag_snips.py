@@ -7,9 +7,7 @@ import time
 from typing import Any
 
 from bench import files, news, peers, report
-from bench.tagged import Runs, measure, print_runs, repeated, whole_sentences
-
-NAMES = ("fast", "default", "accurate")
+from bench.tagged import Runs, means, measure, of_presets, print_runs, whole_sentences
 
 
 def run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
@@ -20,10 +18,7 @@ def run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
     runs: dict[str, Runs] = {}
     seeds = 1 if options.quick else options.seeds
     if not options.peers_only:
-        from rnncore.estimators.presets import TAGGERS
-
-        for name in NAMES[1:2] if options.quick else NAMES:
-            runs[name], taggers = repeated(TAGGERS[name].settings, data, seeds, threads)
+        runs, taggers = of_presets(options, data, threads)
         runs |= _jointly(data, intents, seeds, threads)
         if not options.quick:
             runs["accurate, together"] = [_ensemble(taggers, data)]
@@ -32,7 +27,7 @@ def run(options: argparse.Namespace, threads: int) -> dict[str, Any]:
         figures, found = measure(crfsuite.Tagger(affixes=True), *data, rounds=1)
         runs["CRFsuite, and affixes"] = [figures | whole_sentences(test[1], found)]
     print_runs(f"tag · SNIPS, slots · {threads} thread(s)", runs)
-    mean = {name: {key: sum(one[key] for one in some) / len(some) for key in some[0]} for name, some in runs.items()}
+    mean = means(runs)
     if "default" in mean:
         report.at_least("F1 of the defaults", mean["default"]["f1"], 0.935, ".4f")
         report.at_most("seconds of a fit", mean["default"]["fit_seconds"], 12.0)

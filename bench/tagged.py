@@ -68,14 +68,30 @@ def repeated(settings: dict[str, Any], data: list[Sentences], seeds: int, thread
     return runs, taggers
 
 
+def of_presets(options: Any, data: list[Sentences], threads: int) -> tuple[dict[str, Runs], list[Any]]:
+    """Presets by several seeds, the default one alone where it should be quick; and the last one's taggers."""
+    from rnncore.estimators.presets import TAGGERS
+
+    runs, taggers = {}, []
+    for name in ("default",) if options.quick else ("fast", "default", "accurate"):
+        seeds = 1 if options.quick else options.seeds
+        runs[name], taggers = repeated(TAGGERS[name].settings, data, seeds, threads)
+    return runs, taggers
+
+
+def means(runs: dict[str, Runs]) -> dict[str, Figures]:
+    """Each one's figures, over the seeds."""
+    return {name: {key: statistics.mean(one[key] for one in some) for key in some[0]} for name, some in runs.items()}
+
+
 def print_runs(title: str, runs: dict[str, Runs]) -> None:
     """Means over the seeds, and the least and the greatest F1 (accuracy where there are no chunks)."""
     columns = [("", ""), ("accuracy", ".4f"), ("F1", ".4f"), ("from", ".4f"), ("to", ".4f"), ("whole", ".4f")]
     columns += [("intents", ".4f"), ("fit, s", ".3g"), ("tagging, words/s", ",.0f")]
     keys = ("accuracy", "f1", "whole", "intents", "fit_seconds", "words_per_second")
     lines: list[list[report.Cell]] = []
-    for name, some in runs.items():
-        mean = {key: statistics.mean(one[key] for one in some) for key in keys if key in some[0]}
+    for name, mean in means(runs).items():
+        some = runs[name]
         by = "f1" if mean.get("f1") else "accuracy"
         ends = [pick(one[by] for one in some) for pick in (min, max)]
         lines.append([f"{name}, mean of {len(some)}", mean.get("accuracy"), mean["f1"] or None, *ends])

@@ -12,7 +12,7 @@ import numpy as np
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.data.tokens import select
-from rnncore.estimators._examples import Targets, spread, with_steps
+from rnncore.estimators._examples import Targets, pieces, spread, with_steps
 from rnncore.estimators._joint import SENTENCE, TAGS, JointTask, described, targets_of
 from rnncore.estimators._settings import check_flag
 from rnncore.estimators._tally import AnswersTally
@@ -22,8 +22,6 @@ from rnncore.io.checkpoints import Checkpoints
 from rnncore.train.predictions import decode_surely
 
 __all__ = ["AnswersEstimator"]
-
-_SENTENCES_AT_ONCE = 4096  # in an evaluation
 
 
 def third_is_labels(method: Method) -> Method:
@@ -332,8 +330,7 @@ class AnswersEstimator(Uncertainty):
         data = task.examples(X, targets, self._nouns).with_steps(self._nouns)
         true = {TAGS: data.targets} if joint is None else data.targets
         tally = AnswersTally(strict)
-        for start in range(0, len(data.sequences), _SENTENCES_AT_ONCE):
-            some = slice(start, start + _SENTENCES_AT_ONCE)
+        for some in pieces(data.sequences):
             own = {name: [*one[some]] if name == SENTENCE else [*map(list, one[some])] for name, one in true.items()}
             sentences = data.sequences[some]
             predicted, sure = self._predict_surely(sentences)

@@ -66,11 +66,15 @@ def _units(look: Look | None, spelling: bool) -> dict[str, int]:
         return _UNITS
     if not look.chunks:
         return _UNITS_OF_SPELLING
-    return _UNITS_OF_MUCH if look.words >= _MANY_WORDS or look.labels >= _MANY_LABELS else _UNITS_OF_LITTLE
+    return _UNITS_OF_MUCH if _is_much(look) else _UNITS_OF_LITTLE
 
 
 def _spelling_pays(look: Look) -> bool:
     tells = look.spelled - look.guessed >= _TELLS
     if not look.chunks:
         return tells
-    return look.unseen >= _FEW_NEW and (tells or look.words >= _MANY_WORDS or look.labels >= _MANY_LABELS)
+    return look.unseen >= _FEW_NEW and (tells or _is_much(look))
+
+
+def _is_much(look: Look) -> bool:
+    return look.words >= _MANY_WORDS or look.labels >= _MANY_LABELS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,9 @@ from rnncore.data.inputs import sequences_of, values_of
 from rnncore.data.readers import DataError
 from rnncore.data.tokens import select
 
-__all__ = ["Examples", "Nouns", "Targets", "level_of_caller", "spread", "with_steps"]
+__all__ = ["Examples", "Nouns", "Targets", "level_of_caller", "pieces", "spread", "with_steps"]
+
+_AT_ONCE = 4096  # sequences
 
 
 class Nouns(NamedTuple):
@@ -138,6 +140,17 @@ def level_of_caller() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("rnncore."):
         frame, level = frame.f_back, level + 1
     return level
+
+
+def pieces(sequences: Any) -> Iterator[slice]:
+    """Divide sequences into so many at once as are predicted in bounded memory.
+
+    Examples
+    --------
+    >>> [(some.start, some.stop) for some in pieces(range(5000))]
+    [(0, 4096), (4096, 8192)]
+    """
+    return (slice(start, start + _AT_ONCE) for start in range(0, len(sequences), _AT_ONCE))
 
 
 def with_steps(sequences: Any) -> np.ndarray | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from rnncore.data.inputs import sequences_of
 from rnncore.data.readers import DataError
-from rnncore.estimators._examples import Examples, Nouns
+from rnncore.estimators._examples import Examples, Nouns, pieces
 from rnncore.estimators._joint import TAGS
 from rnncore.estimators._uncertainty import Uncertainty
 from rnncore.estimators.sequences import named
@@ -16,9 +16,8 @@ from rnncore.metrics import are_chunks
 from rnncore.optim.arguments import check_choice, check_count
 from rnncore.shown import ErrorTable, ShownSentence, ShownSentences, wrong_words
 
-__all__ = ["SENTENCES_AT_ONCE", "Inspection", "errors_of", "shown_of"]
+__all__ = ["Inspection", "errors_of", "shown_of"]
 
-SENTENCES_AT_ONCE = 4096
 _NOUNS = Nouns("sentence", "tag", "word")
 
 
@@ -100,11 +99,10 @@ def errors_of(
     _check_column(tagger, column)
     sentences, tags, _ = Examples.of(X, _of_column(y, column), _NOUNS, per_step=True)
     found, n_words = [], 0
-    for start in range(0, len(sentences), SENTENCES_AT_ONCE):
-        some = slice(start, start + SENTENCES_AT_ONCE)
+    for some in pieces(sentences):
         predicted = tagger.predict(sentences[some])
         predicted = predicted if column is None else predicted[column]
-        found += wrong_words(tagger, sentences[some], tags[some], predicted, start, context, column)
+        found += wrong_words(tagger, sentences[some], tags[some], predicted, some.start, context, column)
         n_words += sum(map(len, predicted))
     table = ErrorTable(found, n_words)
     return table.by_confidence() if order == "confidence" else table

@@ -113,15 +113,16 @@ def _rare(sentences: Any, labels: Any) -> Iterator[tuple[str, Any, bool]]:
 def _guesses(rare: list[tuple[str, Any, bool]]) -> tuple[float, float]:
     """Return how often labels of words that occur once are guessed from the others: as their usual one, by spelling."""
     rare = rare[:: max(-(-len(rare) // _LEARNED), 1)]
-    once = [(_signs(word), label) for word, label, alone in rare if alone]
+    spelled = [(_signs(word), label, alone) for word, label, alone in rare]
+    once = [(signs, label) for signs, label, alone in spelled if alone]
     if len(once) < _FEWEST:
         return 0.0, 0.0
     prior = Counter(label for _, label, _ in rare)
     usual = prior.most_common(1)[0][0]
     share = {label: count / len(rare) for label, count in prior.items()}
     by_sign: defaultdict[str, Counter[Any]] = defaultdict(Counter)
-    for word, label, _ in rare:
-        for sign in _signs(word):
+    for signs, label, _ in spelled:
+        for sign in signs:
             by_sign[sign][label] += 1
     once = once[:: -(-len(once) // _GUESSED)]
     right = 0

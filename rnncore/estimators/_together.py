@@ -15,7 +15,7 @@ from rnncore.data.sequences import Sequences
 from rnncore.data.symbols import Encoded
 from rnncore.estimators._combining import chosen_weights, combined, log_floor
 from rnncore.estimators._consistent import most_probable
-from rnncore.estimators._examples import Examples, Nouns
+from rnncore.estimators._examples import Examples, Nouns, pieces
 from rnncore.estimators._joint import TAGS
 from rnncore.estimators._joint_network import JointNetwork
 from rnncore.estimators._judges import JudgesTexts
@@ -28,7 +28,6 @@ from rnncore.nn.heads import Constraints, bio_constraints
 __all__ = ["TaggersTogether", "TextsTogether", "together"]
 
 _NOUNS = Nouns("sentence", "tag", "word")
-_SENTENCES_AT_ONCE = 4096
 _SCORES_AT_ONCE = 1 << 24  # symbols times members times classes that weights are chosen by
 
 
@@ -155,7 +154,7 @@ class TaggersTogether:
         """Return the combined probability of each label in `y`: a (T,) array for each sentence."""
         sentences, tags, _ = Examples.of(X, y, _NOUNS, per_step=True)
         found: list[np.ndarray] = []
-        for some in _pieces(sentences):
+        for some in pieces(sentences):
             p, lengths = self._probabilities(sentences[some])
             ids = self.labels.encode(tags[some], -1)
             its = np.where(ids < 0, 0.0, p[np.arange(len(p)), ids])
@@ -166,7 +165,7 @@ class TaggersTogether:
         """Return the product of the probabilities of each sentence's predicted labels, (S,)."""
         sentences = sequences_of(X)
         found = np.ones(len(sentences))
-        for some in _pieces(sentences):
+        for some in pieces(sentences):
             _, sure, lengths = self._best(sentences[some])
             sums = np.concatenate([[0.0], np.cumsum(log_floor(sure))])
             ends = np.cumsum(lengths)
@@ -195,7 +194,7 @@ class TaggersTogether:
         """Measure the predictions, see `rnncore.metrics.evaluation`."""
         sentences, tags, _ = Examples.of(X, y, _NOUNS, per_step=True).with_steps(_NOUNS)
         tally = Tally(strict)
-        for some in _pieces(sentences):
+        for some in pieces(sentences):
             predicted, sure = self.predict_surely(sentences[some])
             known = self.knows(sentences[some])
             tally.add([list(labels) for labels in tags[some]], predicted[TAGS], known, sure[TAGS])
@@ -217,11 +216,6 @@ class TaggersTogether:
             raise DataError("validation_data: expected labels that a member knows, got none")
         found = np.stack([p[known] for p in self._of_members(data.sequences, len(ids))])
         return chosen_weights(found, ids[known], self.how)
-
-
-def _pieces(sentences: Any) -> Iterable[slice]:
-    """Divide sentences into so many at once."""
-    return (slice(start, start + _SENTENCES_AT_ONCE) for start in range(0, len(sentences), _SENTENCES_AT_ONCE))
 
 
 class TextsTogether(JudgesTexts, WritesTexts):
