@@ -16,6 +16,7 @@ _HOME = {
     "Recurrent": "nn.recurrent",
     "Network": "nn.network",
     "Attention": "nn.attention",
+    "EncoderDecoder": "nn.encoder_decoder",
     "Embedding": "nn.inputs",
     "Features": "nn.inputs",
     "Numbers": "nn.inputs",
@@ -112,6 +113,7 @@ if TYPE_CHECKING:
     from rnncore.nn.custom import CustomHead as CustomHead
     from rnncore.nn.diagnostics import gradcheck as gradcheck
     from rnncore.nn.diagnostics import state_jacobian_norms as state_jacobian_norms
+    from rnncore.nn.encoder_decoder import EncoderDecoder as EncoderDecoder
     from rnncore.nn.heads import CRF as CRF
     from rnncore.nn.heads import HEADS as HEADS
     from rnncore.nn.heads import AdaptiveSoftmax as AdaptiveSoftmax

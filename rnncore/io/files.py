@@ -54,6 +54,7 @@ KINDS = {
     "Recurrent": "rnncore.nn.recurrent",
     "Network": "rnncore.nn.network",
     "Attention": "rnncore.nn.attention",
+    "EncoderDecoder": "rnncore.nn.encoder_decoder",
 }
 
 

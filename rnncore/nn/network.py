@@ -942,7 +942,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             scores = places.joined(self.outputs, found)
             return self._batch_first(scores) if self.batch_first else scores, final
 
-    def backward(self, dscores: Any, dstate: Any = None, accumulate: bool = False) -> tuple[Any, Any]:
+    def backward(
+        self, dscores: Any, dstate: Any = None, accumulate: bool = False, want_dx: bool = True
+    ) -> tuple[Any, Any]:
         """Go back from the scores' gradient: leaves all parameters' in ``grad``. Belongs to the latest ``forward``.
 
         Parameters
@@ -953,6 +955,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             Gradient of the final states.
         accumulate : bool
             Add to ``grad`` instead of overwriting it.
+        want_dx : bool
+            Whether dx is of use; without, None may come in its place.
 
         Returns
         -------
@@ -983,7 +987,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 given.append(None if missing else _checks.output_gradient(one, shape, self.dtype))
             arrays = None if dstate is None else self._state_arrays(dstate, batch.sequences)
             self._pending = None
-            want_dx = batch.kind == DENSE
+            want_dx = (want_dx or kept is not None) and batch.kind == DENSE
             first = True
             for n in places.in_order(self.outputs):
                 dscore = given[n]
