@@ -73,9 +73,7 @@ def _encoder_of(given: Any, embedding: Any, inputs: Any, vector_size: Any) -> Ne
     layers = [given] if isinstance(given, Recurrent) else list(given)
     if not layers or not all(isinstance(layer, Recurrent) for layer in layers):
         raise ValueError("encoder must be a Recurrent, a list of at least one, or None")
-    return Network(
-        layers, head=SquaredError(layers[-1].output_size, project=False), embedding=embedding, inputs=inputs
-    )
+    return Network(layers, head=SquaredError(layers[-1].output_size, project=False), embedding=embedding, inputs=inputs)
 
 
 @fixed("encoder", "decoder", "symbols", "conditioning", "vector_size", "label_smoothing", "random_state")
@@ -333,14 +331,14 @@ class EncoderDecoder(FlatArrays, Freezable, saving.Savable, RunSettings):
         decoder.head       softmax, every step  (T, B, 8)          48    192
         total                                                     255  1,020
         """
-        rows = []
+        rows: list[summary.Row] = []
         for prefix, half in self._halves():
             if prefix == "decoder." and self._bridge is not None:
                 inputs, outputs = self.layout.shapes["bridge.W"]
                 rows.append(("bridge", "to the first state", f"(B, {outputs})", (inputs + 1) * outputs))
             own = summary.network_rows(half)
             own = own[:-1] if prefix == "encoder." else own  # its head has no parameters
-            rows += [(prefix + name, *rest) for name, *rest in own]
+            rows += [(prefix + name, what, shape, size) for name, what, shape, size in own]
         frozen = sum(self._params[name].size for name in self.frozen)
         return summary.table(rows, self.dtype.itemsize, frozen)
 

@@ -232,7 +232,7 @@ def encoder_decoder_from_json(own: Mapping[str, Any]) -> EncoderDecoder:
     given = {name: own[name] for name in plain_ones}
     for name in ("encoder", "decoder"):
         layers = own[name]
-        if layers is not None and (not isinstance(layers, list) or own[f"single_{name}"] and len(layers) != 1):
+        if layers is not None and (not isinstance(layers, list) or (own[f"single_{name}"] and len(layers) != 1)):
             raise ValueError(f"the layers of the {name} must be a list, a single one a list of one")
         made = None if layers is None else [layer_from_json(each) for each in layers]
         given[name] = made[0] if made and own[f"single_{name}"] else made
