@@ -309,7 +309,7 @@ def own_length_targets(value: Any, sequences: int, symbols: int) -> tuple[np.nda
     found = _int64(found) if found.size else np.zeros(found.shape, dtype=np.int64)
     there = found >= 0
     counts = there.sum(axis=1)
-    if found.size and not (-1 <= found.min() and found.max() < symbols):
+    if found.size and not (found.min() >= -1 and found.max() < symbols):
         b = int(np.flatnonzero(((found < -1) | (found >= symbols)).any(axis=1))[0])
         raise ValueError(
             f"targets must lie between 0 and {symbols - 1}, with -1 behind their ends; sequence {b} has values from "
