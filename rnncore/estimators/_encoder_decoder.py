@@ -126,6 +126,7 @@ class EncoderDecoderEstimator(SequenceEstimator):
         self, beam_size: Any = None, length_penalty: Any = None, max_length: Any = None, n_best: int = 1
     ) -> Search:
         """Return how to search: as the settings say, where nobody says otherwise."""
+        check_count("beam_size", self.beam_size, 1)
         beam_size = max(self.beam_size, n_best) if beam_size is None else beam_size
         length_penalty = self.length_penalty if length_penalty is None else length_penalty
         check_count("beam_size", beam_size, 1)

@@ -54,8 +54,8 @@ def _array(one: Any, number: int) -> np.ndarray:
         raise DataError(f"vectors[{number}]: expected numbers, got {type(one).__name__}") from None
     if array.ndim not in (1, 2):
         raise DataError(
-            f"vectors[{number}]: expected a vector (V,), a sequence of vectors (T, D) or a class, got an array of shape "
-            f"{array.shape}"
+            f"vectors[{number}]: expected a vector (V,), a sequence of vectors (T, D) or a class, got an array "
+            f"of shape {array.shape}"
         )
     return array if array.ndim == 2 else array[None]
 

@@ -44,6 +44,8 @@ class WrittenSymbols:
     min_count : int
         Rarer symbols are read as an unknown one, which is never written.
     lowercase : bool
+    noun : str
+        What messages call one text.
 
     Attributes
     ----------
@@ -59,8 +61,8 @@ class WrittenSymbols:
     (['a', 'dog', ',', 'cat'], [0, 3], 'a dog,')
     """
 
-    def __init__(self, unit: str = "word", min_count: int = 1, lowercase: bool = False) -> None:
-        self.unit, self.min_count, self.lowercase = unit, min_count, lowercase
+    def __init__(self, unit: str = "word", min_count: int = 1, lowercase: bool = False, noun: str = "target") -> None:
+        self.unit, self.min_count, self.lowercase, self.noun = unit, min_count, lowercase, noun
         self._take([])
 
     def _take(self, symbols: list[Any]) -> WrittenSymbols:
@@ -72,15 +74,15 @@ class WrittenSymbols:
     def __len__(self) -> int:
         return len(self.symbols)
 
-    def split(self, given: Any, number: int, name: str = "target") -> list[Any]:
-        """Return one text's symbols; `number` and `name` are for messages."""
+    def split(self, given: Any, number: int) -> list[Any]:
+        """Return the symbols of text number `number`."""
         if self.unit == "symbol":
             found = given.tolist() if isinstance(given, np.ndarray) else given
             if not isinstance(found, list | tuple) or not all(map(is_token, found)):
-                raise DataError(f"{name} {number}: expected a list of symbols (str or int), got {given!r:.80}")
+                raise DataError(f"{self.noun} {number}: expected a list of symbols (str or int), got {given!r:.80}")
             return list(found)
         if not isinstance(given, str):
-            raise DataError(f"{name} {number}: expected a str, got {type(given).__name__}")
+            raise DataError(f"{self.noun} {number}: expected a str, got {type(given).__name__}")
         given = given.lower() if self.lowercase else given
         return words_of(given) if self.unit == "word" else list(given)
 
@@ -90,14 +92,14 @@ class WrittenSymbols:
         kept = {symbol: count for symbol, count in counts.items() if count >= self.min_count}
         kept |= {symbol: counts[symbol] for number, text in enumerate(also) for symbol in self.split(text, number)}
         if not kept:
-            why = f"min_count={self.min_count} leaves no symbol" if counts else "all targets are empty"
+            why = f"min_count={self.min_count} leaves no symbol" if counts else f"all {self.noun}s are empty"
             raise DataError(f"{why}: there is nothing to learn to write")
         if len({isinstance(symbol, str) for symbol in kept}) > 1:
             raise DataError("symbols must be all str or all int, got both")
         order = sorted(kept, key=lambda symbol: (-kept[symbol], symbol))
         return self._take([*order, *([UNKNOWN] if len(kept) < len(counts.keys() | kept.keys()) else [])])
 
-    def encode(self, texts: Iterable[Any], unseen: int | None = None, name: str = "target") -> list[np.ndarray]:
+    def encode(self, texts: Iterable[Any], unseen: int | None = None) -> list[np.ndarray]:
         """Return each text's numbers; `unseen` stands for symbols that are not known, where there is no unknown one.
 
         Raises
@@ -108,11 +110,11 @@ class WrittenSymbols:
         other = unseen if self.unknown is None else self.unknown
         found = []
         for number, text in enumerate(texts):
-            symbols = self.split(text, number, name)
+            symbols = self.split(text, number)
             ids = [self._ids.get(symbol, other) for symbol in symbols]
             if None in ids:
                 raise DataError(
-                    f"{name} {number}: {symbols[ids.index(None)]!r} is not among the {len(self)} symbols of the "
+                    f"{self.noun} {number}: {symbols[ids.index(None)]!r} is not among the {len(self)} symbols of the "
                     "training data"
                 )
             found.append(np.array(ids, dtype=np.int64))
@@ -152,9 +154,9 @@ class WrittenTask(SequenceTask):
 
     per_step = False
 
-    def __init__(self, unit: str = "word", min_count: int = 1, lowercase: bool = False, longest: int = 0) -> None:
-        self.table = WrittenSymbols(unit, min_count, lowercase)
-        self.longest = longest  # symbols of the longest training target
+    def __init__(self, unit: str = "word", min_count: int = 1, lowercase: bool = False, noun: str = "target") -> None:
+        self.table = WrittenSymbols(unit, min_count, lowercase, noun)
+        self.longest = 0  # symbols of the longest training target
 
     @property
     def n_symbols(self) -> int:
@@ -165,7 +167,9 @@ class WrittenTask(SequenceTask):
         """Refuse targets that are empty or cannot be read."""
         for number, target in enumerate(targets):
             if counted[number] and not self.table.split(target, number):
-                raise DataError(f"target {number} is empty: leave it out, or write something")
+                raise DataError(
+                    f"{self.table.noun} {number} is empty: there is nothing to learn to write; leave it out"
+                )
 
     def fit(self, targets: Any, classes: Any = None) -> None:
         """Collect the symbols; `classes` are texts whose symbols are to be known, too."""

@@ -74,7 +74,7 @@ class CaptionModel(EncoderDecoderEstimator):
 
     @staticmethod
     def _make_task(settings: Any) -> _CaptionTask:
-        return _CaptionTask(settings.unit, settings.min_count, settings.lowercase)
+        return _CaptionTask(settings.unit, settings.min_count, settings.lowercase, "sentence")
 
     def _sequences(self, X: Any) -> Any:
         self._check_fitted()
