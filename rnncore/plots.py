@@ -1,4 +1,4 @@
-"""Pictures of a training, of what a language model expects, of where a network looks, of how reliable probabilities are.
+"""Pictures of a training, of what a language model expects, where a network looks, how reliable probabilities are.
 
 They need matplotlib, ``rnncore[plot]``.
 """

@@ -6,11 +6,13 @@ import pickle
 
 import numpy as np
 import pytest
+from peers import peer
 
 import rnncore as rc
 from rnncore.data.readers import DataError
 from rnncore.datasets import dates, reversing, sorting
 from rnncore.estimators._rewriting import Rewriting, units_of
+from rnncore.plots import plot_attention
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,15 @@ def test_attention_looks_at_each_letter_from_the_end(model):
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
     given, _, labels = model.attention_weights("abcde", "ab")
     assert given.shape == (3, 5) and labels == ["a", "b", "end"]
+
+
+def test_a_picture_of_attention(model, tmp_path):
+    peer("matplotlib")
+    found = model.attention_weights("abc")
+    plot_attention(*found, tmp_path / "attention.svg", title="reversing")
+    assert (tmp_path / "attention.svg").read_text().startswith("<?xml")
+    with pytest.raises(ValueError, match=r"weights must be an array \(2, 3\)"):
+        plot_attention(found[0], found[1], found[2][:2], tmp_path / "attention.svg")
 
 
 # ------------------------------------------------------------------ the house's manners
