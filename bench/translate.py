@@ -134,7 +134,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for row in measured
         ]
         report.table(
-            f"{setting.title('translate', cell)} · milliseconds a step, how many times rnncore is faster, a layer alone",
+            f"{setting.title('translate', cell)} · milliseconds a step, times faster, and a layer alone",
             [
                 ("B, S, L, E, H, K", ""),
                 *((name, "ms") for name in ("rnncore", "PyTorch")),

@@ -52,7 +52,9 @@ class Step:
 
     name = "PyTorch"
 
-    def __init__(self, net: Any, cell: str, source: np.ndarray, read: np.ndarray, write: np.ndarray, rate: float) -> None:
+    def __init__(
+        self, net: Any, cell: str, source: np.ndarray, read: np.ndarray, write: np.ndarray, rate: float
+    ) -> None:
         self.module = Translator(net, cell)
         self.optimizer = torch.optim.SGD(self.module.parameters(), lr=rate)
         self.source, self.read = torch.from_numpy(source), torch.from_numpy(read)

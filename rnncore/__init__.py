@@ -58,6 +58,7 @@ _HOME = {
     "Ensemble": "estimators",
     "LanguageModel": "estimators",
     "SequenceTagger": "estimators",
+    "SequenceToSequence": "estimators",
     "distil": "estimators",
     "load": "io.files",
     "to_torch": "interop",
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from rnncore.estimators import CaptionModel as CaptionModel
     from rnncore.estimators import Ensemble as Ensemble
     from rnncore.estimators import SequenceTagger as SequenceTagger
+    from rnncore.estimators import SequenceToSequence as SequenceToSequence
     from rnncore.estimators import distil as distil
     from rnncore.interop import from_keras as from_keras
     from rnncore.interop import from_onnx as from_onnx

@@ -10,10 +10,11 @@ _HOME = {
     "Ensemble": "ensemble",
     "LanguageModel": "language",
     "SequenceTagger": "tagger",
+    "SequenceToSequence": "rewriting",
     "distil": "distilling",
 }
 
-__all__ = ["CaptionModel", "Ensemble", "LanguageModel", "SequenceTagger", "distil"]
+__all__ = ["CaptionModel", "Ensemble", "LanguageModel", "SequenceTagger", "SequenceToSequence", "distil"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,285 +1,269 @@
-"""Base of the estimators that read something and write a text of a length of its own."""
+"""Base of the estimators that read something and write another sequence, of a length of its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from rnncore.data.readers import DataError
-from rnncore.data.sequences import Sequences
-from rnncore.estimators._examples import with_steps
-from rnncore.estimators._settings import check_flag
-from rnncore.estimators._written import WRITTEN_UNITS, Search, WrittenTask
+from rnncore.estimators._examples import Examples
+from rnncore.estimators._pipeline import Pipeline
+from rnncore.estimators._rewriting import Rewriting
 from rnncore.estimators.base import Specification, recurrent_layers
 from rnncore.estimators.sequences import SequenceEstimator, named
+from rnncore.metrics import edit_distances
 from rnncore.nn.attention import SCORES
 from rnncore.nn.encoder_decoder import CONDITIONINGS, EncoderDecoder
-from rnncore.nn.recurrent import Recurrent
 from rnncore.optim.arguments import check_choice, check_count, check_number
 
 __all__ = ["EncoderDecoderEstimator"]
 
+_UPDATES = 1500  # of a training, where no setting says how many
+
 
 @dataclass(eq=False, repr=False)
 class EncoderDecoderEstimator(SequenceEstimator):
-    """Base of the estimators that read something and write a text of a length of its own.
+    """Base of the estimators that read something and write another sequence, of a length of its own.
 
-    A subclass is a dataclass whose fields are its own parameters, and overrides `_make_pipeline`, whose ``one_vector``
-    says whether there is an encoder.
+    A subclass is a dataclass whose fields are its own parameters; its task is a `Rewriting`.
 
     Parameters
     ----------
-    hidden_size : int
-        Units of the decoder, the layers that write.
-    encoder_size : int or None
-        Units of the layers that read, in each direction. None: `hidden_size`, or half of it in each of two directions.
-    bidirectional : bool
-        Whether sequences are read from both ends.
-    embedding_size : int or None
-        Size of the vectors of symbols. None: `hidden_size`.
     attention : {"general", "dot", "scaled_dot"} or None
-        How each step of the writing looks at all steps that were read (Luong, Pham and Manning 2015), see
-        `rnncore.Attention`; where a vector is all that was read there is nothing to look at.
+        How well the decoder's state goes with a step of the source, see `rnncore.Attention`. None: the decoder knows
+        no more than the encoder's last state.
     conditioning : {"state", "input", "both"} or None
-        What the vector, or the final state of what was read, is to the layers that write: makes their first state, or
-        stands beside each symbol, or both. None: nothing, which leaves the attention alone.
+        What the encoder's last state is to the decoder, see `rnncore.EncoderDecoder`.
     label_smoothing : float
-        Share of each symbol's probability that training gives to all alike.
-    min_count : int
-        Symbols rarer than this in the training data are read as an unknown one, which is never written.
-    lowercase : bool
-        Read capitals of what is to be written as small letters.
-    beam_size : int
-        How many texts are followed side by side in predictions; 1 takes the most probable symbol at each step.
-    length_penalty : float
-        Texts are ranked by their log-probability over ((5 + symbols)/6)^length_penalty (Wu et al. 2016).
+        Share of each target that all symbols have alike.
+    hidden_size : int
+        Units of the decoder's layers, and of the encoder's in each direction.
+    batch_size : int or None
+        Pairs in a minibatch. None: 64, and less for few pairs.
+    max_epochs : int or None
+        Passes over the training data. None: so many that there are about 1500 minibatches, at least 5.
+    bidirectional : bool
+        Whether the encoder reads from both ends.
     """
 
-    min_count: int = 1
-    lowercase: bool = False
-    encoder_size: int | None = None
     attention: str | None = "general"
     conditioning: str | None = "state"
     label_smoothing: float = 0.0
-    beam_size: int = 1
-    length_penalty: float = 0.0
 
     cell: str = "gru"
     hidden_size: int = 128
-    embedding_size: int | None = 32
-    learning_rate: float = 0.005
+    embedding_size: int | None = 64
+    learning_rate: float = 0.004
     clip_norm: float | None = 1.0
     dropout: float = 0.1
     recurrent_dropout: float = 0.0
 
     @staticmethod
-    def _build_network(of: Specification) -> EncoderDecoder:  # type: ignore[override]
-        """Make an encoder and decoder of the settings and of what pipeline and task have learned of the data."""
+    def _build_network(of: Specification) -> Any:
         settings, pipeline = of.settings, of.pipeline
-        conditioning, beside = settings.conditioning, 0
-        encoder: Recurrent | None = None
-        reads: dict[str, Any] = {"vector_size": pipeline.input_size, "conditioning": conditioning or "state"}
-        if pipeline.one_vector:  # type: ignore[attr-defined]
-            width = pipeline.input_size
+        conditioning = settings.conditioning
+        reads: dict[str, Any]
+        if getattr(pipeline, "one_vector", False):  # nothing to look back at
+            encoder, states, conditioning = None, pipeline.input_size, conditioning or "state"
+            reads = {"vector_size": pipeline.input_size}
         else:
-            ways = 2 if settings.bidirectional else 1
-            size = settings.encoder_size or -(-settings.hidden_size // ways)
-            encoder = recurrent_layers(of, hidden_size=size, bidirectional=settings.bidirectional)
-            width = ways * sum(encoder.state_widths.values())
-            reads = {"embedding": pipeline.embedding, "inputs": pipeline.segments, "attention": settings.attention}
-            reads["conditioning"] = conditioning
-        if conditioning in ("input", "both"):
-            beside = width
-        embedding = settings.embedding_size or settings.hidden_size
-        decoder = recurrent_layers(of, input_size=embedding + beside)
+            encoder = recurrent_layers(of, bidirectional=settings.bidirectional)
+            states = len(encoder.directions) * sum(encoder.state_widths.values())
+            reads = {"embedding": pipeline.embedding, "attention": settings.attention}
+        beside = states if conditioning in ("input", "both") else 0
+        size = settings.embedding_size or settings.hidden_size
+        decoder = recurrent_layers(of, size + beside, random_state=of.seed + 1)
         return EncoderDecoder(
-            encoder, decoder, of.task.n_symbols, label_smoothing=settings.label_smoothing, random_state=of.seed, **reads
+            encoder,
+            decoder,
+            len(of.task.classes),
+            conditioning=conditioning,
+            label_smoothing=settings.label_smoothing,
+            random_state=of.seed,
+            **reads,
         )
-
-    @classmethod
-    def _sizes(cls, estimator: Any, header: dict[str, Any]) -> dict[str, int]:
-        sizes = super()._sizes(estimator, header) | {"symbols": len(header["symbols"])}
-        return sizes | {"encoder_size": (estimator.encoder_size or 0) if header.get("source") == "sequences" else 0}
 
     def _check_settings(self) -> None:
         super()._check_settings()
         check_choice("attention", self.attention, (None, *SCORES))
         check_choice("conditioning", self.conditioning, (None, *CONDITIONINGS))
-        if self.attention is None and self.conditioning is None:
-            raise ValueError(
-                "attention=None and conditioning=None leave the decoder without anything of what was read: set one of "
-                "them"
-            )
-        if self.encoder_size is not None:
-            check_count("encoder_size", self.encoder_size, 1)
-        check_count("min_count", self.min_count, 1)
-        check_flag("lowercase", self.lowercase)
         check_number("label_smoothing", self.label_smoothing, "[0, 1)", 0.1)
-        self._search()
-        unit = getattr(self, "unit", None)
-        if unit is not None:
-            check_choice("unit", unit, WRITTEN_UNITS)
 
-    def _search(
-        self, beam_size: Any = None, length_penalty: Any = None, max_length: Any = None, n_best: int = 1
-    ) -> Search:
-        """Return how to search: as the settings say, where nobody says otherwise."""
-        check_count("beam_size", self.beam_size, 1)
-        beam_size = max(self.beam_size, n_best) if beam_size is None else beam_size
-        length_penalty = self.length_penalty if length_penalty is None else length_penalty
-        check_count("beam_size", beam_size, 1)
-        check_number("length_penalty", length_penalty, "[0, inf)", 0.6)
-        check_count("n_best", n_best, 1)
-        if max_length is not None:
-            check_count("max_length", max_length, 0)
-        if n_best > beam_size:
-            raise ValueError(f"n_best={n_best} texts need as wide a beam, got beam_size={beam_size}")
-        return Search(int(beam_size), float(length_penalty), max_length, int(n_best))
+    def _batch_size(self, n_sequences: int) -> int:
+        return self.batch_size or min(max(n_sequences // 50, 2), 64)
 
-    # -- applying -----------------------------------------------------------------------------------------------------
+    def _epochs(self, n_sequences: int) -> int:
+        return max(5, round(_UPDATES / -(-n_sequences // self._batch_size(n_sequences))))
+
+    def _learned(self, settings: Self, train: Examples, classes: Any = None) -> tuple[Pipeline, Rewriting]:
+        pipeline, task = self._make_pipeline(settings), self._make_task(settings)
+        assert isinstance(task, Rewriting)
+        pipeline.fit(train.sequences)
+        task.fit(train.targets, classes)
+        return pipeline, task
 
     @property
-    def _written(self) -> WrittenTask:
+    def _task(self) -> Rewriting:
         self._check_fitted()
         task = self.specification_.task
-        assert isinstance(task, WrittenTask)
+        assert isinstance(task, Rewriting)
         return task
 
     @property
     def symbols_(self) -> list[Any]:
-        """The symbols that can be written, by falling frequency in the training data."""
-        return list(self._written.table.symbols)
+        """What targets are made of."""
+        return list(self._task.classes)
+
+    # -- applying -----------------------------------------------------------------------------------------------------
 
     @named
     def predict(
-        self,
-        X: Any,
-        beam_size: int | None = None,
-        length_penalty: float | None = None,
-        max_length: int | None = None,
-    ) -> Any:
-        """Write the best text for each source.
+        self, X: Any, beam_size: int = 1, length_penalty: float = 0.0, max_length: int | None = None
+    ) -> list[Any]:
+        """Return what the network writes for each source: strings, or lists where targets were lists.
 
         Parameters
         ----------
-        X : list or array
-            Sources as for `fit`.
-        beam_size, length_penalty : optional
-            Instead of the settings.
+        X : list of sources
+        beam_size : int
+            1 writes the most probable symbol at each step; more look at so many beginnings side by side.
+        length_penalty : float
+            Larger ones favour longer outputs, see ``EncoderDecoder.decode``.
         max_length : int, optional
-            How many symbols a text may have. None: half as many again as the longest in training, and ten more.
-
-        Returns
-        -------
-        list of str, or of lists of symbols
+            Where an output ends if it does not end itself. Without, twice the longest target of the training, or twice
+            the source, and ten more.
         """
-        how = self._search(beam_size, length_penalty, max_length)
-        data = self._to_read(X)
-        return self._written.predict(self.network_, data, self.specification_.pipeline.collate, how)
+        search = self._search(beam_size, length_penalty, max_length)
+        task, data = self._task, self._data_of(X)
+        return task.predict(self.network_, data, self.specification_.pipeline.collate, **search) if data else []
+
+    def _search(self, beam_size: int, length_penalty: float, max_length: int | None) -> dict[str, Any]:
+        check_count("beam_size", beam_size, 1)
+        check_number("length_penalty", length_penalty, "[0, inf)", 0.6)
+        if max_length is not None:
+            check_count("max_length", max_length, 1)
+        return {"beam_size": beam_size, "length_penalty": length_penalty, "max_length": max_length}
+
+    def _data_of(self, X: Any) -> Any:
+        sources = self._sequences(X)
+        empty = next((n for n, one in enumerate(sources) if not len(one)), None)
+        if empty is not None:
+            raise DataError(f"{self._nouns.sequence} {empty} is empty: there is nothing to predict from")
+        return self._encoded(sources) if len(sources) else None
 
     @named
     def predict_n_best(
         self,
         X: Any,
-        n_best: int = 5,
+        n: int = 5,
         beam_size: int | None = None,
-        length_penalty: float | None = None,
+        length_penalty: float = 0.0,
         max_length: int | None = None,
     ) -> list[list[tuple[Any, float]]]:
-        """Return the best texts for each source, the best first, each with its log-probability.
+        """Return the n outputs that a beam finds best for each source, with their log-probabilities, the best first.
 
         Parameters
         ----------
-        X : list or array
-        n_best : int
-            How many; fewer where there are no more.
+        X : list of sources
+        n : int
         beam_size : int, optional
-            None: the setting, or `n_best` where that is more.
-        length_penalty, max_length : optional
-            As for `predict`.
+            Without, n, and at least 5.
+        length_penalty, max_length
+            As for `predict`; with a penalty, what comes beside an output is its score.
 
         Returns
         -------
-        list of lists of (text, log-probability)
+        list of lists of (output, score)
         """
-        how = self._search(beam_size, length_penalty, max_length, n_best)
-        found = self._written.search(self.network_, self._to_read(X), self.specification_.pipeline.collate, how)
-        decode = self._written.table.decode
-        return [[(decode(one.symbols.tolist()), one.log_probability) for one in several] for several in found]
-
-    def _to_read(self, X: Any) -> Sequences:
-        sequences = self._sequences(X)
-        kept = with_steps(sequences)
-        if kept is not None:
-            bad = int(np.setdiff1d(np.arange(len(sequences)), kept)[0])
-            raise DataError(f"{self._nouns.sequence} {bad} is empty: there is nothing to write about")
-        return self._encoded(sequences)
-
-    def _judged_data(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[Sequences, np.ndarray | None]:
-        data = self._written.examples(X, y, self._nouns).weighed(sample_weight, self._nouns)
-        return self._encoded(data.sequences, data.targets, unseen=-1), data.weights
+        check_count("n", n, 1)
+        size = max(n, 5) if beam_size is None else beam_size
+        search = self._search(size, length_penalty, max_length)
+        if size < n:
+            raise ValueError(f"beam_size: expected at least n={n}, got {size}")
+        task, data = self._task, self._data_of(X)
+        if data is None:
+            return []
+        collate = self.specification_.pipeline.collate
+        outputs, scores = task.write(self.network_, data, collate, **search, n_best=n)
+        if n == 1:
+            return [[(task.joined(one), float(score))] for one, score in zip(outputs, scores, strict=True)]
+        return [
+            [(task.joined(one), float(score)) for one, score in zip(several, theirs, strict=True)]
+            for several, theirs in zip(outputs, scores, strict=True)
+        ]
 
     @named
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of texts that are exactly right, each with its source's weight."""
-        data, weights = self._judged_data(X, y, sample_weight)
-        return self._written.score(self.network_, data, self.specification_.pipeline.collate, weights, self._search())
+        """Return the share of sources that become exactly their targets, each with its weight."""
+        return super().score(X, y, sample_weight)
 
     @named
-    def evaluate(
-        self, X: Any, y: Any, beam_size: int | None = None, length_penalty: float | None = None
-    ) -> dict[str, Any]:
+    def evaluate(self, X: Any, y: Any, beam_size: int = 1, length_penalty: float = 0.0) -> dict[str, Any]:
         """Measure what is written, and how probable what should be written is.
 
         Returns
         -------
         dict
-            ``exact``, the share of texts that are right; ``error_rate``, how many symbols must be put in, left out or
-            changed for each that there should be; ``nats`` per symbol of the texts that should be written, ends counted
-            (None where all have symbols never seen); ``n``, how many texts.
+            ``exact``, the share of outputs that are the target; ``error_rate``, how many symbols must be put in, left
+            out or changed for each that there should be; ``nats`` per symbol of the targets, ends counted (None where
+            all have symbols never seen); ``n``, how many targets.
         """
-        how = self._search(beam_size, length_penalty)
-        data, _ = self._judged_data(X, y)
-        collate = self.specification_.pipeline.collate
-        edits, symbols = self._written.judged(self.network_, data, collate, how)
-        losses, counts = self._written.nats(self.network_, data, collate)
+        search = self._search(beam_size, length_penalty, None)
+        task, collate = self._task, self.specification_.pipeline.collate
+        given = task.examples(X, y, self._nouns).with_steps(self._nouns)
+        data = self._encoded(given.sequences, given.targets, unseen=-1)
+        found = [one.tolist() for one in task.write(self.network_, data, collate, **search)[0]]
+        true = [row[row >= 0].tolist() for row in data.y]
+        edits, symbols = edit_distances(true, found), sum(map(len, true))
         return {
             "exact": float((edits == 0).mean()),
-            "error_rate": float(edits.sum() / max(int(symbols.sum()), 1)),
-            "nats": float(losses.sum() / counts.sum()) if counts.any() else None,
+            "error_rate": float(edits.sum() / symbols) if symbols else None,
+            "nats": task.nats(self.network_, data, collate),
             "n": len(data),
         }
 
     @named
-    def error_rate(self, X: Any, y: Any) -> float:
-        """Return how many symbols must be put in, left out or changed for each that there should be."""
-        return float(self.evaluate(X, y)["error_rate"])
+    def error_rate(self, X: Any, y: Any, beam_size: int = 1, length_penalty: float = 0.0) -> float:
+        """Return the edits that make targets of what is written, as a share of their symbols: the label error rate."""
+        found: float = self.evaluate(X, y, beam_size, length_penalty)["error_rate"]
+        return found
 
-    @named
-    def attention_weights(self, X: Any, y: Any = None) -> list[np.ndarray]:
-        """Return where each symbol of the texts looked, (L + 1, T) for each source: the last row is the end's.
+    def attention_weights(self, source: Any, target: Any = None) -> tuple[np.ndarray, list[Any], list[Any]]:
+        """Return where the network looked in a source while it wrote, or while it read a given target.
 
         Parameters
         ----------
-        X : list or array
-        y : list, optional
-            What is written. None: what `predict` gives.
+        source
+            One source.
+        target : optional
+            One target; without, what is predicted.
 
-        Raises
-        ------
-        ValueError
-            Without attention.
+        Returns
+        -------
+        weights : array (L + 1, S)
+            Of each written symbol, and of the end, shares of the source's steps whose sum is 1.
+        source, target : lists
+            The symbols that the columns and rows belong to, or numbers of steps; the target's last is "end".
+
+        See Also
+        --------
+        rnncore.plots.plot_attention : as a picture.
         """
-        self._check_fitted()
+        task, data = self._task, self._data_of([source])
+        collate = self.specification_.pipeline.collate
+        if target is None:
+            numbers = task.write(self.network_, data, collate)[0][0][None, :]
+        else:
+            numbers = task.encode(task.examples([source], [target], self._nouns).targets)
+        read = self._sequences([source])[0]
         network: Any = self.network_
-        if network.decoder.attention is None:
-            raise ValueError("there is no attention to show: fit sequences, with attention='general'")
-        data, _ = self._judged_data(X, self.predict(X) if y is None else y)
-        found: list[np.ndarray] = [np.zeros((0, 0))] * len(data)
-        for batch, rows in self._written._batches(data, self.specification_.pipeline.collate, 1):
-            weights = network.attention_weights(batch, data.y[rows], data.lengths[rows])
-            for n, row in enumerate(rows.tolist()):
-                found[row] = weights[n, : (data.y[row] >= 0).sum() + 1, : data.lengths[row]].copy()
-        return found
+        weights = network.attention_weights(collate(data.x[:, None].astype(_read_as(data.x))), numbers)[0]
+        names = list(range(len(read))) if isinstance(read, np.ndarray) and read.ndim > 1 else list(read)
+        written = task.labels.decode(numbers[0][numbers[0] >= 0])
+        return weights[: len(written) + 1], names, [*written, "end"]
+
+
+def _read_as(x: np.ndarray) -> Any:
+    return np.int64 if x.dtype.kind in "iu" else x.dtype

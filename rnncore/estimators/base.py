@@ -334,10 +334,8 @@ class Estimator(BaseEstimator, ABC):
             _copy_weights(arrays, self.network_)
 
 
-def recurrent_layers(
-    of: Specification, input_size: int | None = None, hidden_size: int | None = None, **options: Any
-) -> Recurrent:
-    """Make the recurrent layers that the settings describe; other sizes, and options beside them."""
+def recurrent_layers(of: Specification, input_size: int | None = None, **options: Any) -> Recurrent:
+    """Make the recurrent layers that the settings describe, which read what the pipeline gives; options beside them."""
     settings = of.settings
     usual = {
         "num_layers": settings.num_layers,
@@ -350,8 +348,8 @@ def recurrent_layers(
         "random_state": of.seed,
         "n_threads": settings.n_threads,
     }
-    sizes = (input_size or of.pipeline.input_size, hidden_size or settings.hidden_size)
-    made = Recurrent(settings.cell, *sizes, **(usual | _cell_options(settings) | options))
+    sizes = (settings.cell, input_size or of.pipeline.input_size, settings.hidden_size)
+    made = Recurrent(*sizes, **(usual | _cell_options(settings) | options))
     if settings.n_threads is None:  # the bits are equal
         recurrent = sum(array.size for name, array in made.params.items() if ".fwd.W_hh" in name) // made.num_layers
         made.n_threads = None if recurrent * (settings.batch_size or 32) >= _WORTH_SHARING else 1
