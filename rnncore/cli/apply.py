@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from rnncore.cli import translation
+from rnncore.cli import captions, translation
 from rnncore.cli.arguments import add_beam_size, add_column, add_quiet, check_target, column_pair
 from rnncore.cli.fields import Fields, add_doubts, fields_by, sure_answers_of
 from rnncore.cli.language import named_text
@@ -43,14 +43,16 @@ def add_commands(commands: Any) -> None:
         "evaluate",
         help="measure a model on tagged words, or on a text",
         description="Count what a model tags right: words known and unknown, entities or labels one by one. Of a "
-        "language model: how well it predicts a text. Of one that translates: how many targets are right.",
+        "language model: how well it predicts a text. Of one that translates or writes captions: how many targets are "
+        "right.",
         allow_abbrev=False,
     )
     evaluate.add_argument("model", metavar="MODEL", help="a model file")
     evaluate.add_argument(
         "data",
         metavar="DATA",
-        help="lines of 'word TAB label', or 'source TAB target', or a text; - is standard input",
+        help="lines of 'word TAB label', of 'source TAB target', of numbers and a sentence, .npz of vectors and "
+        "sentences, or a text; - is standard input",
     )
     add_column(evaluate)
     evaluate.add_argument(
@@ -77,7 +79,7 @@ def add_commands(commands: Any) -> None:
         help="tag words",
         description="Tag words: every line comes back as it was, those of words with the predicted label at their end. "
         "A model that labels sentences, too, puts a comment before each, '# intent = LABEL'. One that translates "
-        "writes a line for a line.",
+        "writes a line for a line, one of captions a sentence for each vector.",
         allow_abbrev=False,
     )
     predict.add_argument("model", metavar="MODEL", help="a model file")
@@ -103,6 +105,11 @@ def add_commands(commands: Any) -> None:
     predict.set_defaults(run=run_predict)
 
 
+def _what_writes(model: Any) -> Any:
+    """Return the module of a task whose models write outputs of their own length, or None."""
+    return next((module for module in (translation, captions) if module.is_its(model)), None)
+
+
 def run_evaluate(options: argparse.Namespace) -> None:
     """Print how good a model is on a file, and write it as a report."""
     if options.report:
@@ -112,11 +119,12 @@ def run_evaluate(options: argparse.Namespace) -> None:
     tagger = load_estimator(options.model)
     if options.errors is not None and not hasattr(tagger, "label_probabilities"):
         raise DataError(_without_probabilities(options, tagger, "--errors"))
-    if translation.is_translator(tagger):
-        translation.run_evaluate(options, tagger)
+    writes = _what_writes(tagger)
+    if writes is not None:
+        writes.run_evaluate(options, tagger)
         return
     if options.beam_size:
-        raise DataError(f"{options.model}: --beam-size is for models that translate: leave it out")
+        raise DataError(f"{options.model}: --beam-size is for models that translate or write captions: leave it out")
     if hasattr(tagger, "iter_generate"):
         _evaluate_text(options, tagger)
         return
@@ -224,11 +232,12 @@ def run_predict(options: argparse.Namespace) -> None:
     tagger = load_estimator(options.model)
     if not hasattr(tagger, "predict"):
         raise DataError(f"{options.model}: holds a {type(tagger).__name__}, which tags nothing; see rnncore generate")
-    if translation.is_translator(tagger):
-        translation.run_predict(options, tagger)
+    writes = _what_writes(tagger)
+    if writes is not None:
+        writes.run_predict(options, tagger)
         return
     if options.beam_size:
-        raise DataError(f"{options.model}: --beam-size is for models that translate: leave it out")
+        raise DataError(f"{options.model}: --beam-size is for models that translate or write captions: leave it out")
     if options.confidence and not hasattr(tagger, "label_probabilities"):
         raise DataError(_without_probabilities(options, tagger, "--confidence"))
     if options.n_best and (isinstance(tagger.classes_, dict) or not hasattr(tagger, "predict_n_best")):

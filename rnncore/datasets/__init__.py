@@ -9,6 +9,7 @@ from rnncore.datasets.languages import anbn, tomita, tomita_accepts, tomita_stri
 from rnncore.datasets.letters import LETTER_CODES, letters
 from rnncore.datasets.misspelling import misspelt
 from rnncore.datasets.news import iter_news_requests, news_requests
+from rnncore.datasets.pictures import PICTURE_WORDS, picture_features, shapes
 from rnncore.datasets.reber import REBER_SYMBOLS, continual_reber, embedded_reber, reber, reber_successors
 from rnncore.datasets.rewriting import dates, reversing, sorting
 from rnncore.datasets.series import mackey_glass, sine
@@ -18,6 +19,7 @@ from rnncore.datasets.splits import original_split, random_split
 __all__ = [
     "ARITHMETIC_SYMBOLS",
     "LETTER_CODES",
+    "PICTURE_WORDS",
     "REBER_SYMBOLS",
     "adding_problem",
     "anbn",
@@ -34,11 +36,13 @@ __all__ = [
     "news_requests",
     "original_split",
     "parity",
+    "picture_features",
     "python_source",
     "random_split",
     "reber",
     "reber_successors",
     "reversing",
+    "shapes",
     "sine",
     "sorting",
     "temporal_xor",

@@ -30,7 +30,7 @@ _RELATIONS = ("left of", "right of", "above", "below")
 PICTURE_WORDS = ("a", *_COLOURS, *_KINDS, *dict.fromkeys(" ".join(_RELATIONS).split()))
 
 _COMBINATIONS = ("all", "seen", "pairs", "objects")
-_LARGE, _SMALL = (3.6, 4.0), (2.5, 2.9)  # half of a shape's width, in sixteenths of the picture's
+_LARGE, _SMALL = (3.7, 4.1), (2.7, 3.1)  # half of a shape's width, in sixteenths of the picture's
 _FINE = 3  # each pixel is the mean of so many points squared
 _AT_ONCE = 512
 _LITTLE = 3  # pixels of a patch in which there is hardly anything
