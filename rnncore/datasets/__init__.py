@@ -15,6 +15,7 @@ from rnncore.datasets.rewriting import dates, reversing, sorting
 from rnncore.datasets.series import mackey_glass, sine
 from rnncore.datasets.source import python_source
 from rnncore.datasets.splits import original_split, random_split
+from rnncore.datasets.strokes import draw, strokes, told_by
 
 __all__ = [
     "ARITHMETIC_SYMBOLS",
@@ -28,6 +29,7 @@ __all__ = [
     "copying",
     "dates",
     "delayed_xor",
+    "draw",
     "embedded_reber",
     "iter_news_requests",
     "letters",
@@ -45,7 +47,9 @@ __all__ = [
     "shapes",
     "sine",
     "sorting",
+    "strokes",
     "temporal_xor",
+    "told_by",
     "tomita",
     "tomita_accepts",
     "tomita_strings",

@@ -7,13 +7,15 @@ known words together in a new way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from rnncore.datasets.drawing import at_least, generator
 
 __all__ = ["PICTURE_WORDS", "picture_features", "shapes"]
 
-_COLOURS = {
+COLOURS = {
     "red": (0.9, 0.1, 0.1),
     "green": (0.1, 0.75, 0.15),
     "blue": (0.15, 0.3, 0.95),
@@ -23,11 +25,11 @@ _COLOURS = {
     "cyan": (0.1, 0.85, 0.9),
     "orange": (0.95, 0.5, 0.1),
 }
-_KINDS = ("square", "circle", "triangle", "cross")
-_RELATIONS = ("left of", "right of", "above", "below")
+KINDS = ("square", "circle", "triangle", "cross")
+RELATIONS = ("left of", "right of", "above", "below")
 
 #: all words of the sentences
-PICTURE_WORDS = ("a", *_COLOURS, *_KINDS, *dict.fromkeys(" ".join(_RELATIONS).split()))
+PICTURE_WORDS = ("a", *COLOURS, *KINDS, *dict.fromkeys(" ".join(RELATIONS).split()))
 
 _COMBINATIONS = ("all", "seen", "pairs", "objects")
 _LARGE, _SMALL = (3.7, 4.1), (2.7, 3.1)  # half of a shape's width, in sixteenths of the picture's
@@ -66,22 +68,19 @@ def shapes(
     --------
     >>> pictures, sentences = shapes(4, random_state=2)
     >>> pictures.shape, sentences[0]
-    ((4, 3, 16, 16), '')
+    ((4, 3, 16, 16), 'a cyan triangle right of a cyan circle')
     """
     at_least("n", n, 0)
     at_least("size", size, 8)
     if not noise >= 0:
         raise ValueError(f"noise must be at least 0, got {noise}")
-    if combinations not in _COMBINATIONS:
-        raise ValueError(f"combinations must be one of {', '.join(_COMBINATIONS)}, got {combinations!r}")
     rng = generator(random_state)
-    allowed = _allowed(combinations)
-    chosen = allowed[rng.integers(0, len(allowed), n)]
-    relation = rng.integers(0, len(_RELATIONS), n)
+    chosen = combinations_of(combinations, n, rng)
+    relation = rng.integers(0, len(RELATIONS), n)
     colours, kinds = chosen[:, [0, 2]], chosen[:, [1, 3]]
     radii = np.stack([rng.uniform(*_LARGE, n), rng.uniform(*_SMALL, n)], axis=1)
     centres = _centres(radii, relation, rng)
-    paint = np.array([*_COLOURS.values()])[colours] + rng.uniform(-0.05, 0.05, (n, 2, 3))
+    paint = np.array([*COLOURS.values()])[colours] + rng.uniform(-0.05, 0.05, (n, 2, 3))
     pictures = np.empty((n, 3, size, size), dtype=np.float32)
     grey = rng.uniform(0.0, 0.2, n)
     for start in range(0, n, _AT_ONCE):
@@ -90,7 +89,9 @@ def shapes(
         empty = grey[some, None, None] * (1.0 - inside.sum(axis=1))
         drawn = np.einsum("boyx,boc->bcyx", inside, paint[some]) + empty[:, None]
         pictures[some] = drawn + noise * rng.standard_normal(drawn.shape)
-    return pictures, [_sentence(*row) for row in zip(colours.tolist(), kinds.tolist(), relation.tolist(), strict=True)]
+    return pictures, [
+        sentence_of(*row) for row in zip(colours.tolist(), kinds.tolist(), relation.tolist(), strict=True)
+    ]
 
 
 def picture_features(pictures: np.ndarray, patterns: int = 48, random_state: int = 0) -> np.ndarray:
@@ -175,17 +176,18 @@ def _by_cell(array: np.ndarray) -> np.ndarray:
     return array.reshape(n, 4, size // 4, 4, size // 4, *array.shape[3:])
 
 
-def _allowed(combinations: str) -> np.ndarray:
-    """Return the colours and shapes of both objects, (N, 4), that pictures of these combinations may have."""
-    every = np.stack(
-        np.meshgrid(*(range(k) for k in (len(_COLOURS), len(_KINDS)) * 2), indexing="ij"), axis=-1
-    ).reshape(-1, 4)
+def combinations_of(combinations: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the colours and kinds of the shapes in n pictures, (n, 4): of the larger one, then of the other."""
+    if combinations not in _COMBINATIONS:
+        raise ValueError(f"combinations must be one of {', '.join(_COMBINATIONS)}, got {combinations!r}")
+    sizes = (len(COLOURS), len(KINDS)) * 2
+    every = np.stack(np.meshgrid(*map(range, sizes), indexing="ij"), axis=-1).reshape(-1, 4)
     colour, kind, other_colour, other_kind = every.T
     objects = (colour == kind) | (other_colour == other_kind)
     pairs = ~objects & ((colour + 2 * kind + 2 * other_colour + other_kind) % 5 == 0)
-    return every[
-        {"all": ~objects | objects, "seen": ~objects & ~pairs, "pairs": pairs, "objects": objects}[combinations]
-    ]
+    some = {"all": slice(None), "seen": ~objects & ~pairs, "pairs": pairs, "objects": objects}[combinations]
+    allowed = every[some]
+    return allowed[rng.integers(0, len(allowed), n)]
 
 
 def _centres(radii: np.ndarray, relation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -222,7 +224,14 @@ def _inside(kinds: np.ndarray, centres: np.ndarray, radii: np.ndarray, size: int
     return found.reshape(*kinds.shape, size, _FINE, size, _FINE).mean(axis=(3, 5))
 
 
-def _sentence(colours: list[int], kinds: list[int], relation: int) -> str:
-    names = [*_COLOURS]
-    first, second = (f"a {names[colour]} {_KINDS[kind]}" for colour, kind in zip(colours, kinds, strict=True))
-    return f"{first} {_RELATIONS[relation]} {second}"
+def sentence_of(colours: Sequence[int], kinds: Sequence[int], relation: int) -> str:
+    """Return what a picture shows.
+
+    Examples
+    --------
+    >>> sentence_of([0, 2], [0, 1], 0)
+    'a red square left of a blue circle'
+    """
+    names = [*COLOURS]
+    first, second = (f"a {names[colour]} {KINDS[kind]}" for colour, kind in zip(colours, kinds, strict=True))
+    return f"{first} {RELATIONS[relation]} {second}"
