@@ -124,7 +124,7 @@ def draw(drawing: Iterable[str], size: int = 16) -> np.ndarray:
     Examples
     --------
     >>> picture = draw(["red", "up 4 4", "8 0", "0 8", "-8 0", "0 -8"])
-    >>> picture[0].max() > 0.8, round(float(picture[2].max()), 2)
+    >>> bool(picture[0].max() > 0.8), round(float(picture[2].max()), 2)
     (True, 0.1)
     """
     at_least("size", size, 1)
