@@ -1,4 +1,4 @@
-"""How good predicted labels are: entities found and missed, labels confused, known and unknown words apart.
+"""How good predicted labels are: entities found and missed, labels confused, known and unknown words apart, edits.
 
 Entities are counted by the rules of CoNLL's ``conlleval``: one is right if its type, its start and its end are. The
 labels may be BIO (IOB2), IOB1, IOE, IOBES or BILOU (whose L is an E, whose U an S), with types or without. An entity
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnncore._edits import edit_distance, edit_distances, error_rate
 from rnncore._reliability import Reliability, calibration
 
 __all__ = [
@@ -25,9 +26,12 @@ __all__ = [
     "are_chunks",
     "calibration",
     "confusions",
+    "edit_distance",
+    "edit_distances",
     "entities",
     "entity_averages",
     "entity_scores",
+    "error_rate",
     "evaluation",
     "label_scores",
     "row_names",
