@@ -64,7 +64,7 @@ _HOME = {
     "to_onnx": "interop",
     "from_onnx": "interop",
 }
-_MODULES = ("callbacks", "datasets", "heads", "replica", "schedules")
+_MODULES = ("audio", "callbacks", "datasets", "heads", "replica", "schedules")
 
 __all__ = [*sorted(_HOME), *_MODULES, "__version__"]
 
@@ -85,6 +85,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from rnncore import audio as audio
     from rnncore import callbacks as callbacks
     from rnncore import datasets as datasets
     from rnncore import heads as heads

@@ -9,8 +9,8 @@ all paths until t that make the prefix l (Graves 2012, section 7.5; Hannun, Maas
 
 A beam holds the `size` prefixes with the largest log P + w. The weight w is a prefix's own, a sum over its symbols that
 never changes: of automata (a step from state to state for each symbol, which has a weight or is forbidden) and of what
-the caller gives. All in logarithms, float64. Of equal candidates the earlier wins: prefixes that stay, in the order of the
-beam, then longer ones, by the prefix that they go on from and by their symbol.
+the caller gives. All in logarithms, float64. Of equal candidates the earlier wins: prefixes that stay, in the order of
+the beam, then longer ones, by the prefix that they go on from and by their symbol.
 
 Prefixes are nodes of a tree that grows: one that leaves the beam and comes back is the same node.
 """
@@ -243,7 +243,7 @@ cdef class PrefixBeam:
             self.advance(&y[0], &extra[0, 0], extra.shape[1])
 
     def prefixes(self):
-        """Return the nodes in the beam, the best first, the nodes they go on from and their last symbols: -1 for none."""
+        """Return the nodes in the beam, the best first, those they go on from, and their last symbols: -1 for none."""
         found = np.empty((3, self.count), dtype=np.int64)
         cdef int64_t[:, ::1] to = found
         cdef Py_ssize_t row
@@ -283,10 +283,10 @@ cdef class PrefixBeam:
 
 
 def best_alignment(const double[:, ::1] y not None, const int64_t[::1] symbols not None):
-    """Return which symbol of a string each step speaks, (T,) int64, -1 for blanks, by the most probable path; its log p.
+    """Return which symbol of a string each step speaks by the most probable path, (T,) int64, -1: a blank; its log p.
 
-    y : (T, K + 1) log-probabilities. Viterbi's algorithm over blank, symbol, blank, ..., blank; of equal ways the one that
-    stays, then the one that goes on by one. The log-probability is -inf where the string does not fit.
+    y : (T, K + 1) log-probabilities. Viterbi's algorithm over blank, symbol, blank, ..., blank; of equal ways the one
+    that stays, then the one that goes on by one. The log-probability is -inf where the string does not fit.
     """
     cdef Py_ssize_t T = y.shape[0], L = symbols.shape[0], states = 2 * L + 1, blank = y.shape[1] - 1, t, k, s
     ways, scores = np.zeros((T, states), dtype=np.int8), np.full((2, states), -np.inf)
