@@ -55,6 +55,7 @@ _HOME = {
     "Ensemble": "estimators",
     "LanguageModel": "estimators",
     "SequenceTagger": "estimators",
+    "Transcriber": "estimators",
     "distil": "estimators",
     "load": "io.files",
     "to_torch": "interop",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from rnncore.data.sequences import Sequences as Sequences
     from rnncore.estimators import Ensemble as Ensemble
     from rnncore.estimators import SequenceTagger as SequenceTagger
+    from rnncore.estimators import Transcriber as Transcriber
     from rnncore.estimators import distil as distil
     from rnncore.interop import from_keras as from_keras
     from rnncore.interop import from_onnx as from_onnx

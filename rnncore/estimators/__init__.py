@@ -5,9 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOME = {"Ensemble": "ensemble", "LanguageModel": "language", "SequenceTagger": "tagger", "distil": "distilling"}
+_HOME = {
+    "Ensemble": "ensemble",
+    "LanguageModel": "language",
+    "SequenceTagger": "tagger",
+    "Transcriber": "transcriber",
+    "distil": "distilling",
+}
 
-__all__ = ["Ensemble", "LanguageModel", "SequenceTagger", "distil"]
+__all__ = ["Ensemble", "LanguageModel", "SequenceTagger", "Transcriber", "distil"]
 
 
 def __getattr__(name: str) -> Any:
