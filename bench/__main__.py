@@ -45,11 +45,13 @@ COMMANDS = {
     "replica": Command("replica", "the original's runs repeated, beside what it printed and took", "1,2"),
     "tag": Command("tag", "the tagger on news requests, SNIPS and EWT, beside CRFsuite (minutes)", "1,2"),
     "lm": Command("lm", "language models beside char-rnn, min-char-rnn, WildML and nanoGPT, PyTorch and JAX", "1,2"),
+    "ctc": Command("ctc", "losses of unaligned targets, and digits out of recordings, beside PyTorch"),
     "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
     "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),
 }
 
 TAG_PARTS = "of news, snips, ewt; without: all, or news where DATA is given"
+CTC_PARTS = "of loss, digits; without: all"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 
 
@@ -89,6 +91,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=TAG_PARTS)
             sub.add_argument("--seeds", type=int, default=5)
             sub.add_argument("--splits", type=int, default=10)
+        if name == "ctc":
+            sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=CTC_PARTS)
         if name == "growth":
             sub.add_argument("--large", action="store_true", help="up to a million sentences")
     return top

@@ -26,6 +26,7 @@ _HOME = {
     "SquaredError": "nn.heads",
     "SigmoidCrossEntropy": "nn.heads",
     "CRF": "nn.heads",
+    "CTC": "nn.heads",
     "AdaptiveSoftmax": "nn.heads",
     "SampledSoftmax": "nn.heads",
     "CustomHead": "nn.custom",
@@ -65,7 +66,7 @@ _HOME = {
     "to_onnx": "interop",
     "from_onnx": "interop",
 }
-_MODULES = ("audio", "callbacks", "datasets", "heads", "replica", "schedules")
+_MODULES = ("audio", "callbacks", "ctc", "datasets", "heads", "replica", "schedules")
 
 __all__ = [*sorted(_HOME), *_MODULES, "__version__"]
 
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     from rnncore.nn.diagnostics import gradcheck as gradcheck
     from rnncore.nn.diagnostics import state_jacobian_norms as state_jacobian_norms
     from rnncore.nn.heads import CRF as CRF
+    from rnncore.nn.heads import CTC as CTC
     from rnncore.nn.heads import HEADS as HEADS
     from rnncore.nn.heads import AdaptiveSoftmax as AdaptiveSoftmax
     from rnncore.nn.heads import SampledSoftmax as SampledSoftmax

@@ -298,6 +298,52 @@ def targets(value: Any, shape: tuple[int, ...], classes: int, lengths: np.ndarra
     return found
 
 
+def own_length_targets(value: Any, sequences: int, symbols: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return targets of their own length (B, L) as int64, -1 behind their ends, and how long each is."""
+    found = array(value, "targets")
+    if found.ndim != 2 or found.shape[0] != sequences or (found.dtype.kind not in "iu" and found.size):
+        raise ValueError(
+            f"targets must be whole numbers of shape ({sequences}, L), one row for each sequence with -1 behind its "
+            f"end; got shape {found.shape}, {found.dtype}"
+        )
+    found = _int64(found) if found.size else np.zeros(found.shape, dtype=np.int64)
+    there = found >= 0
+    counts = there.sum(axis=1)
+    if found.size and not (found.min() >= -1 and found.max() < symbols):
+        b = int(np.flatnonzero(((found < -1) | (found >= symbols)).any(axis=1))[0])
+        raise ValueError(
+            f"targets must lie between 0 and {symbols - 1}, with -1 behind their ends; sequence {b} has values from "
+            f"{found[b].min()} to {found[b].max()}"
+        )
+    gap = (there[:, 1:] & ~there[:, :-1]).any(axis=1)
+    if gap.any():
+        b = int(gap.argmax())
+        raise ValueError(f"targets of sequence {b} go on after -1, which may only stand behind the end: {found[b]}")
+    return found, counts
+
+
+def ended(value: Any, lengths: Any) -> np.ndarray:
+    """Return targets of their own length (B, L) with -1 behind the ends that lengths (B,) in 0..L say."""
+    found, sizes = array(value, "targets"), array(lengths, "target_lengths")
+    if found.ndim != 2:
+        raise ValueError(f"targets must have shape (B, L) to go with target_lengths; got {found.shape}")
+    if sizes.shape != found.shape[:1] or sizes.dtype.kind not in "iu":
+        raise ValueError(
+            f"target_lengths must be {len(found)} whole numbers, one per sequence; got shape {sizes.shape}, "
+            f"{sizes.dtype}"
+        )
+    longest = found.shape[1]
+    wrong = np.flatnonzero((sizes < 0) | (sizes > longest))
+    if wrong.size:
+        b = int(wrong[0])
+        raise ValueError(f"target_lengths must lie between 0 and L = {longest}; that of sequence {b} is {sizes[b]}")
+    inside = np.arange(longest) < sizes[:, None]
+    if found.dtype.kind in "iu" and (inside & (found < 0)).any():
+        b = int((inside & (found < 0)).any(axis=1).argmax())
+        raise ValueError(f"targets of sequence {b} have a number below 0 before their end, {sizes[b]}: {found[b]}")
+    return np.where(inside, found, -1)
+
+
 def values(value: Any, shape: tuple[int, ...], precision: np.dtype) -> np.ndarray:
     """Return numeric targets of the given shape and precision."""
     found = array(value, "targets")

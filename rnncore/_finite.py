@@ -220,7 +220,7 @@ def _in_loss(net: Any, batch: Any, targets: Any, sample_weight: Any, loss: float
     lengths = np.full(sequences, steps) if batch.sizes is None else batch.sizes
     targets = _checks.array(targets, "targets")
     weights = None if sample_weight is None else _checks.array(sample_weight, "sample_weight")
-    dropout_step, by_step = net.dropout_step, net.readout == "every"
+    dropout_step, by_step = net.dropout_step, net.outputs[0].targets_by_step
 
     def fails(count: int, until: int) -> bool:
         def cut(array: np.ndarray | None, by_step: bool = True) -> np.ndarray | None:

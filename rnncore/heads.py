@@ -3,6 +3,7 @@
 from rnncore.nn.custom import CustomHead
 from rnncore.nn.heads import (
     CRF,
+    CTC,
     HEADS,
     POOLINGS,
     AdaptiveSoftmax,
@@ -17,6 +18,7 @@ from rnncore.nn.heads import (
 
 __all__ = [
     "CRF",
+    "CTC",
     "HEADS",
     "POOLINGS",
     "AdaptiveSoftmax",

@@ -15,7 +15,7 @@ __all__ = ["FramePipeline"]
 
 
 class FramePipeline(Pipeline):
-    """Sequences of feature vectors (T, D), scaled to mean 0 and standard deviation 1 over all steps of the training data.
+    """Sequences of feature vectors (T, D), scaled to mean 0 and standard deviation 1 over all steps of a training.
 
     Step i of what the network reads are the `stack` steps of the input from i·every on, side by side; past the end the
     last one is repeated. So there are ⌈T / every⌉.

@@ -1,7 +1,8 @@
 """A language model's word on what a transcriber is about to write: weights of prefixes in a beam.
 
-Where a label is a symbol of the model (characters, or labels that are words), every label counts as it comes. Where labels
-are characters and the model's symbols are words, a word counts when the separator behind it, or the end, completes it.
+Where a label is a symbol of the model (characters, or labels that are words), every label counts as it comes. Where
+labels are characters and the model's symbols are words, a word counts when the separator behind it, or the end,
+completes it.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class Transcriber(SequenceEstimator):
     stack : int
         How many steps of the input the layers see at once, side by side.
     every : int
-        They see every so manieth step, and those that `stack` adds from there on: fewer steps take less time. A string of
-        L labels, R of which are the same as the one before, needs L + R of the steps that are left.
+        They see one of so many steps, with those that `stack` adds from there on: fewer steps take less time. A string
+        of L labels, R of which are the same as the one before, needs L + R of the steps that are left.
     separator : str, int or None
         The label between words, for options of `predict` that are about words.
 
@@ -138,10 +138,11 @@ class Transcriber(SequenceEstimator):
         label_bonus, word_bonus : float
             Added for every label, for every word: a language model alone prefers short strings.
         words : list, optional
-            All words that there are; nothing else is written. Without a separator among the labels a string is one word.
+            All words that there are; nothing else is written. Without a separator among the labels a string is one
+            word.
         hot_words : list, or dict of word to boost, optional
-            Words to expect: each adds `hot_boost` whenever it occurs, between separators, or anywhere if the labels have
-            none. Below 0: words not to expect.
+            Words to expect: each adds `hot_boost` whenever it occurs, between separators, or anywhere if the labels
+            have none. Below 0: words not to expect.
         time_stamps : bool
             Also return when labels are spoken, as `alignment` of these strings would.
 
@@ -192,8 +193,8 @@ class Transcriber(SequenceEstimator):
     ) -> list[list[tuple[Any, float]]]:
         """Return the `n` best strings of each sequence, the best first, each with its score, in nats.
 
-        The score is a string's log-probability, as far as the beam has followed its paths, and what options add. They are
-        those of `predict`. There may be fewer strings than `n`.
+        The score is a string's log-probability, as far as the beam has followed its paths, and what options add. They
+        are those of `predict`. There may be fewer strings than `n`.
 
         Examples
         --------
@@ -283,7 +284,7 @@ class Transcriber(SequenceEstimator):
         return Decoder(task.classes, task.text, self.specification_.settings.separator, *options)
 
     def _in_pieces(self, X: Any) -> Iterator[tuple[Sequences, np.ndarray, list[int]]]:
-        """Yield so many sequences at once as take little memory: encoded, which of them have steps, how many each has."""
+        """Yield some sequences at a time: those with steps encoded, which they are, and how many steps each has."""
         self._check_fitted()
         sequences = sequences_of(X, "sequences")
         for some in pieces(sequences):

@@ -91,7 +91,7 @@ class _Writer:
         whole = [*places, head.outputs]
         labels = {} if chain is None else {"labels": (chain.most_probable(scores), "INT64", places)}
         squashed = None
-        if head.name in ("softmax", "adaptive", "sampled", "sigmoid"):
+        if head.name in ("softmax", "adaptive", "sampled", "ctc", "sigmoid"):
             squashed = g.op("Sigmoid", scores) if head.name == "sigmoid" else g.op("Softmax", scores, axis=-1)
         if not part.name:
             found = {"scores": (scores, "FLOAT", whole)}

@@ -34,7 +34,7 @@ class Head:
     --------
     >>> import rnncore as rc
     >>> [name for name, head in rc.HEADS.items() if issubclass(head, rc.heads.Head)]
-    ['softmax', 'squared', 'sigmoid', 'crf', 'adaptive', 'sampled']
+    ['softmax', 'squared', 'sigmoid', 'crf', 'adaptive', 'sampled', 'ctc']
     """
 
     outputs: int
@@ -43,6 +43,8 @@ class Head:
     name: ClassVar[str] = ""
     kernel: ClassVar[int] = 0  # its number among the compiled losses
     starts_at_zero: ClassVar[tuple[str, ...]] = ()  # parameters that begin as zeros
+    of_sequences: ClassVar[bool] = False  # its loss is of whole sequences, not of steps one by one
+    own_length: ClassVar[bool] = False  # targets are (B, L), of a length of their own
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", _checks.whole(self.outputs, "outputs"))
@@ -407,6 +409,7 @@ class CRF(Head):
     class_weight: Sequence[float] | None = None
     name: ClassVar[str] = "crf"
     kernel: ClassVar[int] = 3
+    of_sequences: ClassVar[bool] = True
     starts_at_zero: ClassVar[tuple[str, ...]] = ("transitions", "start", "end")
 
     def __post_init__(self) -> None:
@@ -463,6 +466,81 @@ class CRF(Head):
             problem = rule.first_break(found[: lengths[b], b])
             if problem:
                 raise ValueError(f"targets of sequence {b} break the constraints: {problem}")
+
+
+@dataclass(frozen=True)
+class CTC(Head):
+    """Connectionist temporal classification: a sequence of symbols that nobody has aligned with the input's steps.
+
+    At every step the head says one of K symbols or, as number K, the blank: "nothing here". A path of these becomes
+    symbols by letting repeats fall together and leaving blanks out, and a target's probability is the sum over all its
+    paths. The loss is -log of it, its mean over sequences (Graves, Fernández, Gomez and Schmidhuber 2006, equations 3
+    to 16). ``predict`` gives the probabilities of the K + 1 at every step, ``Network.log_likelihood`` those of whole
+    targets, `rnncore.ctc` symbols.
+
+    Targets are (B, L), whole numbers from 0 to K - 1, with -1 behind each one's end, or lengths as ``target_lengths=``.
+    They may be empty. One of L symbols, R of which are the same as the one before, needs at least L + R steps. The
+    pooling must be "every".
+
+    Parameters
+    ----------
+    symbols : int
+        K, without the blank.
+
+    Attributes
+    ----------
+    outputs : int
+        K + 1, scores of a step: the blank's is the last.
+
+    Raises
+    ------
+    ValueError
+        For a number of symbols below 1.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore as rc
+    >>> net = rc.Network(rc.Recurrent("gru", 2, 8, bidirectional=True), head=rc.CTC(3))
+    >>> x = np.random.default_rng(0).normal(size=(9, 2, 2)).astype("float32")
+    >>> targets = [[0, 1, 1, 2], [2, -1, -1, -1]]
+    >>> opt = rc.Adam(0.05)
+    >>> losses = [net.train_step(x, targets, opt, lengths=[9, 4]) for _ in range(60)]
+    >>> losses[-1] < 0.1 < losses[0]
+    True
+    >>> net.predict(x, lengths=[9, 4]).shape
+    (9, 2, 4)
+    """
+
+    outputs: int = field(init=False)
+    symbols: int = field(default=0)
+    name: ClassVar[str] = "ctc"
+    kernel: ClassVar[int] = 5
+    of_sequences: ClassVar[bool] = True
+    own_length: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "symbols", _checks.whole(self.symbols, "symbols"))
+        object.__setattr__(self, "outputs", self.symbols + 1)
+        super().__post_init__()
+
+    def check_targets(
+        self, targets: Any, shape: tuple[int, ...], lengths: np.ndarray | None, dtype: np.dtype
+    ) -> np.ndarray:
+        """Return targets (B, L) as int64, -1 behind their ends; each must fit into its sequence's steps."""
+        steps, sequences = shape
+        found, counts = _checks.own_length_targets(targets, sequences, self.symbols)
+        repeats = ((found[:, 1:] == found[:, :-1]) & (found[:, 1:] >= 0)).sum(axis=1)
+        sizes = np.full(sequences, steps) if lengths is None else lengths
+        wrong = np.flatnonzero(counts + repeats > sizes)
+        if wrong.size:
+            b = int(wrong[0])
+            least = int(counts[b] + repeats[b])
+            raise ValueError(
+                f"targets of sequence {b} are too long for it: {counts[b]} symbols, {repeats[b]} of them the same as "
+                f"the one before, need at least {least} steps, and there are {sizes[b]}: leave the sequence out, or "
+                "give it more steps"
+            )
+        return found
 
 
 _MOST_CLUSTERS = 16
@@ -633,7 +711,10 @@ class SampledSoftmax(Head):
 
 
 #: the losses that are compiled: their numbers, targets and parameters are what the kernels take for granted
-LOSSES: tuple[type[Head], ...] = (Softmax, SquaredError, SigmoidCrossEntropy, CRF, AdaptiveSoftmax, SampledSoftmax)
+LOSSES: tuple[type[Head], ...] = (
+    *(Softmax, SquaredError, SigmoidCrossEntropy, CRF),
+    *(AdaptiveSoftmax, SampledSoftmax, CTC),
+)
 
 #: every head by name
 HEADS: Mapping[str, type[Head]] = {head.name: head for head in LOSSES}

@@ -96,8 +96,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
     layers : Recurrent or list of Recurrent
         Each layer's input_size is the output_size of the one before. Their parameters move into the network's.
     head : Head
-        Softmax(K), AdaptiveSoftmax(K), SampledSoftmax(K), SquaredError(K), SigmoidCrossEntropy(K), CRF(K), or one on
-        `rnncore.CustomHead`.
+        Softmax(K), AdaptiveSoftmax(K), SampledSoftmax(K), SquaredError(K), SigmoidCrossEntropy(K), CRF(K), CTC(K), or
+        one on `rnncore.CustomHead`.
     readout : str
         As ``pooling``, by its older name.
     pooling : {"every", "last", "mean", "max", "attention"}
@@ -582,8 +582,11 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         given = None if feedback is None else self.layers[-1].check_feedback(feedback, steps, sequences)
         return Batch(kind, x, steps, sequences, sizes, ids, values, states, given)
 
-    def _time_first(self, x: Any, feedback: Any, targets: Any = None) -> tuple[Any, Any, Any]:
-        """Return what a caller gives batch first as everything behind the door takes it."""
+    def _time_first(self, x: Any, feedback: Any, targets: Any = None, scores: bool = False) -> tuple[Any, Any, Any]:
+        """Return what a caller gives batch first as everything behind the door takes it.
+
+        scores : what stands as targets is shaped as scores are.
+        """
         if self._reader is None:
             x = order.time_first(x, "x")
         elif self.skip and isinstance(x, tuple):
@@ -591,11 +594,13 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         else:
             x = self._reader.time_first(x)
         if self.head is not None:
-            targets = order.time_first(targets, "targets") if self.pooling == "every" else targets
+            part = self.outputs[0]
+            by_step = part.by_step if scores else part.targets_by_step
+            targets = order.time_first(targets, "targets") if by_step else targets
         elif isinstance(targets, Mapping):
-            by_step = {part.name for part in self.outputs if part.by_step}
+            turned = {part.name for part in self.outputs if (part.by_step if scores else part.targets_by_step)}
             targets = {
-                name: order.time_first(one, "targets") if name in by_step else one for name, one in targets.items()
+                name: order.time_first(one, "targets") if name in turned else one for name, one in targets.items()
             }
         return x, order.time_first(feedback, "feedback"), targets
 
@@ -631,6 +636,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         sample_weight: Any = None,
         feedback: Any = None,
         divisor: Any = None,
+        target_lengths: Any = None,
     ) -> float:
         """Return the mean loss of a batch, and leave its gradient in ``grad``.
 
@@ -643,7 +649,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             Classes (T, B) for pooling "every", else (B,); -1 is ignored (a CRF
             sums over what is not known). Numbers (T, B, K) or (B, K) for squared error
             and sigmoid heads, and for a softmax that is to learn probabilities. What lies
-            past a sequence's end does not count.
+            past a sequence's end does not count. Symbols (B, L) for a CTC, with -1 behind their ends.
         lengths : array (B,) of ints, optional
         state : tuple of arrays (layers, B, H), optional
             Initial states, as left in ``state`` by the batch before.
@@ -658,11 +664,13 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         divisor : float, or dict of floats for several heads, optional
             What the sum of the losses is divided by. Without: the batch's own ``batch_weight``, which makes it the
             mean. With that of several batches together, and ``accumulate``, they give the gradient of one.
+        target_lengths : array (B,) of ints, optional
+            How many symbols each target of a CTC has. Without, all before the first -1.
 
         Returns
         -------
         float
-            Mean over counted targets: nats for cross-entropies.
+            Mean over counted targets: nats for cross-entropies. Of a CTC over sequences.
 
         Raises
         ------
@@ -671,6 +679,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         RuntimeError
             If another Python thread is using this network.
         """
+        if target_lengths is not None:
+            targets = places.ended(self.outputs, targets, target_lengths)
         if self.batch_first:
             x, feedback, targets = self._time_first(x, feedback, targets)
         batch = self._check(x, lengths, state, feedback)
@@ -700,7 +710,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             given = order.time_first(given, "sample_weight")
         weights = _checks.sample_weight(given, batch.steps, batch.sequences)
         for part, targets in zip(self.outputs, wanted, strict=True):
-            whole = not part.by_step or part.head.name == "crf"
+            whole = not part.by_step or part.head.of_sequences
             if weights.ndim == 2 and whole and targets is not None:
                 what = f"the {part.head.name} head {part.name!r}".replace(" ''", "")
                 raise ValueError(f"sample_weight must be (B,), one per sequence, for {what}; got {weights.shape}")
@@ -837,6 +847,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 found.append(0.0)
                 continue
             array = _checks.array(given, "targets")
+            if output.head.own_length:
+                found.append(float(len(array)))
+                continue
             steps_and_sequences = array.shape[:2] if output.by_step else (1, *array.shape[:1])
             if len(steps_and_sequences) != 2 or 0 in steps_and_sequences:
                 raise ValueError(f"targets must have shape {'(T, B)' if output.by_step else '(B,)'} or more dimensions")
@@ -874,8 +887,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         features = x[1:] if self.skip and isinstance(x, tuple) else ()
         x = (cut_input(x[0]), *map(cut, features)) if features else cut_input(x)
         if self.head is not None:
-            return x, cut(targets, self.outputs[0].by_step)
-        by_step = {part.name: part.by_step for part in self.outputs}
+            return x, cut(targets, self.outputs[0].targets_by_step)
+        by_step = {part.name: part.targets_by_step for part in self.outputs}
         return x, {name: cut(one, by_step[name]) for name, one in targets.items()}
 
     def forward(
@@ -968,7 +981,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 )
             space, saved, batch, kept = pending
             if self.batch_first:
-                dscores = self._time_first(None, None, dscores)[2]
+                dscores = self._time_first(None, None, dscores, scores=True)[2]
             given = []
             for part, one in zip(self.outputs, places.by_name(self.outputs, dscores, "dscores"), strict=True):
                 shape = (*part.shape(batch.steps, batch.sequences), part.head.outputs)
@@ -1005,6 +1018,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         sample_weight: Any = None,
         feedback: Any = None,
         divisor: Any = None,
+        target_lengths: Any = None,
     ) -> float:
         """Forward, loss, backward, clipping and update; returns the loss before the update.
 
@@ -1017,6 +1031,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             the error names what is not finite, and sequence and step.
         """
         dropout_step = self.dropout_step
+        if target_lengths is not None:
+            targets = places.ended(self.outputs, targets, target_lengths)
         loss = self.loss_and_grad(x, targets, lengths, state, False, sample_weight, feedback, divisor)
         try:
             if not math.isfinite(loss):
@@ -1162,7 +1178,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             if part.head.name not in ("softmax", "adaptive", "sampled", "crf"):
                 raise ValueError(
                     "decode needs heads of classes, softmax, adaptive, sampled or crf; "
-                    f"a {part.head.name} head has predict alone"
+                    f"a {part.head.name} head has predict"
+                    + (", and rnncore.ctc makes symbols of that" if part.head.name == "ctc" else " alone")
                 )
             if part.head.name != "crf" and top > 1:
                 raise ValueError(f"top={top} needs a CRF head: a {part.head.name} head decides each output for itself")

@@ -47,6 +47,11 @@ class Output(NamedTuple):
         """Whether it has scores at every step."""
         return self.pooling == "every"
 
+    @property
+    def targets_by_step(self) -> bool:
+        """Whether it has a target at every step."""
+        return self.pooling == "every" and not self.head.own_length
+
     def shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
         """Return the parameters: full name -> shape."""
         own = self.head.shapes(inputs) | pooling_shapes(self.pooling, inputs)
@@ -144,8 +149,8 @@ def outputs_of(
             raise ValueError(f"names of heads must be words without a dot, got {name!r}")
         own = one.pooling or pooling
         by_step = own == "every"
-        if one.name == "crf" and not by_step:
-            raise ValueError(f"a CRF head needs pooling='every', got {own!r}")
+        if one.of_sequences and not by_step:
+            raise ValueError(f"a {one.name.upper()} head needs pooling='every', got {own!r}")
         if one.name in ("adaptive", "sampled") and features and by_step:
             raise ValueError(f"sparse features (skip) add to scores of all classes: take Softmax, not {one.name}")
         factor = weights.get(name, 1.0)
@@ -193,6 +198,23 @@ def by_name(outputs: tuple[Output, ...], given: Any, what: str) -> list[Any]:
         form = type(given).__name__ if not isinstance(given, Mapping) else ", ".join(map(str, given)) or "nothing"
         raise ValueError(f"{what} must be a dict of {', '.join(names)}, or of some of these; got {form}")
     return [given.get(name) for name in names]
+
+
+def ended(outputs: tuple[Output, ...], targets: Any, lengths: Any) -> Any:
+    """Return targets with -1 behind the ends that ``target_lengths`` say, of heads whose targets have their own."""
+    if not any(output.head.own_length for output in outputs):
+        raise ValueError(
+            "target_lengths go with targets of a length of their own, which no head here has: leave them out"
+        )
+    if not outputs[0].name:
+        return _checks.ended(targets, lengths)
+    given = by_name(outputs, targets, "targets")
+    sizes = by_name(outputs, lengths, "target_lengths") if isinstance(lengths, Mapping) else [lengths] * len(outputs)
+    return {
+        output.name: _checks.ended(one, size) if output.head.own_length and size is not None else one
+        for output, one, size in zip(outputs, given, sizes, strict=True)
+        if one is not None
+    }
 
 
 def joined(outputs: Sequence[Output], found: list[Any]) -> Any:

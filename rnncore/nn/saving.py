@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -231,7 +231,7 @@ def _head_to_json(head: Head) -> dict[str, Any]:
     if HEADS.get(head.name) is not type(head):
         raise ValueError(f"a model file can hold the heads {', '.join(HEADS)}, not a {type(head).__name__}")
     own: dict[str, Any] = {"name": head.name}
-    for each in fields(head):
+    for each in _given_fields(head):
         value = getattr(head, each.name)
         if isinstance(value, Constraints):
             value = [value.transitions, value.start, value.end]
@@ -239,9 +239,14 @@ def _head_to_json(head: Head) -> dict[str, Any]:
     return own
 
 
+def _given_fields(head: Any) -> list[Field[Any]]:
+    """Return a head's fields but those that follow from the others."""
+    return [each for each in fields(head) if each.init]
+
+
 def _head_from_json(own: Mapping[str, Any]) -> Head:
     kind = HEADS[own["name"]]
-    names = {"name", *(each.name for each in fields(kind))}
+    names = {"name", *(each.name for each in _given_fields(kind))}
     own = {"tied": False, **own} if "tied" in names else own  # files from before there were tied heads
     _expect(own, names)
     given = {name: value for name, value in own.items() if name != "name"}

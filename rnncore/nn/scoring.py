@@ -11,7 +11,7 @@ from rnncore.nn import outputs as places
 from rnncore.nn.custom import CustomHead, called
 
 #: heads by name whose targets have a probability each
-LIKELY = ("softmax", "adaptive", "sampled")
+LIKELY = ("softmax", "adaptive", "sampled", "ctc")
 
 
 class ScoresTargets:
@@ -26,6 +26,7 @@ class ScoresTargets:
         sample_weight: Any = None,
         feedback: Any = None,
         return_state: bool = False,
+        target_lengths: Any = None,
     ) -> Any:
         """Return the mean loss of a batch without training: no dropout, no gradients, nothing kept.
 
@@ -34,7 +35,7 @@ class ScoresTargets:
 
         Parameters
         ----------
-        x, targets, lengths, state, sample_weight, feedback
+        x, targets, lengths, state, sample_weight, feedback, target_lengths
             As for ``loss_and_grad``.
         return_state : bool
             Return a pair, the second of which is the final state: a long text is scored in chunks.
@@ -62,6 +63,8 @@ class ScoresTargets:
         >>> bool(np.isclose((first + second) / 2, net.loss(text[:-1], text[1:])))
         True
         """
+        if target_lengths is not None:
+            targets = places.ended(self.outputs, targets, target_lengths)
         if self.batch_first:
             x, feedback, targets = self._time_first(x, feedback, targets)
         batch = self._check(x, lengths, state, feedback)
@@ -85,7 +88,13 @@ class ScoresTargets:
         return (total, final) if return_state else total
 
     def log_likelihood(
-        self: Any, x: Any, targets: Any, lengths: Any = None, state: Any = None, return_state: bool = False
+        self: Any,
+        x: Any,
+        targets: Any,
+        lengths: Any = None,
+        state: Any = None,
+        return_state: bool = False,
+        target_lengths: Any = None,
     ) -> Any:
         """Return the logarithm of the probability of each target, without the probabilities of all others.
 
@@ -93,20 +102,20 @@ class ScoresTargets:
 
         Parameters
         ----------
-        x, targets, lengths, state
-            As for ``loss_and_grad``; every head must be a softmax.
+        x, targets, lengths, state, target_lengths
+            As for ``loss_and_grad``; every head must be a softmax or a CTC.
         return_state : bool
             Return a pair, the second of which is the final state.
 
         Returns
         -------
-        float64 array (T, B), or (B,) for a head with pooling; or a dict of them
+        float64 array (T, B), or (B,) for a head with pooling and for a CTC; or a dict of them
             Zero where a target is -1, and past a sequence's end.
 
         Raises
         ------
         ValueError
-            For other heads than softmax, and arrays that do not fit.
+            For other heads, and arrays that do not fit.
 
         Examples
         --------
@@ -123,6 +132,8 @@ class ScoresTargets:
                     f"log_likelihood needs heads that give each target a probability of its own ({', '.join(LIKELY)}), "
                     f"not {part.head.name}: use loss"
                 )
+        if target_lengths is not None:
+            targets = places.ended(self.outputs, targets, target_lengths)
         if self.batch_first:
             x, _, targets = self._time_first(x, None, targets)
         batch = self._check(x, lengths, state, None)
@@ -138,11 +149,11 @@ class ScoresTargets:
             self._idle[batch.kind].append(space)
         if self.head is None:
             result: Any = {
-                part.name: order.batch_first(one) if self.batch_first and part.by_step else one
+                part.name: order.batch_first(one) if self.batch_first and part.targets_by_step else one
                 for part, one in zip(self.outputs, found, strict=True)
                 if one is not None
             }
         else:
             result = places.joined(self.outputs, found)
-            result = order.batch_first(result) if self.batch_first and self.outputs[0].by_step else result
+            result = order.batch_first(result) if self.batch_first and self.outputs[0].targets_by_step else result
         return (result, final) if return_state else result

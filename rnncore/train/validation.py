@@ -69,14 +69,14 @@ class Validation:
     """
 
     def __init__(self, network: Any, batches: SequenceBatches | GivenBatches | Stream, carry: bool) -> None:
+        self.likely = all(head.name in LIKELY for head in network.heads.values())
         for head in network.heads.values():
-            if head.name not in _LOSSES:
+            if head.name not in _LOSSES and not self.likely:
                 raise ValueError(
                     f"validation measures {', '.join(_LOSSES)} heads, not {head.name}: give a function that "
                     "measures as validate="
                 )
         self.network = network
-        self.likely = all(head.name in LIKELY for head in network.heads.values())
         self.batches = batches
         self.carry = carry
 
@@ -111,10 +111,11 @@ class Validation:
         """Return the loss at every place, and how much it counts."""
         losses = -found if self.likely else _LOSSES[head](found, targets)
         weights = np.ones(losses.shape)
-        if _LOSSES[head] is _of_classes and targets.ndim > losses.ndim:  # probabilities
+        of_classes = _LOSSES.get(head) is _of_classes
+        if of_classes and targets.ndim > losses.ndim:  # probabilities
             weights = targets.sum(axis=-1, dtype=np.float64)
             losses = losses / np.where(weights > 0, weights, 1.0)
-        elif _LOSSES[head] is _of_classes:
+        elif of_classes:
             weights[targets == -1] = 0
         if self.network.batch_first and losses.ndim == 2:
             losses, weights = losses.T, weights.T

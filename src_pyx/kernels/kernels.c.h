@@ -12,6 +12,7 @@
 #include "global_attention.h"
 #include "losses.h"
 #include "crf.h"
+#include "ctc.h"
 #include "updates.h"
 #include "replica.h"
 
@@ -87,6 +88,8 @@ const rc_kernels KERNELS = {
     .squared_loss = squared_loss,
     .sigmoid = sigmoid,
     .sigmoid_loss = sigmoid_loss,
+    .ctc = ctc,
+    .ctc_work = ctc_work,
     .cells = cells,
     .cell_count = sizeof cells / sizeof *cells,
     .zoned_forward = zoned_forward,

@@ -236,6 +236,13 @@ typedef struct rc_kernels {
     void (*sigmoid_loss)(long rows, const rc_loss_options *o, double scale, const void *targets, void *scores,
                          double *loss);
 
+    /* Connectionist temporal classification (ctc.h): -log p of packed sequence b, of T steps whose rows begin at
+     * offsets[t], for L symbols l; the last of the outputs is the blank. Its scores become scale·(their gradient); with
+     * scale 0 they are used up. work: so many doubles. */
+    double (*ctc)(const rc_loss_options *o, void *scores, const long *offsets, long b, long T, const int64_t *l, long L,
+                  double scale, double *work);
+    long (*ctc_work)(long T, long L);
+
     const rc_cell *cells;
     int cell_count;
     rc_cell_step zoned_forward, zoned_backward; /* of any cell, with zoneout */

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t
 
 from rnncore._core.adaptive cimport Tails
 from rnncore._core.crf cimport Chain
+from rnncore._core.ctc cimport Alignments
 from rnncore._core.gemm cimport Arena
 from rnncore._core.plan cimport Run
 from rnncore._core.pooling cimport Carried
@@ -19,6 +20,7 @@ cdef class Head:
     cdef Head shared          # whose packed weights these are, or None
     cdef Carried carried      # pooling goes on from run to run; or None: each run is pooled by itself
     cdef Chain chain          # of a CRF, or None
+    cdef Alignments alignments  # of a CTC, or None
     cdef Tails tails          # rare classes, or None
     cdef Samples samples      # of classes, in training; or None
     cdef Skip skip            # sparse features beside the outputs, or None
@@ -30,6 +32,7 @@ cdef class Head:
     cdef void place_gradient(self, const Run *run) noexcept nogil
     cdef clear_tables(self, Workspace ws, touched, bint accumulate)
     cdef begin_losses(self, Workspace ws, targets, skip_ids, skip_values, sample_weight, divisor, double factor)
+    cdef double losses_of_sequences(self, Workspace ws, bint training, bint accumulate) except? -1
     cdef double losses(self, Workspace ws, bint training, bint first, bint accumulate) except? -1
     cdef score(self, Workspace ws, theta, bint finish, skip_ids, skip_values)
     cdef long outputs(self) noexcept

@@ -1,7 +1,8 @@
 """Heads: pooling over time (pooling.pyx), projection and losses of rows (projection.pyx) in one.
 
 Losses are means over counted targets; their sum runs over rows in order, in double, whatever the threads.
-A CRF's loss looks at whole sequences (crf.pyx); sparse features may add to the scores directly (sparse.pyx).
+A CRF's and a CTC's loss look at whole sequences (crf.pyx, ctc.pyx); sparse features may add to the scores directly
+(sparse.pyx).
 Several heads may look at one run: each adds to the outputs' gradient what the ones before it left there.
 """
 from libc.stdint cimport int64_t
@@ -13,6 +14,7 @@ cimport numpy as cnp
 
 from rnncore._core.adaptive cimport Tails
 from rnncore._core.crf cimport Chain
+from rnncore._core.ctc cimport Alignments
 from rnncore._core.gemm cimport Arena, RunningOuter, bind_packed, padded
 from rnncore._core.kernels cimport (
     begin_call,
@@ -37,6 +39,7 @@ from rnncore._core.pooling cimport (
     share_pooling_packed,
 )
 from rnncore._core.projection cimport (
+    ALIGNED,
     CHAIN,
     SOFTMAX,
     TABLE_ROWS,
@@ -47,6 +50,7 @@ from rnncore._core.projection cimport (
     end_gradient,
     finish_scores,
     losses_of_rows,
+    of_sequences,
     pack_weights,
     project,
     scores_of_rows,
@@ -90,7 +94,7 @@ cdef class Head:
     ----------
     itemsize : int
     loss, pooling : int
-        0 softmax, 1 squared error, 2 sigmoid, 3 CRF, 4 outside; 0 every, 1 last, 2 mean, 3 max, 4 attention.
+        0 softmax, 1 squared error, 2 sigmoid, 3 CRF, 4 outside, 5 CTC; 0 every, 1 last, 2 mean, 3 max, 4 attention.
     widths : list of int
         Widths of the outputs' parts.
     outputs : int
@@ -137,6 +141,8 @@ cdef class Head:
         self.weights = Arena()
         if chain is not None:
             self.chain = Chain(outputs, *chain)
+        if loss == ALIGNED:
+            self.alignments = Alignments()
         if skip is not None:
             self.skip = Skip(skip[0], outputs, skip[1])
         size, W, b, v = attention or (0, -1, -1, -1)
@@ -306,11 +312,16 @@ cdef class Head:
         width = target_bytes(c)
         self.carve(ws, True, weighted)
         self.load(ws, skip_ids, skip_values)
-        for t in range(v.steps if c.pooling.kind == EVERY else 1):
+        if self.alignments is not None:
+            self.alignments.take(targets)
+            self.alignments.carve(&c.team, v)
+        for t in range(0 if self.alignments is not None else v.steps if c.pooling.kind == EVERY else 1):
             for b in range(v.active[t]):
                 memcpy(c.targets + (v.offsets[t] + b) * width, source + (t * v.sequences + v.order[b]) * width, width)
-        for b in range(c.rows):
+        for b in range(0 if self.alignments is not None else c.rows):
             weight += self.weight_at(c.targets + b * width)
+        if self.alignments is not None:
+            weight = v.sequences
         if divisor is not None:
             weight = divisor
         c.scale = factor / weight if weight > 0 else 0
@@ -319,6 +330,29 @@ cdef class Head:
         if self.tails is not None:
             self.tails.split(c)
 
+    cdef double losses_of_sequences(self, Workspace ws, bint training, bint accumulate) except? -1:
+        """Sum of the losses, weighted; training: and the gradient of the scores, and of what stands between them."""
+        cdef rnncore_call call
+        cdef Core *c = &self.c
+        cdef const View *v = &ws.seen.view
+        cdef double total = 0
+        cdef long b
+        with nogil:
+            begin_call(&call, True)
+            self.scores()
+            if self.alignments is not None:
+                self.alignments.losses(&c.team, &c.options, v, c.scores, c.scale if training else 0, c.importance,
+                                       c.losses)
+                for b in range(v.sequences):
+                    total += c.losses[b]
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
+        if self.chain is not None:
+            total = self.chain.loss(&c.team, v, c.scores, <int64_t *> c.targets, c.scale, c.importance, c.theta,
+                                    c.grad if training else NULL, accumulate)
+        return total
+
     cdef double losses(self, Workspace ws, bint training, bint first, bint accumulate) except? -1:
         """Sum of the losses, weighted; training: and all gradients but the layers'."""
         cdef rnncore_call call
@@ -326,31 +360,24 @@ cdef class Head:
         cdef bint fresh = first or c.pooling.kind != EVERY  # what pooling made is this head's alone
         cdef double total = 0
         cdef long row
-        if self.chain is not None:
-            with nogil:
-                begin_call(&call, True)
-                self.scores()
-                end_call(&call)
-            if call.stopped:
-                raise_stopped()
-            total = self.chain.loss(&c.team, &ws.seen.view, c.scores, <int64_t *> c.targets, c.scale, c.importance,
-                                    c.theta, c.grad if training else NULL, accumulate)
+        if of_sequences(c.loss):
+            total = self.losses_of_sequences(ws, training, accumulate)
         with nogil:
             begin_call(&call, True)
             if training:
                 self.place_gradient(ws.seen)
-            if training and self.samples is not None:
-                self.samples.losses(c, fresh, accumulate)
+            if of_sequences(c.loss):
+                if training:
+                    self.back(ws.seen, first, accumulate)
+            else:
+                if training and self.samples is not None:
+                    self.samples.losses(c, fresh, accumulate)
+                else:
+                    losses_of_rows(c, self.skip, training, fresh, accumulate)
+                    if self.tails is not None:
+                        self.tails.losses(c, training, accumulate)
                 for row in range(c.rows):
                     total += c.losses[row]
-            elif self.chain is None:
-                losses_of_rows(c, self.skip, training, fresh, accumulate)
-                if self.tails is not None:
-                    self.tails.losses(c, training, accumulate)
-                for row in range(c.rows):
-                    total += c.losses[row]
-            elif training:
-                self.back(ws.seen, first, accumulate)
             if training and c.pooling.kind != EVERY:
                 pool_back(&c.pooling, &c.team, ws.seen, c.theta, c.grad, first, accumulate)
             end_call(&call)
@@ -394,7 +421,7 @@ cdef class Head:
         return self.losses(ws, False, True, False) * self.c.scale
 
     def log_likelihood(self, Workspace ws, theta, targets, skip_ids=None, skip_values=None):
-        """Return the log-probability of each target of a softmax, float64 (T, B) or (B,); 0 where none counts."""
+        """Return the log-probability of each target, float64 (T, B) or (B,); 0 where none counts."""
         cdef Core *c = &self.c
         cdef const View *v = &ws.seen.view
         cdef rc_loss_options options = c.options
@@ -408,8 +435,12 @@ cdef class Head:
             self.losses(ws, False, True, False)
         finally:
             c.options = options
-        found = np.zeros((v.steps if c.pooling.kind == EVERY else 1, v.sequences))
+        found = np.zeros((v.steps if c.pooling.kind == EVERY and not of_sequences(c.loss) else 1, v.sequences))
         target = <double *> cnp.PyArray_DATA(found)
+        for b in range(v.sequences if of_sequences(c.loss) else 0):
+            target[v.order[b]] = 0 - c.losses[b]
+        if of_sequences(c.loss):
+            return found[0]
         for t in range(v.steps if c.pooling.kind == EVERY else 1):
             for b in range(v.active[t]):
                 target[t * v.sequences + v.order[b]] = 0 - c.losses[v.offsets[t] + b]
@@ -423,6 +454,8 @@ cdef class Head:
         cdef const char *given = <const char *> cnp.PyArray_DATA(targets)
         cdef double weight = 0
         cdef long t, b
+        if self.alignments is not None:
+            return <double> v.sequences
         c.soft = c.loss == SOFTMAX and targets.dtype.kind == "f"
         for t in range(v.steps if every else 1):
             for b in range(v.active[t]):
@@ -516,7 +549,7 @@ cdef class Head:
         cdef long b, t, known
         if sample_weight is not None:
             given = <const double *> cnp.PyArray_DATA(sample_weight)
-        if c.loss != CHAIN:
+        if not of_sequences(c.loss):
             for t in range(v.steps if c.pooling.kind == EVERY else 1):
                 for b in range(v.active[t]):
                     c.importance[v.offsets[t] + b] = given[(t * v.sequences if by_step else 0) + v.order[b]]
@@ -574,7 +607,7 @@ cdef class Head:
     def sizes(self):
         """Return bytes held: packed weights, and arrays of the largest batch so far."""
         packed, work = self.weights.capacity, self.arena.capacity
-        for part in (self.chain, self.skip, self.tails, self.samples):
+        for part in (self.chain, self.alignments, self.skip, self.tails, self.samples):
             if part is not None:
                 more_packed, more_work = part.sizes()
                 packed += more_packed

@@ -253,6 +253,9 @@ cdef extern from "kernels.h" nogil:
         void (*squared_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
         void (*sigmoid)(long, const rc_loss_options *, void *) noexcept nogil
         void (*sigmoid_loss)(long, const rc_loss_options *, double, const void *, void *, double *) noexcept nogil
+        double (*ctc)(const rc_loss_options *, void *, const long *, long, long, const int64_t *, long, double,
+                      double *) noexcept nogil
+        long (*ctc_work)(long, long) noexcept nogil
         const rc_cell *cells
         int cell_count
         rc_cell_step zoned_forward

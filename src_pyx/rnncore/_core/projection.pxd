@@ -12,6 +12,11 @@ cdef enum Loss:
     SIGMOID
     CHAIN
     OUTSIDE  # the caller's own
+    ALIGNED  # connectionist temporal classification
+
+cdef inline bint of_sequences(int loss) noexcept nogil:
+    """Whether it is a loss of whole sequences, not of rows."""
+    return loss == CHAIN or loss == ALIGNED
 
 cdef struct Core:
     Team team
@@ -33,7 +38,7 @@ cdef struct Core:
     long block                # rows whose scores there is room for
     char *scores
     double *losses
-    double *importance        # how much each row's loss counts (of a CRF each sequence's), or NULL
+    double *importance        # how much each row's loss counts (of a loss of sequences each one's), or NULL
     char *targets
     double scale
     char *theta

@@ -39,6 +39,8 @@ cdef enum:
 
 cdef long target_bytes(const Core *c) noexcept nogil:
     """Size of what a row is to be: a class, or numbers."""
+    if c.loss == ALIGNED:
+        return 0  # they are not in rows
     if (c.loss == SOFTMAX and not c.soft) or c.loss == CHAIN:
         return sizeof(int64_t)
     return c.options.outputs * c.team.kernels.itemsize
@@ -47,7 +49,7 @@ cdef long target_bytes(const Core *c) noexcept nogil:
 cdef long block_rows(const Core *c, bint whole) noexcept nogil:
     """How many rows' scores are made at a time. whole: all of them, something else looks at them together."""
     cdef long rows = max(BLOCK // c.options.ld, LEAST_ROWS)
-    return c.rows if whole or c.direct or c.loss == CHAIN else min(c.rows, rows)
+    return c.rows if whole or c.direct or of_sequences(c.loss) else min(c.rows, rows)
 
 
 cdef Core window(const Core *c, long first, long rows) noexcept nogil:
@@ -82,7 +84,7 @@ cdef void loss_task(void *arg, int index) noexcept nogil:
     cdef char *scores = c.scores + first * c.options.ld * size
     cdef char *targets = c.targets + first * target_bytes(c)
     if not job.training:
-        if c.loss == SOFTMAX:
+        if c.loss == SOFTMAX or c.loss == ALIGNED:
             c.team.kernels.softmax(rows, &c.options, scores)
         elif c.loss == SIGMOID:
             c.team.kernels.sigmoid(rows, &c.options, scores)
