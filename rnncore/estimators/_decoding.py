@@ -1,4 +1,4 @@
-"""How a transcriber's scores become strings: by the most probable path, or a beam with words, boosts, a language model."""
+"""How scores become strings: by the most probable path, or a beam with words, boosts, a language model."""
 
 from __future__ import annotations
 

@@ -67,6 +67,8 @@ class _Readers:
     def __init__(self, model: Any, size: int) -> None:
         self.table = model._table
         self._session, p = Writer(model.network_, self.table).begun(None, size)
+        if self.table.start is None:  # a stream does not predict its first symbol: it is judged by how often it occurs
+            p = (self.table.counts + 1) / (self.table.counts.sum() + len(self.table))
         self._size = size
         self._state = _taken(self._session.state, [0])
         self.log_p = np.log(np.maximum(np.asarray(p, dtype=np.float64), _LEAST))[None]  # (rows, V)

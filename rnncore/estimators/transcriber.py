@@ -266,13 +266,17 @@ class Transcriber(SequenceEstimator):
         >>> "".join(span.symbol for span in spans) == strings[0]
         True
         """
-        self._check_fitted()
-        (log_p,) = self.predict_log_proba([x])
         if string is None:
-            (string,) = self.predict([x])
+            return self.predict([x], time_stamps=True)[1][0]
+        self._check_fitted()
         symbols = self._task.encode([string])[0]
+        symbols = symbols[symbols >= 0]
+        scores = np.zeros((0, len(self._task.classes) + 1))
+        for data, _, _ in self._in_pieces([x]):
+            for found, _ in scores_of(self.network_, data, self._pipeline.collate):
+                scores = found[:, 0]
         try:
-            return self._spans(log_p, symbols[symbols >= 0], len(x))
+            return self._spans(scores, symbols, len(x))
         except ValueError as problem:
             raise DataError(f"{string!r} cannot be said in this sequence: {problem}") from None
 
