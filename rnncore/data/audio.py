@@ -6,6 +6,7 @@ that overlap by half, as Davis and Mermelstein 1980 have them; slopes over time 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -15,8 +16,9 @@ import numpy as np
 from rnncore.data.readers import DataError
 from rnncore.optim.arguments import check_count, check_number
 
-__all__ = ["log_mel", "mel_bands", "normalised", "read_wav"]
+__all__ = ["log_mel", "mel_bands", "n_steps", "normalised", "read_wav"]
 
+HOP = 0.010  # seconds from one step to the next, unless told
 _MOST_DELTAS = 2
 _REACH = 2  # steps to each side that a slope is measured over
 
@@ -26,7 +28,7 @@ def log_mel(
     sample_rate: float,
     n_mels: int = 40,
     window: float = 0.025,
-    hop: float = 0.010,
+    hop: float = HOP,
     low: float = 20.0,
     high: float | None = None,
     floor: float = 1e-8,
@@ -87,7 +89,7 @@ def log_mel(
     shape = signal.windows.hann(length, sym=False)
     frames = np.lib.stride_tricks.sliding_window_view(sound, length)[::step] * shape
     energies = np.abs(fft.rfft(frames, size)) ** 2 / (shape**2).sum()
-    found = np.log(energies @ mel_bands(n_mels, size, sample_rate, low, high) + floor)
+    found = np.log(energies @ _bands(n_mels, size, sample_rate, low, high) + floor)
     parts = [found]
     for _ in range(deltas):
         parts.append(_slopes(parts[-1]))
@@ -117,6 +119,21 @@ def mel_bands(n_mels: int, size: int, sample_rate: float, low: float = 20.0, hig
             f"n_mels={n_mels}: the lowest bands are narrower than frequencies can be told apart; take fewer"
         )
     return bands
+
+
+_bands = functools.lru_cache(maxsize=8)(mel_bands)
+
+
+def n_steps(n_samples: Any, sample_rate: float, window: float = 0.025, hop: float = HOP, **others: Any) -> Any:
+    """Return how many steps `log_mel` with these options makes of so many samples, of each of some sounds.
+
+    Examples
+    --------
+    >>> n_steps(np.array([4000, 10]), 8000).tolist()
+    [48, 1]
+    """
+    length, step = _in_samples("window", window, sample_rate), _in_samples("hop", hop, sample_rate)
+    return np.where(n_samples, 1 + np.maximum(n_samples - length, 0) // step, 0)
 
 
 def normalised(features: Sequence[Any], groups: Sequence[Hashable]) -> list[np.ndarray]:

@@ -1,21 +1,62 @@
-"""Feature vectors, scaled and perhaps several steps put together: what a Transcriber's network reads."""
+"""Sounds or feature vectors, scaled and perhaps several steps put together: what a Transcriber's network reads."""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnncore.data.audio import log_mel, n_steps
 from rnncore.data.encoders import FeatureEncoder, sequence_lengths
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.estimators._pipeline import Pipeline
 
-__all__ = ["FramePipeline"]
+__all__ = ["FramePipeline", "Steps", "check_sound"]
+
+_MOST_SOUNDS = 1000  # that features are scaled by
+
+
+class Steps(NamedTuple):
+    """How long sequences become: as features, where they are sounds, and with one of `every` steps left.
+
+    Examples
+    --------
+    >>> steps = Steps({"sample_rate": 8000}, every=3)
+    >>> steps.of_features(np.array([4000])).tolist(), steps.left(np.array([4000])).tolist()
+    ([48], [16])
+    """
+
+    sound: Mapping[str, Any] | None = None
+    every: int = 1
+
+    def of_features(self, lengths: np.ndarray) -> np.ndarray:
+        """Return the steps of sequences of these lengths as features."""
+        return lengths if self.sound is None else n_steps(lengths, **self.sound)
+
+    def left(self, lengths: np.ndarray) -> np.ndarray:
+        """Return how many of them the network reads."""
+        return -(-self.of_features(lengths) // self.every)
+
+
+def check_sound(sound: Any) -> None:
+    """Raise unless these are options of `log_mel`, or None."""
+    if sound is None:
+        return
+    known = [name for name in inspect.signature(log_mel).parameters if name != "samples"]
+    if not isinstance(sound, Mapping) or "sample_rate" not in sound or set(sound) - set(known):
+        raise ValueError(
+            f"sound: expected None, or a dict with sample_rate and, perhaps, {', '.join(known[1:])}; got {sound!r}"
+        )
+    log_mel(np.zeros(1), **sound)
 
 
 class FramePipeline(Pipeline):
     """Sequences of feature vectors (T, D), scaled to mean 0 and standard deviation 1 over all steps of a training.
+
+    Of sounds (N,), the features are their log-mel energies; a thousand of them are enough to scale by.
 
     Step i of what the network reads are the `stack` steps of the input from i·every on, side by side; past the end the
     last one is repeated. So there are ⌈T / every⌉.
@@ -24,6 +65,8 @@ class FramePipeline(Pipeline):
     ----------
     stack, every : int
     dtype : str
+    sound : dict, optional
+        Options of `rnncore.audio.log_mel`, where sequences are sounds.
 
     Examples
     --------
@@ -33,8 +76,11 @@ class FramePipeline(Pipeline):
     ([[0.0, 0.0], [0.0, 0.0]], 2)
     """
 
-    def __init__(self, stack: int = 1, every: int = 1, dtype: Any = "float32") -> None:
+    def __init__(
+        self, stack: int = 1, every: int = 1, dtype: Any = "float32", sound: Mapping[str, Any] | None = None
+    ) -> None:
         self.stack, self.every, self.dtype = stack, every, dtype
+        self.steps = Steps(sound, every)
         self._features = FeatureEncoder()
         self._mean = self._factor = np.zeros(0)
 
@@ -45,6 +91,9 @@ class FramePipeline(Pipeline):
 
     def fit(self, sequences: Any) -> None:
         """Learn how many features there are, and how large."""
+        if self.steps.sound is not None:
+            sequences = sequences[:: -(-len(sequences) // _MOST_SOUNDS)]
+        sequences = self.features(sequences)
         shape = np.shape(sequences[0])
         if len(shape) != 2 or not shape[1]:
             raise DataError(f"sequence 0: expected a (T, D) array of features, got shape {shape}")
@@ -57,13 +106,13 @@ class FramePipeline(Pipeline):
 
     def encode(self, sequences: Any) -> Sequences:
         """Scale the features and put steps together."""
-        given = sequence_lengths(sequences, "sequences")
-        scaled = (self._features.encode(sequences) - self._mean) * self._factor
+        given = self.steps.of_features(sequence_lengths(sequences, "sequences"))
+        lengths = self.steps.left(sequence_lengths(sequences, "sequences"))
+        scaled = (self._features.encode(self.features(sequences)) - self._mean) * self._factor
         with np.errstate(over="ignore"):
             flat = scaled.astype(self.dtype)
         if not np.isfinite(flat).all():
             raise DataError(f"features are too large for {np.dtype(self.dtype).name} beside those of the training data")
-        lengths = self.shortened(given)
         if self.stack == self.every == 1:
             return Sequences(flat, None, lengths)
         ends = np.cumsum(given)
@@ -72,9 +121,18 @@ class FramePipeline(Pipeline):
         places = np.minimum(first[:, None] + np.arange(self.stack), np.repeat(ends - 1, lengths)[:, None])
         return Sequences(flat[places].reshape(len(places), self.input_size), None, lengths)
 
-    def shortened(self, lengths: np.ndarray) -> np.ndarray:
-        """Return how many steps are left of so many."""
-        return -(-lengths // self.every)
+    def features(self, sequences: Any) -> Any:
+        """Return features as they are, of sounds their log-mel energies."""
+        sound = self.steps.sound
+        if sound is None:
+            return sequences
+        found = []
+        for number, sequence in enumerate(sequences):
+            try:
+                found.append(log_mel(sequence, **sound))
+            except DataError as problem:
+                raise DataError(f"sequence {number}: {problem}") from None
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Describe what was learned."""

@@ -12,6 +12,7 @@ from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.estimators._choice import NOT_FINITE
 from rnncore.estimators._examples import Examples, Nouns
+from rnncore.estimators._frames import Steps
 from rnncore.estimators._task import Collate, LabelLists, SequenceTask
 from rnncore.metrics import edit_distances
 from rnncore.nn.ctc_decoding import best_path
@@ -20,20 +21,22 @@ from rnncore.train.predictions import batches_to_predict
 
 __all__ = ["StringTask", "scores_of"]
 
+_AS_THEY_ARE = Steps()
+
 
 class StringTask(SequenceTask):
     """A string for each sequence: a str, whose labels are characters, or a list of labels.
 
     Parameters
     ----------
-    every : int
-        How many steps of the input are one of the network's.
+    steps : Steps
+        How many the network reads of a sequence.
     """
 
     per_step = False
 
-    def __init__(self, every: int = 1) -> None:
-        self.every = every
+    def __init__(self, steps: Steps = _AS_THEY_ARE) -> None:
+        self.steps = steps
         self.text = True  # whether strings are str
         self._labels: LabelEncoder | None = None
 
@@ -61,15 +64,16 @@ class StringTask(SequenceTask):
 
     def check(self, sequences: Any, targets: Any, counted: np.ndarray) -> None:
         """Refuse strings that are too long for their sequences."""
-        given = sequence_lengths(sequences, "sequences")
-        for number, (string, steps) in enumerate(zip(targets, (-(-given // self.every)).tolist(), strict=True)):
+        lengths = sequence_lengths(sequences, "sequences")
+        given, left = self.steps.of_features(lengths), self.steps.left(lengths)
+        for number, (string, steps) in enumerate(zip(targets, left.tolist(), strict=True)):
             repeats = sum(one == other for one, other in zip(string[1:], string[:-1], strict=True))
             if counted[number] and steps and len(string) + repeats > steps:
-                shown = f"{given[number]} steps, of which the network reads {steps} (every={self.every})"
+                shown = f"{given[number]} steps, of which the network reads {steps} (every={self.steps.every})"
                 raise DataError(
                     f"sequence {number} is too short for its string: {len(string)} labels, {repeats} of them the same "
                     f"as the one before, need {len(string) + repeats} steps, and there are "
-                    f"{shown if self.every > 1 else steps}; leave it out, or give it more steps"
+                    f"{shown if self.steps.every > 1 else steps}; leave it out, or give it more steps"
                 )
 
     def fit(self, targets: Any, classes: Any = None) -> None:

@@ -1,20 +1,21 @@
-"""Transcriber: sequences of feature vectors in, strings out."""
+"""Transcriber: sounds or sequences of feature vectors in, strings out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from rnncore.data.encoders import sequence_lengths
 from rnncore.data.inputs import sequences_of
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.data.tokens import select
 from rnncore.estimators._decoding import Decoder
 from rnncore.estimators._examples import Nouns, pieces, with_steps
-from rnncore.estimators._frames import FramePipeline
+from rnncore.estimators._frames import FramePipeline, Steps, check_sound
 from rnncore.estimators._settings import check_flag
 from rnncore.estimators._strings import StringTask, scores_of
 from rnncore.estimators.sequences import SequenceEstimator, named
@@ -26,13 +27,16 @@ __all__ = ["Transcriber"]
 
 @dataclass(eq=False, repr=False)
 class Transcriber(SequenceEstimator):
-    """Write down what is said in sequences of feature vectors, learned from strings that nobody aligned with them.
+    """Write down what is said in sounds or sequences of feature vectors, learned from strings that nobody aligned.
 
     Recurrent layers with a connectionist temporal classification (`rnncore.CTC`; Graves, Fernández, Gomez and
-    Schmidhuber 2006). Inputs are scaled to mean 0 and standard deviation 1.
+    Schmidhuber 2006). Features are scaled to mean 0 and standard deviation 1.
 
     Parameters
     ----------
+    sound : dict, optional
+        Sequences are sounds, (N,) arrays of samples, of which the layers see log-mel energies: options of
+        `rnncore.audio.log_mel`, {"sample_rate": 16000} at least. None: they are features, (T, D) arrays.
     stack : int
         How many steps of the input the layers see at once, side by side.
     every : int
@@ -50,12 +54,13 @@ class Transcriber(SequenceEstimator):
     --------
     >>> import rnncore as rc
     >>> sounds, strings = rc.datasets.dialled(60, keys="123")
-    >>> X = [rc.audio.log_mel(sound, rc.datasets.TONES_RATE, n_mels=20) for sound in sounds]
-    >>> transcriber = Transcriber(hidden_size=16, max_epochs=15, stack=2, every=2).fit(X[:50], strings[:50])
-    >>> transcriber.score(X[50:], strings[50:]) > 0.9
+    >>> energies = {"sample_rate": rc.datasets.TONES_RATE, "n_mels": 20}
+    >>> transcriber = Transcriber(sound=energies, hidden_size=16, max_epochs=15, stack=2, every=2)
+    >>> transcriber.fit(sounds[:50], strings[:50]).score(sounds[50:], strings[50:]) > 0.9
     True
     """
 
+    sound: Mapping[str, Any] | None = None
     stack: int = 1
     every: int = 1
     separator: Any = " "
@@ -72,14 +77,15 @@ class Transcriber(SequenceEstimator):
 
     @staticmethod
     def _make_pipeline(settings: Any) -> FramePipeline:
-        return FramePipeline(settings.stack, settings.every, np.dtype(settings.dtype).name)
+        return FramePipeline(settings.stack, settings.every, np.dtype(settings.dtype).name, settings.sound)
 
     @staticmethod
     def _make_task(settings: Any) -> StringTask:
-        return StringTask(settings.every)
+        return StringTask(Steps(settings.sound, settings.every))
 
     def _check_settings(self) -> None:
         super()._check_settings()
+        check_sound(self.sound)
         for name in ("stack", "every"):
             check_count(name, getattr(self, name), 1)
         for name in ("class_weight", "embedding_size"):
@@ -127,7 +133,7 @@ class Transcriber(SequenceEstimator):
 
         Parameters
         ----------
-        X : list of (T, D) arrays, or (N, T, D) array
+        X : list of (T, D) arrays, or (S, T, D) array; of sounds (N,) arrays
         beam_size : int, optional
             How many prefixes are followed at a time; 16 where another option needs a beam.
         language_model : LanguageModel, optional
@@ -241,15 +247,15 @@ class Transcriber(SequenceEstimator):
 
         Parameters
         ----------
-        x : (T, D) array
+        x : (T, D) array, or sound (N,)
         string : str or list of labels, optional
             None: what `predict` finds.
 
         Returns
         -------
         list of Span
-            Labels, each with the steps of `x` it is spoken in, `start` to `end` (not included), and its largest
-            probability there.
+            Labels, each with the steps of the features it is spoken in, `start` to `end` (not included), and its
+            largest probability there. Of a sound a step is `hop` seconds.
 
         Raises
         ------
@@ -276,9 +282,14 @@ class Transcriber(SequenceEstimator):
             for found, _ in scores_of(self.network_, data, self._pipeline.collate):
                 scores = found[:, 0]
         try:
-            return self._spans(scores, symbols, len(x))
+            return self._spans(scores, symbols, int(self._pipeline.steps.of_features(np.array([len(x)]))[0]))
         except ValueError as problem:
             raise DataError(f"{string!r} cannot be said in this sequence: {problem}") from None
+
+    def features(self, X: Any) -> list[np.ndarray]:
+        """Return the features of sequences as they are before they are scaled: of sounds their log-mel energies."""
+        self._check_fitted()
+        return list(self._pipeline.features(sequences_of(X, "sequences")))
 
     # -- in the middle ------------------------------------------------------------------------------------------------
 
@@ -296,7 +307,8 @@ class Transcriber(SequenceEstimator):
             kept = with_steps(part)
             rows = np.arange(len(part)) if kept is None else kept
             if len(part):
-                yield self._encoded(part if kept is None else select(part, rows)), rows, [len(one) for one in part]
+                steps = self._pipeline.steps.of_features(sequence_lengths(part, "sequences"))
+                yield self._encoded(part if kept is None else select(part, rows)), rows, steps.tolist()
 
     def _spans(self, scores: np.ndarray, symbols: np.ndarray, steps: int) -> list[Span]:
         """Return the spans of a string in steps of the input."""
