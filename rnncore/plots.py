@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.data.audio import HOP
 from rnncore.io.files import write_atomically
 from rnncore.metrics import row_names
 
@@ -151,10 +150,8 @@ def plot_alignment(
 
     spans = model.alignment(x, string)
     (log_p,) = model.predict_log_proba([x])
-    settings = model.specification_.settings
-    if settings.sound is not None:
-        step = dict(settings.sound).get("hop", HOP)
-    unit, every = step or 1.0, settings.every
+    step = model.step_seconds_ or step
+    unit, every = step or 1.0, model.specification_.settings.every
     features = np.asarray(model.features([x])[0], dtype=np.float64)
     end = len(features) * unit
     figure = Figure(figsize=(min(max(6.0, len(features) / 20), 30.0), 5.0), layout="constrained")
@@ -238,6 +235,8 @@ def _title(report: dict[str, Any]) -> str:
     for part in ("valid", "test"):
         if report.get(f"{part}_nats") is not None:
             parts.append(f"{part} {report[f'{part}_nats']:.4f} nats")
+    if report.get("label_error_rate") is not None:
+        parts.append(f"label error rate {report['label_error_rate']:.4f}")
     if evaluation.get("entities"):
         parts.append(f"F1 {evaluation['averages']['entities']['micro']['f1']:.4f}")
     return " · ".join(parts)

@@ -193,7 +193,8 @@ def test_sounds_are_heard_as_their_energies(tmp_path):
     sounds, strings = rc.datasets.dialled(40, shortest=0, longest=4, keys="147")
     options = {"sample_rate": 8000, "n_mels": 16, "hop": 0.015}
     X = [rc.audio.log_mel(sound, **options) for sound in sounds]
-    ears, eyes = (quick(max_epochs=3, sound=its, every=3, stack=3) for its in (options, None))
+    sound = {"sample_rate": 8000, "sound": {"n_mels": 16, "hop": 0.015}}
+    ears, eyes = (quick(max_epochs=3, every=3, stack=3, **its) for its in (sound, {}))
     ears.fit(sounds, strings), eyes.fit(X, strings)
     assert np.array_equal(ears.network_.theta, eyes.network_.theta)
     ears.save(tmp_path / "m.safetensors")
@@ -206,12 +207,16 @@ def test_sounds_are_heard_as_their_energies(tmp_path):
     whole = [(sound * 32767).astype(np.int16) for sound in sounds]
     assert len(ears.predict(whole)) == 40
     with pytest.raises(DataError, match=r"sequence 1 is too short for its string: .* need 5 steps, and there are 2;"):
-        quick(sound=options, every=1).fit([sounds[0], sounds[1][:400]], [strings[0], "14714"])
-    with pytest.raises(DataError, match=r"sequence 1: expected the samples of a sound, .* got float32 \(26, 16\)"):
-        ears.predict([sounds[0], X[1][:26]])
-    for wrong in ({"n_mels": 3}, {"sample_rate": 8000, "mels": 3}, 8000):
-        with pytest.raises(ValueError, match="sound: expected None, or a dict with sample_rate"):
-            quick(sound=wrong).fit(sounds, strings)
+        quick(**sound, every=1).fit([sounds[0], sounds[1][:400]], [strings[0], "14714"])
+    with pytest.raises(DataError, match=r"sequence 1: expected the samples of a sound, .* got float32 \(14, 16\)"):
+        ears.predict([sounds[0], X[1][:14]])
+    for wrong in ({"mels": 3}, 8000):
+        with pytest.raises(ValueError, match="sound: expected None or a dict of some of n_mels, window"):
+            quick(sample_rate=8000, sound=wrong).fit(sounds, strings)
+    with pytest.raises(ValueError, match="sound is for sounds: give their sample_rate"):
+        quick(sound={"n_mels": 3}).fit(sounds, strings)
+    with pytest.raises(ValueError, match="take fewer"):
+        quick(sample_rate=8000, sound={"n_mels": 300}).fit(sounds, strings)
 
 
 # -- decoding ---------------------------------------------------------------------------------------------------------

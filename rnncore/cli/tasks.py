@@ -13,7 +13,11 @@ from rnncore.estimators.presets import Preset
 __all__ = ["TASKS", "Data", "Task", "task_of"]
 
 #: name -> module and class
-TASKS = {"tag": ("rnncore.cli.tagging", "Tagging"), "lm": ("rnncore.cli.language", "Language")}
+TASKS = {
+    "tag": ("rnncore.cli.tagging", "Tagging"),
+    "lm": ("rnncore.cli.language", "Language"),
+    "transcribe": ("rnncore.cli.transcribing", "Transcribing"),
+}
 
 
 class Data(NamedTuple):

@@ -110,7 +110,7 @@ def mel_bands(n_mels: int, size: int, sample_rate: float, low: float = 20.0, hig
     if not 0 <= low < top <= sample_rate / 2:
         raise ValueError(f"low and high: expected 0 <= low < high <= {sample_rate / 2:g} Hz, got {low!r} and {high!r}")
     ends = 2595 * np.log10(1 + np.array([low, top]) / 700)
-    corners = 700 * (10 ** (np.linspace(*ends, n_mels + 2) / 2595) - 1)
+    corners = 700 * (10 ** (np.linspace(ends[0], ends[1], n_mels + 2) / 2595) - 1)
     left, middle, right = corners[:-2], corners[1:-1], corners[2:]
     at = np.arange(size // 2 + 1)[:, None] * (sample_rate / size)
     bands: np.ndarray = np.maximum(0, np.minimum((at - left) / (middle - left), (right - at) / (right - middle)))

@@ -41,16 +41,13 @@ class Steps(NamedTuple):
         return -(-self.of_features(lengths) // self.every)
 
 
-def check_sound(sound: Any) -> None:
-    """Raise unless these are options of `log_mel`, or None."""
-    if sound is None:
-        return
-    known = [name for name in inspect.signature(log_mel).parameters if name != "samples"]
-    if not isinstance(sound, Mapping) or "sample_rate" not in sound or set(sound) - set(known):
-        raise ValueError(
-            f"sound: expected None, or a dict with sample_rate and, perhaps, {', '.join(known[1:])}; got {sound!r}"
-        )
-    log_mel(np.zeros(1), **sound)
+def check_sound(sample_rate: Any, sound: Any) -> None:
+    """Raise unless `log_mel` takes these; `sound` may be None, and so may both."""
+    known = [name for name in inspect.signature(log_mel).parameters if name not in ("samples", "sample_rate")]
+    if sound is not None and (not isinstance(sound, Mapping) or set(sound) - set(known)):
+        raise ValueError(f"sound: expected None or a dict of some of {', '.join(known)}; got {sound!r}")
+    if sample_rate is not None:
+        log_mel(np.zeros(1), sample_rate, **(sound or {}))
 
 
 class FramePipeline(Pipeline):

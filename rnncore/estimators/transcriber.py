@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rnncore.data.audio import HOP
 from rnncore.data.encoders import sequence_lengths
 from rnncore.data.inputs import sequences_of
 from rnncore.data.readers import DataError
@@ -34,9 +35,11 @@ class Transcriber(SequenceEstimator):
 
     Parameters
     ----------
+    sample_rate : float or None
+        Sequences are sounds, (N,) arrays of so many samples a second, of which the layers see log-mel energies. None:
+        they are features, (T, D) arrays.
     sound : dict, optional
-        Sequences are sounds, (N,) arrays of samples, of which the layers see log-mel energies: options of
-        `rnncore.audio.log_mel`, {"sample_rate": 16000} at least. None: they are features, (T, D) arrays.
+        Further options of `rnncore.audio.log_mel` for sounds, such as {"n_mels": 32}.
     stack : int
         How many steps of the input the layers see at once, side by side.
     every : int
@@ -54,12 +57,12 @@ class Transcriber(SequenceEstimator):
     --------
     >>> import rnncore as rc
     >>> sounds, strings = rc.datasets.dialled(60, keys="123")
-    >>> energies = {"sample_rate": rc.datasets.TONES_RATE, "n_mels": 20}
-    >>> transcriber = Transcriber(sound=energies, hidden_size=16, max_epochs=15, stack=2, every=2)
+    >>> transcriber = Transcriber(sample_rate=rc.datasets.TONES_RATE, hidden_size=16, max_epochs=15, stack=2, every=2)
     >>> transcriber.fit(sounds[:50], strings[:50]).score(sounds[50:], strings[50:]) > 0.9
     True
     """
 
+    sample_rate: float | None = None
     sound: Mapping[str, Any] | None = None
     stack: int = 1
     every: int = 1
@@ -77,15 +80,15 @@ class Transcriber(SequenceEstimator):
 
     @staticmethod
     def _make_pipeline(settings: Any) -> FramePipeline:
-        return FramePipeline(settings.stack, settings.every, np.dtype(settings.dtype).name, settings.sound)
+        return FramePipeline(settings.stack, settings.every, np.dtype(settings.dtype).name, _sound_of(settings))
 
     @staticmethod
     def _make_task(settings: Any) -> StringTask:
-        return StringTask(Steps(settings.sound, settings.every))
+        return StringTask(Steps(_sound_of(settings), settings.every))
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        check_sound(self.sound)
+        check_sound(self.sample_rate, self.sound)
         for name in ("stack", "every"):
             check_count(name, getattr(self, name), 1)
         for name in ("class_weight", "embedding_size"):
@@ -109,6 +112,13 @@ class Transcriber(SequenceEstimator):
         """The labels, sorted."""
         self._check_fitted()
         return list(self._task.classes)
+
+    @property
+    def step_seconds_(self) -> float | None:
+        """Seconds from one step of a sound's features to the next; None where sequences are features."""
+        self._check_fitted()
+        settings = self.specification_.settings
+        return None if settings.sample_rate is None else float((settings.sound or {}).get("hop", HOP))
 
     # -- applying -----------------------------------------------------------------------------------------------------
 
@@ -317,3 +327,12 @@ class Transcriber(SequenceEstimator):
             Span(classes[span.symbol], span.start * every, min(span.end * every, steps), span.probability)
             for span in align(scores, symbols)[0]
         ]
+
+
+def _sound_of(settings: Any) -> dict[str, Any] | None:
+    """Return the options of `log_mel`, or None where sequences are features."""
+    if settings.sample_rate is None:
+        if settings.sound is not None:
+            raise ValueError("sound is for sounds: give their sample_rate, too, or leave it out")
+        return None
+    return {"sample_rate": settings.sample_rate, **(settings.sound or {})}
