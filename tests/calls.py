@@ -389,6 +389,9 @@ class NetworkCalls(Calls):
         elif name in ("adaptive", "sampled"):
             options = {"cutoffs": range(1, self.K, 2)} if name == "adaptive" else {}
             self.head = rc.HEADS[name](self.K, **options)
+        elif name == "ctc":
+            self.readout, self.head = "every", rc.CTC(self.K, project=self.width <= self.K or project)
+            self.K = self.head.outputs
         else:
             self.head = rc.HEADS[name](self.K, project=project)
         plain = self.readout == "every" and name not in ("adaptive", "sampled")
@@ -439,6 +442,8 @@ class NetworkCalls(Calls):
             return self.numbers(*shape, self.K)
         if self.head.name == "sigmoid":
             return rng.random((*shape, self.K))
+        if self.head.name == "ctc":
+            return rng.integers(-1, self.head.symbols, (B, int(rng.integers(0, 2))))  # as many as fit into one step
         if self.head.name == "crf" and self.head.constraints is not None:
             return np.broadcast_to(rng.integers(0, self.K, B), (T, B)).copy()
         return rng.integers(-1, self.K, shape)
@@ -612,7 +617,7 @@ class NetworkCalls(Calls):
     def call_decode(self):
         x, options, _, _ = self.batch()
         top = pick(self.rng, 1, 3) if self.head.name == "crf" else 1
-        if self.head.name in ("squared", "sigmoid"):
+        if self.head.name in ("squared", "sigmoid", "ctc"):
             attempt(self.used.decode, x, **options)
             return
         got = self.used.decode(x, top=top, **options)

@@ -511,7 +511,7 @@ class CTC(Head):
     (9, 2, 4)
     """
 
-    outputs: int = field(init=False)
+    outputs: int = field(init=False, repr=False)
     symbols: int = field(default=0)
     name: ClassVar[str] = "ctc"
     kernel: ClassVar[int] = 5
