@@ -45,6 +45,9 @@ COMMANDS = {
     "replica": Command("replica", "the original's runs repeated, beside what it printed and took", "1,2"),
     "tag": Command("tag", "the tagger on news requests, SNIPS and EWT, beside CRFsuite (minutes)", "1,2"),
     "lm": Command("lm", "language models beside char-rnn, min-char-rnn, WildML and nanoGPT, PyTorch and JAX", "1,2"),
+    "translate": Command(
+        "translate", "a step of an encoder and decoder with attention beside PyTorch", cells="lstm,gru"
+    ),
     "ctc": Command("ctc", "losses of unaligned targets, and digits out of recordings, beside PyTorch"),
     "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
     "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),

@@ -16,6 +16,7 @@ _HOME = {
     "Recurrent": "nn.recurrent",
     "Network": "nn.network",
     "Attention": "nn.attention",
+    "EncoderDecoder": "nn.encoder_decoder",
     "Embedding": "nn.inputs",
     "Features": "nn.inputs",
     "Numbers": "nn.inputs",
@@ -56,6 +57,7 @@ _HOME = {
     "Ensemble": "estimators",
     "LanguageModel": "estimators",
     "SequenceTagger": "estimators",
+    "SequenceToSequence": "estimators",
     "Transcriber": "estimators",
     "distil": "estimators",
     "load": "io.files",
@@ -101,6 +103,7 @@ if TYPE_CHECKING:
     from rnncore.data.sequences import Sequences as Sequences
     from rnncore.estimators import Ensemble as Ensemble
     from rnncore.estimators import SequenceTagger as SequenceTagger
+    from rnncore.estimators import SequenceToSequence as SequenceToSequence
     from rnncore.estimators import Transcriber as Transcriber
     from rnncore.estimators import distil as distil
     from rnncore.interop import from_keras as from_keras
@@ -116,6 +119,7 @@ if TYPE_CHECKING:
     from rnncore.nn.custom import CustomHead as CustomHead
     from rnncore.nn.diagnostics import gradcheck as gradcheck
     from rnncore.nn.diagnostics import state_jacobian_norms as state_jacobian_norms
+    from rnncore.nn.encoder_decoder import EncoderDecoder as EncoderDecoder
     from rnncore.nn.heads import CRF as CRF
     from rnncore.nn.heads import CTC as CTC
     from rnncore.nn.heads import HEADS as HEADS

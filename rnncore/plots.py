@@ -1,4 +1,4 @@
-"""Pictures of a training, of what a language model expects, of how reliable probabilities are, of what is said when.
+"""Pictures of a training, of what a network expects, where it looks and what it hears when, how reliable it is.
 
 They need matplotlib, ``rnncore[plot]``.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,14 @@ import numpy as np
 from rnncore.io.files import write_atomically
 from rnncore.metrics import row_names
 
-__all__ = ["check_plotting", "plot_alignment", "plot_next_symbols", "plot_reliability", "plot_report"]
+__all__ = [
+    "check_plotting",
+    "plot_alignment",
+    "plot_attention",
+    "plot_next_symbols",
+    "plot_reliability",
+    "plot_report",
+]
 
 _KINDS = ("png", "svg", "pdf")
 _LABELS = 100
@@ -88,6 +96,44 @@ def plot_next_symbols(model: Any, text: str, path: str | os.PathLike[str], k: in
     axes = figure.subplots(len(lines), 1, squeeze=False)[:, 0]
     for ax, line in zip(axes, lines, strict=True):
         _draw_expectations(ax, line, width, k)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=_kind(path), dpi=150)
+    write_atomically(path, drawn.getvalue())
+
+
+def plot_attention(
+    weights: Any, source: Sequence[Any], target: Sequence[Any], path: str | os.PathLike[str], title: str = ""
+) -> None:
+    """Draw where a network looked in a source at each symbol that it wrote: the darker, the larger the weight.
+
+    Parameters
+    ----------
+    weights : array (L, S)
+    source, target : sequences of S and L symbols
+        As ``SequenceToSequence.attention_weights`` returns all three.
+    path : str or path
+        Ends in .png, .svg or .pdf; an existing file is replaced in one step.
+    title : str
+    """
+    check_plotting(path)
+    from matplotlib.figure import Figure
+
+    if (len(target), len(source)) != getattr(weights, "shape", None):
+        raise ValueError(
+            f"weights must be an array ({len(target)}, {len(source)}), a row for each symbol of the target; got "
+            f"{getattr(weights, 'shape', type(weights).__name__)}"
+        )
+    longest = [max((len(_visible(one)) for one in labels), default=1) for labels in (source, target)]
+    size = (1.2 + 0.28 * len(source) + 0.08 * longest[1], 1.2 + 0.28 * len(target) + 0.08 * longest[0])
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(source)), [_visible(one) for one in source], rotation=90 if longest[0] > 2 else 0)
+    axes.set_yticks(range(len(target)), [_visible(one) for one in target])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    if title:
+        axes.set_title(title, fontsize=10)
     drawn = io.BytesIO()
     figure.savefig(drawn, format=_kind(path), dpi=150)
     write_atomically(path, drawn.getvalue())

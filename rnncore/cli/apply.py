@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from rnncore.cli.arguments import add_column, add_quiet, check_target, column_pair
+from rnncore.cli import transcribing, translation
+from rnncore.cli.arguments import add_beam_size, add_column, add_quiet, check_target, column_pair
 from rnncore.cli.fields import Fields, add_doubts, fields_by, sure_answers_of
 from rnncore.cli.language import named_text
 from rnncore.cli.tables import count, show_answers, tell
@@ -42,11 +43,16 @@ def add_commands(commands: Any) -> None:
         "evaluate",
         help="measure a model on tagged words, or on a text",
         description="Count what a model tags right: words known and unknown, entities or labels one by one. Of a "
-        "language model: how well it predicts a text.",
+        "language model: how well it predicts a text. Of one that translates: how many targets are right; of one that "
+        "transcribes: how many labels are wrong.",
         allow_abbrev=False,
     )
     evaluate.add_argument("model", metavar="MODEL", help="a model file")
-    evaluate.add_argument("data", metavar="DATA", help="lines of 'word TAB label', or a text; - is standard input")
+    evaluate.add_argument(
+        "data",
+        metavar="DATA",
+        help="lines of 'word TAB label', or 'source TAB target', or a text; - is standard input. Recordings: see train",
+    )
     add_column(evaluate)
     evaluate.add_argument(
         "--sentence-labels", metavar="FILE", help="a label for each sentence of DATA, one a line in the same order"
@@ -63,6 +69,8 @@ def add_commands(commands: Any) -> None:
         help="list the words with a wrong label, those that the model was surest of first: 20 of them, or all to a "
         "file, .csv, .json or any other for TSV; sentences and words count from 0",
     )
+    add_beam_size(evaluate)
+    transcribing.add_options(evaluate)
     add_quiet(evaluate)
     evaluate.set_defaults(run=run_evaluate)
 
@@ -70,7 +78,8 @@ def add_commands(commands: Any) -> None:
         "predict",
         help="tag words",
         description="Tag words: every line comes back as it was, those of words with the predicted label at their end. "
-        "A model that labels sentences, too, puts a comment before each, '# intent = LABEL'.",
+        "A model that labels sentences, too, puts a comment before each, '# intent = LABEL'. One that translates "
+        "writes a line for a line, one that transcribes a line for a sound: its name and what is said.",
         allow_abbrev=False,
     )
     predict.add_argument("model", metavar="MODEL", help="a model file")
@@ -80,7 +89,7 @@ def add_commands(commands: Any) -> None:
         default="-",
         metavar="DATA",
         help="one word per line, blank line between sentences, or a whole sentence per line, told by the first "
-        "(default: standard input; sentences, if it is typed in)",
+        "(default: standard input; sentences, if it is typed in). Sounds: a .wav file, a folder or list of them, .npz",
     )
     how = predict.add_mutually_exclusive_group()
     how.add_argument("--sentences", action="store_true", help="every line is a sentence, its words divided by blanks")
@@ -91,8 +100,20 @@ def add_commands(commands: Any) -> None:
         help="column of the word in lines of many fields: from 1 on, -1 is the last (default: 1)",
     )
     add_doubts(predict)
+    add_beam_size(predict)
+    transcribing.add_options(predict)
+    predict.add_argument(
+        "--time-stamps", action="store_true", help="of a model that transcribes: write when each label is said"
+    )
     predict.add_argument("--out", metavar="FILE", help="where to write (default: standard output)")
     predict.set_defaults(run=run_predict)
+
+
+def _refuse_searching(options: argparse.Namespace) -> None:
+    """Refuse options of models that search for what they write."""
+    if options.beam_size:
+        raise DataError(f"{options.model}: --beam-size is for models that translate or transcribe: leave it out")
+    transcribing.refuse(options)
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -104,6 +125,13 @@ def run_evaluate(options: argparse.Namespace) -> None:
     tagger = load_estimator(options.model)
     if options.errors is not None and not hasattr(tagger, "label_probabilities"):
         raise DataError(_without_probabilities(options, tagger, "--errors"))
+    if translation.is_translator(tagger):
+        translation.run_evaluate(options, tagger)
+        return
+    if transcribing.is_transcriber(tagger):
+        transcribing.run_evaluate(options, tagger)
+        return
+    _refuse_searching(options)
     if hasattr(tagger, "iter_generate"):
         _evaluate_text(options, tagger)
         return
@@ -211,6 +239,13 @@ def run_predict(options: argparse.Namespace) -> None:
     tagger = load_estimator(options.model)
     if not hasattr(tagger, "predict"):
         raise DataError(f"{options.model}: holds a {type(tagger).__name__}, which tags nothing; see rnncore generate")
+    if translation.is_translator(tagger):
+        translation.run_predict(options, tagger)
+        return
+    if transcribing.is_transcriber(tagger):
+        transcribing.run_predict(options, tagger)
+        return
+    _refuse_searching(options)
     if options.confidence and not hasattr(tagger, "label_probabilities"):
         raise DataError(_without_probabilities(options, tagger, "--confidence"))
     if options.n_best and (isinstance(tagger.classes_, dict) or not hasattr(tagger, "predict_n_best")):

@@ -11,7 +11,7 @@ from typing import Any
 from rnncore.data.readers import Columns, DataError
 from rnncore.io.files import is_device
 
-__all__ = ["add_column", "add_quiet", "check_target", "column_pair", "number"]
+__all__ = ["add_beam_size", "add_column", "add_quiet", "check_target", "column_pair", "number"]
 
 _COLUMN = re.compile(r"(?:([^=,.]+)=)?(-?[1-9]\d{0,5})")
 
@@ -68,6 +68,17 @@ def add_column(parser: argparse.ArgumentParser) -> None:
         metavar="WORD,LABEL",
         help="columns of word and label in lines of many fields, as CoNLL's: from 1 on, -1 is the last; of several "
         "labels that are learned together with their names, 2,upos=4,xpos=5",
+    )
+
+
+def add_beam_size(parser: argparse.ArgumentParser) -> None:
+    """Add ``--beam-size``."""
+    parser.add_argument(
+        "--beam-size",
+        type=number(int, 1, 1001, "a whole number from 1 to 1000"),
+        metavar="N",
+        help="of a model that translates or transcribes: how many beginnings to look at side by side (default: 1, or "
+        "16 where other options to transcribe need them)",
     )
 
 

@@ -48,12 +48,15 @@ def _show_parts(header: dict[str, Any], arrays: dict[str, list[int]]) -> None:
     encoder = header.get("encoder", {})
     tokens = encoder.get("vocabulary", encoder).get("tokens")
     if tokens is not None:
-        print(f"known words: {len(tokens):,}")
+        print(
+            f"known {'symbols of sources' if header.get('kind') == 'SequenceToSequence' else 'words'}: {len(tokens):,}"
+        )
     for name in ("pairs", "spellings", "features", "numbers"):
         if encoder.get(name):
             print(f"{name}: {len(encoder[name]):,}")
     if "classes" in header:
-        print(f"labels ({len(header['classes'])}): {' '.join(map(str, header['classes']))}")
+        what = "symbols of targets" if header.get("kind") == "SequenceToSequence" else "labels"
+        print(f"{what} ({len(header['classes'])}): {' '.join(map(str, header['classes']))}")
     for name, answer in header.get("answers", {}).items():
         of = " of sentences" if name == "sentence" else f" of {name}" if header["columns"] else ""
         print(f"labels{of} ({len(answer['classes'])}): {' '.join(map(str, answer['classes']))}")

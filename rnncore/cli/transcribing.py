@@ -37,8 +37,9 @@ class Transcribing(Task):
 
     def read(self, options: argparse.Namespace, settings: dict[str, Any]) -> Data:
         """Read sequences and strings, and divide them."""
-        if options.column or options.sentence_labels:
-            raise DataError("--column and --sentence-labels go with --task tag: leave them out")
+        for name in ("column", "sentence_labels", "test_sentence_labels", "valid_sentence_labels"):
+            if getattr(options, name):
+                raise DataError(f"--{name.replace('_', '-')} goes with --task tag: leave it out")
         source = options.data or "a sample of dialled numbers"
         every = read_recordings(options.data) if options.data else _sample()
         if every.sample_rate is not None:
@@ -63,7 +64,7 @@ class Transcribing(Task):
 
     def report(self, model: Any, data: Data, seconds: float) -> dict[str, Any]:
         """Count edits."""
-        report = {
+        report: dict[str, Any] = {
             "n_train": len(data.train.names),
             "n_test": len(data.test.names),
             "n_labels": len(model.classes_),
@@ -77,7 +78,9 @@ class Transcribing(Task):
 
     def show(self, say: Any, model: Any, report: dict[str, Any]) -> None:
         """Tell sizes, speed and errors."""
-        say("model", f"{described_layers(model)}; {count(report['n_labels'], 'label')}, {report['n_weights']:,} weights")
+        say(
+            "model", f"{described_layers(model)}; {count(report['n_labels'], 'label')}, {report['n_weights']:,} weights"
+        )
         say("trained", f"{count(len(report['history']), 'epoch')} in {report['fit_seconds']:.1f} s")
         if report["evaluation"]:
             _show(say, report["evaluation"])
@@ -124,7 +127,9 @@ def _show(say: Any, found: dict[str, Any]) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what ``evaluate`` and ``predict`` can ask of a transcriber."""
     parser.add_argument(
-        "--language-model", metavar="MODEL", help="of a model that transcribes: a model of --task lm judges what it writes"
+        "--language-model",
+        metavar="MODEL",
+        help="of a model that transcribes: a model of --task lm judges what it writes",
     )
     parser.add_argument(
         "--lm-weight",
@@ -139,14 +144,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def is_transcriber(model: Any) -> bool:
     """Tell whether a model writes down what is said."""
-    return hasattr(model, "alignment")
+    from rnncore.estimators.transcriber import Transcriber
+
+    return isinstance(model, Transcriber)
 
 
-def refuse(options: argparse.Namespace, path: str) -> None:
+def refuse(options: argparse.Namespace) -> None:
     """Refuse options that only transcribers have."""
     for name in _OPTIONS:
-        if getattr(options, name, None):
-            raise DataError(f"{path}: --{name.replace('_', '-')} is for models that transcribe: leave it out")
+        if getattr(options, name, None) not in (None, False):
+            raise DataError(f"{options.model}: --{name.replace('_', '-')} is for models that transcribe: leave it out")
 
 
 def run_evaluate(options: argparse.Namespace, model: Any) -> None:

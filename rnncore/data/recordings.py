@@ -34,8 +34,8 @@ def read_recordings(path: str, strings: bool = True) -> Recordings:
     ----------
     path : str
         An ``.npz`` file of arrays: `samples` (N,) with `sample_rate`, or `features` (N, D), either with `starts` (S,)
-        or (S + 1,), where each sequence begins; and `strings` (S,). Or a list: lines of the name of a .wav file, relative
-        to the list's folder, a tab and what is said. Without strings, also a folder or a .wav file.
+        or (S + 1,), where each sequence begins; and `strings` (S,). Or a list: lines of the name of a .wav file,
+        relative to the list's folder, a tab and what is said. Without strings, also a folder or a .wav file.
 
     Raises
     ------
@@ -69,14 +69,13 @@ def _of_arrays(path: str, wanted: bool) -> Recordings:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, EOFError) as error:
         raise DataError(f"{path}: expected arrays in NumPy's .npz form ({error})") from None
-    kind = next((name for name in ("features", "samples") if name in arrays), None)
-    missing = next((name for name in ("starts", *(["strings"] if wanted else [])) if name not in arrays), None)
-    rate = arrays.get("sample_rate")
-    if kind is None or missing is not None or (kind == "samples" and rate is None):
-        lacks = missing or ("sample_rate" if kind else "features or samples")
+    kind = next((name for name in ("features", "samples") if name in arrays), "features or samples")
+    needed = [kind, "starts", *(["sample_rate"] if kind == "samples" else []), *(["strings"] if wanted else [])]
+    missing = [name for name in needed if name not in arrays]
+    if missing:
         raise DataError(
             f"{path}: expected features and starts, or samples, starts and sample_rate"
-            f"{', and strings' if wanted else ''}; {lacks} is not there, only {', '.join(arrays) or 'nothing'}"
+            f"{', and strings' if wanted else ''}; {missing[0]} is not there, only {', '.join(arrays) or 'nothing'}"
         )
     flat, starts = arrays[kind], arrays["starts"]
     if flat.ndim != (2 if kind == "features" else 1):
@@ -95,7 +94,7 @@ def _of_arrays(path: str, wanted: bool) -> Recordings:
     sequences = [flat[start:end] for start, end in zip(begins.tolist(), ends, strict=False)]
     names = [str(number) for number in range(len(sequences))]
     texts = None if strings is None else [str(string) for string in strings]
-    return Recordings(sequences, texts, names, int(rate) if kind == "samples" and rate is not None else None)
+    return Recordings(sequences, texts, names, int(arrays["sample_rate"]) if kind == "samples" else None)
 
 
 def _of_list(path: str, wanted: bool) -> Recordings:

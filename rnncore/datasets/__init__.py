@@ -11,6 +11,7 @@ from rnncore.datasets.letters import LETTER_CODES, letters
 from rnncore.datasets.misspelling import misspelt
 from rnncore.datasets.news import iter_news_requests, news_requests
 from rnncore.datasets.reber import REBER_SYMBOLS, continual_reber, embedded_reber, reber, reber_successors
+from rnncore.datasets.rewriting import dates, reversing, sorting
 from rnncore.datasets.series import mackey_glass, sine
 from rnncore.datasets.source import python_source
 from rnncore.datasets.splits import original_split, random_split
@@ -27,6 +28,7 @@ __all__ = [
     "arithmetic",
     "continual_reber",
     "copying",
+    "dates",
     "delayed_xor",
     "dialled",
     "embedded_reber",
@@ -42,7 +44,9 @@ __all__ = [
     "random_split",
     "reber",
     "reber_successors",
+    "reversing",
     "sine",
+    "sorting",
     "temporal_xor",
     "tomita",
     "tomita_accepts",

@@ -9,11 +9,12 @@ _HOME = {
     "Ensemble": "ensemble",
     "LanguageModel": "language",
     "SequenceTagger": "tagger",
+    "SequenceToSequence": "rewriting",
     "Transcriber": "transcriber",
     "distil": "distilling",
 }
 
-__all__ = ["Ensemble", "LanguageModel", "SequenceTagger", "Transcriber", "distil"]
+__all__ = ["Ensemble", "LanguageModel", "SequenceTagger", "SequenceToSequence", "Transcriber", "distil"]
 
 
 def __getattr__(name: str) -> Any:

@@ -334,8 +334,8 @@ class Estimator(BaseEstimator, ABC):
             _copy_weights(arrays, self.network_)
 
 
-def recurrent_layers(of: Specification, **options: Any) -> Recurrent:
-    """Make the recurrent layers that the settings describe; options beside them."""
+def recurrent_layers(of: Specification, input_size: int | None = None, **options: Any) -> Recurrent:
+    """Make the recurrent layers that the settings describe, which read what the pipeline gives; options beside them."""
     settings = of.settings
     usual = {
         "num_layers": settings.num_layers,
@@ -348,7 +348,7 @@ def recurrent_layers(of: Specification, **options: Any) -> Recurrent:
         "random_state": of.seed,
         "n_threads": settings.n_threads,
     }
-    sizes = (settings.cell, of.pipeline.input_size, settings.hidden_size)
+    sizes = (settings.cell, input_size or of.pipeline.input_size, settings.hidden_size)
     made = Recurrent(*sizes, **(usual | _cell_options(settings) | options))
     if settings.n_threads is None:  # the bits are equal
         recurrent = sum(array.size for name, array in made.params.items() if ".fwd.W_hh" in name) // made.num_layers

@@ -50,11 +50,13 @@ KINDS = {
     "SequenceTagger": "rnncore.estimators.tagger",
     "LanguageModel": "rnncore.estimators.language",
     "Transcriber": "rnncore.estimators.transcriber",
+    "SequenceToSequence": "rnncore.estimators.rewriting",
     "Ensemble": "rnncore.estimators.ensemble",
     "WindowTagger": "rnncore.replica.tagger",
     "Recurrent": "rnncore.nn.recurrent",
     "Network": "rnncore.nn.network",
     "Attention": "rnncore.nn.attention",
+    "EncoderDecoder": "rnncore.nn.encoder_decoder",
 }
 
 

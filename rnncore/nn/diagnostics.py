@@ -10,12 +10,13 @@ import numpy as np
 from rnncore import _checks
 from rnncore.nn import order
 from rnncore.nn.attention import Attention
+from rnncore.nn.encoder_decoder import EncoderDecoder
 from rnncore.nn.network import Network
 from rnncore.nn.recurrent import Recurrent, cell_options
 
 
 def gradcheck(
-    net: Network | Recurrent | Attention,
+    net: Network | EncoderDecoder | Recurrent | Attention,
     x: Any,
     targets: Any = None,
     lengths: Any = None,
@@ -32,7 +33,7 @@ def gradcheck(
 
     Parameters
     ----------
-    net : Network, Recurrent or Attention
+    net : Network, EncoderDecoder, Recurrent or Attention
         Checked on a float64 copy; it is not changed. Dropout masks are held fixed.
     x, targets, lengths, state
         As for ``Network.loss_and_grad``. A layer has no targets; an attention's queries are x.
@@ -71,8 +72,10 @@ def gradcheck(
     >>> sorted(rc.gradcheck(rc.Recurrent("elman", 3, 4), x))
     ['layers.0.fwd.W_hh', 'layers.0.fwd.W_xh', 'layers.0.fwd.b_h', 'x']
     """
-    if not isinstance(net, (Network, Recurrent, Attention)):
-        raise ValueError(f"gradcheck needs a Network, a Recurrent layer or an Attention, got {type(net).__name__}")
+    if not isinstance(net, (Network, EncoderDecoder, Recurrent, Attention)):
+        raise ValueError(
+            f"gradcheck needs a Network, an EncoderDecoder, a Recurrent layer or an Attention, got {type(net).__name__}"
+        )
     if not isinstance(net, Attention) and (memory is not None or memory_lengths is not None):
         raise ValueError(f"a {type(net).__name__} has no memory: leave out memory and memory_lengths")
     twin: Any = net.copy("float64")
@@ -81,7 +84,7 @@ def gradcheck(
         is_ids = x.dtype.kind in "iu" and not isinstance(net, Attention)
         x = x if is_ids else np.array(x, dtype=np.float64, order="C")  # our own: it is moved
     rng = np.random.default_rng(random_state)
-    if not isinstance(net, Network) and targets is not None:
+    if not isinstance(net, (Network, EncoderDecoder)) and targets is not None:
         raise ValueError("a layer has no targets: give the gradient of its outputs as dy=, or nothing")
     if isinstance(net, Attention):
         if state is not None or feedback is not None:
@@ -94,6 +97,8 @@ def gradcheck(
     else:
         if dy is not None:
             raise ValueError("a network has its own loss: leave out dy")
+        if isinstance(net, EncoderDecoder) and (state is not None or feedback is not None):
+            raise ValueError("an EncoderDecoder makes its own state: leave out state and feedback")
         loss, checked = _of_network(twin, x, targets, lengths, state, feedback)
     scale = max(float(np.abs(gradient).max(initial=0)) for _, _, gradient in checked)
     return {name: _worst(loss, moved, own, scale, step, samples, rng) for name, moved, own in checked}
@@ -102,12 +107,16 @@ def gradcheck(
 Checked = list[tuple[str, np.ndarray, np.ndarray]]  # what is moved: its name, its numbers, their gradient
 
 
-def _of_network(net: Network, x: Any, targets: Any, lengths: Any, state: Any, feedback: Any) -> tuple[Any, Checked]:
+def _of_network(
+    net: Network | EncoderDecoder, x: Any, targets: Any, lengths: Any, state: Any, feedback: Any
+) -> tuple[Any, Checked]:
     """Return a network's loss as a function of its parameters, and these."""
     start = net.dropout_step
 
     def loss() -> float:
         net.dropout_step = start
+        if isinstance(net, EncoderDecoder):
+            return net.loss_and_grad(x, targets, lengths)
         return net.loss_and_grad(x, targets, lengths, state, feedback=feedback)
 
     loss()

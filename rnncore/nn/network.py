@@ -69,6 +69,7 @@ class Batch(NamedTuple):
     values: np.ndarray | None
     states: list[np.ndarray] | None
     feedback: np.ndarray | None
+    memory: tuple[()] | tuple[Schedule, np.ndarray] = ()  # that a decoder's attention looks at
 
     def features(self, part: places.Output) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return the sparse features' ids and values, for a head that sees them."""
@@ -211,7 +212,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         self.batch_first = _checks.flag(batch_first, "batch_first")
         self._check_layers()
         last = self.layers[-1]
-        self.attention = attention_of(attention, last.output_size, last)
+        self.attention = self._attention_of(attention, last)
         self._check_heads()
         self.dtype = self.layers[0].dtype
         self.layout = Layout(self._shapes())
@@ -257,6 +258,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             )
         if len({id(layer) for layer in self.layers}) != len(self.layers):
             raise ValueError("each layer can stand in a network once: build a second one")
+
+    def _attention_of(self, given: Any, last: Recurrent) -> Attention | None:
+        return attention_of(given, last.output_size, last)
 
     def _check_heads(self) -> None:
         width = sum(self.seen_parts)
@@ -549,6 +553,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             return None
         if any(layer.bidirectional or layer.reverse for layer in self.layers):
             raise ValueError("a carried state needs layers that run forward in time: a reverse direction starts anew")
+        return self._state_arrays(state, sequences)
+
+    def _state_arrays(self, state: Any, sequences: int) -> list[np.ndarray]:
         states = [state] if self.single else list(state)
         if len(states) != len(self.layers):
             raise ValueError(f"state must be a list of {len(self.layers)} tuples, one per layer; got {len(states)}")
@@ -623,7 +630,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             x, kept = self._reader.forward(x, schedule, saved is not None, (threads, seed, step))
         space.layers.forward(self._theta, schedule, x, batch.states, saved, threads, seed, step, batch.feedback)
         if space.attention is not None:
-            space.attention.attend(space.layers, self._theta, saved is not None)
+            space.attention.attend(space.layers, self._theta, saved is not None, *batch.memory)
         return kept
 
     def loss_and_grad(
@@ -700,7 +707,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 )
                 own["_losses"] = {"head": loss}
             else:
-                loss = self._losses_and_grad(space, saved, batch, kept, wanted, weights, divisors, accumulate)
+                loss = self._losses_of_heads(space, saved, batch, kept, wanted, weights, divisors, accumulate)
+                self._back(space, saved, batch, kept, None, accumulate, False)
             own["_dropout_step"] += 1
             own["_trained_on"] = (x, targets, lengths, state)
             return loss
@@ -731,7 +739,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             found.append(one)
         return found
 
-    def _losses_and_grad(
+    def _losses_of_heads(
         self,
         space: Space,
         saved: Saved,
@@ -742,7 +750,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         divisors: list[float | None] | None,
         accumulate: bool,
     ) -> float:
-        """Return the loss of a run, and leave the gradient of everything in ``grad``."""
+        """Return the loss of a run; leave the heads' gradient in ``grad``, and that of what they see to the layers."""
         arrays = (self._theta, self._grad, self._touched)
         losses, first = {}, True
         for n in places.in_order(self.outputs):
@@ -777,7 +785,6 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 )
             first = False
         self.__dict__["_losses"] = losses
-        self._back(space, saved, batch, kept, None, accumulate, False)
         return float(sum(losses.values()))
 
     def _clear_head(self, output: places.Output) -> None:
@@ -948,7 +955,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             scores = places.joined(self.outputs, found)
             return self._batch_first(scores) if self.batch_first else scores, final
 
-    def backward(self, dscores: Any, dstate: Any = None, accumulate: bool = False) -> tuple[Any, Any]:
+    def backward(
+        self, dscores: Any, dstate: Any = None, accumulate: bool = False, want_dx: bool = True
+    ) -> tuple[Any, Any]:
         """Go back from the scores' gradient: leaves all parameters' in ``grad``. Belongs to the latest ``forward``.
 
         Parameters
@@ -959,6 +968,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             Gradient of the final states.
         accumulate : bool
             Add to ``grad`` instead of overwriting it.
+        want_dx : bool
+            Whether dx is of use; without, None may come in its place.
 
         Returns
         -------
@@ -987,9 +998,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 shape = (*part.shape(batch.steps, batch.sequences), part.head.outputs)
                 missing = one is None and part.name
                 given.append(None if missing else _checks.output_gradient(one, shape, self.dtype))
-            arrays = None if dstate is None else self.check_state(dstate, batch.sequences)
+            arrays = None if dstate is None else self._state_arrays(dstate, batch.sequences)
             self._pending = None
-            want_dx = batch.kind == DENSE
+            want_dx = (want_dx or kept is not None) and batch.kind == DENSE
             first = True
             for n in places.in_order(self.outputs):
                 dscore = given[n]

@@ -19,6 +19,7 @@ from rnncore.nn.layout import at_most
 
 if TYPE_CHECKING:
     from rnncore.nn.attention import Attention
+    from rnncore.nn.encoder_decoder import EncoderDecoder
     from rnncore.nn.network import Network
     from rnncore.nn.recurrent import Recurrent
 
@@ -197,6 +198,48 @@ def network_from_json(own: Mapping[str, Any]) -> Network:
         attention=None if own["attention"] is None else attention_from_json(own["attention"]),
         batch_first=own["batch_first"],
     )
+    net.dropout_seed, net.dropout_step = own["dropout_seed"], own["dropout_step"]
+    net.freeze(*own["frozen"])
+    return net
+
+
+def encoder_decoder_to_json(net: EncoderDecoder) -> dict[str, Any]:
+    """Return the arguments of the constructor, with layers as lists, and what was set later."""
+    own = net._arguments()
+    table, attention = own["embedding"], own["attention"]
+    for name in ("encoder", "decoder"):
+        own[name] = None if own[name] is None else [layer_to_json(layer) for layer in own[name]]
+    own["embedding"] = None if table is None else {"symbols": int(table.symbols), "size": int(table.size)}
+    own["inputs"] = _inputs_to_json(own["inputs"])
+    own["attention"] = None if attention is None else attention_to_json(attention)
+    own = {name: value if name in _PARTS else plain(value) for name, value in own.items()}
+    single = {"single_encoder": net.single_encoder, "single_decoder": net.single_decoder}
+    later = {"dropout_seed": net.dropout_seed, "dropout_step": net.dropout_step, "frozen": [*net.frozen]}
+    return own | single | later
+
+
+_PARTS = ("encoder", "decoder", "embedding", "inputs", "attention")
+
+
+def encoder_decoder_from_json(own: Mapping[str, Any]) -> EncoderDecoder:
+    """Build a network from what `encoder_decoder_to_json` returned."""
+    from rnncore.nn.encoder_decoder import EncoderDecoder
+    from rnncore.nn.inputs import Embedding
+
+    plain_ones = {"symbols", "vector_size", "conditioning", "label_smoothing", "random_state"}
+    later = {"single_encoder", "single_decoder", "dropout_seed", "dropout_step", "frozen"}
+    _expect(own, {*_PARTS, *plain_ones, *later})
+    given = {name: own[name] for name in plain_ones}
+    for name in ("encoder", "decoder"):
+        layers = own[name]
+        if layers is not None and (not isinstance(layers, list) or (own[f"single_{name}"] and len(layers) != 1)):
+            raise ValueError(f"the layers of the {name} must be a list, a single one a list of one")
+        made = None if layers is None else [layer_from_json(each) for each in layers]
+        given[name] = made[0] if made and own[f"single_{name}"] else made
+    given["embedding"] = None if own["embedding"] is None else Embedding(**own["embedding"])
+    given["inputs"] = _inputs_from_json(own["inputs"])
+    given["attention"] = None if own["attention"] is None else attention_from_json(own["attention"])
+    net = EncoderDecoder(**given)
     net.dropout_seed, net.dropout_step = own["dropout_seed"], own["dropout_step"]
     net.freeze(*own["frozen"])
     return net

@@ -3,8 +3,8 @@
 Rows stand sequence by sequence, so that each one's products, (T, H) by (S, H) and (T, S) by (S, M), are products of
 whole matrices. Sequences are dealt to threads; what all rows have in common is one product over all of them.
 
-In a network the memory is the layers' outputs themselves, and heads see what comes of it as if it were the outputs of
-one layer more: `seen` is a Run of that one alone.
+In a network the memory is the layers' outputs themselves, or of a decoder one from outside, and heads see what comes of
+it as if it were the outputs of one layer more: `seen` is a Run of that one alone.
 """
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
@@ -415,18 +415,19 @@ cdef class Attention:
 
     # ------------------------------------------------------------ in a network
 
-    def attend(self, Workspace ws, theta, bint training):
-        """Let a run's outputs attend over themselves, and heads see what comes of it."""
+    def attend(self, Workspace ws, theta, bint training, Schedule memory_schedule=None, m=None):
+        """Let a run's outputs attend over themselves, or over m (S, B, M), and heads see what comes of it."""
         cdef rnncore_call call
         cdef Core *c = &self.c
         cdef Run *r = &ws.run
         cdef Run *seen = &self.seen
         cdef const Layer *top = &r.layer[r.layer_count - 1]
+        cdef char *memory = NULL if m is None else <char *> cnp.PyArray_DATA(m)
         cdef long column = 0
         cdef int s
         self.bind(theta, None)
-        self.schedules = ws.schedule
-        self.lay_out(&r.view, NULL, r.team.threads, training, True)
+        self.schedules = (ws.schedule, memory_schedule)
+        self.lay_out(&r.view, NULL if m is None else &memory_schedule.view, r.team.threads, training, True)
         seen[0] = r[0]
         seen.layer, seen.layer_count = &self.layer, 1
         seen.drops_output = seen.apart = False
@@ -439,6 +440,8 @@ cdef class Attention:
                 exchange(c, &c.view, c.first, c.q, c.ldh, r.finished[s].data, r.finished[s].width, r.finished[s].ld,
                          column, True, False)
                 column += r.finished[s].width
+            if memory != NULL:
+                exchange(c, &c.memory_view, c.memory_first, c.m, c.ldm, memory, c.M, c.M, 0, False, False)
             attend(c)
             exchange(c, &c.view, c.first, c.h, c.ldf, self.layer.unit[0].rows, c.ldf, c.ldf, 0, True, True)
             end_call(&call)
@@ -466,6 +469,15 @@ cdef class Attention:
             end_call(&call)
         if call.stopped:
             raise_stopped()
+
+    def memory_gradient(self, dtype):
+        """Return the gradient of the memory from outside (S, B, M) that the latest `attend_back` left."""
+        cdef Core *c = &self.c
+        dm = np.zeros((c.memory_view.steps, c.view.sequences, c.M), dtype=dtype)
+        cdef char *target = <char *> cnp.PyArray_DATA(dm)
+        with nogil:
+            exchange(c, &c.memory_view, c.memory_first, c.dm, c.ldm, target, c.M, c.M, 0, False, True)
+        return dm
 
     def sizes(self):
         """Return bytes held: packed weights, and arrays of the largest batch so far."""

@@ -1,0 +1,16 @@
+import numpy as np
+
+class Dense:
+    def __init__(self, itemsize: int, inputs: int, outputs: int, W: int, b: int, squash: bool) -> None: ...
+    def hold(self, theta: np.ndarray) -> None: ...
+    def forward(self, theta: np.ndarray, x: np.ndarray, threads: int) -> np.ndarray: ...
+    def backward(
+        self,
+        theta: np.ndarray,
+        grad: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        dy: np.ndarray,
+        threads: int,
+        accumulate: bool,
+    ) -> np.ndarray: ...
