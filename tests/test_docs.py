@@ -90,3 +90,17 @@ def test_ensembles():
     assert names["gain"] > 0
     assert abs(names["net"].predict(names["x"])[-1, 0] - [0.5, 0.3, 0.2]).max() < 0.02
     assert len(names["written"]) == 20 and names["models"].next_symbols("to b", 1)[0][0] == "e"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_transcribing():
+    pytest.importorskip("matplotlib")
+    names = ran("transcribing.md")
+    assert names["score"] > 0.9 and names["score"] == pytest.approx(1 - names["rate"])
+    right = {name: sum(map(str.__eq__, names[name], names["test_numbers"])) for name in ("found", "beam", "listed")}
+    assert right["listed"] >= right["beam"] >= right["found"] - 2 and set(names["listed"]) <= {*names["known"], ""}
+    assert len(names["judged"]) == len(names["hoped"]) == 60 and names["log_p"] <= 0
+    assert names["strings"] == names["found"] and len(names["stamps"]) == 60
+    assert "".join(span.symbol for span in names["spans"]) == names["test_numbers"][0] and names["seconds"] < 0.5
+    assert Path(names["picture"]).stat().st_size > 10_000
+    assert [len(one) for one in names["some"]] == [2, 2] and len(names["when"]) == 3
