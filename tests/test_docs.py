@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -104,3 +105,15 @@ def test_transcribing():
     assert "".join(span.symbol for span in names["spans"]) == names["test_numbers"][0] and names["seconds"] < 0.5
     assert Path(names["picture"]).stat().st_size > 10_000
     assert [len(one) for one in names["some"]] == [2, 2] and len(names["when"]) == 3
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_sequence_to_sequence():
+    names = ran("sequence_to_sequence.md", longest=15)
+    assert names["exact"] > 0.95 and names["edits"] < 0.01
+    assert names["written"] == ["2014-03-12"] * 2 and names["three"][0][0] == names["best"][0]
+    assert names["weights"].shape == (11, 11) and names["wrote"][-1] == "end" and len(names["read"]) == 11
+    assert names["loss"] < 0.2 and names["each"].shape[0] == 64
+    right = [np.array_equal(one, row[row >= 0]) for one, row in zip(names["outputs"], names["y"], strict=True)]
+    assert np.mean(right) > 0.9
+    assert [one.tolist() for one in names["names"]] == [[0, 1], [2], [3, 3, 4], [5, 0, 5]]

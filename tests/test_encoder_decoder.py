@@ -8,7 +8,10 @@ import pytest
 from peers import peer
 
 import rnncore as rc
+from rnncore._core import kernels
 from rnncore.nn.decoder import written
+
+native = pytest.mark.skipif(kernels.config()["gemm"] == "blas", reason="BLAS promises a tolerance, not bits")
 
 SYMBOLS, LENGTHS = 5, np.array([3, 6, 1, 4])
 
@@ -241,6 +244,7 @@ def test_outputs_are_the_most_probable_and_scores_are_theirs(rng, x):
         assert np.array_equal(first, all_[0]) and score == their[0] and list(their) == sorted(their, reverse=True)
 
 
+@native
 @pytest.mark.parametrize("attention", [None, "general"])
 def test_bits_do_not_depend_on_threads(attention, rng):
     encoder = rc.Recurrent("lstm", 12, 40, bidirectional=True)
@@ -291,6 +295,31 @@ def test_it_learns_to_reverse(rng):
     found, _ = net.decode(x, lengths)
     right = [np.array_equal(one, row[row >= 0]) for one, row in zip(found, targets, strict=True)]
     assert np.mean(right) > 0.9
+
+
+def test_the_trainer_validates_goes_on_and_deals_batches_to_parts(rng, x, tmp_path):
+    data = [((x + n) % 7, some_targets(rng), LENGTHS) for n in range(6)]
+
+    def trained(**options):
+        net = some_net("lstm")
+        return rc.Trainer(net, rc.Adam(0.02), data, max_epochs=3, **options).run()
+
+    whole = trained(validation=data[:3], shuffle=True)
+    losses = [whole.network.loss(*batch) for batch in data[:3]]
+    counts = [whole.network.batch_weight(batch[1]) for batch in data[:3]]
+    assert whole.history[-1]["val_loss"] == pytest.approx(np.average(losses, weights=counts))
+    assert whole.history[-1]["val_loss"] < whole.history[0]["val_loss"]
+
+    class Stops(rc.Callback):
+        def on_epoch_end(self, trainer, record):
+            if record["epoch"] == 2:
+                raise SystemExit(9)
+
+    with pytest.raises(SystemExit):
+        trained(shuffle=True, callbacks=[Stops()], checkpoint=tmp_path / "c", checkpoint_every=0)
+    plain, again = trained(shuffle=True), trained(shuffle=True, resume=tmp_path / "c")
+    assert np.array_equal(plain.network.theta, again.network.theta)
+    np.testing.assert_allclose(trained(shuffle=True, parts=2).network.theta, plain.network.theta, atol=1e-9)
 
 
 def test_lazy_updates_visit_what_a_batch_touched(rng, x):

@@ -221,6 +221,11 @@ class EncoderDecoder(FlatArrays, Freezable, saving.Savable, RunSettings):
         encoder = [] if self.encoder is None else [("encoder.", self.encoder)]
         return [*encoder, ("decoder.", self.decoder)]
 
+    @property
+    def layers(self) -> tuple[Recurrent, ...]:
+        """All recurrent layers, those that read first."""
+        return tuple(layer for _, half in self._halves() for layer in half.layers)
+
     def _state_shapes(self) -> list[tuple[int, int]]:
         """Units and width of each array of the decoder's state."""
         return [(layer.num_layers, width) for layer in self.decoder.layers for width in layer.state_widths.values()]

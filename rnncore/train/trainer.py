@@ -26,7 +26,7 @@ from rnncore.train.callbacks import Callback, EarlyStopping, ProgressBar, as_cal
 from rnncore.train.predictions import batches_to_predict, decode, predict
 from rnncore.train.signals import deferred_signals, stop_for
 from rnncore.train.streams import Stream
-from rnncore.train.validation import Validation, batch_weight
+from rnncore.train.validation import batch_weight, validation_of
 
 __all__ = [
     "CheckpointWarning",
@@ -198,7 +198,8 @@ class Trainer:
         self._divide = (parts, max_rows) if parts or max_rows else None
         self._source = self._batches(data, batch_size, shuffle, weights, corrupt, arrange)
         if validation is not None:
-            validate = Validation(network, self._batches(validation, batch_size, False, None, None, arrange), carry)
+            watched = self._batches(validation, batch_size, False, None, None, arrange)
+            validate = validation_of(network, watched, carry)
         self.validate = validate
         self._stopper = None if validate is None or n_iter_no_change is None else EarlyStopping(n_iter_no_change)
         self.callbacks = as_callbacks(callbacks)

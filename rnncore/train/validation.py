@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from rnncore.nn.scoring import LIKELY
 from rnncore.train.batches import Batch, GivenBatches, SequenceBatches
 from rnncore.train.streams import Stream
 
-__all__ = ["Validation", "batch_weight"]
+__all__ = ["Validation", "batch_weight", "validation_of"]
 
 
 def batch_weight(network: Any, targets: Any, lengths: Any, x: Any) -> float:
@@ -52,6 +53,26 @@ _LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "sigmoid": _of_flags,
     "squared": _of_numbers,
 }
+
+
+def validation_of(network: Any, batches: Any, carry: bool) -> Callable[[], dict[str, float]]:
+    """Return what measures a network on batches that it does not learn from."""
+    if hasattr(network, "log_probabilities"):  # an EncoderDecoder
+        return partial(written_loss, network, batches)
+    return Validation(network, batches, carry)
+
+
+def written_loss(network: Any, batches: SequenceBatches | GivenBatches | Stream) -> dict[str, float]:
+    """Measure a network that writes: its mean loss in nats per symbol, the end counted."""
+    total = counted = 0.0
+    for batch in batches.epoch(1, np.random.default_rng(0), 0):
+        found = network.log_probabilities(batch.x, batch.targets, batch.lengths)
+        symbols = (np.asarray(batch.targets) >= 0).sum(axis=1) + 1
+        weights = np.ones(len(found)) if batch.sample_weight is None else np.asarray(batch.sample_weight)
+        total -= float((found.sum(axis=1) * weights).sum())
+        counted += float((symbols * weights).sum())
+    loss = total / (counted or 1.0)
+    return {"val_loss": loss, "val_score": -loss}
 
 
 class Validation:
