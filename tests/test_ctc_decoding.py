@@ -9,6 +9,8 @@ import pytest
 from rnncore.nn.automata import Automaton, symbol_bonus, welcome, word_bonus, words_alone
 from rnncore.nn.ctc_decoding import align, best_path, log_probabilities, prefix_beam_search
 
+pytestmark = pytest.mark.kernels
+
 SIZES = [(T, K) for T in range(1, 7) for K in (1, 2, 3)]
 
 
