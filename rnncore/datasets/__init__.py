@@ -5,6 +5,7 @@ from __future__ import annotations
 from rnncore.datasets.adding import adding_problem
 from rnncore.datasets.arithmetic import ARITHMETIC_SYMBOLS, arithmetic
 from rnncore.datasets.bits import copying, delayed_xor, parity, temporal_xor
+from rnncore.datasets.digits import DIGITS_RATE, glued_digits
 from rnncore.datasets.languages import anbn, tomita, tomita_accepts, tomita_strings
 from rnncore.datasets.letters import LETTER_CODES, letters
 from rnncore.datasets.misspelling import misspelt
@@ -14,11 +15,14 @@ from rnncore.datasets.rewriting import dates, reversing, sorting
 from rnncore.datasets.series import mackey_glass, sine
 from rnncore.datasets.source import python_source
 from rnncore.datasets.splits import original_split, random_split
+from rnncore.datasets.tones import TONES_RATE, dialled
 
 __all__ = [
     "ARITHMETIC_SYMBOLS",
+    "DIGITS_RATE",
     "LETTER_CODES",
     "REBER_SYMBOLS",
+    "TONES_RATE",
     "adding_problem",
     "anbn",
     "arithmetic",
@@ -26,7 +30,9 @@ __all__ = [
     "copying",
     "dates",
     "delayed_xor",
+    "dialled",
     "embedded_reber",
+    "glued_digits",
     "iter_news_requests",
     "letters",
     "mackey_glass",
