@@ -446,8 +446,8 @@ class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings)
         """Return the vector (B, V) that the source is, and what the decoder is told."""
         memory = sizes = state = None
         if self.encoder is None:
-            if lengths is not None:
-                raise ValueError("x is one vector for each sequence, which has no length: leave lengths out")
+            if lengths is not None and (np.asarray(lengths) != 1).any():
+                raise ValueError("x is one vector for each sequence, which is one step long: leave lengths out")
             vector = self._check_vectors(x)
         else:
             outputs, final = self.encoder.forward(x, lengths, training=training)
