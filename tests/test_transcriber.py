@@ -390,6 +390,15 @@ def test_bad_input_is_named(sample, fitted):
             quick(**settings).fit(X[:3], strings[:3])
     with pytest.raises(ValueError, match="beam_size"):
         fitted.predict(X[:1], beam_size=0)
+    for name in ("words", "hot_words"):
+        with pytest.raises(TypeError, match=f"{name}: expected a list of words, got the str '14'"):
+            fitted.predict(X[:1], **{name: "14"})
+    with pytest.raises(TypeError, match=r"language_model: expected a fitted rnncore\.LanguageModel, got str"):
+        fitted.predict(X[:1], language_model="lm.safetensors")
+    with pytest.raises(TypeError, match="separator: expected a label or None"):
+        quick(separator=[" "]).fit(X[:3], strings[:3])
+    with pytest.raises(DataError, match="for sounds, say how many samples a second has, sample_rate"):
+        quick().fit([np.zeros(500)], ["1"])
 
 
 def test_damaged_weights_are_told(sample, fitted):

@@ -55,6 +55,9 @@ class Decoder:
             check_count("beam_size", beam_size, 1)
         for name, value in (("lm_weight", lm_weight), ("label_bonus", label_bonus), ("word_bonus", word_bonus)):
             check_number(name, value, "(-inf, inf)", 0.5)
+        for name, given in (("words", words), ("hot_words", hot_words)):
+            if isinstance(given, str | bytes):
+                raise TypeError(f"{name}: expected a list of words, got the {type(given).__name__} {given[:40]!r}")
         self._ids = {label: number for number, label in enumerate(classes)}
         self._text, self._n_best = text, n_best
         between = self._ids.get(separator)

@@ -93,7 +93,8 @@ class FramePipeline(Pipeline):
         sequences = self.features(sequences)
         shape = np.shape(sequences[0])
         if len(shape) != 2 or not shape[1]:
-            raise DataError(f"sequence 0: expected a (T, D) array of features, got shape {shape}")
+            sounds = ": for sounds, say how many samples a second has, sample_rate" if len(shape) == 1 else ""
+            raise DataError(f"sequence 0: expected a (T, D) array of features, got shape {shape}{sounds}")
         flat = self._features.fit(sequences).encode(sequences)
         with np.errstate(over="ignore", invalid="ignore"):
             self._mean, spread = flat.mean(axis=0), flat.std(axis=0)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rnncore.estimators._writing import Writer
+from rnncore.estimators.language import LanguageModel
 from rnncore.nn.ctc_decoding import Prefixes
 
 __all__ = ["LabelRater", "WordRater", "rater_for"]
@@ -35,9 +36,11 @@ def rater_for(model: Any, labels: list[Any], separator: int | None, weight: floa
 
     Raises
     ------
-    ValueError, DataError
-        If the model's symbols are other ones than the labels.
+    ValueError, DataError, TypeError
+        If it is none, or the model's symbols are other ones than the labels.
     """
+    if not isinstance(model, LanguageModel):
+        raise TypeError(f"language_model: expected a fitted rnncore.LanguageModel, got {type(model).__name__}")
     model._check_fitted()
     table = model._table
     characters = all(isinstance(label, str) and len(label) == 1 for label in labels)

@@ -91,6 +91,8 @@ class Transcriber(SequenceEstimator):
         check_sound(self.sample_rate, self.sound)
         for name in ("stack", "every"):
             check_count(name, getattr(self, name), 1)
+        if not isinstance(self.separator, str | int | None):
+            raise TypeError(f"separator: expected a label or None, got {self.separator!r}")
         for name in ("class_weight", "embedding_size"):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is not for strings from feature vectors: leave it out")
