@@ -59,6 +59,7 @@ _HOME = {
     "LanguageModel": "estimators",
     "SequenceTagger": "estimators",
     "SequenceToSequence": "estimators",
+    "Transcriber": "estimators",
     "distil": "estimators",
     "load": "io.files",
     "to_torch": "interop",
@@ -68,7 +69,7 @@ _HOME = {
     "to_onnx": "interop",
     "from_onnx": "interop",
 }
-_MODULES = ("callbacks", "ctc", "datasets", "heads", "replica", "schedules")
+_MODULES = ("audio", "callbacks", "ctc", "datasets", "heads", "replica", "schedules")
 
 __all__ = [*sorted(_HOME), *_MODULES, "__version__"]
 
@@ -89,6 +90,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from rnncore import audio as audio
     from rnncore import callbacks as callbacks
     from rnncore import datasets as datasets
     from rnncore import heads as heads
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
     from rnncore.estimators import Ensemble as Ensemble
     from rnncore.estimators import SequenceTagger as SequenceTagger
     from rnncore.estimators import SequenceToSequence as SequenceToSequence
+    from rnncore.estimators import Transcriber as Transcriber
     from rnncore.estimators import distil as distil
     from rnncore.interop import from_keras as from_keras
     from rnncore.interop import from_onnx as from_onnx

@@ -1,4 +1,4 @@
-"""Pictures of a training, of what a language model expects, where a network looks, how reliable probabilities are.
+"""Pictures of a training, of what a network expects, where it looks and what it hears when, how reliable it is.
 
 They need matplotlib, ``rnncore[plot]``.
 """
@@ -10,10 +10,19 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from rnncore.io.files import write_atomically
 from rnncore.metrics import row_names
 
-__all__ = ["check_plotting", "plot_attention", "plot_next_symbols", "plot_reliability", "plot_report"]
+__all__ = [
+    "check_plotting",
+    "plot_alignment",
+    "plot_attention",
+    "plot_next_symbols",
+    "plot_reliability",
+    "plot_report",
+]
 
 _KINDS = ("png", "svg", "pdf")
 _LABELS = 100
@@ -166,6 +175,60 @@ def plot_reliability(found: dict[str, Any], path: str | os.PathLike[str]) -> Non
     write_atomically(path, drawn.getvalue())
 
 
+def plot_alignment(
+    model: Any, x: Any, path: str | os.PathLike[str], string: Any = None, step: float | None = None
+) -> None:
+    """Draw one sequence's features, under them its labels where they are spoken, and the probabilities of all steps.
+
+    Parameters
+    ----------
+    model : Transcriber
+    x : (T, D) array, or sound (N,)
+    path : str or path
+        Ends in .png, .svg or .pdf; an existing file is replaced in one step.
+    string : str or list of labels, optional
+        What is aligned with it; None: what the model predicts.
+    step : float, optional
+        Seconds from one step of `x` to the next; without, steps are counted, but of a sound.
+    """
+    check_plotting(path)
+    from matplotlib.figure import Figure
+
+    spans = model.alignment(x, string)
+    (log_p,) = model.predict_log_proba([x])
+    step = model.step_seconds_ or step
+    unit, every = step or 1.0, model.specification_.settings.every
+    features = np.asarray(model.features([x])[0], dtype=np.float64)
+    end = len(features) * unit
+    figure = Figure(figsize=(min(max(6.0, len(features) / 20), 30.0), 5.0), layout="constrained")
+    above, between, below = figure.subplots(3, 1, sharex=True, height_ratios=(5, 1, 4))
+    above.imshow(features.T, aspect="auto", origin="lower", extent=(0, end, 0, features.shape[1]), cmap="magma")
+    above.set_ylabel("feature")
+    between.set_ylim(0, 1)
+    between.set_yticks([])
+    colors = [f"C{number % 10}" for number in range(len(model.classes_))]
+    of_label = dict(zip(model.classes_, colors, strict=True))
+    for span in spans:
+        start, stop = span.start * unit, span.end * unit
+        between.axvspan(start, stop, color=of_label[span.symbol], alpha=0.4, linewidth=0)
+        between.text((start + stop) / 2, 0.5, _visible(span.symbol), ha="center", va="center", fontweight="bold")
+        above.axvline(start, color="white", linewidth=0.5)
+    places = (np.arange(len(log_p)) + 0.5) * every * unit
+    p = np.exp(log_p)
+    below.plot(places, p[:, -1], color="gray", linestyle=":", label="blank")
+    said = [number for number, label in enumerate(model.classes_) if any(span.symbol == label for span in spans)]
+    for number in said[:_LABELS]:
+        below.plot(places, p[:, number], color=colors[number], label=_visible(model.classes_[number]))
+    below.set_ylim(0, 1.02)
+    below.set_xlim(0, end)
+    below.set_ylabel("probability")
+    below.set_xlabel("step" if step is None else "seconds")
+    below.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=12, frameon=False)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=_kind(path), dpi=150)
+    write_atomically(path, drawn.getvalue())
+
+
 def _draw_expectations(axes: Any, line: list[Any], width: int, k: int) -> None:
     """Draw the symbols of a line in bold, and what was expected at each place in rows below."""
     from matplotlib.patches import Rectangle
@@ -218,6 +281,8 @@ def _title(report: dict[str, Any]) -> str:
     for part in ("valid", "test"):
         if report.get(f"{part}_nats") is not None:
             parts.append(f"{part} {report[f'{part}_nats']:.4f} nats")
+    if report.get("label_error_rate") is not None:
+        parts.append(f"label error rate {report['label_error_rate']:.4f}")
     if evaluation.get("entities"):
         parts.append(f"F1 {evaluation['averages']['entities']['micro']['f1']:.4f}")
     return " · ".join(parts)

@@ -107,6 +107,20 @@ def test_ensembles():
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_transcribing():
+    pytest.importorskip("matplotlib")
+    names = ran("transcribing.md")
+    assert names["score"] > 0.9 and names["score"] == pytest.approx(1 - names["rate"])
+    right = {name: sum(map(str.__eq__, names[name], names["test_numbers"])) for name in ("found", "beam", "listed")}
+    assert right["listed"] >= right["beam"] >= right["found"] - 2 and set(names["listed"]) <= {*names["known"], ""}
+    assert len(names["judged"]) == len(names["hoped"]) == 60 and names["log_p"] <= 0
+    assert names["strings"] == names["found"] and len(names["stamps"]) == 60
+    assert "".join(span.symbol for span in names["spans"]) == names["test_numbers"][0] and names["seconds"] < 0.5
+    assert Path(names["picture"]).stat().st_size > 10_000
+    assert [len(one) for one in names["some"]] == [2, 2] and len(names["when"]) == 3
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
 def test_sequence_to_sequence():
     names = ran("sequence_to_sequence.md", longest=15)
     assert names["exact"] > 0.95 and names["edits"] < 0.01

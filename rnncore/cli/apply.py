@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from rnncore.cli import captions, translation
+from rnncore.cli import captions, transcribing, translation
 from rnncore.cli.arguments import add_beam_size, add_column, add_quiet, check_target, column_pair
 from rnncore.cli.fields import Fields, add_doubts, fields_by, sure_answers_of
 from rnncore.cli.language import named_text
@@ -44,7 +44,7 @@ def add_commands(commands: Any) -> None:
         help="measure a model on tagged words, or on a text",
         description="Count what a model tags right: words known and unknown, entities or labels one by one. Of a "
         "language model: how well it predicts a text. Of one that translates or writes captions: how many targets are "
-        "right.",
+        "right; of one that transcribes: how many labels are wrong.",
         allow_abbrev=False,
     )
     evaluate.add_argument("model", metavar="MODEL", help="a model file")
@@ -52,7 +52,7 @@ def add_commands(commands: Any) -> None:
         "data",
         metavar="DATA",
         help="lines of 'word TAB label', of 'source TAB target', of numbers and a sentence, .npz of vectors and "
-        "sentences, or a text; - is standard input",
+        "sentences, or a text; - is standard input. Recordings: see train",
     )
     add_column(evaluate)
     evaluate.add_argument(
@@ -71,6 +71,7 @@ def add_commands(commands: Any) -> None:
         "file, .csv, .json or any other for TSV; sentences and words count from 0",
     )
     add_beam_size(evaluate)
+    transcribing.add_options(evaluate)
     add_quiet(evaluate)
     evaluate.set_defaults(run=run_evaluate)
 
@@ -79,7 +80,8 @@ def add_commands(commands: Any) -> None:
         help="tag words",
         description="Tag words: every line comes back as it was, those of words with the predicted label at their end. "
         "A model that labels sentences, too, puts a comment before each, '# intent = LABEL'. One that translates "
-        "writes a line for a line, one of captions a sentence for each vector.",
+        "writes a line for a line, one of captions a sentence for each vector, one that transcribes the name of a sound "
+        "and what is said in it.",
         allow_abbrev=False,
     )
     predict.add_argument("model", metavar="MODEL", help="a model file")
@@ -89,7 +91,7 @@ def add_commands(commands: Any) -> None:
         default="-",
         metavar="DATA",
         help="one word per line, blank line between sentences, or a whole sentence per line, told by the first "
-        "(default: standard input; sentences, if it is typed in)",
+        "(default: standard input; sentences, if it is typed in). Sounds: a .wav file, a folder or list of them, .npz",
     )
     how = predict.add_mutually_exclusive_group()
     how.add_argument("--sentences", action="store_true", help="every line is a sentence, its words divided by blanks")
@@ -101,13 +103,26 @@ def add_commands(commands: Any) -> None:
     )
     add_doubts(predict)
     add_beam_size(predict)
+    transcribing.add_options(predict)
+    predict.add_argument(
+        "--time-stamps", action="store_true", help="of a model that transcribes: write when each label is said"
+    )
     predict.add_argument("--out", metavar="FILE", help="where to write (default: standard output)")
     predict.set_defaults(run=run_predict)
 
 
 def _what_writes(model: Any) -> Any:
     """Return the module of a task whose models write outputs of their own length, or None."""
-    return next((module for module in (translation, captions) if module.is_its(model)), None)
+    return next((module for module in (translation, captions, transcribing) if module.is_its(model)), None)
+
+
+def _refuse_searching(options: argparse.Namespace) -> None:
+    """Refuse options of models that search for what they write."""
+    if options.beam_size:
+        raise DataError(
+            f"{options.model}: --beam-size is for models that translate, transcribe or write captions: leave it out"
+        )
+    transcribing.refuse(options)
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
@@ -121,10 +136,11 @@ def run_evaluate(options: argparse.Namespace) -> None:
         raise DataError(_without_probabilities(options, tagger, "--errors"))
     writes = _what_writes(tagger)
     if writes is not None:
+        if writes is not transcribing:
+            transcribing.refuse(options)
         writes.run_evaluate(options, tagger)
         return
-    if options.beam_size:
-        raise DataError(f"{options.model}: --beam-size is for models that translate or write captions: leave it out")
+    _refuse_searching(options)
     if hasattr(tagger, "iter_generate"):
         _evaluate_text(options, tagger)
         return
@@ -234,10 +250,11 @@ def run_predict(options: argparse.Namespace) -> None:
         raise DataError(f"{options.model}: holds a {type(tagger).__name__}, which tags nothing; see rnncore generate")
     writes = _what_writes(tagger)
     if writes is not None:
+        if writes is not transcribing:
+            transcribing.refuse(options)
         writes.run_predict(options, tagger)
         return
-    if options.beam_size:
-        raise DataError(f"{options.model}: --beam-size is for models that translate or write captions: leave it out")
+    _refuse_searching(options)
     if options.confidence and not hasattr(tagger, "label_probabilities"):
         raise DataError(_without_probabilities(options, tagger, "--confidence"))
     if options.n_best and (isinstance(tagger.classes_, dict) or not hasattr(tagger, "predict_n_best")):

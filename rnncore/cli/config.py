@@ -37,7 +37,7 @@ _OPTIONS: dict[str, tuple[type, ...]] = {
     "quiet": (bool,),
 }
 _NAMED = ("optimizer", "schedule")  # a name, or a table of "name" and options
-_TABLES = ("cell_options", "class_weight", "initial")
+_TABLES = ("cell_options", "class_weight", "initial", "sound")
 _KINDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 

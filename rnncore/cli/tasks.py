@@ -16,6 +16,7 @@ __all__ = ["TASKS", "Data", "Task", "task_of"]
 TASKS = {
     "tag": ("rnncore.cli.tagging", "Tagging"),
     "lm": ("rnncore.cli.language", "Language"),
+    "transcribe": ("rnncore.cli.transcribing", "Transcribing"),
     "caption": ("rnncore.cli.captions", "Captions"),
     "translate": ("rnncore.cli.translation", "Translation"),
 }

@@ -41,7 +41,7 @@ def add_commands(commands: Any) -> None:
         help="train a model on a file",
         description="Train a tagger on lines of 'word TAB label', with a blank line between sentences; or, with --task "
         "lm, a language model on any text; with translate, what writes a sequence for a sequence, on lines of 'source "
-        "TAB target'; with caption, what writes sentences about vectors.",
+        "TAB target'; with caption, what writes sentences about vectors; with transcribe, what is said in recordings.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -49,14 +49,15 @@ def add_commands(commands: Any) -> None:
         nargs="?",
         metavar="DATA",
         help="tagged words, plain or gzip; without: a sample of news requests. Of a language model any text; without: "
-        "the source of Python's own library. To translate, pairs; without: generated dates. "
-        "For captions an .npz of vectors and sentences, or lines of numbers with the sentence last; without: generated "
-        "pictures",
+        "the source of Python's own library. To translate, pairs; without: generated dates. For captions an .npz of "
+        "vectors and sentences, or lines of numbers with the sentence last; without: generated pictures. To transcribe "
+        "lines of 'file.wav TAB what is said', or an .npz file of the arrays features, or samples and sample_rate, "
+        "starts (of each sequence) and strings; without: dialled numbers",
     )
     parser.add_argument(
         "--task",
         choices=TASKS,
-        help="what to learn: tag words, go on with a text (lm), write captions, or translate (default: tag)",
+        help="what to learn: tag words, go on with a text (lm), translate, transcribe or write captions (default: tag)",
     )
     parser.add_argument("--preset", metavar="NAME", help=f"settings by purpose; {presets}")
     parser.add_argument(
@@ -80,7 +81,7 @@ def add_commands(commands: Any) -> None:
         "--test-fraction",
         type=number(float, 0, 1, "a number from 0 to less than 1"),
         metavar="F",
-        help="part of DATA to test on instead (default: 0.2 of tagged words and of pairs, nothing of a text)",
+        help="part of DATA to test on instead (default: 0.2 of all but a text)",
     )
     parser.add_argument(
         "--valid",

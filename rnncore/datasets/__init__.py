@@ -5,6 +5,7 @@ from __future__ import annotations
 from rnncore.datasets.adding import adding_problem
 from rnncore.datasets.arithmetic import ARITHMETIC_SYMBOLS, arithmetic
 from rnncore.datasets.bits import copying, delayed_xor, parity, temporal_xor
+from rnncore.datasets.digits import DIGITS_RATE, glued_digits
 from rnncore.datasets.languages import anbn, tomita, tomita_accepts, tomita_strings
 from rnncore.datasets.letters import LETTER_CODES, letters
 from rnncore.datasets.misspelling import misspelt
@@ -16,12 +17,15 @@ from rnncore.datasets.series import mackey_glass, sine
 from rnncore.datasets.source import python_source
 from rnncore.datasets.splits import original_split, random_split
 from rnncore.datasets.strokes import draw, strokes, told_by
+from rnncore.datasets.tones import TONES_RATE, dialled
 
 __all__ = [
     "ARITHMETIC_SYMBOLS",
+    "DIGITS_RATE",
     "LETTER_CODES",
     "PICTURE_WORDS",
     "REBER_SYMBOLS",
+    "TONES_RATE",
     "adding_problem",
     "anbn",
     "arithmetic",
@@ -29,8 +33,10 @@ __all__ = [
     "copying",
     "dates",
     "delayed_xor",
+    "dialled",
     "draw",
     "embedded_reber",
+    "glued_digits",
     "iter_news_requests",
     "letters",
     "mackey_glass",

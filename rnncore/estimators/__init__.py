@@ -11,10 +11,19 @@ _HOME = {
     "LanguageModel": "language",
     "SequenceTagger": "tagger",
     "SequenceToSequence": "rewriting",
+    "Transcriber": "transcriber",
     "distil": "distilling",
 }
 
-__all__ = ["CaptionModel", "Ensemble", "LanguageModel", "SequenceTagger", "SequenceToSequence", "distil"]
+__all__ = [
+    "CaptionModel",
+    "Ensemble",
+    "LanguageModel",
+    "SequenceTagger",
+    "SequenceToSequence",
+    "Transcriber",
+    "distil",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -49,6 +49,7 @@ _KEY = "rnncore"  # one metadata key: several would come out in random order
 KINDS = {
     "SequenceTagger": "rnncore.estimators.tagger",
     "LanguageModel": "rnncore.estimators.language",
+    "Transcriber": "rnncore.estimators.transcriber",
     "CaptionModel": "rnncore.estimators.captions",
     "SequenceToSequence": "rnncore.estimators.rewriting",
     "Ensemble": "rnncore.estimators.ensemble",
