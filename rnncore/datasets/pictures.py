@@ -23,7 +23,7 @@ COLOURS = {
     "white": (0.95, 0.95, 0.95),
     "purple": (0.75, 0.1, 0.85),
     "cyan": (0.1, 0.85, 0.9),
-    "orange": (0.95, 0.5, 0.1),
+    "pink": (0.95, 0.55, 0.7),
 }
 KINDS = ("square", "circle", "triangle", "cross")
 RELATIONS = ("left of", "right of", "above", "below")
