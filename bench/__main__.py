@@ -48,6 +48,7 @@ COMMANDS = {
     "translate": Command(
         "translate", "a step of an encoder and decoder with attention beside PyTorch", cells="lstm,gru"
     ),
+    "caption": Command("caption", "a step of a network that writes about vectors beside PyTorch", cells="lstm,gru"),
     "ctc": Command("ctc", "losses of unaligned targets, and digits out of recordings, beside PyTorch"),
     "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
     "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),

@@ -6,6 +6,7 @@ Its bar is what one layer reaches beside PyTorch's at the nearest shape of `benc
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from bench.weights import Arrays
 
 RATE = 0.1
 SHARE = 0.9  # of what a layer alone reaches
+
+
+Make = Callable[[Setting, str, Any], list[agreement.Contestant]]
 
 
 class Size(NamedTuple):
@@ -58,11 +62,17 @@ class Ours:
         self.loss = self.net.train_step(self.source, self.targets, self.optimizer)
 
     def results(self) -> Arrays:
-        found = {name: np.array(view) for name, view in self.net.params.items()}
-        for half in ("encoder", "decoder"):
-            found[f"{half}.W_xh"] = found[f"{half}.layers.0.fwd.W_xh"]
-            found[f"{half}.W_hh"] = found[f"{half}.layers.0.fwd.W_hh"]
-        return found | {"loss": np.array(self.loss)}
+        return weights(self.net) | {"loss": np.array(self.loss)}
+
+
+def weights(net: Any) -> Arrays:
+    """Return all weights, those of both halves' layers by the names that contestants share."""
+    found = {name: np.array(view) for name, view in net.params.items()}
+    for half in ("encoder", "decoder"):
+        for name in ("W_xh", "W_hh"):
+            if f"{half}.layers.0.fwd.{name}" in found:
+                found[f"{half}.{name}"] = found[f"{half}.layers.0.fwd.{name}"]
+    return found
 
 
 def network(cell: str, size: Size, dtype: str, threads: int | None) -> Any:
@@ -82,26 +92,29 @@ def _tanh(cell: str) -> str | None:
 
 
 def _contestants(setting: Setting, cell: str, size: Size) -> list[agreement.Contestant]:
-    from rnncore.nn.decoder import written
-
     rng = np.random.default_rng(0)
     source, targets = rng.integers(0, size.K, (size.S, size.B)), rng.integers(0, size.K, (size.B, size.L))
-    net = network(cell, size, setting.dtype, setting.threads)
-    contestants: list[agreement.Contestant] = [Ours(net, source, targets)] if setting.ours else []
+    return contestants(setting, network(cell, size, setting.dtype, setting.threads), cell, source, targets)
+
+
+def contestants(
+    setting: Setting, net: Any, cell: str, source: np.ndarray, targets: np.ndarray
+) -> list[agreement.Contestant]:
+    """Return both who train a network that writes."""
+    from rnncore.nn.decoder import written
+
+    found: list[agreement.Contestant] = [Ours(net, source, targets)] if setting.ours else []
     if setting.torch:
         from bench.translate_torch import Step
 
-        given = written(targets, None, size.B, size.K)
-        contestants.append(Step(net, cell, source, given.read, given.write, RATE))
-    return contestants
+        given = written(targets, None, len(targets), net.symbols)
+        found.append(Step(net, cell, source, given.read, given.write, RATE))
+    return found
 
 
-def _measure(setting: Setting, cell: str, size: Size, near: Shape) -> dict[str, Any]:
-    contestants = _contestants(setting, cell, size)
-    start = {name: np.array(view) for name, view in network(cell, size, setting.dtype, None).params.items()}
-    for half in ("encoder", "decoder"):
-        for name in ("W_xh", "W_hh"):
-            start[f"{half}.{name}"] = start[f"{half}.layers.0.fwd.{name}"]
+def _measure(setting: Setting, cell: str, size: Any, near: Shape, make: Make) -> dict[str, Any]:
+    contestants = make(setting, cell, size)
+    start = weights(contestants[0].net)  # type: ignore[attr-defined]
     difference = agreement.require(contestants, setting.dtype, start)
     timings = interleaved({c.name: c.call for c in contestants}, setting.budget(6.0))
     seconds = {name: setting.seconds(timing) for name, timing in timings.items()}
@@ -120,11 +133,18 @@ def _measure(setting: Setting, cell: str, size: Size, near: Shape) -> dict[str, 
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    return compare(options, "translate", "B, S, L, E, H, K", SIZES, _contestants)
+
+
+def compare(
+    options: argparse.Namespace, name: str, letters: str, sizes: Sequence[tuple[Any, Shape]], make: Make
+) -> dict[str, Any]:
+    """Time a step at each size, and a layer alone at the shape that is nearest."""
     setting = Setting.of(options, "torch")
-    numbers = shapes.select([near for _, near in SIZES], options.rows)
+    numbers = shapes.select([near for _, near in sizes], options.rows)
     figures: list[dict[str, Any]] = []
     for cell in setting.cells(options.cell):
-        measured = [_measure(setting, cell, size, near) for size, near in SIZES if near in numbers]
+        measured = [_measure(setting, cell, size, near, make) for size, near in sizes if near in numbers]
         lines: list[list[report.Cell]] = [
             [
                 report.label(row),
@@ -134,9 +154,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for row in measured
         ]
         report.table(
-            f"{setting.title('translate', cell)} · milliseconds a step, times faster, and a layer alone",
+            f"{setting.title(name, cell)} · milliseconds a step, times faster, and a layer alone",
             [
-                ("B, S, L, E, H, K", ""),
+                (letters, ""),
                 *((name, "ms") for name in ("rnncore", "PyTorch")),
                 *((name, ".2f") for name in ("x PyTorch", "layer alone", "share")),
             ],

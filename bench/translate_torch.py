@@ -14,14 +14,16 @@ _MODULES: dict[str, Any] = {"elman": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class Translator(nn.Module):
-    """The network, as its users write it: nothing is done step by step."""
+    """The network, as its users write it: nothing is done step by step. Without an encoder it writes about vectors."""
 
     def __init__(self, net: Any, cell: str) -> None:
         from rnncore import to_torch
 
         super().__init__()
         dtype = getattr(torch, net.dtype.name)
-        for half, layer in (("encoder", net.encoder.layers[0]), ("decoder", net.decoder.layers[0])):
+        self.halves = [name for name in ("encoder", "decoder") if getattr(net, name) is not None]
+        for half in self.halves:
+            layer = getattr(net, half).layers[0]
             ways = layer.bidirectional
             module = _MODULES[cell](layer.input_size, layer.hidden_size, bidirectional=ways, dtype=dtype)
             module.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(layer).items()})
@@ -32,15 +34,21 @@ class Translator(nn.Module):
             self.register_parameter(name, nn.Parameter(given[own]))
         self.states = 2 if cell == "lstm" else 1
 
-    def forward(self, source: Any, read: Any) -> Any:
-        """Return scores (L + 1, B, K + 1)."""
+    def read(self, source: Any) -> tuple[Any, Any]:
+        """Return the encoder's outputs and, side by side, its final states."""
         memory, final = self.encoder(nn.functional.embedding(source, self.encoder_embedding_E))
         final = final if isinstance(final, tuple) else (final,)
-        vector = torch.cat([way for part in final for way in part], dim=1)
+        return memory, torch.cat([way for part in final for way in part], dim=1)
+
+    def forward(self, source: Any, read: Any) -> Any:
+        """Return scores (L + 1, B, K + 1)."""
+        memory, vector = self.read(source) if len(self.halves) == 2 else (None, source)
         state = torch.tanh(vector @ self.bridge_W + self.bridge_b).chunk(self.states, dim=1)
         states = [part[None].contiguous() for part in state]
         embedded = nn.functional.embedding(read, self.decoder_embedding_E)
         outputs, _ = self.decoder(embedded, tuple(states) if self.states == 2 else states[0])
+        if memory is None:
+            return outputs @ self.decoder_head_W_hy + self.decoder_head_b_y
         queries, kept = (outputs @ self.decoder_attention_W).transpose(0, 1), memory.transpose(0, 1)
         weights = torch.softmax(queries @ kept.transpose(1, 2), dim=2)
         seen = torch.tanh(torch.cat([(weights @ kept).transpose(0, 1), outputs], dim=2) @ self.decoder_attention_W_c)
@@ -69,7 +77,7 @@ class Step:
 
     def results(self) -> Arrays:
         own = {theirs: getattr(self.module, name) for name, theirs in self.module.names.items()}
-        for half in ("encoder", "decoder"):
+        for half in self.module.halves:
             own[f"{half}.W_xh"] = getattr(self.module, half).weight_ih_l0.T
             own[f"{half}.W_hh"] = getattr(self.module, half).weight_hh_l0.T
         return {name: np.ascontiguousarray(tensor.detach().numpy()) for name, tensor in own.items()} | {

@@ -54,6 +54,7 @@ _HOME = {
     "Callback": "train.callbacks",
     "Sequences": "data.sequences",
     "Stream": "train.streams",
+    "CaptionModel": "estimators",
     "Ensemble": "estimators",
     "LanguageModel": "estimators",
     "SequenceTagger": "estimators",
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from rnncore._threads import get_num_threads as get_num_threads
     from rnncore._threads import set_num_threads as set_num_threads
     from rnncore.data.sequences import Sequences as Sequences
+    from rnncore.estimators import CaptionModel as CaptionModel
     from rnncore.estimators import Ensemble as Ensemble
     from rnncore.estimators import SequenceTagger as SequenceTagger
     from rnncore.estimators import SequenceToSequence as SequenceToSequence

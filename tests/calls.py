@@ -1008,6 +1008,127 @@ class AttentionCalls(Calls):
         self.used, self.pending = self.replaced(), None
 
 
+class EncoderDecoderCalls(Calls):
+    """Calls to a network that reads and writes."""
+
+    def draw(self) -> None:
+        rng = self.rng
+        self.dtype, self.optimizers, self.stream = pick(rng, "float32", "float64"), {}, None
+        self.K, self.kind = size(rng, 7), pick(rng, "ids", "embedded", "dense", "vector")
+        self.reads = layer_options(rng, size(rng, 6), dtype=self.dtype)
+        attention = None if self.kind == "vector" else pick(rng, None, "general", "dot", "scaled_dot")
+        conditioning = pick(rng, "state", "input", "both", None if attention else "state")
+        encoder = rc.Recurrent(**self.reads)
+        width = 3 if self.kind == "vector" else len(encoder.directions) * sum(encoder.state_widths.values())
+        beside = width if conditioning in ("input", "both") else 0
+        self.writes = layer_options(rng, size(rng, 5) + beside, dtype=self.dtype)
+        self.writes |= {"bidirectional": False, "reverse": False, "merge": "concat"}
+        if attention in ("dot", "scaled_dot") and rc.Recurrent(**self.writes).output_size != encoder.output_size:
+            attention = "general"
+        self.options = {"symbols": self.K, "attention": attention, "conditioning": conditioning}
+        if self.kind == "vector":
+            self.options["vector_size"] = 3
+        if self.kind == "embedded":
+            self.options["embedding"] = rc.Embedding(9, self.reads["input_size"])
+
+    def build(self):
+        encoder = None if self.kind == "vector" else rc.Recurrent(**self.reads)
+        return rc.EncoderDecoder(encoder, rc.Recurrent(**self.writes), **self.options)
+
+    def batch(self):
+        T, B = self.sizes()
+        if self.kind == "vector":
+            return (self.numbers(B, 3),), {}, B
+        width = 9 if self.kind == "embedded" else self.used.encoder.layers[0].input_size
+        x = self.x("dense" if self.kind == "dense" else "ids", T, B, width)
+        return (x,), {"lengths": self.lengths(T, B)}, B
+
+    def targets(self, B: int):
+        L = int(self.rng.integers(0, 6))
+        found, counts = self.rng.integers(0, self.K, (B, L)), self.rng.integers(0, L + 1, B)
+        if self.rng.random() < 0.3:
+            return {"targets": found, "target_lengths": counts}
+        found[np.arange(L) >= counts[:, None]] = -1
+        return {"targets": found}
+
+    @often(4)
+    def call_loss(self):
+        x, options, B = self.batch()
+        options |= self.targets(B) | {"accumulate": self.rng.random() < 0.3}
+        if self.rng.random() < 0.3:
+            options["sample_weight"] = self.rng.random(B)
+        fresh = self.fresh()
+        same(self.used.loss_and_grad(*x, **options), fresh.loss_and_grad(*x, **options), "loss")
+        same(self.used._grad, fresh._grad, "grad")
+
+    @often(4)
+    def call_train_step(self):
+        x, options, B = self.batch()
+        name = pick(self.rng, "sgd", "adam")
+        opt = self.optimizers.setdefault(name, rc.OPTIMIZERS[name](0.05, clip_norm=pick(self.rng, None, 1.0)))
+        twin, fresh = NetworkCalls.twin_of(self, opt), self.fresh()
+        options |= self.targets(B)
+        targets = options.pop("targets")
+        got, wanted = (
+            outcome(net.train_step, *x, targets, one, **options) for net, one in ((self.used, opt), (fresh, twin))
+        )
+        same(got, wanted, "train_step")
+        same(self.used.theta, fresh.theta, "theta")
+        same(self.used._grad, fresh._grad, "grad")
+
+    @often(3)
+    def call_say(self):
+        x, options, B = self.batch()
+        before = self.used._grad.copy()
+        given = options | self.targets(B)
+        names = ["log_probabilities", "attention_weights"] if self.options["attention"] else ["log_probabilities"]
+        for name in names:
+            found = getattr(self.used, name)(*x, **given)
+            same(found, getattr(self.fresh(), name)(*x, **given), name)
+            self.keep(found)
+        same(self.used._grad, before, "grad")
+
+    @often(3)
+    def call_write(self):
+        """Step by step, beside all other calls; on a source that is a number everywhere."""
+        x, options, B = self.batch()
+        x = tuple(np.nan_to_num(one) for one in x)
+        beams = int(self.rng.integers(1, 4))
+        both = [net.decoding(*x, **options, beams=beams) for net in (self.used, self.fresh())]
+        ids = np.full(B * beams, self.K)
+        for _ in range(3):
+            found = both[0].step(ids)
+            same(found, both[1].step(ids), "step")
+            self.keep(found)
+            rows = self.rng.integers(0, len(ids), self.rng.integers(1, len(ids) + 1))
+            ids = self.rng.integers(0, self.K + 1, len(rows))
+            for decoding in both:
+                decoding.select(rows)
+        if self.rng.random() < 0.3:
+            more = {"beam_size": beams, "max_length": 4, "length_penalty": pick(self.rng, 0.0, 0.7)}
+            got, wanted = (net.decode(*x, **options, **more) for net in (self.used, self.fresh()))
+            same(got, wanted, "decode")
+
+    def call_refused(self):
+        x, options, B = self.batch()
+        before = self.used._grad.copy()
+        attempt(self.used.loss_and_grad, *x, np.full((B, 2), self.K), **options)
+        attempt(self.used.loss_and_grad, *x, np.zeros((B + 1, 2), int), **options)
+        attempt(self.used.train_step, *x, None, rc.SGD(), **options)
+        attempt(self.used.decode, None)
+        same(self.used._grad, before, "grad after a refused call")
+
+    def call_write_grad(self):
+        if self.rng.random() < 0.5:
+            self.used.grad += self.numbers(self.used.theta.size)
+        else:
+            self.used.zero_grad()
+
+    def call_replace(self):
+        self.used = self.replaced()
+        self.optimizers = {name: NetworkCalls.twin_of(self, opt) for name, opt in self.optimizers.items()}
+
+
 class ModuleCalls(Calls):
     """Calls to a module of rnncore.torch; a fresh one works in memory of its own, too."""
 
@@ -1121,8 +1242,9 @@ class ModuleCalls(Calls):
     call_set_threads = call_set_dropout = call_fixed = call_mode
 
 
-KINDS: tuple[type[Calls], ...] = (LayerCalls, NetworkCalls, NetworkCalls, PartsCalls, AttentionCalls) + (
-    (ModuleCalls,) if torch else ()
+KINDS: tuple[type[Calls], ...] = (
+    *(LayerCalls, NetworkCalls, NetworkCalls, PartsCalls, AttentionCalls, EncoderDecoderCalls),
+    *((ModuleCalls,) if torch else ()),
 )
 CALLS = 14  # in a sequence
 

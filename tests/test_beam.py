@@ -202,3 +202,22 @@ def test_log_probabilities_that_are_no_numbers():
 
     with pytest.raises(ValueError, match="log-probabilities are NaN"):
         beam_search(Broken(), 1, 2, 2, 5)
+
+
+def test_many_improbable_ends_do_not_hide_what_is_probable():
+    class Steady:
+        """Symbol 0 ten times, then the end; before that the end is always there, but improbable."""
+
+        written = 0
+
+        def step(self, ids):
+            self.written += 1
+            p = [0.005, 0.005, 0.99] if self.written == 11 else [0.98, 0.005, 0.015]
+            return np.log(np.tile(p, (len(ids), 1)))
+
+        def select(self, rows):
+            pass
+
+    for length_penalty in (0.0, 0.6):
+        ((found,),) = beam_search(Steady(), 1, 3, end=2, max_length=20, length_penalty=length_penalty)
+        assert found.symbols.tolist() == [0] * 10

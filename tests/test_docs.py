@@ -74,6 +74,19 @@ def test_uncertainty(capsys):
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_captions():
+    names = ran("captions.md", longest=25)
+    assert names["said"] == ["a cow moos", "dogs bark"]
+    assert names["measured"]["exact"] > 0.6 and names["measured"]["error_rate"] < 0.1
+    assert len(names["best"]) == 5 and len(names["three"]) == 3 and names["words"][-1] == "end"
+    assert names["weights"].shape == (len(names["words"]), 16)
+    requests, _ = names["rc"].datasets.strokes(200, "pairs", random_state=1)
+    found = [names["rc"].datasets.told_by(one) for one in names["artist"].predict(requests)]
+    assert np.mean([one == other for one, other in zip(found, requests, strict=True)]) > 0.6
+    assert names["paper"][0].shape == (3, 16, 16)
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
 def test_tagging():
     names = ran("tagging.md")
     chosen = names["tagger"].chosen_

@@ -209,7 +209,6 @@ def test_settings_that_cannot_be_used_are_refused(pairs):
         ({"attention": "luong"}, "attention"),
         ({"attention": None, "conditioning": None}, "told nothing of the source"),
         ({"source_unit": "line"}, "source_unit"),
-        ({"class_weight": "balanced"}, "class_weight is for labels"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"min_count": 0}, "min_count"),
     ):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from rnncore.cli import transcribing, translation
+from rnncore.cli import captions, transcribing, translation
 from rnncore.cli.arguments import add_beam_size, add_column, add_quiet, check_target, column_pair
 from rnncore.cli.fields import Fields, add_doubts, fields_by, sure_answers_of
 from rnncore.cli.language import named_text
@@ -43,15 +43,16 @@ def add_commands(commands: Any) -> None:
         "evaluate",
         help="measure a model on tagged words, or on a text",
         description="Count what a model tags right: words known and unknown, entities or labels one by one. Of a "
-        "language model: how well it predicts a text. Of one that translates: how many targets are right; of one that "
-        "transcribes: how many labels are wrong.",
+        "language model: how well it predicts a text. Of one that translates or writes captions: how many targets are "
+        "right; of one that transcribes: how many labels are wrong.",
         allow_abbrev=False,
     )
     evaluate.add_argument("model", metavar="MODEL", help="a model file")
     evaluate.add_argument(
         "data",
         metavar="DATA",
-        help="lines of 'word TAB label', or 'source TAB target', or a text; - is standard input. Recordings: see train",
+        help="lines of 'word TAB label', of 'source TAB target', of numbers and a sentence, .npz of vectors and "
+        "sentences, or a text; - is standard input. Recordings: see train",
     )
     add_column(evaluate)
     evaluate.add_argument(
@@ -79,7 +80,8 @@ def add_commands(commands: Any) -> None:
         help="tag words",
         description="Tag words: every line comes back as it was, those of words with the predicted label at their end. "
         "A model that labels sentences, too, puts a comment before each, '# intent = LABEL'. One that translates "
-        "writes a line for a line, one that transcribes a line for a sound: its name and what is said.",
+        "writes a line for a line, one of captions a sentence for each vector, one that transcribes the name of a sound "
+        "and what is said in it.",
         allow_abbrev=False,
     )
     predict.add_argument("model", metavar="MODEL", help="a model file")
@@ -109,10 +111,17 @@ def add_commands(commands: Any) -> None:
     predict.set_defaults(run=run_predict)
 
 
+def _what_writes(model: Any) -> Any:
+    """Return the module of a task whose models write outputs of their own length, or None."""
+    return next((module for module in (translation, captions, transcribing) if module.is_its(model)), None)
+
+
 def _refuse_searching(options: argparse.Namespace) -> None:
     """Refuse options of models that search for what they write."""
     if options.beam_size:
-        raise DataError(f"{options.model}: --beam-size is for models that translate or transcribe: leave it out")
+        raise DataError(
+            f"{options.model}: --beam-size is for models that translate, transcribe or write captions: leave it out"
+        )
     transcribing.refuse(options)
 
 
@@ -125,11 +134,11 @@ def run_evaluate(options: argparse.Namespace) -> None:
     tagger = load_estimator(options.model)
     if options.errors is not None and not hasattr(tagger, "label_probabilities"):
         raise DataError(_without_probabilities(options, tagger, "--errors"))
-    if translation.is_translator(tagger):
-        translation.run_evaluate(options, tagger)
-        return
-    if transcribing.is_transcriber(tagger):
-        transcribing.run_evaluate(options, tagger)
+    writes = _what_writes(tagger)
+    if writes is not None:
+        if writes is not transcribing:
+            transcribing.refuse(options)
+        writes.run_evaluate(options, tagger)
         return
     _refuse_searching(options)
     if hasattr(tagger, "iter_generate"):
@@ -239,11 +248,11 @@ def run_predict(options: argparse.Namespace) -> None:
     tagger = load_estimator(options.model)
     if not hasattr(tagger, "predict"):
         raise DataError(f"{options.model}: holds a {type(tagger).__name__}, which tags nothing; see rnncore generate")
-    if translation.is_translator(tagger):
-        translation.run_predict(options, tagger)
-        return
-    if transcribing.is_transcriber(tagger):
-        transcribing.run_predict(options, tagger)
+    writes = _what_writes(tagger)
+    if writes is not None:
+        if writes is not transcribing:
+            transcribing.refuse(options)
+        writes.run_predict(options, tagger)
         return
     _refuse_searching(options)
     if options.confidence and not hasattr(tagger, "label_probabilities"):

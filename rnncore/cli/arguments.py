@@ -77,8 +77,8 @@ def add_beam_size(parser: argparse.ArgumentParser) -> None:
         "--beam-size",
         type=number(int, 1, 1001, "a whole number from 1 to 1000"),
         metavar="N",
-        help="of a model that translates or transcribes: how many beginnings to look at side by side (default: 1, or "
-        "16 where other options to transcribe need them)",
+        help="of a model that translates, transcribes or writes captions: how many beginnings to look at side by side "
+        "(default: 1, or 16 where other options to transcribe need them)",
     )
 
 

@@ -11,6 +11,8 @@ from rnncore.io.files import ModelFileError, read_header
 
 __all__ = ["add_commands"]
 
+_WRITTEN = {"SequenceToSequence": "symbols of targets", "CaptionModel": "symbols of sentences"}
+
 
 def add_commands(commands: Any) -> None:
     """Add ``info`` and ``config`` to the command's parsers."""
@@ -55,11 +57,14 @@ def _show_parts(header: dict[str, Any], arrays: dict[str, list[int]]) -> None:
         if encoder.get(name):
             print(f"{name}: {len(encoder[name]):,}")
     if "classes" in header:
-        what = "symbols of targets" if header.get("kind") == "SequenceToSequence" else "labels"
+        what = _WRITTEN.get(header.get("kind", ""), "labels")
         print(f"{what} ({len(header['classes'])}): {' '.join(map(str, header['classes']))}")
     for name, answer in header.get("answers", {}).items():
         of = " of sentences" if name == "sentence" else f" of {name}" if header["columns"] else ""
         print(f"labels{of} ({len(answer['classes'])}): {' '.join(map(str, answer['classes']))}")
+    if "source" in header:
+        size = len(header["source_classes"]) if "source_classes" in header else header["vector_size"]
+        print(f"{header['source']}: {size:,}{'' if 'source_classes' in header else ' numbers each'}")
     if "symbols" in header:
         special = [name for name in (UNKNOWN, START, END) if name in header["symbols"]]
         beside = f", {', '.join(special)} among them" if special else ""

@@ -17,6 +17,7 @@ TASKS = {
     "tag": ("rnncore.cli.tagging", "Tagging"),
     "lm": ("rnncore.cli.language", "Language"),
     "transcribe": ("rnncore.cli.transcribing", "Transcribing"),
+    "caption": ("rnncore.cli.captions", "Captions"),
     "translate": ("rnncore.cli.translation", "Translation"),
 }
 

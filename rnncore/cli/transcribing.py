@@ -18,7 +18,7 @@ from rnncore.datasets import TONES_RATE, dialled, random_split
 from rnncore.io.files import load_estimator, write_atomically
 from rnncore.metrics import edit_distances
 
-__all__ = ["Transcribing", "add_options", "is_transcriber", "run_evaluate", "run_predict"]
+__all__ = ["Transcribing", "add_options", "is_its", "run_evaluate", "run_predict"]
 
 _OF_SOUNDS = {"stack": 3, "every": 3}  # settings, where nobody says otherwise: what changes within 30 ms is one step
 _OPTIONS = ("language_model", "lm_weight", "words", "time_stamps")
@@ -142,7 +142,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def is_transcriber(model: Any) -> bool:
+def is_its(model: Any) -> bool:
     """Tell whether a model writes down what is said."""
     from rnncore.estimators.transcriber import Transcriber
 

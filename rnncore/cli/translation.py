@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -19,7 +19,7 @@ from rnncore.datasets import dates, random_split
 from rnncore.io.files import write_atomically
 from rnncore.metrics import edit_distances
 
-__all__ = ["Translation", "is_translator", "run_evaluate", "run_predict"]
+__all__ = ["Translation", "is_its", "run_evaluate", "run_predict"]
 
 _SAMPLE = 4000  # generated dates, where there are no data
 _AT_ONCE = 1024  # lines
@@ -118,7 +118,7 @@ def _named(path: str) -> str:
     return "standard input" if path == "-" else path
 
 
-def is_translator(model: Any) -> bool:
+def is_its(model: Any) -> bool:
     """Tell whether a model writes a sequence for each sequence."""
     from rnncore.estimators.rewriting import SequenceToSequence
 
@@ -159,26 +159,36 @@ def show(say: Any, report: dict[str, Any]) -> None:
 
 def run_evaluate(options: argparse.Namespace, model: Any) -> None:
     """Print how many targets of a file are written without a fault, and write it as a report."""
-    for name in ("column", "sentence_labels", "strict"):
-        if getattr(options, name):
-            raise DataError(f"--{name.replace('_', '-')} is for taggers: leave it out")
     sources, targets = read_pairs(options.data)
+    report_evaluation(
+        options, "translate", len(sources), lambda: evaluated(model, sources, targets, options.beam_size or 1)
+    )
+
+
+def report_evaluation(options: argparse.Namespace, task: str, n: int, evaluate: Callable[[], dict[str, Any]]) -> None:
+    """Evaluate a model that writes, print what came out, and write it as a report."""
+    refuse_for_taggers(options, ("column", "sentence_labels", "strict"))
     started = time.perf_counter()
-    report: dict[str, Any] = {"task": "translate", "model": options.model, "data": options.data}
-    report |= {"n_test": len(sources)} | evaluated(model, sources, targets, options.beam_size or 1)
+    report: dict[str, Any] = {"task": task, "model": options.model, "data": options.data}
+    report |= {"n_test": n} | evaluate()
     report["seconds"] = time.perf_counter() - started
     if not options.quiet:
         show(tell, report)
-        tell("speed", f"{len(sources) / report['seconds']:,.0f} targets/s")
+        tell("speed", f"{n / report['seconds']:,.0f} targets/s")
     if options.report:
         write_atomically(options.report, (json.dumps(report, indent=1) + "\n").encode())
 
 
+def refuse_for_taggers(options: argparse.Namespace, names: Iterable[str]) -> None:
+    """Refuse options that are for taggers alone."""
+    for name in names:
+        if getattr(options, name):
+            raise DataError(f"--{name.replace('_', '-')} is for taggers: leave it out")
+
+
 def run_predict(options: argparse.Namespace, model: Any) -> None:
     """Write a target for each line's source, what stands before its first tab; blank lines stay blank."""
-    for name in ("column", "sentences", "confidence"):
-        if getattr(options, name):
-            raise DataError(f"--{name} is for taggers: leave it out")
+    refuse_for_taggers(options, ("column", "sentences", "confidence"))
     if options.out:
         write_atomically(options.out, (piece.encode() for piece in _written(options, model)))
         return
@@ -194,17 +204,18 @@ def _written(options: argparse.Namespace, model: Any) -> Iterator[str]:
     lines = _sources(options.data)
     typed = options.data == "-" and sys.stdin.isatty()
     while some := list(islice(lines, 1 if typed else _AT_ONCE)):
-        sources = [source for source in some if source]
-        if options.n_best:
-            size = max(options.beam_size or 5, options.n_best)
-            found = [
-                "\t".join(f"{text}\t{score:.4f}" for text, score in one)
-                for one in model.predict_n_best(sources, options.n_best, beam_size=size)
-            ]
-        else:
-            found = model.predict(sources, beam_size=options.beam_size or 1)
+        found = lines_of(options, model, [source for source in some if source])
         made = iter(found)
         yield "".join((next(made) if source else "") + "\n" for source in some)
+
+
+def lines_of(options: argparse.Namespace, model: Any, sources: Any) -> list[str]:
+    """Return what is written of each source: one output, or several with their scores."""
+    if not options.n_best:
+        found: list[str] = model.predict(sources, beam_size=options.beam_size or 1)
+        return found
+    several = model.predict_n_best(sources, options.n_best, beam_size=max(options.beam_size or 5, options.n_best))
+    return ["\t".join(f"{text}\t{score:.4f}" for text, score in one) for one in several]
 
 
 def _sources(path: str) -> Iterator[str]:

@@ -10,17 +10,20 @@ from rnncore.datasets.languages import anbn, tomita, tomita_accepts, tomita_stri
 from rnncore.datasets.letters import LETTER_CODES, letters
 from rnncore.datasets.misspelling import misspelt
 from rnncore.datasets.news import iter_news_requests, news_requests
+from rnncore.datasets.pictures import PICTURE_WORDS, picture_features, shapes
 from rnncore.datasets.reber import REBER_SYMBOLS, continual_reber, embedded_reber, reber, reber_successors
 from rnncore.datasets.rewriting import dates, reversing, sorting
 from rnncore.datasets.series import mackey_glass, sine
 from rnncore.datasets.source import python_source
 from rnncore.datasets.splits import original_split, random_split
+from rnncore.datasets.strokes import draw, strokes, told_by
 from rnncore.datasets.tones import TONES_RATE, dialled
 
 __all__ = [
     "ARITHMETIC_SYMBOLS",
     "DIGITS_RATE",
     "LETTER_CODES",
+    "PICTURE_WORDS",
     "REBER_SYMBOLS",
     "TONES_RATE",
     "adding_problem",
@@ -31,6 +34,7 @@ __all__ = [
     "dates",
     "delayed_xor",
     "dialled",
+    "draw",
     "embedded_reber",
     "glued_digits",
     "iter_news_requests",
@@ -40,14 +44,18 @@ __all__ = [
     "news_requests",
     "original_split",
     "parity",
+    "picture_features",
     "python_source",
     "random_split",
     "reber",
     "reber_successors",
     "reversing",
+    "shapes",
     "sine",
     "sorting",
+    "strokes",
     "temporal_xor",
+    "told_by",
     "tomita",
     "tomita_accepts",
     "tomita_strings",

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "CaptionModel": "captions",
     "Ensemble": "ensemble",
     "LanguageModel": "language",
     "SequenceTagger": "tagger",
@@ -14,7 +15,15 @@ _HOME = {
     "distil": "distilling",
 }
 
-__all__ = ["Ensemble", "LanguageModel", "SequenceTagger", "SequenceToSequence", "Transcriber", "distil"]
+__all__ = [
+    "CaptionModel",
+    "Ensemble",
+    "LanguageModel",
+    "SequenceTagger",
+    "SequenceToSequence",
+    "Transcriber",
+    "distil",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -162,7 +162,7 @@ class Rewriting(SequenceTask):
         """Return what is written of each source, as numbers, and the scores."""
         outputs: list[Any] = [None] * len(data)
         scores: list[Any] = [None] * len(data)
-        for rows, x in _batches(data, collate, beam_size):
+        for rows, x in self._batches(data, collate, beam_size):
             lengths = data.lengths[rows]
             most = self.most(lengths) if max_length is None else max_length
             found, theirs = network.decode(x, lengths, beam_size, length_penalty, most, n_best)
@@ -184,17 +184,34 @@ class Rewriting(SequenceTask):
         """Return the share of targets that are written without a fault."""
         return float(np.average(self.right(network, data, collate), weights=weights))
 
+    def nats(self, network: Any, data: Sequences, collate: Collate) -> float | None:
+        """Return the mean loss of a symbol, ends counted, of the targets whose symbols are all known; None: of none."""
+        known = np.flatnonzero((data.y < len(self.classes)).all(axis=1))
+        if not len(known):
+            return None
+        total, seen = 0.0, data.select(known)
+        for rows, x in self._batches(seen, collate, 1):
+            total -= float(network.log_probabilities(x, seen.y[rows], seen.lengths[rows]).sum())
+        return total / float(self.counts(seen).sum())
+
     def validate(self, network: Any, data: Sequences, collate: Collate) -> dict[str, float]:
         """Measure the share of right ones and, which breaks ties, the loss of those whose symbols are all known."""
-        known = np.flatnonzero((data.y < len(self.classes)).all(axis=1))
         record = {"val_score": self.score(network, data, collate, None)}
-        if not len(known):
-            return record
-        total = 0.0
-        seen = data.select(known)
-        for rows, x in _batches(seen, collate, 1):
-            total -= float(network.log_probabilities(x, seen.y[rows], seen.lengths[rows]).sum())
-        return record | {"val_loss": total / float(self.counts(seen).sum())}
+        loss = self.nats(network, data, collate)
+        return record if loss is None else record | {"val_loss": loss}
+
+    def _batches(self, data: Sequences, collate: Collate, beam_size: int) -> Iterator[tuple[np.ndarray, Any]]:
+        """Yield sources of like length together, and what the network reads of them."""
+        order = np.argsort(-data.lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            longest = max(int(data.lengths[order[start]]), self.longest)
+            rows = order[start : start + max(1, _STEPS_AT_ONCE // (longest * beam_size))]
+            places = data.positions(rows)
+            values = data.values_at(places)
+            x = take_rows(data.x, places)
+            yield rows, collate(x) if values is None else collate(x, values)
+            start += len(rows)
 
     def to_json(self) -> dict[str, Any]:
         """Describe symbols, and how targets look."""
@@ -208,17 +225,3 @@ class Rewriting(SequenceTask):
         if type(longest) is not int or longest < 0 or not isinstance(texts, bool):
             raise ValueError("longest must be a whole number, texts a flag")
         self.labels, self.longest, self.texts = LabelEncoder(classes), longest, texts
-
-
-def _batches(data: Sequences, collate: Callable[..., Any], beam_size: int) -> Iterator[tuple[np.ndarray, Any]]:
-    """Yield sources of like length together, and what the network reads of them."""
-    order = np.argsort(-data.lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, _STEPS_AT_ONCE // (int(data.lengths[order[start]]) * beam_size))
-        rows = order[start : start + size]
-        places = data.positions(rows)
-        values = data.values_at(places)
-        x = take_rows(data.x, places)
-        yield rows, collate(x) if values is None else collate(x, values)
-        start += size

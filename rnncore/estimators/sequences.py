@@ -6,7 +6,7 @@ import copy
 import functools
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -64,12 +64,9 @@ class SequenceEstimator(Estimator):
     max_epochs : int or None
         Passes over the training data. None: 20 for up to 1000 sequences, fewer for more, at least 5: twice as many
         sequences need not twice the time.
-    class_weight : None, "balanced" or dict
-        Weight of each label in the loss (1 where a dict has none); "balanced" is inverse to its frequency.
     """
 
     bidirectional: bool = True
-    class_weight: str | Mapping[Any, float] | None = None
 
     _nouns: ClassVar[Nouns] = Nouns()
     _data_names: ClassVar[dict[str, str]] = {}  # other names of X and y
@@ -94,10 +91,6 @@ class SequenceEstimator(Estimator):
     def _check_settings(self) -> None:
         super()._check_settings()
         check_flag("bidirectional", self.bidirectional)
-        if not (self.class_weight is None or isinstance(self.class_weight, str | Mapping)):
-            raise ValueError(
-                f"class_weight: expected None, 'balanced' or a dict of label to weight, got {self.class_weight!r}"
-            )
 
     # -- learning -----------------------------------------------------------------------------------------------------
 

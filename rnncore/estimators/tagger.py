@@ -142,6 +142,7 @@ class SequenceTagger(AnswersEstimator, Inspection):
     effort: str = "usual"
     sentence_labels: bool = False
     sentence_weight: float = 0.3
+    class_weight: str | Mapping[Any, float] | None = None
 
     _by_data: ClassVar[tuple[str, ...]] = BY_DATA
     _nouns: ClassVar[Nouns] = Nouns("sentence", "tag", "word")
@@ -184,6 +185,10 @@ class SequenceTagger(AnswersEstimator, Inspection):
         check_choice("constraints", self.constraints, (None, "auto", "bio", "iobes"))
         if _head(self) == "softmax" and self.constraints is not None:
             raise ValueError("constraints do not go with head='softmax': leave them out, or set head='crf'")
+        if not (self.class_weight is None or isinstance(self.class_weight, str | Mapping)):
+            raise ValueError(
+                f"class_weight: expected None, 'balanced' or a dict of label to weight, got {self.class_weight!r}"
+            )
         check_choice("effort", self.effort, tuple(PASSES))
         if self.word_dropout is not None:
             check_number("word_dropout", self.word_dropout, "[0, 1]", 0.3)

@@ -50,6 +50,7 @@ KINDS = {
     "SequenceTagger": "rnncore.estimators.tagger",
     "LanguageModel": "rnncore.estimators.language",
     "Transcriber": "rnncore.estimators.transcriber",
+    "CaptionModel": "rnncore.estimators.captions",
     "SequenceToSequence": "rnncore.estimators.rewriting",
     "Ensemble": "rnncore.estimators.ensemble",
     "WindowTagger": "rnncore.replica.tagger",

@@ -6,8 +6,9 @@ An output y of n symbols has log p(y) = Σ_t log p(y_t | y_<t) + log p(end | y) 
 
 (Wu et al. 2016): 0 leaves the log-probability as it is, larger penalties favour longer outputs. At each step the next
 symbols of the beam's B beginnings are ranked by log-probability. Of the first 2·B, those that end and are among the
-first B are finished; the first B others go on. A sequence is done when B outputs are finished, or when nothing that
-goes on can get a better score than those already found. With B = 1 that takes the most probable symbol at each step.
+first B are finished; the first B others go on. A sequence is done when nothing that goes on can get a better score
+than those already found, however many these are: where the end is always among the first B, but hardly probable, B poor
+outputs are soon finished. With B = 1 it is done at the first end: that takes the most probable symbol at each step.
 """
 
 from __future__ import annotations
@@ -141,8 +142,10 @@ def beam_search(
         scores = np.where(ended, -np.inf, scores)
         alive, beams, symbols = (np.take_along_axis(part, going_on, axis=1) for part in (scores, beams, symbols))
         best_possible = alive[:, 0] / length_factor(longest[active], length_penalty)
-        n_finished = np.array([len(finished[number]) for number in active.tolist()])
-        stay = np.flatnonzero((n_finished < beam_size) & (best_possible > good_enough[active]))
+        goes_on = best_possible > good_enough[active]
+        if beam_size == 1:
+            goes_on &= good_enough[active] == -np.inf
+        stay = np.flatnonzero(goes_on)
 
         alive, beams, symbols, active = alive[stay], beams[stay], symbols[stay], active[stay]
         before = np.take_along_axis(written[stay], beams[:, :, None], axis=1)
