@@ -383,7 +383,6 @@ def test_bad_input_is_named(sample, fitted):
         fitted.score(X[:1], [["1"]])
     for settings, message in [
         ({"every": 0}, "every"),
-        ({"class_weight": "balanced"}, "class_weight is not for strings"),
         ({"embedding_size": 4}, "embedding_size is not for strings"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -93,9 +93,8 @@ class Transcriber(SequenceEstimator):
             check_count(name, getattr(self, name), 1)
         if not isinstance(self.separator, str | int | None):
             raise TypeError(f"separator: expected a label or None, got {self.separator!r}")
-        for name in ("class_weight", "embedding_size"):
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name} is not for strings from feature vectors: leave it out")
+        if self.embedding_size is not None:
+            raise ValueError("embedding_size is not for strings from feature vectors: leave it out")
 
     @property
     def _pipeline(self) -> FramePipeline:
