@@ -80,8 +80,8 @@ def add_commands(commands: Any) -> None:
         help="tag words",
         description="Tag words: every line comes back as it was, those of words with the predicted label at their end. "
         "A model that labels sentences, too, puts a comment before each, '# intent = LABEL'. One that translates "
-        "writes a line for a line, one of captions a sentence for each vector, one that transcribes the name of a "
-        "sound and what is said in it.",
+        "writes a line for a line, one of captions a sentence for each vector, one that transcribes a sound's name "
+        "and what is said in it.",
         allow_abbrev=False,
     )
     predict.add_argument("model", metavar="MODEL", help="a model file")
