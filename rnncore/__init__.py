@@ -56,6 +56,8 @@ _HOME = {
     "Ensemble": "estimators",
     "LanguageModel": "estimators",
     "SequenceTagger": "estimators",
+    "SequenceClassifier": "estimators",
+    "SequenceRegressor": "estimators",
     "distil": "estimators",
     "load": "io.files",
     "to_torch": "interop",
@@ -98,6 +100,8 @@ if TYPE_CHECKING:
     from rnncore._threads import set_num_threads as set_num_threads
     from rnncore.data.sequences import Sequences as Sequences
     from rnncore.estimators import Ensemble as Ensemble
+    from rnncore.estimators import SequenceClassifier as SequenceClassifier
+    from rnncore.estimators import SequenceRegressor as SequenceRegressor
     from rnncore.estimators import SequenceTagger as SequenceTagger
     from rnncore.estimators import distil as distil
     from rnncore.interop import from_keras as from_keras

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOME = {"Ensemble": "ensemble", "LanguageModel": "language", "SequenceTagger": "tagger", "distil": "distilling"}
+_HOME = {"Ensemble": "ensemble", "LanguageModel": "language", "SequenceTagger": "tagger", "SequenceClassifier": "series", "SequenceRegressor": "series", "distil": "distilling"}
 
-__all__ = ["Ensemble", "LanguageModel", "SequenceTagger", "distil"]
+__all__ = ["Ensemble", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "SequenceTagger", "distil"]
 
 
 def __getattr__(name: str) -> Any:
