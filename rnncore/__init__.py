@@ -52,6 +52,7 @@ _HOME = {
     "Trainer": "train.trainer",
     "Callback": "train.callbacks",
     "Sequences": "data.sequences",
+    "Series": "data.series",
     "Stream": "train.streams",
     "Ensemble": "estimators",
     "LanguageModel": "estimators",
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from rnncore._threads import get_num_threads as get_num_threads
     from rnncore._threads import set_num_threads as set_num_threads
     from rnncore.data.sequences import Sequences as Sequences
+    from rnncore.data.series import Series as Series
     from rnncore.estimators import Ensemble as Ensemble
     from rnncore.estimators import SequenceClassifier as SequenceClassifier
     from rnncore.estimators import SequenceRegressor as SequenceRegressor

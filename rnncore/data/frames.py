@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import narwhals.stable.v1 as nw
+import narwhals.stable.v2 as nw
 import numpy as np
 
 from rnncore.data.readers import DataError
@@ -66,7 +66,9 @@ def _long(frame: Any, name: str, sequence: Any, time: Any) -> Series:
     kinds = [column for column in columns if column not in plain]
     if not columns:
         raise DataError(f"{name} has no columns beside {sequence!r}" + (f" and {time!r}" if time else ""))
-    table = np.column_stack([frame[column].to_numpy().astype(np.float64) for column in plain] or [np.empty((len(frame), 0))])
+    table = np.column_stack(
+        [frame[column].to_numpy().astype(np.float64) for column in plain] or [np.empty((len(frame), 0))]
+    )
     other = [np.asarray(frame[column].to_list(), dtype=object) for column in kinds]
     made = Series(
         table[order],

@@ -13,7 +13,10 @@ __all__ = ["Series", "is_panel", "series_of"]
 
 
 class Series(Sequence[Any]):
-    """Sequences of steps of numbers, laid end to end.
+    """Sequences of steps of numbers, laid end to end, with what is known beside them; made by `Series.of`.
+
+    What estimators make of arrays and lists by themselves. To be made where there is more to say: when each step was,
+    or which column of a long frame says what. scikit-learn's splits and searches can divide it.
 
     Attributes
     ----------
@@ -33,10 +36,39 @@ class Series(Sequence[Any]):
 
     Examples
     --------
-    >>> series = series_of([np.zeros((3, 2)), np.ones((1, 2))])
-    >>> len(series), series[1].tolist(), series.select([1]).table.shape
-    (2, [[1.0, 1.0]], (1, 2))
+    >>> series = Series.of([np.zeros((3, 2)), np.ones((1, 2))], times=[[0.0, 1.5, 9.0], [0.0]])
+    >>> len(series), series[1].tolist(), series[[1]].times.tolist()
+    (2, [[1.0, 1.0]], [0.0])
     """
+
+    @classmethod
+    def of(cls, given: Any, sequence: Any = None, time: Any = None, times: Any = None) -> Series:
+        """Take sequences of numbers from arrays, lists, or frames of pandas and polars.
+
+        Parameters
+        ----------
+        given : array (S, T, D) or (S, T), list of arrays (T, D) or (T,), or a frame
+            A frame is a row for each sequence, with a column for each step; or, where `sequence` or a MultiIndex says
+            which sequence a row is of, a row for each step. A list may hold a frame for each sequence.
+        sequence, time : names of columns, optional
+            Of a long frame: which sequence a row is of, and when it was. Sequences stand in the order in which they
+            come, and steps in order of time. Columns that are no numbers become `kinds`.
+        times : list of arrays (T,) of numbers or dates, optional
+            When each step was, where the sequences are arrays.
+
+        Raises
+        ------
+        DataError
+            For what is none of these, columns that are missing, and times that do not grow, by sequence and step.
+
+        Examples
+        --------
+        Of a frame with columns who, when and what: ``Series.of(frame, sequence="who", time="when")``.
+
+        >>> Series.of(np.arange(6).reshape(2, 3))[1].tolist()
+        [[3.0], [4.0], [5.0]]
+        """
+        return series_of(given, "X", sequence, time, times)
 
     def __init__(
         self,
@@ -62,8 +94,14 @@ class Series(Sequence[Any]):
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def shape(self) -> tuple[int]:
+        """(S,), by which scikit-learn knows what it can divide."""
+        return (len(self),)
+
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
+        index = index[0] if isinstance(index, tuple) else index  # scikit-learn's [rows, ...]
+        if isinstance(index, slice | list | np.ndarray):
             return self.select(np.arange(len(self))[index])
         end = int(self._ends[index])
         return self.table[end - int(self.lengths[index]) : end]
@@ -224,7 +262,7 @@ def _table(part: Any, name: str) -> np.ndarray:
         raise DataError(f"{name} must be numbers, got {array.dtype}")
     if array.ndim not in (1, 2) or (array.ndim == 2 and not array.shape[1]):
         raise DataError(f"{name} must be (T, D) numbers, or (T,) of one a step; got shape {array.shape}")
-    return array.reshape(len(array), -1) if array.ndim == 2 else array[:, None]
+    return array if array.ndim == 2 else array[:, None]
 
 
 def _stamps(times: Any, series: Series) -> np.ndarray:

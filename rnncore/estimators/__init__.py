@@ -5,7 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_HOME = {"Ensemble": "ensemble", "LanguageModel": "language", "SequenceTagger": "tagger", "SequenceClassifier": "series", "SequenceRegressor": "series", "distil": "distilling"}
+_HOME = {
+    "Ensemble": "ensemble",
+    "LanguageModel": "language",
+    "SequenceTagger": "tagger",
+    "SequenceClassifier": "series",
+    "SequenceRegressor": "series",
+    "distil": "distilling",
+}
 
 __all__ = ["Ensemble", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "SequenceTagger", "distil"]
 

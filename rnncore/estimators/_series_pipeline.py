@@ -98,7 +98,9 @@ class SeriesPipeline(Pipeline):
             if bad.any():
                 row, column = np.unravel_index(int(bad.argmax()), bad.shape)
                 value = "NaN" if np.isnan(part[row, column]) else "infinity (inf)"
-                where = series.place(start + int(row)) + (f", column {series.names[column]}" if table.shape[1] > 1 else "")
+                where = series.place(start + int(row)) + (
+                    f", column {series.names[column]}" if table.shape[1] > 1 else ""
+                )
                 hint = "; missing='mask' takes it for a number that is not there" if value == "NaN" else ""
                 raise DataError(f"{where}: expected a finite number, got {value}{hint}")
 
@@ -158,7 +160,9 @@ class SeriesPipeline(Pipeline):
             )
         if (series.times is None) != (self.tick is None):
             raise DataError(
-                "the training data had " + ("no times" if self.tick is None else "times of all steps") + ": so must these"
+                "the training data had "
+                + ("no times" if self.tick is None else "times of all steps")
+                + ": so must these"
             )
 
     def collate(self, x: np.ndarray, values: np.ndarray | None = None) -> Any:

@@ -61,9 +61,7 @@ def _examples(sequences: Any, targets: Any, nouns: Nouns, by_step: bool) -> Exam
     """Check that there are as many targets as sequences, or as steps of each."""
     lengths = sequence_lengths(sequences, "X")
     if len(targets) != len(lengths):
-        raise DataError(
-            f"expected as many {nouns.target}s as {nouns.sequence}s, got {len(targets)} and {len(lengths)}"
-        )
+        raise DataError(f"expected as many {nouns.target}s as {nouns.sequence}s, got {len(targets)} and {len(lengths)}")
     if by_step:
         own = np.array([len(part) for part in targets], dtype=np.int64)
         if (own != lengths).any():

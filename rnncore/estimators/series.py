@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -15,8 +14,8 @@ from rnncore.estimators._examples import Examples, Nouns, with_steps
 from rnncore.estimators._pipeline import Corrupt, Pipeline, TokenPipeline
 from rnncore.estimators._series_pipeline import MISSING, SCALES, SeriesPipeline
 from rnncore.estimators._series_tasks import FlagTask, NumberTask, SeriesLabelTask, inputs_of, lies_by_step, plain
-from rnncore.estimators._task import SequenceTask
 from rnncore.estimators._settings import check_flag
+from rnncore.estimators._task import SequenceTask
 from rnncore.estimators.sequences import SequenceEstimator, named
 from rnncore.nn.heads import POOLINGS
 from rnncore.optim.arguments import check_choice, check_number
@@ -31,7 +30,11 @@ class _EitherPipeline(Pipeline):
         own, words = settings, {"min_count": settings.min_count, "lowercase": settings.lowercase}
         self._numbers = SeriesPipeline(own.scale, own.missing, own.noise, own.embedding_size, own.dtype)
         self._tokens = TokenPipeline(
-            **words, fold_digits=False, embedding_size=own.embedding_size, word_dropout=own.word_dropout, dtype=own.dtype
+            **words,
+            fold_digits=False,
+            embedding_size=own.embedding_size,
+            word_dropout=own.word_dropout,
+            dtype=own.dtype,
         )
         self.of: Any = self._numbers
 
@@ -203,9 +206,7 @@ class SequenceClassifier(SeriesEstimator):
     def _learned(self, settings: Self, train: Examples, classes: Any = None) -> Any:
         pipeline, task = super()._learned(settings, train, classes)
         if isinstance(task, SeriesLabelTask) and len(task.classes) < 2:
-            raise DataError(
-                f"a classifier needs more than one class: all targets are {task.classes[0]!r}; got 1 class"
-            )
+            raise DataError(f"a classifier needs more than one class: all targets are {task.classes[0]!r}; got 1 class")
         return pipeline, task
 
     @property

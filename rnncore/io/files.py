@@ -48,6 +48,8 @@ _KEY = "rnncore"  # one metadata key: several would come out in random order
 # kind in the file: the module with the class of that name
 KINDS = {
     "SequenceTagger": "rnncore.estimators.tagger",
+    "SequenceClassifier": "rnncore.estimators.series",
+    "SequenceRegressor": "rnncore.estimators.series",
     "LanguageModel": "rnncore.estimators.language",
     "Ensemble": "rnncore.estimators.ensemble",
     "WindowTagger": "rnncore.replica.tagger",
