@@ -80,7 +80,7 @@ def test_long_frames(library):
     with pytest.raises(DataError, match="machine"):
         rc.Series.of(frames.DataFrame(rows))
     rows["when"] = [1.0] * len(rows["when"])
-    with pytest.raises(DataError, match="sequence 0, step 1.*not after"):
+    with pytest.raises(DataError, match=r"sequence 0, step 1.*not after"):
         rc.Series.of(frames.DataFrame(rows), sequence="who", time="when")
 
 
@@ -173,7 +173,7 @@ def test_missing_numbers_are_marked():
     np.testing.assert_allclose(np.expm1(encoded[:, 3]), [0, 1, 2, 3], rtol=1e-6)
     assert encoded[1, 0] == 0
     holes[0][0, 0] = np.inf
-    with pytest.raises(DataError, match="sequence 0, step 0, column 0.*inf"):
+    with pytest.raises(DataError, match=r"sequence 0, step 0, column 0.*inf"):
         model.predict(holes)
 
 

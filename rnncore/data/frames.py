@@ -21,7 +21,7 @@ def of_frame(given: Any, name: str, sequence: Any, time: Any) -> Series:
     DataError
         For columns that are missing, and times that are there twice.
     """
-    index = getattr(given, "index", None)
+    index: Any = getattr(given, "index", None)
     if sequence is None and getattr(index, "nlevels", 1) > 1:  # pandas' panels: (instance, time)
         levels = list(index.names)
         own = [level if level is not None else f"level_{number}" for number, level in enumerate(levels)]
@@ -38,8 +38,8 @@ def _wide(frame: Any, name: str) -> Series:
     if not all(kind.is_numeric() or kind == nw.Boolean for kind in frame.schema.values()):
         shown = ", ".join(column for column, kind in frame.schema.items() if not kind.is_numeric())
         raise DataError(
-            f"{name} has a row for each sequence, and columns that are no numbers: {shown}. A frame with a row for each "
-            "step needs sequence=, the column that says which sequence a row is of"
+            f"{name} has a row for each sequence, and columns that are no numbers: {shown}. A frame with a row for "
+            "each step needs sequence=, the column that says which sequence a row is of"
         )
     table = frame.to_numpy().astype(np.float64)
     if not table.shape[0] or not table.shape[1]:
@@ -66,9 +66,8 @@ def _long(frame: Any, name: str, sequence: Any, time: Any) -> Series:
     kinds = [column for column in columns if column not in plain]
     if not columns:
         raise DataError(f"{name} has no columns beside {sequence!r}" + (f" and {time!r}" if time else ""))
-    table = np.column_stack(
-        [frame[column].to_numpy().astype(np.float64) for column in plain] or [np.empty((len(frame), 0))]
-    )
+    numbers_of = [frame[column].to_numpy().astype(np.float64) for column in plain]
+    table = np.column_stack(numbers_of or [np.empty((len(frame), 0))])
     other = [np.asarray(frame[column].to_list(), dtype=object) for column in kinds]
     made = Series(
         table[order],

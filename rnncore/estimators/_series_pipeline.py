@@ -28,8 +28,8 @@ class SeriesPipeline(Pipeline):
     scale : "standard" or "none"
         Subtract each column's mean over all training steps, and divide by its standard deviation.
     missing : "error" or "mask"
-        What NaN is: an error; or a number that is not there, read as the column's mean, beside a column that says so and
-        one that says how long ago there was one.
+        What NaN is: an error; or a number that is not there, read as the column's mean, beside a column that says so
+        and one that says how long ago there was one.
     noise : float
         Standard deviation of what is added to scaled numbers while training.
     embedding_size : int or None
@@ -130,7 +130,7 @@ class SeriesPipeline(Pipeline):
                 x[some, :width] = (table[some] - self.mean) / self.deviation
         missing = np.isnan(table[:, self.gappy])
         x[:, :width][np.isnan(x[:, :width])] = 0
-        for place, column in enumerate(self.gappy):
+        for place in range(len(self.gappy)):
             at = width + 2 * place
             x[:, at] = missing[:, place]
             since = _since(~missing[:, place], sequences) / (self.tick or 1.0)
@@ -155,15 +155,12 @@ class SeriesPipeline(Pipeline):
             )
         if list(map(str, series.kind_names)) != self.kind_names:
             raise DataError(
-                f"expected the columns {', '.join(self.kind_names) or '(none)'} beside numbers, as in the training data; "
-                f"got {', '.join(map(str, series.kind_names)) or '(none)'}"
+                f"expected the columns {', '.join(self.kind_names) or '(none)'} beside numbers, as in the training "
+                f"data; got {', '.join(map(str, series.kind_names)) or '(none)'}"
             )
         if (series.times is None) != (self.tick is None):
-            raise DataError(
-                "the training data had "
-                + ("no times" if self.tick is None else "times of all steps")
-                + ": so must these"
-            )
+            had = "no times" if self.tick is None else "times of all steps"
+            raise DataError(f"the training data had {had}: so must these")
 
     def collate(self, x: np.ndarray, values: np.ndarray | None = None) -> Any:
         """Return numbers, or these and ids by segment."""

@@ -41,7 +41,7 @@ def plain(given: Any) -> Any:
 
 
 def lies_by_step(y: Any, X: Any) -> bool:
-    """Tell whether targets are for every step: arrays (S, T, K), or lists of as many as the first sequence has steps."""
+    """Tell whether targets are for every step: arrays (S, T, K), or lists as long as the first sequence."""
     if y is None:
         raise DataError("this estimator requires y to be passed, but the target y is None")
     if isinstance(y, np.ndarray) and y.dtype != object:

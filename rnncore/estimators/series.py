@@ -88,8 +88,8 @@ class SeriesEstimator(SequenceEstimator):
     scale : {"standard", "none"}
         Subtract each column's mean, and divide by its standard deviation, those of the training data.
     missing : {"error", "mask"}
-        What NaN is: an error; or a number that is not there, for which two columns are added: whether it is missing, and
-        how long ago there was one.
+        What NaN is: an error; or a number that is not there, for which two columns are added: whether it is missing,
+        and how long ago there was one.
     noise : float
         Standard deviation of what is added to scaled numbers while training.
     min_count, lowercase
@@ -135,13 +135,18 @@ class SeriesEstimator(SequenceEstimator):
         self._check_fitted()
         return inputs_of(X, "X")
 
+    @property
+    def _reads(self) -> Any:
+        pipeline: Any = self.specification_.pipeline
+        return pipeline.of
+
     def _encoded(self, sequences: Any, targets: Any = None, unseen: int | None = None) -> Any:
         steps = getattr(sequences, "steps", None) if getattr(sequences, "is_array", False) else None
-        trained = getattr(self.specification_.pipeline.of, "steps", None)
+        trained = getattr(self._reads, "steps", None)
         if steps and trained and steps != trained:
             raise DataError(
-                f"X has {steps} features, but {type(self).__name__} is expecting {trained} features as input: rows of an "
-                "array (S, T) are as long as those of the training data; give others as lists, or as (S, T, 1)"
+                f"X has {steps} features, but {type(self).__name__} is expecting {trained} features as input: rows of "
+                "an array (S, T) are as long as those of the training data; give others as lists, or as (S, T, 1)"
             )
         return super()._encoded(sequences, targets, unseen)
 
@@ -155,7 +160,7 @@ class SeriesEstimator(SequenceEstimator):
     @property
     def n_features_in_(self) -> int:
         """Numbers a step; of an array (S, T), which has one a step, T."""
-        of = self.specification_.pipeline.of if hasattr(self, "specification_") else None
+        of = self._reads if hasattr(self, "specification_") else None
         if not isinstance(of, SeriesPipeline):
             raise AttributeError("n_features_in_: nothing was fitted, or tokens")
         return of.steps or len(of.mean)
