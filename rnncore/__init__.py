@@ -55,6 +55,7 @@ _HOME = {
     "Series": "data.series",
     "Stream": "train.streams",
     "Ensemble": "estimators",
+    "Forecaster": "estimators",
     "LanguageModel": "estimators",
     "SequenceTagger": "estimators",
     "SequenceClassifier": "estimators",
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from rnncore.data.sequences import Sequences as Sequences
     from rnncore.data.series import Series as Series
     from rnncore.estimators import Ensemble as Ensemble
+    from rnncore.estimators import Forecaster as Forecaster
     from rnncore.estimators import SequenceClassifier as SequenceClassifier
     from rnncore.estimators import SequenceRegressor as SequenceRegressor
     from rnncore.estimators import SequenceTagger as SequenceTagger

@@ -7,6 +7,7 @@ from typing import Any
 
 _HOME = {
     "Ensemble": "ensemble",
+    "Forecaster": "forecaster",
     "LanguageModel": "language",
     "SequenceTagger": "tagger",
     "SequenceClassifier": "series",
@@ -14,7 +15,15 @@ _HOME = {
     "distil": "distilling",
 }
 
-__all__ = ["Ensemble", "LanguageModel", "SequenceClassifier", "SequenceRegressor", "SequenceTagger", "distil"]
+__all__ = [
+    "Ensemble",
+    "Forecaster",
+    "LanguageModel",
+    "SequenceClassifier",
+    "SequenceRegressor",
+    "SequenceTagger",
+    "distil",
+]
 
 
 def __getattr__(name: str) -> Any:

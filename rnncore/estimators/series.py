@@ -104,11 +104,11 @@ class SeriesEstimator(SequenceEstimator):
     schedule: Any = "cosine"
     dropout: float = 0.3
     recurrent_dropout: float = 0.0
-    pooling: str = "mean"
+    pooling: str = "last"
     per_step: bool | None = None
     scale: str = "standard"
     missing: str = "error"
-    noise: float = 0.0
+    noise: float = 0.3
     min_count: int = 1
     lowercase: bool = False
     word_dropout: float = 0.0
