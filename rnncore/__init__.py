@@ -53,11 +53,15 @@ _HOME = {
     "Trainer": "train.trainer",
     "Callback": "train.callbacks",
     "Sequences": "data.sequences",
+    "Series": "data.series",
     "Stream": "train.streams",
     "CaptionModel": "estimators",
     "Ensemble": "estimators",
+    "Forecaster": "estimators",
     "LanguageModel": "estimators",
     "SequenceTagger": "estimators",
+    "SequenceClassifier": "estimators",
+    "SequenceRegressor": "estimators",
     "SequenceToSequence": "estimators",
     "Transcriber": "estimators",
     "distil": "estimators",
@@ -102,8 +106,12 @@ if TYPE_CHECKING:
     from rnncore._threads import get_num_threads as get_num_threads
     from rnncore._threads import set_num_threads as set_num_threads
     from rnncore.data.sequences import Sequences as Sequences
+    from rnncore.data.series import Series as Series
     from rnncore.estimators import CaptionModel as CaptionModel
     from rnncore.estimators import Ensemble as Ensemble
+    from rnncore.estimators import Forecaster as Forecaster
+    from rnncore.estimators import SequenceClassifier as SequenceClassifier
+    from rnncore.estimators import SequenceRegressor as SequenceRegressor
     from rnncore.estimators import SequenceTagger as SequenceTagger
     from rnncore.estimators import SequenceToSequence as SequenceToSequence
     from rnncore.estimators import Transcriber as Transcriber

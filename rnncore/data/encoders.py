@@ -16,6 +16,7 @@ import numpy as np
 
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
+from rnncore.data.series import Series
 from rnncore.data.tokens import TokenLists, look_up, token_counts
 
 __all__ = [
@@ -261,7 +262,7 @@ def sequence_lengths(sequences: Any, name: str = "sentences") -> np.ndarray:
     DataError
         If it is a string or no list, or a sequence is a string or a dict or has no length.
     """
-    if isinstance(sequences, TokenLists):
+    if isinstance(sequences, TokenLists | Series):
         return sequences.lengths
     if isinstance(sequences, str | bytes) or not hasattr(sequences, "__len__"):
         raise DataError(f"{name} must be a list of sequences, got {type(sequences).__name__}")

@@ -57,8 +57,10 @@ class TokenLists(Sequence[list[Any]]):
 
 
 def select(lists: Sequence[Any], rows: Sequence[int] | np.ndarray) -> Sequence[Any]:
-    """Return some of the sequences of a data set, in the form it has."""
-    return lists.select(rows) if isinstance(lists, TokenLists) else [lists[i] for i in rows]
+    """Return some of the sequences of a data set, or of its targets, in the form it has."""
+    if isinstance(lists, np.ndarray):
+        return lists[np.asarray(rows)]  # type: ignore[no-any-return]
+    return lists.select(rows) if hasattr(lists, "select") else [lists[i] for i in rows]
 
 
 def token_counts(sequences: Iterable[Iterable[Any]]) -> Counter[Any]:

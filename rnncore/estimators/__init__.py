@@ -8,7 +8,10 @@ from typing import Any
 _HOME = {
     "CaptionModel": "captions",
     "Ensemble": "ensemble",
+    "Forecaster": "forecaster",
     "LanguageModel": "language",
+    "SequenceClassifier": "series",
+    "SequenceRegressor": "series",
     "SequenceTagger": "tagger",
     "SequenceToSequence": "rewriting",
     "Transcriber": "transcriber",
@@ -18,7 +21,10 @@ _HOME = {
 __all__ = [
     "CaptionModel",
     "Ensemble",
+    "Forecaster",
     "LanguageModel",
+    "SequenceClassifier",
+    "SequenceRegressor",
     "SequenceTagger",
     "SequenceToSequence",
     "Transcriber",

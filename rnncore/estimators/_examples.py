@@ -102,7 +102,7 @@ class Examples(NamedTuple):
                 f"sample_weight: expected {n} numbers, one for each {nouns.sequence}, got shape {weights.shape}"
             )
         if not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
-            raise ValueError("sample_weight: expected finite numbers of at least 0, not all of them 0")
+            raise ValueError("sample_weight: expected finite numbers of at least 0, not all of them zero")
         if not 1e-100 < weights.max() < 1e100:  # only how they compare counts; their sums must be numbers
             weights = weights / weights.max()
         if check is not None:

@@ -192,6 +192,12 @@ class Estimator(BaseEstimator, ABC):
         """Make an unfitted task; `columns`: names of several targets of every step, where there are such."""
         return cls._make_task(settings)
 
+    @classmethod
+    def _task_from(cls, settings: Any, header: dict[str, Any]) -> Any:
+        """Make an unfitted task for the targets that a model file tells of."""
+        columns = header.get("columns")
+        return cls._task_of(settings, columns and tuple(columns))
+
     @staticmethod
     @abstractmethod
     def _build_network(of: Specification) -> Network:
@@ -303,8 +309,7 @@ class Estimator(BaseEstimator, ABC):
         for name, size in cls._sizes(estimator, header).items():  # before memory is asked for
             if size > n_weights:
                 raise ValueError(f"{name} does not go with {n_weights} weights")
-        columns = header.get("columns")
-        pipeline, task = cls._make_pipeline(estimator), cls._task_of(estimator, columns and tuple(columns))
+        pipeline, task = cls._make_pipeline(estimator), cls._task_from(estimator, header)
         pipeline.from_json(header)
         task.from_json(header)
         chosen = tuple(name for name in cls._by_data if name in header.get("chosen", ()))

@@ -140,7 +140,7 @@ class SequenceEstimator(Estimator):
         """
         self._check_settings()
         warm = self.warm_start and hasattr(self, "network_")
-        task = self.specification_.task if warm else self._task_of(self, _columns(y))
+        task = self.specification_.task if warm else self._task_for(self, y, X)
         train = task.examples(X, y, self._nouns).weighed(sample_weight, self._nouns, task.check)
         rng = generator(self.random_state)
         checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
@@ -177,7 +177,7 @@ class SequenceEstimator(Estimator):
         """
         self._check_settings()
         warm = self.warm_start and hasattr(self, "network_")
-        task = self.specification_.task if warm else self._task_of(self, _columns(y))
+        task = self.specification_.task if warm else self._task_for(self, y, X)
         train = task.examples(X, y, self._nouns).weighed(sample_weight, self._nouns, task.check)
         rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
         settings = self._settled(train, hasattr(self, "network_"))
@@ -188,6 +188,11 @@ class SequenceEstimator(Estimator):
             self._partial_rng, self._partial_optimizer = rng, optimizer
             self._learn(train, rng, optimizer, 1, None, None)
         return self
+
+    @classmethod
+    def _task_for(cls, settings: Any, targets: Any, sequences: Any) -> Any:
+        """Make an unfitted task for such targets of such sequences."""
+        return cls._task_of(settings, _columns(targets))
 
     def _settled(self, train: Examples, fitted: bool) -> Self:
         """Return this estimator, or a copy whose settings that were left to the data are made; fitted: as they were."""
@@ -208,7 +213,7 @@ class SequenceEstimator(Estimator):
 
     def _learned(self, settings: Self, train: Examples, classes: Any = None) -> tuple[Pipeline, SequenceTask]:
         """Return a pipeline and a task that know the data."""
-        pipeline, task = self._make_pipeline(settings), self._task_of(settings, _columns(train.targets))
+        pipeline, task = self._make_pipeline(settings), self._task_for(settings, train.targets, train.sequences)
         pipeline.fit(train.sequences)
         task.fit(train.targets, classes)
         return pipeline, task

@@ -48,6 +48,9 @@ _KEY = "rnncore"  # one metadata key: several would come out in random order
 # kind in the file: the module with the class of that name
 KINDS = {
     "SequenceTagger": "rnncore.estimators.tagger",
+    "Forecaster": "rnncore.estimators.forecaster",
+    "SequenceClassifier": "rnncore.estimators.series",
+    "SequenceRegressor": "rnncore.estimators.series",
     "LanguageModel": "rnncore.estimators.language",
     "Transcriber": "rnncore.estimators.transcriber",
     "CaptionModel": "rnncore.estimators.captions",

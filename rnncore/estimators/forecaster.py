@@ -1,0 +1,567 @@
+"""Forecaster: what comes next in series of numbers, with covariates, intervals, and new data as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from rnncore.data.readers import DataError
+from rnncore.data.sequences import Sequences
+from rnncore.estimators._forecast_data import History, Scaler, histories_of, matrix, one_series
+from rnncore.estimators._forecast_heads import OUTPUTS, NormalHead, QuantileHead, head_of, normal_quantiles
+from rnncore.estimators._pipeline import Pipeline
+from rnncore.estimators._settings import check_flag, make_optimizer
+from rnncore.estimators._task import Task
+from rnncore.estimators.base import Estimator, Specification, recurrent_layers
+from rnncore.io.checkpoints import Checkpoints, open_checkpoints
+from rnncore.nn.heads import Head
+from rnncore.nn.network import Network
+from rnncore.optim.arguments import check_choice, check_count
+from rnncore.train.batches import generator
+
+__all__ = ["Forecaster"]
+
+STRATEGIES = ("recursive", "direct")
+
+_SAMPLES = 400  # paths that intervals of recursive forecasts are read off
+
+
+class _Columns(Pipeline):
+    """How many numbers there are of each kind, and how covariates are scaled."""
+
+    def __init__(self, settings: Any) -> None:
+        self._ahead = settings.horizon if settings.strategy == "direct" else 1
+        self.sizes = (0, 0, 0)  # of y, known and past
+        self.known = self.past = (np.empty(0), np.empty(0))
+
+    def fit(self, sequences: Sequence[History]) -> None:
+        """Learn from all series together."""
+        first = sequences[0]
+        self.sizes = (first.y.shape[1], first.known.shape[1], first.past.shape[1])
+        self.known, self.past = (_moments([getattr(one, name) for one in sequences]) for name in ("known", "past"))
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        y, known, past = self.sizes
+        self.input_size = y + past + known * self._ahead
+
+    def encode(self, sequences: Any) -> Sequences:
+        """Windows are cut by the forecaster."""
+        raise NotImplementedError
+
+    def inputs_of(self, z: np.ndarray, history: History, future: np.ndarray) -> np.ndarray:
+        """Return what the network reads at the last len(z) steps of a history: (len(z), input_size).
+
+        future : known covariates after the history's end, as many as are there.
+        """
+        n = len(z)
+        known = np.concatenate([history.known, future])
+        known = (known - self.known[0]) / self.known[1]
+        past = (history.past[len(history.past) - n :] - self.past[0]) / self.past[1]
+        first = len(history.known) - n + 1
+        ahead = [known[first + k : first + k + n] for k in range(self._ahead)]
+        return np.concatenate([z, past, *ahead], axis=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe it."""
+        moments = {name: [part.tolist() for part in getattr(self, name)] for name in ("known", "past")}
+        return {"columns": {"sizes": list(self.sizes), **moments}}
+
+    def from_json(self, header: dict[str, Any]) -> None:
+        """Take over what `to_json` described."""
+        own = header["columns"]
+        y, known, past = map(int, own["sizes"])
+        self.sizes = (y, known, past)
+        self.known, self.past = ((np.array(own[name][0]), np.array(own[name][1])) for name in ("known", "past"))
+        self._lay_out()
+
+
+def _moments(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    table = np.concatenate(parts)
+    spread = table.std(axis=0)
+    return table.mean(axis=0), np.where(spread > 1e-12, spread, 1.0)
+
+
+class _Next(Task):
+    """What is said of what comes next."""
+
+    def __init__(self, settings: Any) -> None:
+        self.output, self.quantiles = settings.output, tuple(settings.quantiles)
+        self.steps = settings.horizon if settings.strategy == "direct" else 1
+        self.width = 0
+
+    def fit(self, targets: Any, classes: Any = None) -> None:
+        """Learn how many numbers a step has."""
+        self.width = targets[0].y.shape[1]
+
+    def head(self) -> Head:
+        """Make the head."""
+        return head_of(self.output, self.width * self.steps, self.quantiles)
+
+    def from_json(self, header: dict[str, Any]) -> None:
+        """Take the width from the columns."""
+        self.width = int(header["columns"]["sizes"][0])
+
+
+@dataclass(eq=False, repr=False)
+class Forecaster(Estimator):
+    """Forecast series: one or many, of unequal lengths, in one network; with what is known ahead, and with intervals.
+
+    Parameters
+    ----------
+    window : int
+        Steps that are looked back on: the network is trained on windows of so many steps, and a forecast starts that
+        far back.
+    strategy : {"recursive", "direct"}
+        "recursive": the network says what comes next, and goes on from that, to any horizon. "direct": it says the next
+        `horizon` steps at once.
+    horizon : int
+        Steps of a direct forecast.
+    output : {"point", "normal", "quantiles"}
+        A number; mean and deviation of a normal distribution; or `quantiles`. Of the last two `predict` gives
+        quantiles, for recursive forecasts read off drawn paths.
+    quantiles : sequence of float
+        What output="quantiles" learns.
+    log : bool
+        Learn from logarithms: for numbers above 0 whose swings grow with their size.
+    difference : int or sequence of int
+        Learn from differences to so many steps before, (1, 12) one after the other; 0: from the numbers themselves.
+    scale : bool
+        Each series by its own mean and standard deviation, covariates by those of all.
+    stride : int
+        Windows begin at every so many steps.
+
+    Examples
+    --------
+    >>> import numpy as np, rnncore as rc
+    >>> t = np.arange(300)
+    >>> y = np.sin(t / 5) + 0.01 * t
+    >>> model = rc.Forecaster(window=30, hidden_size=16, max_epochs=20, difference=1).fit(y[:280])
+    >>> forecast = model.predict(20)
+    >>> forecast.shape, bool(np.abs(forecast - y[280:]).mean() < 0.3)
+    ((20,), True)
+    >>> model.update(y[280:290]).predict(3).shape
+    (3,)
+    """
+
+    cell: str = "lstm"
+    learning_rate: float = 0.01
+    schedule: Any = "cosine"
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    window: int = 24
+    strategy: str = "recursive"
+    horizon: int = 1
+    output: str = "point"
+    quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    log: bool = False
+    difference: int | Sequence[int] = 0
+    scale: bool = True
+    stride: int = 1
+
+    _scalers: ClassVar[Mapping[Any, Scaler]]
+
+    @staticmethod
+    def _make_pipeline(settings: Any) -> _Columns:
+        return _Columns(settings)
+
+    @staticmethod
+    def _make_task(settings: Any) -> _Next:
+        return _Next(settings)
+
+    @staticmethod
+    def _build_network(of: Specification) -> Network:
+        return Network(recurrent_layers(of), head=of.task.head())
+
+    def _check_settings(self) -> None:
+        super()._check_settings()
+        for name in ("window", "horizon", "stride"):
+            check_count(name, getattr(self, name), 1)
+        check_choice("strategy", self.strategy, STRATEGIES)
+        check_choice("output", self.output, OUTPUTS)
+        for name in ("log", "scale"):
+            check_flag(name, getattr(self, name))
+        if self.embedding_size is not None:
+            raise ValueError("embedding_size is for symbols, and series are numbers: leave it out")
+        for lag in self._lags():
+            check_count("difference", lag, 1)
+        quantiles = np.asarray(self.quantiles, dtype=float)
+        inside = ((quantiles > 0) & (quantiles < 1)).all() and (np.diff(quantiles) > 0).all()
+        if quantiles.ndim != 1 or not len(quantiles) or not inside:
+            raise ValueError(f"quantiles must be growing numbers between 0 and 1, got {self.quantiles!r}")
+
+    def _lags(self) -> tuple[int, ...]:
+        given = self.difference
+        return tuple(given) if isinstance(given, Sequence | np.ndarray) else (given,) if given else ()
+
+    # -- learning -----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        y: Any,
+        X: Any = None,
+        past: Any = None,
+        checkpoint: str | os.PathLike[str] | Checkpoints | None = None,
+        checkpoint_every: float = 60.0,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Learn from series until now.
+
+        Parameters
+        ----------
+        y : (T,) or (T, C) array, Series or frame; or a list or dict of these for several series
+        X : like y with (T, D), optional
+            Covariates that are known ahead, such as the month: `predict` is given those to come.
+        past : like y with (T, P), optional
+            Covariates that are known when y is.
+        checkpoint, checkpoint_every, resume
+            As for ``SequenceTagger.fit``.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError, ValueError, TypeError
+            For data or settings that cannot be used.
+        """
+        self._check_settings()
+        histories = histories_of(y, X, past)
+        shapes = {(one.y.shape[1], one.known.shape[1], one.past.shape[1]) for one in histories.values()}
+        if len(shapes) > 1:
+            raise DataError("all series need as many columns of y, X and past")
+        rng = generator(self.random_state)
+        checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
+        if checkpoints is not None:
+            checkpoints.begin(rng)
+        names = {name: "" if name is None else f" of series {name!r}" for name in histories}
+        scalers = {
+            name: Scaler.of(one.y, bool(self.log), self._lags(), bool(self.scale), names[name])
+            for name, one in histories.items()
+        }
+        warm = self.warm_start and hasattr(self, "network_")
+        pipeline, task = self._make_pipeline(self), self._make_task(self)
+        pipeline.fit([*histories.values()])
+        task.fit([*histories.values()])
+        data = self._windows(pipeline, histories, scalers, names)
+        n = len(data)
+        batch_size = self.batch_size or min(max(n // 50, 8), 64)
+        max_epochs = self.max_epochs or min(100, max(10, round(100 * (200 / n) ** 0.5)))
+        optimizer = make_optimizer(self, max_epochs * -(-n // batch_size), self.schedule)
+        with self._as_before_unless(optimizer):
+            if not warm:
+                self._begin(pipeline, task, rng)
+            self.scalers_ = scalers
+            keep = self.window + sum(self._lags()) + 1
+            self.histories_ = {name: one.tail(keep) for name, one in histories.items()}
+            self.flat_ = (
+                np.ndim(next(iter(y.values())) if isinstance(y, Mapping) else y if one_series(y) else y[0]) == 1
+            )
+            self._train(
+                optimizer,
+                data,
+                checkpoints,
+                batch_size=batch_size,
+                max_epochs=max_epochs,
+                n_iter_no_change=self.n_iter_no_change,
+                unit="step",
+                random_state=rng,
+            )
+        return self
+
+    def _windows(
+        self,
+        pipeline: _Columns,
+        histories: Mapping[Any, History],
+        scalers: Mapping[Any, Scaler],
+        names: Mapping[Any, str],
+    ) -> Sequences:
+        """Cut every series into windows, which share their numbers."""
+        ahead = self.horizon if self.strategy == "direct" else 1
+        inputs, targets, starts, lengths, begin = [], [], [], [], 0
+        for name, history in histories.items():
+            z = scalers[name].apply(history.y, names[name])
+            n = len(z) - ahead
+            if n < 2:
+                raise DataError(
+                    f"y{names[name]} has {len(history.y)} steps: with differences and a horizon of {ahead} it needs at "
+                    f"least {scalers[name].lost + ahead + 2}"
+                )
+            before = History(*(part[: len(part) - ahead] for part in (history.y, history.known, history.past)))
+            inputs.append(pipeline.inputs_of(z[:n], before, history.known[len(history.known) - ahead :]))
+            targets.append(np.concatenate([z[k : k + n] for k in range(1, ahead + 1)], axis=1))
+            length = min(self.window, n)
+            own = np.arange(0, n - length + 1, self.stride)
+            starts.append(begin + own)
+            lengths.append(np.full(len(own), length, dtype=np.int64))
+            begin += n
+        dtype = np.dtype(self.dtype)
+        made = Sequences(
+            np.concatenate(inputs).astype(dtype), np.concatenate(targets).astype(dtype), np.concatenate(lengths)
+        )
+        made.__dict__["starts"] = np.concatenate(starts)  # windows overlap
+        return made
+
+    def update(self, y: Any, X: Any = None, past: Any = None) -> Self:
+        """Take note of what has come since, without learning from it: forecasts go on from there.
+
+        Parameters
+        ----------
+        y, X, past
+            What was added to those of `fit`; of several series in the same form, a dict may leave some out.
+        """
+        self._check_fitted()
+        new = histories_of(y, X, past)
+        unknown = [name for name in new if name not in self.histories_]
+        if unknown:
+            raise DataError(
+                f"update: there is no series {unknown[0]!r}; known: {', '.join(map(repr, self.histories_))}"
+            )
+        sizes = self.specification_.pipeline.sizes  # type: ignore[attr-defined]
+        made = dict(self.histories_)
+        keep = self.specification_.settings.window + sum(self._fitted_lags()) + 1
+        for name, one in new.items():
+            if (one.y.shape[1], one.known.shape[1], one.past.shape[1]) != sizes:
+                raise DataError(f"update: expected {sizes} columns of y, X and past, as in fit")
+            made[name] = made[name].followed_by(one).tail(keep)
+        self.histories_ = made
+        return self
+
+    def _fitted_lags(self) -> tuple[int, ...]:
+        lags: tuple[int, ...] = next(iter(self.scalers_.values())).lags
+        return lags
+
+    # -- applying -----------------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        horizon: int | None = None,
+        X: Any = None,
+        quantiles: Sequence[float] | None = None,
+        after: Any = None,
+        random_state: Any = 0,
+    ) -> Any:
+        """Return the next steps of every series.
+
+        Parameters
+        ----------
+        horizon : int
+            How many; of a direct forecast at most the one that was learned, which None means.
+        X : (horizon, D), optional
+            The known covariates of these steps; a list or dict of them for several series.
+        quantiles : sequence of float, optional
+            Which quantiles to return, on a last axis.
+        after : (y,) or (y, X) or (y, X, past), optional
+            Go on from the end of these in place of what `fit` and `update` know; scaled as the series of the same name
+            (a dict), the only one, or else each by itself.
+        random_state : int
+            Draws the paths that recursive quantiles are read off.
+
+        Returns
+        -------
+        (horizon,) or (horizon, C), with quantiles (horizon, Q) or (horizon, C, Q); a list or dict of them as y was
+
+        Raises
+        ------
+        DataError, ValueError
+            For covariates that are missing, and quantiles of point forecasts.
+        """
+        self._check_fitted()
+        settings = self.specification_.settings
+        direct = settings.strategy == "direct"
+        steps = settings.horizon if horizon is None and direct else horizon
+        check_count("horizon", steps, 1)
+        assert steps is not None
+        if direct and steps > settings.horizon:
+            raise ValueError(f"horizon={steps}: this forecaster learned the next {settings.horizon} steps at once")
+        if quantiles is not None and settings.output == "point":
+            raise ValueError("quantiles need output='normal' or output='quantiles', and a fit with it")
+        if quantiles is not None and direct and self._fitted_lags():
+            raise ValueError("quantiles of direct forecasts from differences do not add up: take strategy='recursive'")
+        histories, scalers = self._starting_points(after)
+        futures = self._futures(X, histories, settings.horizon if direct else steps)
+        names = list(histories)
+        batch = [(histories[name], scalers[name], futures[name]) for name in names]
+        found = (self._direct if direct else self._recursive)(batch, steps, quantiles, random_state)
+        shaped = {name: one[:, 0] if self.flat_ else one for name, one in zip(names, found, strict=True)}
+        if names == [None]:
+            return shaped[None]
+        return [*shaped.values()] if names == list(range(len(names))) else shaped
+
+    def _starting_points(self, after: Any) -> tuple[dict[Any, History], Mapping[Any, Scaler]]:
+        if after is None:
+            return self.histories_, self.scalers_
+        parts = tuple(after) if isinstance(after, tuple) else (after,)
+        histories = histories_of(*parts, *[None] * (3 - len(parts)))
+        sizes = self.specification_.pipeline.sizes  # type: ignore[attr-defined]
+        settings = self.specification_.settings
+        keep = settings.window + sum(self._fitted_lags()) + 1
+        only = next(iter(self.scalers_.values())) if len(self.scalers_) == 1 else None
+        scalers = {}
+        for name, one in histories.items():
+            if (one.y.shape[1], one.known.shape[1], one.past.shape[1]) != sizes:
+                raise DataError(f"after: expected {sizes} columns of y, X and past, as in fit")
+            own = only or self.scalers_.get(name)
+            scalers[name] = own or Scaler.of(one.y, settings.log, self._fitted_lags(), settings.scale)
+        return {name: one.tail(keep) for name, one in histories.items()}, scalers
+
+    def _futures(self, X: Any, histories: Mapping[Any, History], steps: int) -> dict[Any, np.ndarray]:
+        """Return each series' known covariates to come, (steps, D)."""
+        width = self.specification_.pipeline.sizes[1]  # type: ignore[attr-defined]
+        if not width:
+            if X is not None:
+                raise DataError("X: this forecaster was fitted without covariates that are known ahead")
+            return {name: np.empty((steps, 0)) for name in histories}
+        if X is None:
+            raise DataError(f"X: this forecaster needs the {width} known covariates of the next {steps} steps")
+        several = not one_series(X)
+        found = {}
+        for place, name in enumerate(histories):
+            part = matrix(X[name if isinstance(X, Mapping) else place] if several else X, "X")
+            if part.shape[1] != width or len(part) < steps:
+                raise DataError(f"X must be ({steps}, {width}), covariates of the next steps; got {part.shape}")
+            found[name] = part[:steps]
+        return found
+
+    def _contexts(self, batch: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the network reads of every history, (T, B, D), and how long each is."""
+        settings, pipeline = self.specification_.settings, self.specification_.pipeline
+        parts = []
+        for history, scaler, future in batch:
+            z = scaler.apply(history.y)[-settings.window :]
+            if not len(z):
+                raise DataError(f"a forecast from differences needs at least {scaler.lost + 1} steps of a series")
+            parts.append(pipeline.inputs_of(z, history, future))  # type: ignore[attr-defined]
+        lengths = np.array([len(part) for part in parts])
+        x = np.zeros((lengths.max(), len(parts), parts[0].shape[1]), dtype=self.network_.dtype)
+        for b, part in enumerate(parts):
+            x[: len(part), b] = part
+        return x, lengths
+
+    def _last(self, x: np.ndarray, lengths: np.ndarray, state: Any = None) -> tuple[np.ndarray, Any]:
+        """Return the head's numbers at each history's last step, and the state."""
+        found, state = self.network_.predict(x, lengths=lengths, state=state, return_state=True)
+        return found[lengths - 1, np.arange(len(lengths))].astype(np.float64), state
+
+    def _direct(self, batch: Any, steps: int, quantiles: Any, random_state: Any) -> list[np.ndarray]:
+        scores, _ = self._last(*self._contexts(batch))
+        width, horizon = self.specification_.task.width, self.specification_.settings.horizon
+        found = []
+        for row, (history, scaler, _) in zip(scores, batch, strict=True):
+            said = self._said(row[None], quantiles)[0]  # (H·C,) or (H·C, Q)
+            z = said.reshape(horizon, width, *said.shape[1:])[:steps]
+            if quantiles is None:
+                found.append(scaler.undo(z, history.y))
+            else:
+                found.append(np.moveaxis(scaler.undo(np.moveaxis(z, -1, 0), history.y), 0, -1))
+        return found
+
+    def _recursive(self, batch: Any, steps: int, quantiles: Any, random_state: Any) -> list[np.ndarray]:
+        scores, state = self._last(*self._contexts(batch))
+        pipeline, draws = self.specification_.pipeline, 1 if quantiles is None else _SAMPLES
+        rng = generator(random_state)
+        if draws > 1:
+            scores = np.repeat(scores, draws, axis=0)
+            state = _repeated(state, draws)
+        known = np.stack([future for _, _, future in batch])
+        known = (known - pipeline.known[0]) / pipeline.known[1]  # type: ignore[attr-defined]
+        width, _, past_width = pipeline.sizes  # type: ignore[attr-defined]
+        past = np.zeros((len(scores), past_width))  # the last that is known goes on
+        if past_width:
+            last = np.stack([history.past[-1] for history, _, _ in batch])
+            past = np.repeat((last - pipeline.past[0]) / pipeline.past[1], draws, axis=0)  # type: ignore[attr-defined]
+        path = np.empty((len(scores), steps, width))
+        ones = np.ones(len(scores), dtype=np.int64)
+        for step in range(steps):
+            path[:, step] = self._said(scores, None) if draws == 1 else self._drawn(scores, rng)
+            if step + 1 < steps:
+                ahead = np.repeat(known[:, step + 1], draws, axis=0)
+                x = np.concatenate([path[:, step], past, ahead], axis=1).astype(self.network_.dtype)
+                scores, state = self._last(x[None], ones, state)
+        found = []
+        for b, (history, scaler, _) in enumerate(batch):
+            paths = scaler.undo(path[b * draws : (b + 1) * draws], history.y)
+            found.append(paths[0] if quantiles is None else np.moveaxis(np.quantile(paths, quantiles, axis=0), 0, -1))
+        return found
+
+    def _said(self, scores: np.ndarray, quantiles: Any) -> np.ndarray:
+        """Return the expected numbers, or quantiles of them on a last axis."""
+        head: Any = self.network_.head
+        if isinstance(head, NormalHead):
+            mean, deviation = head.moments(scores)
+            return mean if quantiles is None else normal_quantiles(mean, deviation, quantiles)
+        if isinstance(head, QuantileHead):
+            levels = np.sort(scores.reshape(*scores.shape[:-1], -1, len(head.quantiles)), axis=-1)
+            wanted = [0.5] if quantiles is None else quantiles
+            found = _between(levels, head.quantiles, np.asarray(wanted))
+            return found[..., 0] if quantiles is None else found
+        return scores
+
+    def _drawn(self, scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        head: Any = self.network_.head
+        if isinstance(head, NormalHead):
+            mean, deviation = head.moments(scores)
+            return mean + deviation * rng.standard_normal(mean.shape)
+        levels = np.sort(scores.reshape(*scores.shape[:-1], -1, len(head.quantiles)), axis=-1)
+        found = np.empty(levels.shape[:-1])
+        for place in np.ndindex(*found.shape):
+            found[place] = _between(levels[place], head.quantiles, rng.random(1))[0]
+        return found
+
+    # -- kept ---------------------------------------------------------------------------------------------------------
+
+    def _to_model(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        header, arrays = super()._to_model()
+        named = isinstance(next(iter(self.histories_)), str)
+        series = [
+            {
+                "name": name if named else None,
+                "scaler": self.scalers_[name].to_json(),
+                "y": one.y.tolist(),
+                "known": one.known.tolist(),
+                "past": one.past.tolist(),
+            }
+            for name, one in self.histories_.items()
+        ]
+        only = next(iter(self.histories_)) is None
+        return header | {"series": series, "flat": bool(self.flat_), "only": only, "named": named}, arrays
+
+    @classmethod
+    def _from_model(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
+        made = super()._from_model(header, arrays)
+        sizes = made.specification_.pipeline.sizes  # type: ignore[attr-defined]
+        histories, scalers = {}, {}
+        for number, own in enumerate(header["series"]):
+            name = own["name"] if header["named"] else None if header["only"] else number
+            tables = [np.array(own[part], dtype=np.float64) for part in ("y", "known", "past")]
+            histories[name] = History(
+                *(
+                    table.reshape(-1, size) if size else np.empty((len(tables[0]), 0))
+                    for table, size in zip(tables, sizes, strict=True)
+                )
+            )
+            scalers[name] = Scaler.from_json(own["scaler"])
+        made.histories_, made.scalers_, made.flat_ = histories, scalers, bool(header["flat"])
+        return made
+
+
+def _between(levels: np.ndarray, quantiles: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return quantiles between those that are known, (..., Q) to (..., W); beyond them along the outermost slope."""
+    at = np.clip(np.searchsorted(quantiles, wanted), 1, max(len(quantiles) - 1, 1))
+    if len(quantiles) == 1:
+        return np.repeat(levels, len(wanted), axis=-1)
+    low, high = quantiles[at - 1], quantiles[at]
+    found: np.ndarray = levels[..., at - 1] + (levels[..., at] - levels[..., at - 1]) * (wanted - low) / (high - low)
+    return found
+
+
+def _repeated(state: Any, times: int) -> Any:
+    """Return a state whose sequences stand there so many times each."""
+    if isinstance(state, list):
+        return [_repeated(part, times) for part in state]
+    return tuple(np.repeat(part, times, axis=1) for part in state)
