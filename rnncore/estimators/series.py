@@ -109,7 +109,7 @@ class SeriesEstimator(SequenceEstimator):
     per_step: bool | None = None
     scale: str = "standard"
     missing: str = "error"
-    noise: float = 0.3
+    noise: float = 0.0
     min_count: int = 1
     lowercase: bool = False
     word_dropout: float = 0.0
@@ -195,6 +195,7 @@ class SequenceClassifier(SeriesEstimator):
     """
 
     class_weight: str | Mapping[Any, float] | None = None
+    noise: float = 0.3
 
     def _check_settings(self) -> None:
         super()._check_settings()

@@ -141,8 +141,8 @@ class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings)
     >>> adam = rc.Adam(0.02)
     >>> losses = [net.train_step(x, x[::-1].T, adam) for _ in range(150)]
     >>> found, scores = net.decode(x)
-    >>> losses[-1] < 0.1, (found[0] == x[::-1, 0]).all()
-    (True, np.True_)
+    >>> losses[-1] < 0.1, bool((found[0] == x[::-1, 0]).all())
+    (True, True)
 
     From a vector, with a beam:
 
