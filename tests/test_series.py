@@ -31,7 +31,7 @@ NOT_FOR_MINIBATCHES = {
 @pytest.mark.parametrize("kind", [rc.SequenceClassifier, rc.SequenceRegressor])
 def test_scikit_learns_checks(kind):
     results = check_estimator(
-        kind(max_epochs=20, hidden_size=8, n_threads=1), expected_failed_checks=NOT_FOR_MINIBATCHES, on_skip=None
+        kind(hidden_size=16, n_threads=1), expected_failed_checks=NOT_FOR_MINIBATCHES, on_skip=None
     )
     assert {found["check_name"] for found in results if found["status"] == "xfail"} == {*NOT_FOR_MINIBATCHES}
     skipped = {found["check_name"] for found in results if found["status"] == "skipped"}

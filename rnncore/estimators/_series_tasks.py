@@ -16,7 +16,7 @@ from rnncore.data.sequences import Sequences
 from rnncore.data.series import Series, is_panel, series_of
 from rnncore.estimators._examples import Examples, Nouns, level_of_caller
 from rnncore.estimators._task import Collate, LabelTask, SequenceTask
-from rnncore.nn.heads import Head, SigmoidCrossEntropy, SquaredError
+from rnncore.nn.heads import Head, SigmoidCrossEntropy, Softmax, SquaredError
 from rnncore.train.predictions import predict, predict_sequences
 
 __all__ = ["FlagTask", "NumberTask", "SeriesLabelTask", "inputs_of", "lies_by_step", "plain"]
@@ -95,9 +95,24 @@ class SeriesLabelTask(LabelTask):
             return _examples(given, [_whole(label) for label in values_of(targets, "y")], nouns, False)
         return _examples(given, [list(part) for part in targets], nouns, True)
 
-    def fit(self, targets: Any, classes: Any = None) -> None:
-        """Collect the labels; one alone is nothing to tell apart."""
-        super().fit(targets, classes)
+    def head(self) -> Head:
+        """Make a softmax; weights of whole sequences' classes are those of the sequences."""
+        return super().head() if self.per_step else Softmax(len(self.classes))
+
+    def counts(self, data: Sequences) -> np.ndarray:
+        """Return how many labels there are, of steps each as much as its class counts."""
+        return super().counts(data) if self.per_step else np.ones(len(data))
+
+    def weighed(self, train: Examples) -> Examples:
+        """Return examples whose sequences weigh as much as their classes do.
+
+        A minibatch's loss is a mean over its weights of classes: in a small one that has none but of a light class,
+        this would weigh as much as any.
+        """
+        if self.per_step or self._weights is None:
+            return train
+        own = np.array(self._weights)[self.encode(train.targets)]
+        return train._replace(weights=own if train.weights is None else own * train.weights)
 
     def to_json(self) -> dict[str, Any]:
         """Describe the labels, and where they are."""

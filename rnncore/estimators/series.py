@@ -228,6 +228,10 @@ class SequenceClassifier(SeriesEstimator):
         make = cls._flags if header["targets"] == "flags" else cls._labels
         return make(settings, bool(header["per_step"]))
 
+    def _learn(self, train: Examples, *others: Any) -> None:
+        task = self.specification_.task
+        super()._learn(task.weighed(train) if isinstance(task, SeriesLabelTask) else train, *others)
+
     @staticmethod
     def _make_task(settings: Any) -> SequenceTask:
         raise NotImplementedError("a classifier's task is made for its targets")
