@@ -86,7 +86,7 @@ def test_features_leave_colours_out_but_for_the_last_four():
     np.testing.assert_allclose(picture_features(pictures[10:20], patterns=20), features[10:20], atol=1e-4)
     empty = picture_features(np.full((1, 3, 16, 16), 0.1), patterns=5)
     np.testing.assert_array_equal(empty, np.zeros((1, 16, 9)))
-    assert picture_features(shapes(2, size=32)[0]).shape == (2, 16, 52)
+    assert picture_features(shapes(2, size=32)[0]).shape == (2, 16, 68)
 
 
 def test_features_stand_in_the_cell_where_something_is():

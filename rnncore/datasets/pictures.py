@@ -39,7 +39,7 @@ _LITTLE = 3  # pixels of a patch in which there is hardly anything
 
 
 def shapes(
-    n: int = 1000, combinations: str = "all", size: int = 16, noise: float = 0.05, random_state: int = 0
+    n: int = 1000, combinations: str = "all", size: int = 16, noise: float = 0.03, random_state: int = 0
 ) -> tuple[np.ndarray, list[str]]:
     """Draw pictures of two shapes and the sentences about them.
 
@@ -94,7 +94,7 @@ def shapes(
     ]
 
 
-def picture_features(pictures: np.ndarray, patterns: int = 48, random_state: int = 0) -> np.ndarray:
+def picture_features(pictures: np.ndarray, patterns: int = 64, random_state: int = 0) -> np.ndarray:
     """Describe pictures of shapes as a caption model can read them: what is seen in each of 4 x 4 cells.
 
     Patterns are small patches cut out of other pictures, colours left out. A number says how much more some place of
@@ -118,7 +118,7 @@ def picture_features(pictures: np.ndarray, patterns: int = 48, random_state: int
     --------
     >>> pictures, _ = shapes(10)
     >>> picture_features(pictures).shape
-    (10, 16, 52)
+    (10, 16, 68)
     """
     pictures = np.asarray(pictures, dtype=np.float32)
     if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] != pictures.shape[3]:
