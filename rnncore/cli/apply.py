@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from rnncore.cli import captions, transcribing, translation
+from rnncore.cli import captions, series, transcribing, translation
 from rnncore.cli.arguments import add_beam_size, add_column, add_quiet, check_target, column_pair
 from rnncore.cli.fields import Fields, add_doubts, fields_by, sure_answers_of
 from rnncore.cli.language import named_text
@@ -44,7 +44,8 @@ def add_commands(commands: Any) -> None:
         help="measure a model on tagged words, or on a text",
         description="Count what a model tags right: words known and unknown, entities or labels one by one. Of a "
         "language model: how well it predicts a text. Of one that translates or writes captions: how many targets are "
-        "right; of one that transcribes: how many labels are wrong.",
+        "right; of one that transcribes: how many labels are wrong; of classes: how many are right; of numbers: how "
+        "far off they are.",
         allow_abbrev=False,
     )
     evaluate.add_argument("model", metavar="MODEL", help="a model file")
@@ -52,7 +53,7 @@ def add_commands(commands: Any) -> None:
         "data",
         metavar="DATA",
         help="lines of 'word TAB label', of 'source TAB target', of numbers and a sentence, .npz of vectors and "
-        "sentences, or a text; - is standard input. Recordings: see train",
+        "sentences, or a text; - is standard input. Recordings and series: see train",
     )
     add_column(evaluate)
     evaluate.add_argument(
@@ -112,8 +113,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _what_writes(model: Any) -> Any:
-    """Return the module of a task whose models write outputs of their own length, or None."""
-    return next((module for module in (translation, captions, transcribing) if module.is_its(model)), None)
+    """Return the module of a task whose models have commands of their own, or None: those that tag, and texts'."""
+    return next((module for module in (translation, captions, transcribing, series) if module.is_its(model)), None)
 
 
 def _refuse_searching(options: argparse.Namespace) -> None:

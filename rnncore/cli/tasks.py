@@ -16,6 +16,8 @@ __all__ = ["TASKS", "Data", "Task", "task_of"]
 TASKS = {
     "tag": ("rnncore.cli.tagging", "Tagging"),
     "lm": ("rnncore.cli.language", "Language"),
+    "classify": ("rnncore.cli.series", "Classifying"),
+    "regress": ("rnncore.cli.series", "Regressing"),
     "transcribe": ("rnncore.cli.transcribing", "Transcribing"),
     "caption": ("rnncore.cli.captions", "Captions"),
     "translate": ("rnncore.cli.translation", "Translation"),

@@ -41,7 +41,8 @@ def add_commands(commands: Any) -> None:
         help="train a model on a file",
         description="Train a tagger on lines of 'word TAB label', with a blank line between sentences; or, with --task "
         "lm, a language model on any text; with translate, what writes a sequence for a sequence, on lines of 'source "
-        "TAB target'; with caption, what writes sentences about vectors; with transcribe, what is said in recordings.",
+        "TAB target'; with caption, what writes sentences about vectors; with transcribe, what is said in recordings; "
+        "with classify and regress, what sequences of numbers are, or how much.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -52,12 +53,15 @@ def add_commands(commands: Any) -> None:
         "the source of Python's own library. To translate, pairs; without: generated dates. For captions an .npz of "
         "vectors and sentences, or lines of numbers with the sentence last; without: generated pictures. To transcribe "
         "lines of 'file.wav TAB what is said', or an .npz file of the arrays features, or samples and sample_rate, "
-        "starts (of each sequence) and strings; without: dialled numbers",
+        "starts (of each sequence) and strings; without: dialled numbers. To classify or regress .ts, .npz (x, y), "
+        ".jsonl (x, y a line), or tables, a sequence a line with its target last, or a step a line with a column "
+        "sequence; without: digits, sums",
     )
     parser.add_argument(
         "--task",
         choices=TASKS,
-        help="what to learn: tag words, go on with a text (lm), translate, transcribe or write captions (default: tag)",
+        help="what to learn: tag words, go on with a text (lm), translate, transcribe, write captions, classify "
+        "sequences or tell how much they are (regress) (default: tag)",
     )
     parser.add_argument("--preset", metavar="NAME", help=f"settings by purpose; {presets}")
     parser.add_argument(
