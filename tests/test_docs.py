@@ -130,3 +130,16 @@ def test_sequence_to_sequence():
     right = [np.array_equal(one, row[row >= 0]) for one, row in zip(names["outputs"], names["y"], strict=True)]
     assert np.mean(right) > 0.9
     assert [one.tolist() for one in names["names"]] == [[0, 1], [2], [3, 3, 4], [5, 0, 5]]
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_series():
+    names = ran("series.md")
+    assert names["accuracy"] > 0.85 and names["p"].shape == (50, 2)
+    assert names["r2"] > 0.6
+    X = names["X"]
+    assert len(names["steps"].predict(X[:1])[0]) == len(X[0])
+    assert names["keys"].predict(X[:1])[0].shape == X[0].shape
+    assert np.abs(names["median"] - names["load"][380:390]).mean() < 2
+    assert (names["low"] < names["middle"]).all() and (names["middle"] < names["high"]).all()
+    assert names["later"].shape == (5,)
