@@ -50,11 +50,13 @@ COMMANDS = {
     ),
     "caption": Command("caption", "a step of a network that writes about vectors beside PyTorch", cells="lstm,gru"),
     "ctc": Command("ctc", "losses of unaligned targets, and digits out of recordings, beside PyTorch"),
+    "classify": Command("classify", "classes of sequences: vowels, digits in rows and pixels, spoken digits (minutes)"),
     "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
     "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),
 }
 
 TAG_PARTS = "of news, snips, ewt; without: all, or news where DATA is given"
+CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken; without: all"
 CTC_PARTS = "of loss, digits; without: all"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 
@@ -91,6 +93,9 @@ def parser() -> argparse.ArgumentParser:
         if name == "lm":
             sub.add_argument("data", nargs="?", metavar="DATA", help="default: $RNNCORE_DATA/tinyshakespeare.txt")
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=LM_PARTS)
+        if name == "classify":
+            sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=CLASSIFY_PARTS)
+            sub.add_argument("--seeds", type=int, default=5)
         if name == "tag":
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=TAG_PARTS)
             sub.add_argument("--seeds", type=int, default=5)
