@@ -8,6 +8,7 @@ import pytest
 import twins
 from hypothesis import given
 from hypothesis import strategies as st
+from peers import peer
 
 import rnncore as rc
 
@@ -208,7 +209,7 @@ def test_gradients_of_a_network(cell):
 
 @pytest.mark.parametrize("shape", [(20, 6, 8, 5), (60, 4, 200, 12)])
 def test_like_pytorch(shape):
-    torch = pytest.importorskip("torch")
+    torch = peer("torch")
     T, B, K, L = shape
     rng = np.random.default_rng(0)
     s = rng.normal(size=(T, B, K + 1)) * 2
@@ -372,8 +373,8 @@ def test_no_number_breaks_the_kernel(value):
 
 
 def test_exported_as_onnx(tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
+    onnxruntime = peer("onnxruntime")
+    peer("onnx")
     net = rc.Network(rc.Recurrent("gru", 3, 5, bidirectional=True), head=rc.CTC(4))
     x = np.random.default_rng(11).normal(size=(6, 2, 3)).astype("float32")
     net.to_onnx(tmp_path / "net.onnx")

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from peers import peer
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -65,7 +66,7 @@ def test_arrays_and_lists_are_the_same():
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_long_frames(library):
-    frames = pytest.importorskip(library)
+    frames = peer(library)
     X, y = drifting(30)
     rng = np.random.default_rng(2)
     rows = {"who": [], "when": [], "a": [], "b": [], "machine": []}
@@ -94,7 +95,7 @@ def test_long_frames(library):
 
 
 def test_panels_of_pandas():
-    pandas = pytest.importorskip("pandas")
+    pandas = peer("pandas")
     X, y = drifting(10)
     parts = [pandas.DataFrame(part, columns=["a", "b"]) for part in X]
     panel = pandas.concat(parts, keys=range(10), names=["instance", "time"])
