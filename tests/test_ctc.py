@@ -380,7 +380,9 @@ def test_exported_as_onnx(tmp_path):
     net.to_onnx(tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
     given = {each.name: x if each.name == "x" else np.array([6, 4]) for each in session.get_inputs()}
-    np.testing.assert_allclose(session.run(["probabilities"], given)[0], net.predict(x, lengths=[6, 4]), atol=1e-5)
+    found, wanted = session.run(["probabilities"], given)[0], net.predict(x, lengths=[6, 4])
+    for b, length in enumerate([6, 4]):
+        np.testing.assert_allclose(found[:length, b], wanted[:length, b], atol=1e-5)
 
 
 def test_scores_of_any_origin():
