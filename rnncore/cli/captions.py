@@ -13,7 +13,7 @@ import numpy as np
 from rnncore.cli import translation
 from rnncore.cli.tables import count, described_layers
 from rnncore.cli.tasks import Data, Task
-from rnncore.data.readers import DataError, iter_lines
+from rnncore.data.readers import DataError, iter_text_lines
 from rnncore.datasets import picture_features, random_split, shapes
 from rnncore.io.files import write_atomically
 
@@ -131,13 +131,7 @@ def _rows(path: str) -> tuple[Any, list[str] | None]:
     vectors: list[list[float]] = []
     classes: list[str] = []
     sentences: list[str] = []
-    for number, line in iter_lines(path):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise DataError(f"{path}, line {number}: expected UTF-8") from None
-        if not text.strip():
-            continue
+    for number, text in iter_text_lines(path):
         fields = next(csv.reader([text])) if path.endswith(".csv") else text.split("\t")
         numbers = [_number(field) for field in fields]
         told = numbers[-1] is None and len(fields) > 1

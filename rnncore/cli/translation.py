@@ -14,7 +14,7 @@ import numpy as np
 
 from rnncore.cli.tables import count, described_layers, tell
 from rnncore.cli.tasks import Data, Task
-from rnncore.data.readers import DataError, iter_lines
+from rnncore.data.readers import DataError, iter_text_lines
 from rnncore.datasets import dates, random_split
 from rnncore.io.files import write_atomically
 from rnncore.metrics import edit_distances
@@ -105,13 +105,8 @@ def read_pairs(path: str) -> Pairs:
 
 def _fields(path: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the fields of each line that is not blank."""
-    for number, line in iter_lines(path):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise DataError(f"{_named(path)}, line {number}: expected UTF-8") from None
-        if text.strip():
-            yield number, text.split("\t")
+    for number, text in iter_text_lines(path):
+        yield number, text.split("\t")
 
 
 def _named(path: str) -> str:

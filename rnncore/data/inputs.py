@@ -14,7 +14,7 @@ import numpy as np
 from rnncore.data.readers import DataError
 from rnncore.data.tokens import TokenLists
 
-__all__ = ["sequences_of", "values_of"]
+__all__ = ["is_frame", "sequences_of", "values_of"]
 
 _PLAIN = {list, tuple}
 _LISTING = ("to_list", "to_pylist")  # of pandas and polars, of Arrow
@@ -66,7 +66,7 @@ def _outer(given: Any, name: str) -> list[Any]:
         if not given.ndim:
             raise DataError(f"{name} must be a list of sequences, got an array of one {given.dtype}")
         return list(given)
-    if _is_frame(given):
+    if is_frame(given):
         columns = list(given.columns)
         if len(columns) == 1:
             return _outer(given[columns[0]], name)
@@ -95,7 +95,7 @@ def _sequence(part: Any, name: str) -> Any:
     if isinstance(part, set | frozenset):
         raise DataError(f"{name} must be a sequence, got {type(part).__name__}, which has no order: pass a list")
     _refuse_matrices(part, name)
-    if _is_frame(part):
+    if is_frame(part):
         table = part.to_numpy()
         if table.dtype.kind in "fiub":
             return table
@@ -114,7 +114,8 @@ def _refuse_matrices(given: Any, name: str) -> None:
         raise DataError(f"{name} is a tensor, {type(given).__module__.split('.')[0]}'s: pass lists or NumPy arrays")
 
 
-def _is_frame(given: Any) -> bool:
+def is_frame(given: Any) -> bool:
+    """Whether it is a frame of pandas or polars, or like one."""
     return hasattr(given, "columns") and hasattr(given, "to_numpy")
 
 

@@ -331,6 +331,23 @@ def iter_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
         yield number, line
 
 
+def iter_text_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line that is not blank, without its end.
+
+    Raises
+    ------
+    DataError
+        Where a line is not UTF-8.
+    """
+    for number, line in iter_lines(path):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise DataError(f"{_name(path)}, line {number}: expected UTF-8") from None
+        if text.strip():
+            yield number, text
+
+
 class _Form:
     """What the lines of a file must be."""
 

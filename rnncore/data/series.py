@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore.data.inputs import is_frame
 from rnncore.data.readers import DataError
 
 __all__ = ["Series", "is_panel", "series_of"]
@@ -132,7 +133,7 @@ class Series(Sequence[Any]):
 
 def is_panel(given: Any) -> bool:
     """Whether it is numbers, or frames, not tokens: told by the first sequence."""
-    if isinstance(given, Series) or _is_frame(given):
+    if isinstance(given, Series) or is_frame(given):
         return True
     if isinstance(given, np.ndarray):
         return given.dtype != object or not given.ndim or not len(given) or _is_numbers(given.flat[0])
@@ -143,7 +144,7 @@ def is_panel(given: Any) -> bool:
 
 def _is_numbers(part: Any) -> bool:
     """Whether a sequence consists of numbers or vectors of them."""
-    if _is_frame(part):
+    if is_frame(part):
         return True
     while isinstance(part, list | tuple) and len(part):
         part = part[0]
@@ -180,7 +181,7 @@ def series_of(
         return given
     if hasattr(given, "nnz") and hasattr(given, "toarray"):
         raise TypeError(f"{name} is a sparse matrix, {type(given).__name__}: pass an array, such as .toarray()")
-    if _is_frame(given):
+    if is_frame(given):
         from rnncore.data.frames import of_frame
 
         return of_frame(given, name, sequence, time)
@@ -191,10 +192,6 @@ def series_of(
     if times is not None:
         found.times = _stamps(times, found)
     return found
-
-
-def _is_frame(given: Any) -> bool:
-    return hasattr(given, "columns") and hasattr(given, "to_numpy")
 
 
 def _of_array(given: np.ndarray, name: str) -> Series:
@@ -238,7 +235,7 @@ def _of_list(given: Any, name: str, floats: Any) -> Series:
             )
     kind = np.result_type(*{part.dtype for part in parts})
     flat = np.concatenate(parts, dtype=kind if kind in (np.float32, np.float64) else floats)
-    names = [str(column) for column in given[0].columns] if _is_frame(given[0]) else ()
+    names = [str(column) for column in given[0].columns] if is_frame(given[0]) else ()
     lengths = np.array([len(part) for part in parts], dtype=np.int64)
     found = Series(flat, lengths, names)
     if width == 1 and (lengths == lengths[0]).all() and not isinstance(given[0], np.ndarray):
@@ -248,7 +245,7 @@ def _of_list(given: Any, name: str, floats: Any) -> Series:
 
 def _table(part: Any, name: str) -> np.ndarray:
     """Return one sequence as (T, D) numbers."""
-    if _is_frame(part):
+    if is_frame(part):
         part = part.to_numpy()
     try:
         array = np.asarray(part)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.data.readers import DataError, iter_lines
+from rnncore.data.readers import DataError, iter_text_lines
 from rnncore.data.series import Series
 
 __all__ = ["read_series"]
@@ -55,13 +55,7 @@ def read_series(path: str, targets: bool = True) -> Found:
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
-    for number, line in iter_lines(path):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-        except UnicodeDecodeError:
-            raise DataError(f"{path}, line {number}: expected UTF-8") from None
-        if text:
-            yield number, text
+    return ((number, text.strip()) for number, text in iter_text_lines(path))
 
 
 def _number(text: str) -> float:

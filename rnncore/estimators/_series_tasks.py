@@ -13,7 +13,7 @@ from rnncore.data.encoders import sequence_lengths
 from rnncore.data.inputs import sequences_of, values_of
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
-from rnncore.data.series import Series, is_panel, series_of
+from rnncore.data.series import is_panel, series_of
 from rnncore.estimators._examples import Examples, Nouns, level_of_caller
 from rnncore.estimators._task import Collate, LabelTask, SequenceTask
 from rnncore.nn.heads import Head, SigmoidCrossEntropy, Softmax, SquaredError
@@ -329,8 +329,3 @@ class NumberTask(_ArrayTask):
         """Take over what `to_json` described."""
         super().from_json(header)
         self.mean, self.deviation = (np.array(header[name], dtype=np.float64) for name in ("mean", "deviation"))
-
-
-def length_of(series: Any) -> int:
-    """Return how many steps there are in all."""
-    return len(series.table) if isinstance(series, Series) else int(sequence_lengths(series).sum())

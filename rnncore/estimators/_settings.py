@@ -17,6 +17,7 @@ from rnncore.train.callbacks import as_callbacks
 
 __all__ = [
     "Settings",
+    "check_class_weight",
     "check_common",
     "check_flag",
     "make_optimizer",
@@ -100,6 +101,12 @@ def check_common(settings: Any) -> None:
     if "learning_rate" not in open_:
         check_number("learning_rate", settings.learning_rate, "[0, inf)", 0.003)
     check_number("validation_fraction", settings.validation_fraction, "(0, 1)", 0.1)
+
+
+def check_class_weight(value: Any) -> None:
+    """Raise a ValueError unless weights of classes are None, a word or a dict; the task knows which words."""
+    if not (value is None or isinstance(value, str | Mapping)):
+        raise ValueError(f"class_weight: expected None, 'balanced' or a dict of label to weight, got {value!r}")
 
 
 def check_flag(name: str, value: Any) -> None:

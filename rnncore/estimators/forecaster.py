@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -162,8 +162,6 @@ class Forecaster(Estimator):
     difference: int | Sequence[int] = 0
     scale: bool = True
     stride: int = 1
-
-    _scalers: ClassVar[Mapping[Any, Scaler]]
 
     @staticmethod
     def _make_pipeline(settings: Any) -> _Columns:

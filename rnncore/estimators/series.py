@@ -15,7 +15,7 @@ from rnncore.estimators._examples import Examples, Nouns, with_steps
 from rnncore.estimators._pipeline import Corrupt, Pipeline, TokenPipeline
 from rnncore.estimators._series_pipeline import MISSING, SCALES, SeriesPipeline
 from rnncore.estimators._series_tasks import FlagTask, NumberTask, SeriesLabelTask, inputs_of, lies_by_step, plain
-from rnncore.estimators._settings import check_flag
+from rnncore.estimators._settings import check_class_weight, check_flag
 from rnncore.estimators._task import SequenceTask
 from rnncore.estimators.sequences import SequenceEstimator, named
 from rnncore.nn.heads import POOLINGS
@@ -199,10 +199,7 @@ class SequenceClassifier(SeriesEstimator):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        if not (self.class_weight is None or isinstance(self.class_weight, str | Mapping)):
-            raise ValueError(
-                f"class_weight: expected None, 'balanced' or a dict of label to weight, got {self.class_weight!r}"
-            )
+        check_class_weight(self.class_weight)
 
     @classmethod
     def _task_for(cls, settings: Any, targets: Any, sequences: Any) -> SequenceTask:

@@ -16,7 +16,7 @@ from rnncore.estimators._inspection import Inspection
 from rnncore.estimators._joint import SENTENCE, JointTask, each
 from rnncore.estimators._look import look_at
 from rnncore.estimators._pipeline import TokenPipeline
-from rnncore.estimators._settings import check_flag
+from rnncore.estimators._settings import check_class_weight, check_flag
 from rnncore.estimators._task import LabelTask, SequenceTask
 from rnncore.estimators.sequences import named
 from rnncore.optim.arguments import check_choice, check_count, check_number
@@ -185,10 +185,7 @@ class SequenceTagger(AnswersEstimator, Inspection):
         check_choice("constraints", self.constraints, (None, "auto", "bio", "iobes"))
         if _head(self) == "softmax" and self.constraints is not None:
             raise ValueError("constraints do not go with head='softmax': leave them out, or set head='crf'")
-        if not (self.class_weight is None or isinstance(self.class_weight, str | Mapping)):
-            raise ValueError(
-                f"class_weight: expected None, 'balanced' or a dict of label to weight, got {self.class_weight!r}"
-            )
+        check_class_weight(self.class_weight)
         check_choice("effort", self.effort, tuple(PASSES))
         if self.word_dropout is not None:
             check_number("word_dropout", self.word_dropout, "[0, 1]", 0.3)
