@@ -7,10 +7,11 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from rnncore.cli import captions, series, transcribing, translation
+from rnncore.cli import transcribing
 from rnncore.cli.arguments import add_beam_size, add_column, add_quiet, check_target, column_pair
 from rnncore.cli.fields import Fields, add_doubts, fields_by, sure_answers_of
 from rnncore.cli.language import named_text
@@ -112,9 +113,19 @@ def add_commands(commands: Any) -> None:
     predict.set_defaults(run=run_predict)
 
 
+_COMMANDS = {
+    "SequenceToSequence": "translation",
+    "CaptionModel": "captions",
+    "Transcriber": "transcribing",
+    "SequenceClassifier": "series",
+    "SequenceRegressor": "series",
+}
+
+
 def _what_writes(model: Any) -> Any:
     """Return the module of a task whose models have commands of their own, or None: those that tag, and texts'."""
-    return next((module for module in (translation, captions, transcribing, series) if module.is_its(model)), None)
+    name = _COMMANDS.get(type(model).__name__)
+    return None if name is None else import_module(f"rnncore.cli.{name}")
 
 
 def _refuse_searching(options: argparse.Namespace) -> None:

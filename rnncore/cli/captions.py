@@ -17,7 +17,7 @@ from rnncore.data.readers import DataError, iter_text_lines
 from rnncore.datasets import picture_features, random_split, shapes
 from rnncore.io.files import write_atomically
 
-__all__ = ["Captions", "is_its", "read_captions", "run_evaluate", "run_predict"]
+__all__ = ["Captions", "read_captions", "run_evaluate", "run_predict"]
 
 _SAMPLE = 3000  # generated pictures, where there are no data
 _AT_ONCE = 1024
@@ -160,13 +160,6 @@ def _number(field: str) -> float | None:
         return float(field)
     except ValueError:
         return None
-
-
-def is_its(model: Any) -> bool:
-    """Tell whether a model writes sentences about vectors."""
-    from rnncore.estimators.captions import CaptionModel
-
-    return isinstance(model, CaptionModel)
 
 
 def _evaluated(model: Any, sources: Any, sentences: list[str], beam_size: int = 1) -> dict[str, Any]:

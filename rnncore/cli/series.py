@@ -19,7 +19,7 @@ from rnncore.data.series_files import read_series
 from rnncore.datasets import adding_problem, random_split
 from rnncore.io.files import write_atomically
 
-__all__ = ["Classifying", "Regressing", "is_its", "run_evaluate", "run_predict"]
+__all__ = ["Classifying", "Regressing", "run_evaluate", "run_predict"]
 
 _SHOWN = 20  # classes, with how many of each are right
 
@@ -102,13 +102,6 @@ class Regressing(_OfSeries):
         """Return sequences with two numbers marked, and their sum."""
         x, y = adding_problem(2000, 10, "modern")
         return Series.of(x), y.tolist(), "two marked numbers to add"
-
-
-def is_its(model: Any) -> bool:
-    """Tell whether a model classifies or regresses sequences."""
-    from rnncore.estimators.series import SeriesEstimator
-
-    return isinstance(model, SeriesEstimator)
 
 
 def evaluated(model: Any, X: Any, y: list[Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rnncore.datasets import TONES_RATE, dialled, random_split
 from rnncore.io.files import load_estimator, write_atomically
 from rnncore.metrics import edit_distances
 
-__all__ = ["Transcribing", "add_options", "is_its", "run_evaluate", "run_predict"]
+__all__ = ["Transcribing", "add_options", "run_evaluate", "run_predict"]
 
 _OF_SOUNDS = {"stack": 3, "every": 3}  # settings, where nobody says otherwise: what changes within 30 ms is one step
 _OPTIONS = ("language_model", "lm_weight", "words", "time_stamps")
@@ -140,13 +140,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--words", metavar="FILE", help="of a model that transcribes: all words that there are, one a line"
     )
-
-
-def is_its(model: Any) -> bool:
-    """Tell whether a model writes down what is said."""
-    from rnncore.estimators.transcriber import Transcriber
-
-    return isinstance(model, Transcriber)
 
 
 def refuse(options: argparse.Namespace) -> None:

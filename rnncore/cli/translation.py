@@ -19,7 +19,7 @@ from rnncore.datasets import dates, random_split
 from rnncore.io.files import write_atomically
 from rnncore.metrics import edit_distances
 
-__all__ = ["Translation", "is_its", "run_evaluate", "run_predict"]
+__all__ = ["Translation", "run_evaluate", "run_predict"]
 
 _SAMPLE = 4000  # generated dates, where there are no data
 _AT_ONCE = 1024  # lines
@@ -111,13 +111,6 @@ def _fields(path: str) -> Iterator[tuple[int, list[str]]]:
 
 def _named(path: str) -> str:
     return "standard input" if path == "-" else path
-
-
-def is_its(model: Any) -> bool:
-    """Tell whether a model writes a sequence for each sequence."""
-    from rnncore.estimators.rewriting import SequenceToSequence
-
-    return isinstance(model, SequenceToSequence)
 
 
 def evaluated(model: Any, sources: list[str], targets: list[str], beam_size: int = 1) -> dict[str, Any]:
