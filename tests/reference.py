@@ -134,7 +134,7 @@ def mgu(net, p, x, state, mask):
 
 def leaky(net, p, x, state, mask):
     """h' = (1-α)h + α·f(x·W_xh + b_h + (mask*h)·W_hh)"""
-    (h,), leak = state, net.option("leak")
+    (h,), leak = state, net.option("leak") or 0.5
     return ((1 - leak) * h + leak * net.f(x @ p["W_xh"] + p["b_h"] + (mask * h) @ p["W_hh"]),)
 
 

@@ -120,7 +120,9 @@ def lorenz(n_steps: int = 3000, dt: float = 0.02, random_state: int = 0) -> np.n
 
 
 def narma(n_steps: int = 2000, order: int = 10, random_state: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Make a nonlinear moving average of the last `order` steps, and what it is made of::
+    """Make a nonlinear moving average of the last `order` steps, and what it is made of.
+
+    The task of nonlinear systems of any order::
 
         y(t+1) = 0.3·y(t) + 0.05·y(t)·(y(t) + … + y(t-order+1)) + 1.5·u(t-order+1)·u(t) + 0.1
 

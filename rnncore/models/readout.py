@@ -1,6 +1,6 @@
 """Linear readouts of features: least squares of all steps at once, or step by step.
 
-Least squares:  W = argmin Σ_t |y_t - z_t·W|² + ridge·|W|²,  by the R of [Z; √ridge·I] = Q·R, that takes rows in pieces and
+Least squares:  W = argmin Σ_t |y_t - z_t·W|² + ridge·|W|²,  by the R of [Z, Y] = Q·R, which takes rows in pieces and
 squares no condition number. Recursive least squares (Jaeger 2003; Haykin, Adaptive Filter Theory), λ what is kept::
 
     k = P·z / (λ + zᵀ·P·z)     W += k·(y - zᵀ·W)     P = (P - k·zᵀ·P) / λ

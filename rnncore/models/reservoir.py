@@ -1,4 +1,4 @@
-"""Reservoirs: recurrent networks whose weights are drawn once and stay, so that only what reads their states is trained."""
+"""Reservoirs: recurrent networks whose weights are drawn once and stay: only what reads their states is trained."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class Piece(NamedTuple):
 
 
 class Reservoir:
-    """Leaky units with fixed random weights (Jaeger 2001; Jaeger and Haas 2004)::
+    """Leaky units with fixed random weights (Jaeger 2001; Jaeger and Haas 2004).
+
+    In short::
 
         x_t = (1 - a)·x_{t-1} + a·f(W·x_{t-1} + W_in·u_t + b + W_fb·y_{t-1} + ν_t)
 
@@ -131,16 +133,19 @@ class Reservoir:
         self.dtype = _checks.dtype(dtype)
         W = drawing.recurrent(generator(self.random_state), self.n_units, topology, connectivity, distribution)
         self.W = W if spectral_radius is None else drawing.scaled(W, spectral_radius)
-        self.W_in = self.bias = self.W_fb = None
+        self.W_in: Any = None
+        self.bias: Any = None
+        self.W_fb: Any = None
 
     # ------------------------------------------------------------ weights
 
     @property
-    def W(self) -> Any:
+    def W(self) -> Any:  # noqa: N802 - the matrix of the equation
+        """The recurrent weights; others may be set in their place."""
         return self._W
 
     @W.setter
-    def W(self, W: Any) -> None:
+    def W(self, W: Any) -> None:  # noqa: N802
         self._W = W
         dense = W.nnz >= _DENSE_FROM * self.n_units**2
         starts = None if dense else np.ascontiguousarray(W.indptr, dtype=np.int64)
@@ -248,7 +253,9 @@ class Reservoir:
             return np.zeros((sequences, self.n_units), dtype=self.dtype)
         found = np.ascontiguousarray(state, dtype=self.dtype).reshape(-1, self.n_units)
         if len(found) != sequences:
-            raise ValueError(f"state must be ({sequences}, {self.n_units}), one row for each sequence; got {found.shape}")
+            raise ValueError(
+                f"state must be ({sequences}, {self.n_units}), one row for each sequence; got {found.shape}"
+            )
         return found
 
     def drive(self, table: np.ndarray, before: np.ndarray | None) -> np.ndarray:
@@ -343,9 +350,9 @@ def laid_out(given: Any, name: str) -> tuple[bool, np.ndarray, np.ndarray]:
     >>> single, table.shape, lengths.tolist()
     (False, (3, 1), [2, 1])
     """
-    single = isinstance(given, np.ndarray) and given.ndim < 3 and given.dtype != object or hasattr(given, "columns")
+    single = (isinstance(given, np.ndarray) and given.ndim < 3 and given.dtype != object) or hasattr(given, "columns")
     parts: Sequence[Any] = [given] if single else list(given)
-    found = []
+    found: list[np.ndarray] = []
     for n, part in enumerate(parts):
         array = _checks.array(part, f"{name}[{n}]" if not single else name)
         if array.ndim == 1:
@@ -357,8 +364,8 @@ def laid_out(given: Any, name: str) -> tuple[bool, np.ndarray, np.ndarray]:
             )
         if found and array.shape[1] != found[0].shape[1]:
             raise ValueError(
-                f"all sequences of {name} must have as many columns as the first, {found[0].shape[1]}; sequence {n} has "
-                f"{array.shape[1]}"
+                f"all sequences of {name} must have as many columns as the first, {found[0].shape[1]}; sequence {n} "
+                f"has {array.shape[1]}"
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             step = int(np.argmin(np.isfinite(array).all(axis=1)))
@@ -373,9 +380,10 @@ def laid_out(given: Any, name: str) -> tuple[bool, np.ndarray, np.ndarray]:
 def memory_capacity(
     reservoir: Reservoir, delays: int = 50, n_steps: int = 4000, washout: int = 500, random_state: int = 0
 ) -> float:
-    """Return how much of its input a reservoir remembers: Σ over delays k of r²(u_{t-k}, what least squares make of x_t).
+    """Return how much of its input a reservoir remembers.
 
-    At most the number of units (Jaeger 2002, GMD report 152).
+    The sum over delays k of r²(u_{t-k}, what least squares make of x_t): at most the number of units (Jaeger 2002, GMD
+    report 152).
 
     Parameters
     ----------

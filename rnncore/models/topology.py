@@ -60,8 +60,8 @@ def scaled(W: sparse.csr_array, radius: float) -> sparse.csr_array:
     own = spectral_radius(W)
     if own == 0.0:
         raise ValueError(
-            f"the reservoir's {W.shape[0]} units form no circle, so that its spectral radius is 0 and no factor makes it "
-            f"{radius}: give more units, more connectivity or another random_state"
+            f"the reservoir's {W.shape[0]} units form no circle, so that its spectral radius is 0 and no factor makes "
+            f"it {radius}: give more units, more connectivity or another random_state"
         )
     return W * (radius / own)
 
