@@ -11,10 +11,19 @@ from sklearn.utils import ClassifierTags, RegressorTags
 
 from rnncore.data.readers import DataError
 from rnncore.data.series import Series
-from rnncore.estimators._examples import Examples, Nouns, with_steps
+from rnncore.estimators._examples import Examples, Nouns, Targets, with_steps
 from rnncore.estimators._pipeline import Corrupt, Pipeline, TokenPipeline
+from rnncore.estimators._series_columns import ColumnsTask
 from rnncore.estimators._series_pipeline import MISSING, SCALES, SeriesPipeline
-from rnncore.estimators._series_tasks import FlagTask, NumberTask, SeriesLabelTask, inputs_of, lies_by_step, plain
+from rnncore.estimators._series_tasks import (
+    FlagTask,
+    NumberTask,
+    SeriesLabelTask,
+    are_flags,
+    inputs_of,
+    lies_by_step,
+    plain,
+)
 from rnncore.estimators._settings import check_class_weight, check_flag
 from rnncore.estimators._task import SequenceTask
 from rnncore.estimators.sequences import SequenceEstimator, named
@@ -149,7 +158,10 @@ class SeriesEstimator(SequenceEstimator):
                 f"X has {steps} features, but {type(self).__name__} is expecting {trained} features as input: rows of "
                 "an array (S, T) are as long as those of the training data; give others as lists, or as (S, T, 1)"
             )
-        return super()._encoded(sequences, targets, unseen)
+        data = super()._encoded(sequences, targets, unseen)
+        if isinstance(data.y, dict):
+            data.per_step = dict.fromkeys(data.y, data.per_step)
+        return data
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -171,18 +183,20 @@ class SeriesEstimator(SequenceEstimator):
 class SequenceClassifier(SeriesEstimator):
     """Say what sequences are: one label for each, or one for every step.
 
-    Targets are labels (str, int): one for each sequence, or a list of them for each, as long as it; or answers of yes
-    and no, several at once, 0 and 1: an array (S, K), or one (T, K) for each sequence.
+    Targets are labels (str, int): one for each sequence, or a list of them for each, as long as it. K at once are an
+    array (S, K), or one (T, K) for each sequence: answers of yes and no where all are 0 and 1, with a probability each;
+    else labels, K columns of them with classes of their own, which one network learns together.
 
     Parameters
     ----------
     class_weight : None, "balanced" or dict
-        Weight of each label in the loss (1 where a dict has none); "balanced" is inverse to its frequency.
+        Weight of each label in the loss (1 where a dict has none); "balanced" is inverse to its frequency. Of several
+        columns a sequence's weight is the product of theirs.
 
     Attributes
     ----------
     classes_ : (K,) array
-        The labels, sorted.
+        The labels, sorted; of several columns a list of such arrays.
 
     Examples
     --------
@@ -203,16 +217,27 @@ class SequenceClassifier(SeriesEstimator):
 
     @classmethod
     def _task_for(cls, settings: Any, targets: Any, sequences: Any) -> SequenceTask:
+        if isinstance(targets, Targets):
+            by_step = bool(len(targets["0"])) and isinstance(targets["0"][0], list)
+            return cls._columns(settings, by_step, len(targets))
         targets = plain(targets)
         by_step = lies_by_step(targets, sequences) if settings.per_step is None else settings.per_step
-        first = targets[0] if by_step and len(targets) else targets
-        flags = np.ndim(first) == 2 and np.shape(first)[1] > 1
-        return cls._flags(settings, by_step) if flags else cls._labels(settings, by_step)
+        parts = targets if by_step else [targets]
+        width = np.shape(parts[0])[1] if len(parts) and np.ndim(parts[0]) == 2 else 1
+        if width == 1:
+            return cls._labels(settings, by_step)
+        return cls._flags(settings, by_step) if are_flags(parts) else cls._columns(settings, by_step, width)
 
     @staticmethod
-    def _labels(settings: Any, by_step: bool) -> SequenceTask:
+    def _labels(settings: Any, by_step: bool) -> SeriesLabelTask:
         readout = "every" if by_step else settings.pooling
         return SeriesLabelTask(class_weight=settings.class_weight, per_step=by_step, readout=readout)
+
+    @classmethod
+    def _columns(cls, settings: Any, by_step: bool, width: int) -> SequenceTask:
+        if isinstance(settings.class_weight, Mapping):
+            raise ValueError("class_weight: a dict is for one label; of several expected 'balanced' or None")
+        return ColumnsTask(lambda: cls._labels(settings, by_step), width)
 
     @staticmethod
     def _flags(settings: Any, by_step: bool) -> SequenceTask:
@@ -222,12 +247,14 @@ class SequenceClassifier(SeriesEstimator):
 
     @classmethod
     def _task_from(cls, settings: Any, header: dict[str, Any]) -> SequenceTask:
-        make = cls._flags if header["targets"] == "flags" else cls._labels
-        return make(settings, bool(header["per_step"]))
+        by_step = bool(header["per_step"])
+        if header["targets"] == "columns":
+            return cls._columns(settings, by_step, len(header["answers"]))
+        return cls._flags(settings, by_step) if header["targets"] == "flags" else cls._labels(settings, by_step)
 
     def _learn(self, train: Examples, *others: Any) -> None:
         task = self.specification_.task
-        super()._learn(task.weighed(train) if isinstance(task, SeriesLabelTask) else train, *others)
+        super()._learn(task.weighed(train) if isinstance(task, SeriesLabelTask | ColumnsTask) else train, *others)
 
     @staticmethod
     def _make_task(settings: Any) -> SequenceTask:
@@ -240,17 +267,22 @@ class SequenceClassifier(SeriesEstimator):
         return pipeline, task
 
     @property
-    def classes_(self) -> np.ndarray:
-        """The labels, sorted."""
+    def classes_(self) -> Any:
+        """The labels, sorted; of several columns a list."""
         self._check_fitted()
         task = self.specification_.task
+        if isinstance(task, ColumnsTask):
+            return [np.array(classes) for classes in task.classes]
         if not isinstance(task, SeriesLabelTask):
             raise AttributeError("classes_: the targets were answers of yes and no, not labels")
         return np.array(task.classes)
 
     @named
     def predict_proba(self, X: Any) -> Any:
-        """Return how likely each label is: (S, K), or a list of (T, K) arrays; columns in the order of `classes_`."""
+        """Return how likely each label is: (S, K), or a list of (T, K) arrays; columns in the order of `classes_`.
+
+        Of several columns of labels a list, with that of each.
+        """
         sequences = self._sequences(X)
         task, collate = self.specification_.task, self.specification_.pipeline.collate
         if with_steps(sequences) is not None:
@@ -264,6 +296,7 @@ class SequenceClassifier(SeriesEstimator):
         tags = super().__sklearn_tags__()
         tags.estimator_type = "classifier"
         tags.classifier_tags = ClassifierTags(multi_class=True, multi_label=True)
+        tags.target_tags.multi_output = True
         return tags
 
 
