@@ -17,6 +17,7 @@ from rnncore.data.readers import DataError
 from rnncore.data.series import Series
 from rnncore.data.series_files import read_series
 from rnncore.datasets import adding_problem, random_split
+from rnncore.estimators.presets import CLASSIFIERS
 from rnncore.io.files import write_atomically
 
 __all__ = ["Classifying", "Regressing", "run_evaluate", "run_predict"]
@@ -74,6 +75,8 @@ class _OfSeries(Task):
 
 class Classifying(_OfSeries):
     """Which of some classes a sequence is of."""
+
+    presets = CLASSIFIERS
 
     def estimator(self) -> type:
         """Return what classifies."""

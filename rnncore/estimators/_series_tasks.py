@@ -118,7 +118,10 @@ class SeriesLabelTask(LabelTask):
                     stacklevel=level_of_caller(),
                 )
                 targets = targets[:, 0]
-            return examples_of(given, [_whole(label) for label in values_of(targets, "y")], nouns, False)
+            labels = values_of(targets, "y")
+            if not isinstance(targets, np.ndarray) or targets.dtype.kind in "fO":
+                labels = [_whole(label) for label in labels]
+            return examples_of(given, labels, nouns, False)
         return examples_of(given, [list(part) for part in targets], nouns, True)
 
     def head(self) -> Head:

@@ -26,6 +26,7 @@ from rnncore.estimators._series_tasks import (
 )
 from rnncore.estimators._settings import check_class_weight, check_flag
 from rnncore.estimators._task import SequenceTask
+from rnncore.estimators.presets import CLASSIFIERS, settings_of
 from rnncore.estimators.sequences import SequenceEstimator, named
 from rnncore.nn.heads import POOLINGS
 from rnncore.optim.arguments import check_choice, check_number
@@ -210,6 +211,18 @@ class SequenceClassifier(SeriesEstimator):
 
     class_weight: str | Mapping[Any, float] | None = None
     noise: float = 0.3
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """Make a classifier by purpose: "default", or "polyphony" for several answers at every step from those before.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> rc.SequenceClassifier.preset("polyphony", max_epochs=50).hidden_size
+        200
+        """
+        return cls(**settings_of(CLASSIFIERS, name) | changes)
 
     def _check_settings(self) -> None:
         super()._check_settings()
