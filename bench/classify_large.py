@@ -1,8 +1,8 @@
-"""`bench classify --part large`: 10⁵ sequences of 100 steps: a fit's memory beside the data's, Python's share of its time.
+"""`bench classify --part large`: 10⁵ sequences of 100 steps: a fit's memory beside the data's, Python's share of time.
 
-The array is the caller's. What a fit may take beside it is 1.3 times as much (the scaled copy that it learns from, in the
-network's precision), and the engine's own: weights, optimizer, what a minibatch's backward pass needs. One epoch is run;
-the shares are those of as many as the defaults make.
+The array is the caller's. What a fit may take beside it is 1.3 times as much (the scaled copy that it learns from, in
+the network's precision), and the engine's own: weights, optimizer, what a minibatch's backward pass needs. One epoch is
+run; the shares are those of as many as the defaults make.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from bench import processes, report
 SEQUENCES, STEPS, WIDTH = 100_000, 100, 4
 ALLOWED, SHARE = 1.3, 0.05
 MIB = 2.0**20
+
+_COLUMNS = ("data MiB", "fit takes MiB", "engine MiB", "s an epoch", "s Python's", "s before")
 
 _WORK = """
 import json, resource, sys, time
@@ -58,12 +60,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     share = (row["outside"] + epochs * row["python"]) / (row["outside"] + epochs * row["inside"])
     report.table(
         f"large · {n:,} sequences of {STEPS} steps of {WIDTH} numbers · one thread",
-        [
-            *(
-                (name, ".1f")
-                for name in ("data MiB", "fit takes MiB", "engine MiB", "s an epoch", "s Python's", "s before")
-            )
-        ],
+        [*((name, ".1f") for name in _COLUMNS)],
         [
             [
                 *(row[name] / MIB for name in ("data", "grown", "engine")),
