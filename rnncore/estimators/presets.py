@@ -48,7 +48,7 @@ CLASSIFIERS = {
             "scale": "none",
             "noise": 0.0,
             "dropout": 0.5,
-            "recurrent_dropout": 0.3,
+            "recurrent_dropout": 0.5,
             "clip_norm": 1.0,
             "batch_size": 8,
             "max_epochs": 100,
