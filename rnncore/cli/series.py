@@ -23,6 +23,7 @@ from rnncore.io.files import write_atomically
 __all__ = ["Classifying", "Regressing", "run_evaluate", "run_predict"]
 
 _SHOWN = 20  # classes, with how many of each are right
+_PAIRS = 1000  # true numbers and predictions in a report
 
 
 class _OfSeries(Task):
@@ -131,6 +132,7 @@ def evaluated(model: Any, X: Any, y: list[Any]) -> dict[str, Any]:
         "test_absolute_error": float(np.abs(error).mean()),
         "test_r2": 1 - float((error**2).sum()) / spread if spread > 0 else None,
         "test_total": len(y),
+        "test_pairs": np.column_stack([wanted, found])[:_PAIRS].tolist(),
     }
 
 

@@ -106,7 +106,9 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--report", metavar="FILE.json", help="write settings, history and results")
     parser.add_argument(
-        "--plot", metavar="FILE.png", help="draw the learning curve and, of a tagger, the errors by label"
+        "--plot",
+        metavar="FILE.png",
+        help="draw the learning curve and the test: errors by label, which class was taken for which, or predictions",
     )
     parser.add_argument(
         "--seed",

@@ -138,7 +138,7 @@ class ColumnsTask(SequenceTask):
     def to_json(self) -> dict[str, Any]:
         """Describe the labels of each column."""
         answers = {name: part.to_json() for name, part in self.parts.items()}
-        return {"targets": "columns", "per_step": self.per_step, "answers": answers}
+        return {"targets": "columns", "per_step": self.per_step, "columns": [*self.parts], "answers": answers}
 
     def from_json(self, header: dict[str, Any]) -> None:
         """Take over what `to_json` described."""
