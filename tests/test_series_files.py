@@ -147,6 +147,10 @@ def test_info_of_several_answers(tmp_path, capsys):
     rc.SequenceClassifier(**quick).fit(X, np.array([["a", "x"], ["b", "y"]] * 6)).save(path)
     assert main(["info", path]) == 0
     assert "labels of 0 (2): a b\nlabels of 1 (2): x y" in capsys.readouterr().out
+    (tmp_path / "data.csv").write_text("1,2,a\n3,4,b\n")
+    for command in ("evaluate", "predict"):
+        assert main([command, path, str(tmp_path / "data.csv")]) == 2
+        assert "this model gives several" in capsys.readouterr().err
     series = rc.Series.of(np.where(np.arange(8).reshape(1, 4, 2) == 3, np.nan, X), times=[np.arange(4.0)] * 12)
     rc.SequenceClassifier(missing="mask", **quick).fit(series, [np.ones((4, 3), int)] * 12).save(path)
     assert main(["info", path]) == 0

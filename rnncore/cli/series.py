@@ -154,8 +154,19 @@ def show(say: Any, report: dict[str, Any]) -> None:
         say("test", f"root of mean squared error {report['test_error']:.4g}{r2}")
 
 
+def _check_simple(options: argparse.Namespace, model: Any) -> None:
+    """Refuse models whose targets the files cannot tell: several of a sequence, or those of steps."""
+    about = model.specification_.task.to_json()
+    if about["per_step"] or about["targets"] in ("columns", "flags") or about.get("width", 1) > 1:
+        raise DataError(
+            f"{options.model}: files hold one target for each sequence, and this model gives several, or one for each "
+            "step: apply it in Python, rnncore.load(…).predict"
+        )
+
+
 def run_evaluate(options: argparse.Namespace, model: Any) -> None:
     """Print how good a model is on a file, and write it as a report."""
+    _check_simple(options, model)
     refuse_for_taggers(options, ("column", "sentence_labels", "strict"))
     if options.beam_size:
         raise DataError(f"{options.model}: --beam-size is for models that search for what they write: leave it out")
@@ -174,6 +185,7 @@ def run_evaluate(options: argparse.Namespace, model: Any) -> None:
 
 def run_predict(options: argparse.Namespace, model: Any) -> None:
     """Write a line for each sequence: its class, with --confidence how likely it is; or a number."""
+    _check_simple(options, model)
     refuse_for_taggers(options, ("column", "sentences"))
     if options.beam_size or options.n_best:
         raise DataError(f"{options.model}: --beam-size and --n-best are not for classes and numbers: leave them out")
