@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import rnncore as rc
 from rnncore.data.readers import DataError
+from rnncore.estimators._series_pipeline import SeriesPipeline
 
 QUICK = {"max_epochs": 4, "hidden_size": 8}
 
@@ -244,6 +245,47 @@ def test_missing_numbers_are_marked():
     holes[0][0, 0] = np.inf
     with pytest.raises(DataError, match=r"sequence 0, step 0, column 0.*inf"):
         model.predict(holes)
+
+
+def test_noise_does_not_add_up():
+    """It is written over that of the epoch before, and only over numbers."""
+    series = rc.Series.of([np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, 7.0]])], times=[[0.0, 1.0, 3.0]])
+    pipeline = SeriesPipeline(missing="mask", noise=0.5)
+    pipeline.fit(series)
+    data = pipeline.encode(series)
+    clean, change = data.x.copy(), pipeline.augment(data)
+    first = change(data.x, np.random.default_rng(0)).copy()
+    change(data.x, np.random.default_rng(1))
+    assert np.array_equal(change(data.x, np.random.default_rng(0)), first)
+    drawn = np.random.default_rng(0).standard_normal((3, 2), dtype="float32") * np.float32(0.5)
+    assert np.array_equal(first[:, :2], clean[:, :2] + drawn)
+    assert np.array_equal(first[:, 2:], clean[:, 2:])
+    assert SeriesPipeline().augment(data) is None
+
+
+def test_labels_that_were_not_trained_on():
+    X, y = drifting(20)
+    model = rc.SequenceClassifier(warm_start=True, **QUICK).fit(X, y)
+    assert model.score(X[:2], ["down", "down"]) == 0
+    with pytest.raises(DataError, match="label 'down' was not in the training data; known labels: level, up"):
+        model.fit(X[:2], ["up", "down"])
+    columns = np.array([[label, "ab"[n % 2]] for n, label in enumerate(y)])
+    model = rc.SequenceClassifier(**QUICK).fit(X, columns)
+    assert model.score(X[:1], np.array([["down", "a"]])) == 0
+
+
+def test_preset_of_several_at_once():
+    rng = np.random.default_rng(0)
+    X = [rng.integers(0, 2, (12, 4)).astype(float) for _ in range(30)]
+    y = [(1 - part[:, ::-1]).astype(int) for part in X]
+    model = rc.SequenceClassifier.preset("polyphony", max_epochs=12).fit(X, y)
+    assert not model.network_.layers[0].bidirectional and model.score(X, y) > 0.9
+    assert np.array_equal(
+        model.predict_proba([X[0][:5]])[0], model.predict_proba(X[:1])[0][:5]
+    )  # nothing of later steps
+    assert rc.SequenceClassifier.preset("default").get_params() == rc.SequenceClassifier().get_params()
+    with pytest.raises(ValueError, match="preset"):
+        rc.SequenceClassifier.preset("loud")
 
 
 def test_times_are_read():

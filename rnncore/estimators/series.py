@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -163,6 +164,24 @@ class SeriesEstimator(SequenceEstimator):
         if isinstance(data.y, dict):
             data.per_step = dict.fromkeys(data.y, data.per_step)
         return data
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as one ONNX model, see ``Network.to_onnx``.
+
+        Its x is (T, B, D): numbers less their ``mean``, divided by their ``deviation``, and what is known of gaps and
+        times; columns that are no numbers are inputs of their own, ids. All of it is in the metadata, JSON under
+        ``rnncore``; so are ``classes``, of several columns ``answers`` by the names of their outputs, and ``mean`` and
+        ``deviation`` of numbers that are predicted: what comes out times the deviation, plus the mean.
+
+        Raises
+        ------
+        ValueError, ImportError
+            As ``Network.to_onnx``.
+        """
+        self._check_fitted()
+        reads = self._reads
+        about = reads.to_json() | self.specification_.task.to_json()
+        self.network_.to_onnx(path, reads.inputs, about | {"inputs": reads.inputs})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
