@@ -50,8 +50,6 @@ class ColumnsTask(SequenceTask):
     def examples(self, sequences: Any, targets: Any, nouns: Nouns) -> Examples:
         """Check that sequences and targets go together, and give each column its own."""
         given, targets = inputs_of(sequences, "X"), plain(targets)
-        if isinstance(targets, Targets):  # were here before
-            return Examples(given, targets)
         width = len(self.parts)
         if self.per_step:
             rows = [as_rows(part, f"y[{number}]", width) for number, part in enumerate(targets)]
