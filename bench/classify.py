@@ -32,7 +32,7 @@ class Task(NamedTuple):
 TASKS = {
     "vowels": Task(classify_data.vowels, 0.98, seconds=5.0),
     "rows": Task(classify_data.digits(False), 0.965),
-    "pixels": Task(classify_data.digits(True), 0.955),
+    "pixels": Task(classify_data.digits(True), 0.955, "accurate"),
     "permuted": Task(classify_data.digits(True, True), 0.86),
     "spoken": Task(classify_data.spoken, 0.985),
     "chorales": Task(classify_data.chorales, 8.20, "polyphony"),

@@ -41,7 +41,7 @@ def spoken(data):
 TASKS = {
     "vowels": (vowels, "default", 0.98),
     "rows": (lambda data: digits((8, 8)), "default", 0.965),
-    "pixels": (lambda data: digits((64, 1)), "default", 0.955),
+    "pixels": (lambda data: digits((64, 1)), "accurate", 0.955),
     "permuted": (lambda data: digits((64, 1), True), "default", 0.86),
     "spoken": (spoken, "default", 0.985),
 }

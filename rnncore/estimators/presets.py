@@ -38,6 +38,7 @@ TAGGERS = {
 #: What they reach is told in docs/series.md.
 CLASSIFIERS = {
     "default": Preset("what the defaults are"),
+    "accurate": Preset("two layers, three times the time: for long sequences of few numbers", {"num_layers": 2}),
     # Settings chosen on the validation pieces of the JSB chorales.
     "polyphony": Preset(
         "several at once at every step, from the steps until then, such as the keys of a piano",

@@ -233,7 +233,9 @@ class SequenceClassifier(SeriesEstimator):
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
-        """Make a classifier by purpose: "default", or "polyphony" for several answers at every step from those before.
+        """Make a classifier by purpose: "default", "accurate", or "polyphony", for several answers at every step.
+
+        See `rnncore.estimators.presets` for what each is.
 
         Examples
         --------
