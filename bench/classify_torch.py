@@ -24,9 +24,9 @@ class Classifier(nn.Module):
         layer, self.by_step = net.layers[0], by_step
         ways = layer.bidirectional
         dtype = getattr(torch, net.dtype.name)
-        self.rnn = _MODULES[cell](
-            layer.input_size, layer.hidden_size, layer.num_layers, bidirectional=ways, dtype=dtype
-        )
+        sizes = (layer.input_size, layer.hidden_size, layer.num_layers)
+        between = dropout if layer.num_layers > 1 else 0.0
+        self.rnn = _MODULES[cell](*sizes, bidirectional=ways, dropout=between, dtype=dtype)
         self.rnn.load_state_dict({name: torch.from_numpy(array) for name, array in to_torch(layer).items()})
         outputs = net.params["head.W_hy"].shape
         self.linear = nn.Linear(*outputs, dtype=dtype)
