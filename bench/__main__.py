@@ -50,13 +50,15 @@ COMMANDS = {
     ),
     "caption": Command("caption", "a step of a network that writes about vectors beside PyTorch", cells="lstm,gru"),
     "ctc": Command("ctc", "losses of unaligned targets, and digits out of recordings, beside PyTorch"),
-    "classify": Command("classify", "classes of sequences: vowels, digits in rows and pixels, spoken digits (minutes)"),
+    "classify": Command(
+        "classify", "classes of sequences: vowels, digits, spoken ones, chorales; beside PyTorch (minutes)"
+    ),
     "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
     "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),
 }
 
 TAG_PARTS = "of news, snips, ewt; without: all, or news where DATA is given"
-CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken; without: all"
+CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken, chorales, step, large; without: all"
 CTC_PARTS = "of loss, digits; without: all"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 

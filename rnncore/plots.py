@@ -46,7 +46,10 @@ def check_plotting(path: str | os.PathLike[str]) -> None:
 
 
 def plot_report(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draw the loss over the epochs and, where there was a test, what was missed and what found wrongly by label.
+    """Draw the loss over the epochs and, where there was a test, how it went.
+
+    Of tags what was missed and what found wrongly, by label; of classes of sequences which were taken for which; of
+    numbers what was predicted beside what was true.
 
     Parameters
     ----------
@@ -58,16 +61,16 @@ def plot_report(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     check_plotting(path)
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    scores = _scores(report)
-    n_labels = min(len(scores), _LABELS)
-    height = max(4.0, 1.5 + 0.16 * n_labels)  # inches: every label readable
-    figure = Figure(figsize=(10.0 if scores else 5.5, height), layout="constrained")
+    draw, found, n_labels = _test_of(report)
+    height = max(4.0, 1.5 + 0.16 * min(n_labels, _LABELS))  # inches: every label readable
+    figure = Figure(figsize=(10.0 if draw else 5.5, height), layout="constrained")
     figure.suptitle(_title(report))
     rows = {"height_ratios": [4, height - 4]} if height > 4 else {}  # a curve stays as high as it is for few labels
-    grid = figure.add_gridspec(1 + bool(rows), 2 if scores else 1, **rows)
-    _draw_curve(figure.add_subplot(grid[0, 0]), report["history"])
-    if scores:
-        _draw_errors(figure.add_subplot(grid[:, 1]), scores)
+    grid = figure.add_gridspec(1 + bool(rows), 2 if draw else 1, **rows)
+    of_numbers = report.get("task") in ("regress", "forecast")
+    _draw_curve(figure.add_subplot(grid[0, 0]), report["history"], "loss" if of_numbers else "loss, nats")
+    if draw:
+        draw(figure.add_subplot(grid[:, 1]), found)
     drawn = io.BytesIO()
     figure.savefig(drawn, format=_kind(path), dpi=150)
     write_atomically(path, drawn.getvalue())
@@ -259,6 +262,16 @@ def _kind(path: str | os.PathLike[str]) -> str:
     return os.path.splitext(os.fspath(path))[1][1:].lower()
 
 
+def _test_of(report: dict[str, Any]) -> tuple[Any, Any, int]:
+    """Return what draws a report's test, or None; what it draws, and how many labels it shows."""
+    if report.get("confusion"):
+        return _draw_confusion, report["confusion"], len(report["confusion"])
+    if report.get("test_pairs"):
+        return _draw_pairs, report["test_pairs"], 0
+    scores = _scores(report)
+    return (_draw_errors, scores, len(scores)) if scores else (None, None, 0)
+
+
 def _scores(report: dict[str, Any]) -> dict[str, Any]:
     evaluation = report.get("evaluation") or {}
     if "averages" not in evaluation:  # of several columns: a picture for each would be too much
@@ -278,6 +291,8 @@ def _title(report: dict[str, Any]) -> str:
     parts = [model]
     if report.get("test_accuracy") is not None:
         parts.append(f"accuracy {report['test_accuracy']:.4f}")
+    if report.get("test_r2") is not None:
+        parts.append(f"R² {report['test_r2']:.4f}")
     for part in ("valid", "test"):
         if report.get(f"{part}_nats") is not None:
             parts.append(f"{part} {report[f'{part}_nats']:.4f} nats")
@@ -288,7 +303,7 @@ def _title(report: dict[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _draw_curve(axes: Any, history: list[dict[str, Any]]) -> None:
+def _draw_curve(axes: Any, history: list[dict[str, Any]], what: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     epochs = [record["epoch"] for record in history]
@@ -308,7 +323,7 @@ def _draw_curve(axes: Any, history: list[dict[str, Any]]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("loss, nats")
+    axes.set_ylabel(what)
     axes.grid(alpha=0.3)
     _legend_below(axes)
 
@@ -329,6 +344,43 @@ def _draw_errors(axes: Any, scores: dict[str, Any]) -> None:
         f"the {len(names)} labels with most errors of {len(rows)}" if hidden else "errors by label", fontsize=10
     )
     _legend_below(axes)
+
+
+def _draw_confusion(axes: Any, confusion: dict[str, dict[str, int]]) -> None:
+    """Draw how many of each true class, a row, were taken for each; the shares of a row as shades."""
+    hidden = len(confusion) - _LABELS
+    names = sorted(confusion, key=lambda name: confusion[name].get(name, 0) - sum(confusion[name].values()))
+    kept = {*names[:_LABELS]}  # those with most errors
+    names = [name for name in confusion if name in kept]
+    counts = np.array([[confusion[true].get(said, 0) for said in names] for true in names])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    size = 9 if len(names) <= 12 else 6
+    if len(names) <= 25:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                shade = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{count:,}", ha="center", va="center", color=shade, fontsize=size)
+    labels = [_visible(name) for name in names]
+    turned = 90 if max(map(len, labels), default=0) > 2 else 0
+    axes.set_xticks(range(len(names)), labels, rotation=turned, fontsize=size)
+    axes.set_yticks(range(len(names)), labels, fontsize=size)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    title = f"the {len(names)} classes with most errors of {len(confusion)}" if hidden > 0 else "test data"
+    axes.set_title(title, fontsize=10)
+
+
+def _draw_pairs(axes: Any, pairs: list[Any]) -> None:
+    """Draw predictions over true numbers; on the line they are equal."""
+    true, found = np.array(pairs, dtype=np.float64).T
+    ends = [min(true.min(), found.min()), max(true.max(), found.max())]
+    axes.plot(ends, ends, color="gray", linewidth=1)
+    axes.plot(true, found, ".", alpha=0.5)
+    axes.set_xlabel("true")
+    axes.set_ylabel("predicted")
+    axes.set_title("test data", fontsize=10)
+    axes.grid(alpha=0.3)
 
 
 def _legend_below(axes: Any) -> None:

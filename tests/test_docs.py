@@ -148,6 +148,9 @@ def test_series():
     X = names["X"]
     assert len(names["steps"].predict(X[:1])[0]) == len(X[0])
     assert names["keys"].predict(X[:1])[0].shape == X[0].shape
+    assert np.mean(names["which"].argmax(axis=1) == np.array([label == "rising" for label in names["y"][150:]])) > 0.85
+    assert names["columns"].classes_[1].tolist() == ["long", "short"] and names["length"].shape == (50, 2)
+    assert names["player"].predict_proba(names["before"])[0].shape == (40, 88)
     assert np.abs(names["median"] - names["load"][380:390]).mean() < 2
     assert (names["low"] < names["middle"]).all() and (names["middle"] < names["high"]).all()
     assert names["later"].shape == (5,)

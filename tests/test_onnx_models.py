@@ -359,6 +359,39 @@ def test_a_tagger_of_numbers(tmp_path):
         assert tagger.classes_[found[:, 0].argmax(-1)].tolist() == tagger.predict([part])[0]
 
 
+def about(path):
+    """What the model's metadata say."""
+    return json.loads({one.key: one.value for one in peer("onnx").load(str(path)).metadata_props}["rnncore"])
+
+
+def test_what_sequences_are(tmp_path):
+    peer("onnx")
+    rng = np.random.default_rng(0)
+    X = [rng.normal(3, 2, (n, 2)) for n in (4, 1, 6) * 5]
+    columns = np.array([["a", "x"], ["b", "y"], ["a", "z"]] * 5)
+    path, quick = tmp_path / "net.onnx", {"hidden_size": 8, "max_epochs": 2}
+
+    def outputs(model):
+        model.to_onnx(path)
+        series = about(path)["series"]
+        for part in X[:3]:
+            x = ((part - series["mean"]) / series["deviation"]).astype(np.float32)
+            yield run(path, x=x[:, None], lengths=np.array([len(part)]))
+
+    model = rc.SequenceClassifier(**quick).fit(X, columns[:, 0])
+    found = np.concatenate([one["probabilities"] for one in outputs(model)])
+    np.testing.assert_allclose(found, model.predict_proba(X[:3]), rtol=0, atol=1e-5)
+    assert about(path)["classes"] == ["a", "b"]
+    model = rc.SequenceClassifier(**quick).fit(X, columns)
+    second = np.concatenate([one["1"] for one in outputs(model)])
+    np.testing.assert_allclose(second, model.predict_proba(X[:3])[1], rtol=0, atol=1e-5)
+    assert about(path)["answers"]["1"]["classes"] == ["x", "y", "z"]
+    model = rc.SequenceRegressor(**quick).fit(X, np.arange(15.0) * 100)
+    found = np.concatenate([one["scores"] for one in outputs(model)])[:, 0]
+    told = about(path)
+    np.testing.assert_allclose(found * told["deviation"] + told["mean"], model.predict(X[:3]), rtol=1e-4)
+
+
 def test_what_cannot_be_written(tmp_path, monkeypatch):
     net = random(rc.Recurrent("lstm", 4, H), rc.Softmax(K), embedding=rc.Embedding(9, 4))
     for wrong in ("numbers", "letters", 3):

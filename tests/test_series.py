@@ -10,6 +10,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import rnncore as rc
 from rnncore.data.readers import DataError
+from rnncore.estimators._series_pipeline import SeriesPipeline
 
 QUICK = {"max_epochs": 4, "hidden_size": 8}
 
@@ -150,7 +151,66 @@ def test_several_numbers_and_flags_of_sequences():
     assert model.predict(X).shape == (80, 2) and model.predict_proba(X).shape == (80, 2)
     assert model.score(X, flags) > 0.6
     with pytest.raises(DataError, match="0 and 1 alone"):
-        rc.SequenceClassifier(**QUICK).fit(X, flags + 1)
+        model.score(X, flags + 1)
+    one = rc.SequenceRegressor(**QUICK).fit(X, y[:, :1])
+    assert one.predict(X).shape == (80, 1)
+
+
+def two_labels(X, by_step: bool):
+    """A word, and one of three numbers, for each step or each sequence."""
+
+    def of(a, b):
+        return ["up" if a > 0 else "down", int(b > -1) + int(b > 1)]
+
+    if by_step:
+        return [[of(*step) for step in part] for part in X]
+    return [of(part[:, 0].sum(), part[:, 1].sum()) for part in X]
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_several_labels(tmp_path, by_step):
+    rng = np.random.default_rng(3)
+    X = [rng.normal(size=(rng.integers(4, 9), 2)) for _ in range(150)]
+    y = two_labels(X, by_step)
+    options = {"max_epochs": 25, "hidden_size": 16, "dropout": 0.0, "noise": 0.1}
+    model = rc.SequenceClassifier(**options).fit(X, y)
+    assert [own.tolist() for own in model.classes_] == [["down", "up"], [0, 1, 2]]
+    assert model.score(X, y) > 0.9
+    found, p = model.predict(X), model.predict_proba(X)
+    if by_step:
+        assert all(one.shape == (len(part), 2) for one, part in zip(found, X, strict=True))
+        found, y_all = np.concatenate(found), [row for part in y for row in part]
+        p = [np.concatenate(one) for one in p]
+    else:
+        y_all = y
+    assert [one.shape[1] for one in p] == [2, 3]
+    for column, own in enumerate(model.classes_):
+        np.testing.assert_allclose(p[column].sum(axis=1), 1, rtol=1e-5)
+        assert np.array_equal(own[p[column].argmax(axis=1)], found[:, column].astype(own.dtype))
+        assert np.mean([a == b[column] for a, b in zip(found[:, column], y_all, strict=True)]) > 0.9
+    model.save(tmp_path / "m.safetensors")
+    for twin in (rc.load(tmp_path / "m.safetensors"), pickle.loads(pickle.dumps(model))):
+        assert np.array_equal(np.concatenate(twin.predict(X)), np.concatenate(model.predict(X)))
+    watched = rc.SequenceClassifier(class_weight="balanced", early_stopping=True, max_epochs=3, hidden_size=8)
+    watched.fit(X, y, sample_weight=np.arange(150) + 1.0)
+    assert {"val_loss", "val_score"} <= {*watched.history_[0]}
+    again = rc.SequenceClassifier(**QUICK).partial_fit(X, y, classes=[["down", "same", "up"], [0, 1, 2, 3]])
+    assert [len(own) for own in again.classes_] == [3, 4]
+
+
+def test_labels_in_columns_are_those_of_frames_and_arrays():
+    X, _ = drifting(40)
+    y = np.array(two_labels(X, False))
+    wanted = rc.SequenceClassifier(**QUICK).fit(X, y).predict(X)
+    assert wanted.dtype.kind == "U"
+    frame = peer("pandas").DataFrame(y, columns=["a", "b"])
+    assert np.array_equal(rc.SequenceClassifier(**QUICK).fit(X, frame).predict(X), wanted)
+    balanced = rc.SequenceClassifier(class_weight="balanced", **QUICK).fit(X, y)
+    _, at, counts = np.unique(y[:, 0], return_inverse=True, return_counts=True)
+    _, at2, counts2 = np.unique(y[:, 1], return_inverse=True, return_counts=True)
+    weights = (40 / (2 * counts))[at] * (40 / (len(counts2) * counts2))[at2]
+    same = rc.SequenceClassifier(**QUICK).fit(X, y, sample_weight=weights)
+    np.testing.assert_allclose(balanced.predict_proba(X)[1], same.predict_proba(X)[1], rtol=0, atol=1e-6)
 
 
 # ---------------------------------------------------------------- scales, gaps
@@ -185,6 +245,47 @@ def test_missing_numbers_are_marked():
     holes[0][0, 0] = np.inf
     with pytest.raises(DataError, match=r"sequence 0, step 0, column 0.*inf"):
         model.predict(holes)
+
+
+def test_noise_does_not_add_up():
+    """It is written over that of the epoch before, and only over numbers."""
+    series = rc.Series.of([np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, 7.0]])], times=[[0.0, 1.0, 3.0]])
+    pipeline = SeriesPipeline(missing="mask", noise=0.5)
+    pipeline.fit(series)
+    data = pipeline.encode(series)
+    clean, change = data.x.copy(), pipeline.augment(data)
+    first = change(data.x, np.random.default_rng(0)).copy()
+    change(data.x, np.random.default_rng(1))
+    assert np.array_equal(change(data.x, np.random.default_rng(0)), first)
+    drawn = np.random.default_rng(0).standard_normal((3, 2), dtype="float32") * np.float32(0.5)
+    assert np.array_equal(first[:, :2], clean[:, :2] + drawn)
+    assert np.array_equal(first[:, 2:], clean[:, 2:])
+    assert SeriesPipeline().augment(data) is None
+
+
+def test_labels_that_were_not_trained_on():
+    X, y = drifting(20)
+    model = rc.SequenceClassifier(warm_start=True, **QUICK).fit(X, y)
+    assert model.score(X[:2], ["down", "down"]) == 0
+    with pytest.raises(DataError, match="label 'down' was not in the training data; known labels: level, up"):
+        model.fit(X[:2], ["up", "down"])
+    columns = np.array([[label, "ab"[n % 2]] for n, label in enumerate(y)])
+    model = rc.SequenceClassifier(**QUICK).fit(X, columns)
+    assert model.score(X[:1], np.array([["down", "a"]])) == 0
+
+
+def test_preset_of_several_at_once():
+    rng = np.random.default_rng(0)
+    X = [rng.integers(0, 2, (12, 4)).astype(float) for _ in range(30)]
+    y = [(1 - part[:, ::-1]).astype(int) for part in X]
+    model = rc.SequenceClassifier.preset("polyphony", max_epochs=12).fit(X, y)
+    assert not model.network_.layers[0].bidirectional and model.score(X, y) > 0.9
+    assert np.array_equal(
+        model.predict_proba([X[0][:5]])[0], model.predict_proba(X[:1])[0][:5]
+    )  # nothing of later steps
+    assert rc.SequenceClassifier.preset("default").get_params() == rc.SequenceClassifier().get_params()
+    with pytest.raises(ValueError, match="preset"):
+        rc.SequenceClassifier.preset("loud")
 
 
 def test_times_are_read():
@@ -260,6 +361,10 @@ def test_weights_partial_fit_and_early_stopping():
         ([np.array([[0.0, np.inf]] * 3)] * 2, ["a", "b"], "sequence 0, step 0, column 1.*inf"),
         ({"a": 1}, [1], "list of sequences"),
         ([np.zeros((3, 2))] * 2, [0.5, 1.5], "continuous"),
+        ([np.zeros((3, 2))] * 2, np.array([["a", "b"], ["a", "c"]]), "column 0 are 'a'"),
+        ([np.zeros((3, 2))] * 2, np.array([[1, 0.5], [0, 2]]), "continuous"),
+        ([np.zeros((3, 2))] * 2, np.array([[1, 0], [0, np.nan]]), "NaN"),
+        ([np.zeros((3, 2))] * 2, [np.zeros((3, 2), int), np.full((3, 3), 2)], r"y\[1\], row 0: expected 2 labels"),
     ],
 )
 def test_what_is_refused(X, y, message):

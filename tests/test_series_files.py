@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from peers import peer
 
+import rnncore as rc
 from rnncore.cli import main
 from rnncore.data.readers import DataError
 from rnncore.data.series_files import read_series
+from rnncore.plots import plot_report
 
 PARTS = [np.array([[1.0, 5.0], [2.0, np.nan]]), np.array([[3.0, 7.0]])]
 
@@ -97,8 +100,23 @@ def test_command_line(tmp_path, capsys, task):
     new.write_text("".join(",".join(map(repr, row.tolist())) + "\n" for row in rows[:5]))
     model, report = str(tmp_path / "model.safetensors"), tmp_path / "report.json"
     quick = ["--set", "max_epochs=15", "--set", "hidden_size=8", "--quiet"]
-    train = ["train", str(data), "--task", task, "--out", model, "--report", str(report), *quick]
+    peer("matplotlib")
+    picture = tmp_path / "picture.png"
+    train = [
+        "train",
+        str(data),
+        "--task",
+        task,
+        "--out",
+        model,
+        "--report",
+        str(report),
+        "--plot",
+        str(picture),
+        *quick,
+    ]
     assert main(train) == 0
+    assert picture.stat().st_size > 5000
     found = json.loads(report.read_text())
     assert found["task"] == task and found["n_test"] == 24 and found["n_train"] == 96
     assert found["test_accuracy"] > 0.6 if task == "classify" else found["test_r2"] > 0.6
@@ -108,7 +126,9 @@ def test_command_line(tmp_path, capsys, task):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert main(["info", model]) == 0
-    capsys.readouterr()
+    told = capsys.readouterr().out
+    assert "labels (2): level up" in told if task == "classify" else "numbers: 1 for each sequence" in told
+    assert "reads at every step: 1 numbers" in told
     confident = main(["predict", model, str(new), "--confidence", "--out", str(tmp_path / "out.txt")])
     if task == "classify":
         assert confident == 0
@@ -118,6 +138,59 @@ def test_command_line(tmp_path, capsys, task):
         assert confident == 2 and "numbers" in capsys.readouterr().err
         assert all(np.isfinite(float(line)) for line in lines)
     assert main(["predict", model, str(new), "--beam-size", "3"]) == 2
+
+
+def test_info_of_several_answers(tmp_path, capsys):
+    X = np.random.default_rng(0).normal(size=(12, 4, 2))
+    path = str(tmp_path / "m.safetensors")
+    quick = {"max_epochs": 1, "hidden_size": 4}
+    rc.SequenceClassifier(**quick).fit(X, np.array([["a", "x"], ["b", "y"]] * 6)).save(path)
+    assert main(["info", path]) == 0
+    assert "labels of 0 (2): a b\nlabels of 1 (2): x y" in capsys.readouterr().out
+    (tmp_path / "data.csv").write_text("1,2,a\n3,4,b\n")
+    for command in ("evaluate", "predict"):
+        assert main([command, path, str(tmp_path / "data.csv")]) == 2
+        assert "this model gives several" in capsys.readouterr().err
+    series = rc.Series.of(np.where(np.arange(8).reshape(1, 4, 2) == 3, np.nan, X), times=[np.arange(4.0)] * 12)
+    rc.SequenceClassifier(missing="mask", **quick).fit(series, [np.ones((4, 3), int)] * 12).save(path)
+    assert main(["info", path]) == 0
+    told = capsys.readouterr().out
+    assert "reads at every step: 2 numbers, 1 with gaps, and the time between steps" in told
+    assert "answers of yes and no: 3 for each step" in told
+
+
+def drawn(report, path, monkeypatch):
+    """The axes of a report's picture."""
+    figures = []
+    kind = peer("matplotlib.figure").Figure
+    save = kind.savefig
+    monkeypatch.setattr(
+        kind, "savefig", lambda figure, *rest, **more: (figures.append(figure), save(figure, *rest, **more))
+    )
+    plot_report(report, path)
+    assert path.stat().st_size > 0
+    return figures[0].axes
+
+
+def test_pictures(tmp_path, monkeypatch):
+    history = [{"epoch": n, "loss": 1 / n} for n in (1, 2, 3)]
+    confusion = {"a": {"a": 3, "b": 1}, "b": {"b": 2}, "c": {"a": 4}}
+    report = {"task": "classify", "history": history, "confusion": confusion, "test_accuracy": 0.5}
+    curve, matrix = drawn(report, tmp_path / "a.png", monkeypatch)
+    assert curve.get_ylabel() == "loss, nats"
+    assert [text.get_text() for text in matrix.get_yticklabels()] == ["a", "b", "c"]
+    shades = matrix.images[0].get_array()
+    np.testing.assert_allclose(shades, [[0.75, 0.25, 0], [0, 1, 0], [1, 0, 0]])
+    assert [text.get_text() for text in matrix.texts] == ["3", "1", "2", "4"]
+    many = {f"{n:03}": {f"{n:03}": 5, f"{(n + 1) % 150:03}": n} for n in range(150)}
+    _, matrix = drawn(report | {"confusion": many}, tmp_path / "a.svg", monkeypatch)
+    assert matrix.images[0].get_array().shape == (100, 100) and "of 150" in matrix.get_title()
+    assert matrix.get_yticklabels()[0].get_text() == "050"
+    report = {"task": "regress", "history": history, "test_pairs": [[1.0, 1.5], [2.0, 1.0]], "test_r2": 0.1}
+    curve, pairs = drawn(report, tmp_path / "b.png", monkeypatch)
+    assert curve.get_ylabel() == "loss"
+    line, points = pairs.lines
+    assert line.get_xydata().tolist() == [[1, 1], [2, 2]] and points.get_xydata().tolist() == [[1, 1.5], [2, 1]]
 
 
 def test_samples_are_learned(tmp_path):

@@ -17,11 +17,13 @@ from rnncore.data.readers import DataError
 from rnncore.data.series import Series
 from rnncore.data.series_files import read_series
 from rnncore.datasets import adding_problem, random_split
+from rnncore.estimators.presets import CLASSIFIERS
 from rnncore.io.files import write_atomically
 
 __all__ = ["Classifying", "Regressing", "run_evaluate", "run_predict"]
 
 _SHOWN = 20  # classes, with how many of each are right
+_PAIRS = 1000  # true numbers and predictions in a report
 
 
 class _OfSeries(Task):
@@ -74,6 +76,8 @@ class _OfSeries(Task):
 
 class Classifying(_OfSeries):
     """Which of some classes a sequence is of."""
+
+    presets = CLASSIFIERS
 
     def estimator(self) -> type:
         """Return what classifies."""
@@ -128,6 +132,7 @@ def evaluated(model: Any, X: Any, y: list[Any]) -> dict[str, Any]:
         "test_absolute_error": float(np.abs(error).mean()),
         "test_r2": 1 - float((error**2).sum()) / spread if spread > 0 else None,
         "test_total": len(y),
+        "test_pairs": np.column_stack([wanted, found])[:_PAIRS].tolist(),
     }
 
 
@@ -149,8 +154,19 @@ def show(say: Any, report: dict[str, Any]) -> None:
         say("test", f"root of mean squared error {report['test_error']:.4g}{r2}")
 
 
+def _check_simple(options: argparse.Namespace, model: Any) -> None:
+    """Refuse models whose targets the files cannot tell: several of a sequence, or those of steps."""
+    about = model.specification_.task.to_json()
+    if about["per_step"] or about["targets"] in ("columns", "flags") or about.get("width", 1) > 1:
+        raise DataError(
+            f"{options.model}: files hold one target for each sequence, and this model gives several, or one for each "
+            "step: apply it in Python, rnncore.load(…).predict"
+        )
+
+
 def run_evaluate(options: argparse.Namespace, model: Any) -> None:
     """Print how good a model is on a file, and write it as a report."""
+    _check_simple(options, model)
     refuse_for_taggers(options, ("column", "sentence_labels", "strict"))
     if options.beam_size:
         raise DataError(f"{options.model}: --beam-size is for models that search for what they write: leave it out")
@@ -169,6 +185,7 @@ def run_evaluate(options: argparse.Namespace, model: Any) -> None:
 
 def run_predict(options: argparse.Namespace, model: Any) -> None:
     """Write a line for each sequence: its class, with --confidence how likely it is; or a number."""
+    _check_simple(options, model)
     refuse_for_taggers(options, ("column", "sentences"))
     if options.beam_size or options.n_best:
         raise DataError(f"{options.model}: --beam-size and --n-best are not for classes and numbers: leave them out")

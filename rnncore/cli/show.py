@@ -56,6 +56,11 @@ def _show_parts(header: dict[str, Any], arrays: dict[str, list[int]]) -> None:
     for name in ("pairs", "spellings", "features", "numbers"):
         if encoder.get(name):
             print(f"{name}: {len(encoder[name]):,}")
+    if "series" in header:
+        _show_series(header["series"])
+    if "width" in header and "targets" in header:
+        what = {"flags": "answers of yes and no", "numbers": "numbers"}[header["targets"]]
+        print(f"{what}: {header['width']} for each {'step' if header['per_step'] else 'sequence'}")
     if "classes" in header:
         what = _WRITTEN.get(header.get("kind", ""), "labels")
         print(f"{what} ({len(header['classes'])}): {' '.join(map(str, header['classes']))}")
@@ -80,6 +85,15 @@ def _show_parts(header: dict[str, Any], arrays: dict[str, list[int]]) -> None:
     print(f"weights ({sum(map(math.prod, arrays.values())):,}):")
     for name, shape in sorted(arrays.items()):
         print(f"  {name} {tuple(shape)}")
+
+
+def _show_series(series: dict[str, Any]) -> None:
+    """Print what is read at every step of a sequence of numbers."""
+    gaps = f", {len(series['gappy'])} with gaps" if series["gappy"] else ""
+    times = ", and the time between steps" if series["tick"] is not None else ""
+    print(f"reads at every step: {len(series['mean'])} numbers{gaps}{times}")
+    for name, kinds in zip(series["kind_names"], series["kinds"], strict=True):
+        print(f"kinds of {name}: {len(kinds)}")
 
 
 def run_config(options: argparse.Namespace) -> None:

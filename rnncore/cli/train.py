@@ -17,7 +17,7 @@ from rnncore.cli.status import BAD_INPUT, INTERRUPTED
 from rnncore.cli.tables import count, tell
 from rnncore.cli.tasks import TASKS, task_of
 from rnncore.data.readers import DataError
-from rnncore.estimators.presets import LANGUAGE_MODELS, TAGGERS
+from rnncore.estimators.presets import CLASSIFIERS, LANGUAGE_MODELS, TAGGERS
 from rnncore.io.checkpoints import Checkpoints, forget, read_checkpoint
 from rnncore.io.files import ModelFileError, write_atomically
 
@@ -34,7 +34,7 @@ _KEPT = ("data", "task", *_DATA, "seed", "out", "report", "plot")
 def add_commands(commands: Any) -> None:
     """Add ``train`` to the command's parsers."""
     presets = "; ".join(
-        f"{name}: {preset.purpose}" for some in (TAGGERS, LANGUAGE_MODELS) for name, preset in some.items()
+        f"{name}: {preset.purpose}" for some in (TAGGERS, LANGUAGE_MODELS, CLASSIFIERS) for name, preset in some.items()
     )
     parser = commands.add_parser(
         "train",
@@ -106,7 +106,9 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--report", metavar="FILE.json", help="write settings, history and results")
     parser.add_argument(
-        "--plot", metavar="FILE.png", help="draw the learning curve and, of a tagger, the errors by label"
+        "--plot",
+        metavar="FILE.png",
+        help="draw the learning curve and the test: errors by label, which class was taken for which, or predictions",
     )
     parser.add_argument(
         "--seed",

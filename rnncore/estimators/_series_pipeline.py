@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,20 @@ __all__ = ["MISSING", "SCALES", "SeriesPipeline"]
 SCALES = ("standard", "none")
 MISSING = ("error", "mask")
 
-_AT_ONCE = 1 << 16  # steps
+_AT_ONCE = 1 << 16  # steps, of up to 64 numbers
+
+
+@dataclass
+class Encoded(Sequences):
+    """What a `SeriesPipeline` makes of sequences, and the numbers that it was made of."""
+
+    table: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+
+
+def _slices(table: np.ndarray) -> Iterator[slice]:
+    """Yield parts that take little memory beside the whole."""
+    size = _AT_ONCE * 64 // max(table.shape[1], 64) or 1
+    return (slice(start, start + size) for start in range(0, len(table), size))
 
 
 class SeriesPipeline(Pipeline):
@@ -92,13 +107,13 @@ class SeriesPipeline(Pipeline):
     def _check_numbers(self, series: Series) -> None:
         """Refuse numbers that are none, by sequence and step."""
         table = series.table
-        for start in range(0, len(table), _AT_ONCE):
-            part = table[start : start + _AT_ONCE]
+        for some in _slices(table):
+            part = table[some]
             bad = ~np.isfinite(part) if self._missing == "error" else np.isinf(part)
             if bad.any():
                 row, column = np.unravel_index(int(bad.argmax()), bad.shape)
                 value = "NaN" if np.isnan(part[row, column]) else "infinity (inf)"
-                where = series.place(start + int(row)) + (
+                where = series.place(some.start + int(row)) + (
                     f", column {series.names[column]}" if table.shape[1] > 1 else ""
                 )
                 hint = "; missing='mask' takes it for a number that is not there" if value == "NaN" else ""
@@ -124,12 +139,9 @@ class SeriesPipeline(Pipeline):
         table = sequences.table
         width = table.shape[1]
         x = np.empty((len(table), self._numbers + len(self.kinds)), dtype=self.dtype)
-        for start in range(0, len(table), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            with np.errstate(over="ignore"):
-                x[some, :width] = (table[some] - self.mean) / self.deviation
+        for some in _slices(table):
+            x[some, :width] = self._scaled(table[some])
         missing = np.isnan(table[:, self.gappy])
-        x[:, :width][np.isnan(x[:, :width])] = 0
         for place in range(len(self.gappy)):
             at = width + 2 * place
             x[:, at] = missing[:, place]
@@ -142,9 +154,16 @@ class SeriesPipeline(Pipeline):
             ids = {kind: number for number, kind in enumerate(kinds, start=1)}
             assert sequences.kinds is not None
             x[:, self._numbers + place] = [ids.get(str(kind), 0) for kind in sequences.kinds[:, place].tolist()]
-        if not np.isfinite(x).all():
+        if not all(np.isfinite(x[some]).all() for some in _slices(x)):
             raise DataError(f"scaled numbers are too large for {self.dtype}: set dtype='float64'")
-        return Sequences(x, None, sequences.lengths)
+        return Encoded(x, None, sequences.lengths, table=table)
+
+    def _scaled(self, numbers: np.ndarray) -> np.ndarray:
+        """Return numbers less their columns' means, in deviations; 0 where one is missing."""
+        with np.errstate(over="ignore"):
+            found: np.ndarray = ((numbers - self.mean) / self.deviation).astype(self.dtype)
+        _without_nan(found)
+        return found
 
     def _check_alike(self, series: Series) -> None:
         """Refuse other columns than those of the training data."""
@@ -174,15 +193,17 @@ class SeriesPipeline(Pipeline):
         """Return what adds noise to an epoch's numbers."""
         if not self._noise:
             return None
-        width, noise = len(self.mean), self._noise
+        assert isinstance(data, Encoded)
+        width, noise, table = len(self.mean), self._noise, data.table
 
         def corrupt(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-            changed = x.copy()
-            for start in range(0, len(x), _AT_ONCE):
-                part = changed[start : start + _AT_ONCE, :width]
+            """Write scaled numbers and noise over the last epoch's: a copy would be as large as the data."""
+            for some in _slices(table):
+                part = x[some, :width]
+                part[:] = self._scaled(table[some])
                 drawn: Any = rng.standard_normal(part.shape, dtype=x.dtype.type)
                 part += drawn * x.dtype.type(noise)
-            return changed
+            return x
 
         return corrupt
 
@@ -220,19 +241,30 @@ def _moments(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each column's mean and standard deviation over what is there, with little memory; 1 for constants."""
     width = table.shape[1]
     count, total = np.zeros(width), np.zeros(width)
-    for start in range(0, len(table), _AT_ONCE):
-        part = table[start : start + _AT_ONCE].astype(np.float64)
-        there = ~np.isnan(part)
-        count += there.sum(axis=0)
-        total += np.where(there, part, 0).sum(axis=0)
+    for some in _slices(table):
+        part = table[some].astype(np.float64)
+        count += len(part) - _without_nan(part)
+        total += part.sum(axis=0)
     mean = total / np.maximum(count, 1)
     square = np.zeros(width)
-    for start in range(0, len(table), _AT_ONCE):
-        part = table[start : start + _AT_ONCE].astype(np.float64)
-        square += np.nansum((part - mean) ** 2, axis=0)
+    for some in _slices(table):
+        part = table[some] - mean
+        _without_nan(part)
+        square += (part**2).sum(axis=0)
     deviation = np.sqrt(square / np.maximum(count, 1))
     size = np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
     return mean, np.where(deviation > 1e-12 * size, deviation, 1.0)
+
+
+def _without_nan(table: np.ndarray) -> np.ndarray | int:
+    """Put 0 where there is NaN; return how often, by column."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(table.sum()):  # faster than to look at each
+            return 0
+    missing = np.isnan(table)
+    table[missing] = 0
+    found: np.ndarray = missing.sum(axis=0)
+    return found
 
 
 def _since(there: np.ndarray, series: Series) -> np.ndarray:

@@ -19,7 +19,10 @@ from rnncore.estimators._task import Collate, LabelTask, SequenceTask
 from rnncore.nn.heads import Head, SigmoidCrossEntropy, Softmax, SquaredError
 from rnncore.train.predictions import predict, predict_sequences
 
-__all__ = ["FlagTask", "NumberTask", "SeriesLabelTask", "inputs_of", "lies_by_step", "plain"]
+__all__ = [
+    *("FlagTask", "NumberTask", "SeriesLabelTask"),
+    *("are_flags", "as_rows", "examples_of", "inputs_of", "lies_by_step", "plain"),
+]
 
 
 def inputs_of(given: Any, name: str) -> Any:
@@ -57,7 +60,30 @@ def lies_by_step(y: Any, X: Any) -> bool:
         return True
 
 
-def _examples(sequences: Any, targets: Any, nouns: Nouns, by_step: bool) -> Examples:
+def are_flags(parts: Any) -> bool:
+    """Tell answers of yes and no, 0 and 1, from labels.
+
+    Examples
+    --------
+    >>> are_flags([np.array([[0, 1]])]), are_flags([np.array([[0, 2]])]), are_flags([np.array([["a", "b"]])])
+    (True, False, False)
+    """
+    return all(np.asarray(part).dtype.kind in "fiubO" and np.isin(part, (0, 1)).all() for part in parts)
+
+
+def as_rows(given: Any, name: str, width: int) -> list[list[Any]]:
+    """Return `width` labels in each row, as (S, K) or (T, K) have them."""
+    if hasattr(given, "to_numpy"):
+        given = given.to_numpy()
+    rows = given.tolist() if isinstance(given, np.ndarray) else given
+    for number, row in enumerate(rows):
+        if not isinstance(row, list | tuple | np.ndarray) or len(row) != width:
+            got = f"{len(row)}" if isinstance(row, list | tuple | np.ndarray) else repr(row)
+            raise DataError(f"{name}, row {number}: expected {width} labels, as in the training data, got {got}")
+    return [[_whole(label) for label in row] for row in rows]
+
+
+def examples_of(sequences: Any, targets: Any, nouns: Nouns, by_step: bool) -> Examples:
     """Check that there are as many targets as sequences, or as steps of each."""
     lengths = sequence_lengths(sequences, "X")
     if len(targets) != len(lengths):
@@ -92,8 +118,11 @@ class SeriesLabelTask(LabelTask):
                     stacklevel=level_of_caller(),
                 )
                 targets = targets[:, 0]
-            return _examples(given, [_whole(label) for label in values_of(targets, "y")], nouns, False)
-        return _examples(given, [list(part) for part in targets], nouns, True)
+            labels = values_of(targets, "y")
+            if not isinstance(targets, np.ndarray) or targets.dtype.kind in "fO":
+                labels = [_whole(label) for label in labels]
+            return examples_of(given, labels, nouns, False)
+        return examples_of(given, [list(part) for part in targets], nouns, True)
 
     def head(self) -> Head:
         """Make a softmax; weights of whole sequences' classes are those of the sequences."""
@@ -149,8 +178,8 @@ class _ArrayTask(SequenceTask):
         given, targets = inputs_of(sequences, "X"), plain(targets)
         if self.per_step:
             parts = [_numbers(part, f"y[{number}]", 2) for number, part in enumerate(targets)]
-            return _examples(given, parts, nouns, True)
-        return _examples(given, _numbers(targets, "y", 2), nouns, False)
+            return examples_of(given, parts, nouns, True)
+        return examples_of(given, _numbers(targets, "y", 2), nouns, False)
 
     def fit(self, targets: Any, classes: Any = None) -> None:
         """Learn how many numbers there are."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from rnncore.optim.arguments import check_choice
 
-__all__ = ["LANGUAGE_MODELS", "TAGGERS", "Preset", "settings_of"]
+__all__ = ["CLASSIFIERS", "LANGUAGE_MODELS", "TAGGERS", "Preset", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,28 @@ TAGGERS = {
         "five times the time, an error in ten less", {"effort": "high", "cell": "gru", "recurrent_dropout": 0.3}
     ),
     "streaming": Preset("reads forward only, for words as they come", {"bidirectional": False, "head": "softmax"}),
+}
+
+#: What they reach is told in docs/series.md.
+CLASSIFIERS = {
+    "default": Preset("what the defaults are"),
+    "accurate": Preset("two layers, three times the time: for long sequences of few numbers", {"num_layers": 2}),
+    # Settings chosen on the validation pieces of the JSB chorales.
+    "polyphony": Preset(
+        "several at once at every step, from the steps until then, such as the keys of a piano",
+        {
+            "cell": "lstm",
+            "hidden_size": 200,
+            "bidirectional": False,
+            "scale": "none",
+            "noise": 0.0,
+            "dropout": 0.5,
+            "recurrent_dropout": 0.5,
+            "clip_norm": 1.0,
+            "batch_size": 8,
+            "max_epochs": 100,
+        },
+    ),
 }
 
 #: Of the sources' programs. Where these carry the state from one pass over the text to the next, ours begins anew.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -11,12 +12,22 @@ from sklearn.utils import ClassifierTags, RegressorTags
 
 from rnncore.data.readers import DataError
 from rnncore.data.series import Series
-from rnncore.estimators._examples import Examples, Nouns, with_steps
+from rnncore.estimators._examples import Examples, Nouns, Targets, with_steps
 from rnncore.estimators._pipeline import Corrupt, Pipeline, TokenPipeline
+from rnncore.estimators._series_columns import ColumnsTask
 from rnncore.estimators._series_pipeline import MISSING, SCALES, SeriesPipeline
-from rnncore.estimators._series_tasks import FlagTask, NumberTask, SeriesLabelTask, inputs_of, lies_by_step, plain
+from rnncore.estimators._series_tasks import (
+    FlagTask,
+    NumberTask,
+    SeriesLabelTask,
+    are_flags,
+    inputs_of,
+    lies_by_step,
+    plain,
+)
 from rnncore.estimators._settings import check_class_weight, check_flag
 from rnncore.estimators._task import SequenceTask
+from rnncore.estimators.presets import CLASSIFIERS, settings_of
 from rnncore.estimators.sequences import SequenceEstimator, named
 from rnncore.nn.heads import POOLINGS
 from rnncore.optim.arguments import check_choice, check_number
@@ -149,7 +160,28 @@ class SeriesEstimator(SequenceEstimator):
                 f"X has {steps} features, but {type(self).__name__} is expecting {trained} features as input: rows of "
                 "an array (S, T) are as long as those of the training data; give others as lists, or as (S, T, 1)"
             )
-        return super()._encoded(sequences, targets, unseen)
+        data = super()._encoded(sequences, targets, unseen)
+        if isinstance(data.y, dict):
+            data.per_step = dict.fromkeys(data.y, data.per_step)
+        return data
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as one ONNX model, see ``Network.to_onnx``.
+
+        Its x is (T, B, D): numbers less their ``mean``, divided by their ``deviation``, and what is known of gaps and
+        times; columns that are no numbers are inputs of their own, ids. All of it is in the metadata, JSON under
+        ``rnncore``; so are ``classes``, of several columns ``answers`` by the names of their outputs, and ``mean`` and
+        ``deviation`` of numbers that are predicted: what comes out times the deviation, plus the mean.
+
+        Raises
+        ------
+        ValueError, ImportError
+            As ``Network.to_onnx``.
+        """
+        self._check_fitted()
+        reads = self._reads
+        about = reads.to_json() | self.specification_.task.to_json()
+        self.network_.to_onnx(path, reads.inputs, about | {"inputs": reads.inputs})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -171,18 +203,20 @@ class SeriesEstimator(SequenceEstimator):
 class SequenceClassifier(SeriesEstimator):
     """Say what sequences are: one label for each, or one for every step.
 
-    Targets are labels (str, int): one for each sequence, or a list of them for each, as long as it; or answers of yes
-    and no, several at once, 0 and 1: an array (S, K), or one (T, K) for each sequence.
+    Targets are labels (str, int): one for each sequence, or a list of them for each, as long as it. K at once are an
+    array (S, K), or one (T, K) for each sequence: answers of yes and no where all are 0 and 1, with a probability each;
+    else labels, K columns of them with classes of their own, which one network learns together.
 
     Parameters
     ----------
     class_weight : None, "balanced" or dict
-        Weight of each label in the loss (1 where a dict has none); "balanced" is inverse to its frequency.
+        Weight of each label in the loss (1 where a dict has none); "balanced" is inverse to its frequency. Of several
+        columns a sequence's weight is the product of theirs.
 
     Attributes
     ----------
     classes_ : (K,) array
-        The labels, sorted.
+        The labels, sorted; of several columns a list of such arrays.
 
     Examples
     --------
@@ -197,22 +231,47 @@ class SequenceClassifier(SeriesEstimator):
     class_weight: str | Mapping[Any, float] | None = None
     noise: float = 0.3
 
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """Make a classifier by purpose: "default", "accurate", or "polyphony", for several answers at every step.
+
+        See `rnncore.estimators.presets` for what each is.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> rc.SequenceClassifier.preset("polyphony", max_epochs=50).hidden_size
+        200
+        """
+        return cls(**settings_of(CLASSIFIERS, name) | changes)
+
     def _check_settings(self) -> None:
         super()._check_settings()
         check_class_weight(self.class_weight)
 
     @classmethod
     def _task_for(cls, settings: Any, targets: Any, sequences: Any) -> SequenceTask:
+        if isinstance(targets, Targets):
+            by_step = bool(len(targets["0"])) and isinstance(targets["0"][0], list)
+            return cls._columns(settings, by_step, len(targets))
         targets = plain(targets)
         by_step = lies_by_step(targets, sequences) if settings.per_step is None else settings.per_step
-        first = targets[0] if by_step and len(targets) else targets
-        flags = np.ndim(first) == 2 and np.shape(first)[1] > 1
-        return cls._flags(settings, by_step) if flags else cls._labels(settings, by_step)
+        parts = targets if by_step else [targets]
+        width = np.shape(parts[0])[1] if len(parts) and np.ndim(parts[0]) == 2 else 1
+        if width == 1:
+            return cls._labels(settings, by_step)
+        return cls._flags(settings, by_step) if are_flags(parts) else cls._columns(settings, by_step, width)
 
     @staticmethod
-    def _labels(settings: Any, by_step: bool) -> SequenceTask:
+    def _labels(settings: Any, by_step: bool) -> SeriesLabelTask:
         readout = "every" if by_step else settings.pooling
         return SeriesLabelTask(class_weight=settings.class_weight, per_step=by_step, readout=readout)
+
+    @classmethod
+    def _columns(cls, settings: Any, by_step: bool, width: int) -> SequenceTask:
+        if isinstance(settings.class_weight, Mapping):
+            raise ValueError("class_weight: a dict is for one label; of several expected 'balanced' or None")
+        return ColumnsTask(lambda: cls._labels(settings, by_step), width)
 
     @staticmethod
     def _flags(settings: Any, by_step: bool) -> SequenceTask:
@@ -222,12 +281,14 @@ class SequenceClassifier(SeriesEstimator):
 
     @classmethod
     def _task_from(cls, settings: Any, header: dict[str, Any]) -> SequenceTask:
-        make = cls._flags if header["targets"] == "flags" else cls._labels
-        return make(settings, bool(header["per_step"]))
+        by_step = bool(header["per_step"])
+        if header["targets"] == "columns":
+            return cls._columns(settings, by_step, len(header["answers"]))
+        return cls._flags(settings, by_step) if header["targets"] == "flags" else cls._labels(settings, by_step)
 
     def _learn(self, train: Examples, *others: Any) -> None:
         task = self.specification_.task
-        super()._learn(task.weighed(train) if isinstance(task, SeriesLabelTask) else train, *others)
+        super()._learn(task.weighed(train) if isinstance(task, SeriesLabelTask | ColumnsTask) else train, *others)
 
     @staticmethod
     def _make_task(settings: Any) -> SequenceTask:
@@ -240,17 +301,22 @@ class SequenceClassifier(SeriesEstimator):
         return pipeline, task
 
     @property
-    def classes_(self) -> np.ndarray:
-        """The labels, sorted."""
+    def classes_(self) -> Any:
+        """The labels, sorted; of several columns a list."""
         self._check_fitted()
         task = self.specification_.task
+        if isinstance(task, ColumnsTask):
+            return [np.array(classes) for classes in task.classes]
         if not isinstance(task, SeriesLabelTask):
             raise AttributeError("classes_: the targets were answers of yes and no, not labels")
         return np.array(task.classes)
 
     @named
     def predict_proba(self, X: Any) -> Any:
-        """Return how likely each label is: (S, K), or a list of (T, K) arrays; columns in the order of `classes_`."""
+        """Return how likely each label is: (S, K), or a list of (T, K) arrays; columns in the order of `classes_`.
+
+        Of several columns of labels a list, with that of each.
+        """
         sequences = self._sequences(X)
         task, collate = self.specification_.task, self.specification_.pipeline.collate
         if with_steps(sequences) is not None:
@@ -264,6 +330,7 @@ class SequenceClassifier(SeriesEstimator):
         tags = super().__sklearn_tags__()
         tags.estimator_type = "classifier"
         tags.classifier_tags = ClassifierTags(multi_class=True, multi_label=True)
+        tags.target_tags.multi_output = True
         return tags
 
 

@@ -85,7 +85,7 @@ class SequenceBatches:
     weights : (S,) array, optional
         Factor of each sequence's loss.
     corrupt : callable, optional
-        ``corrupt(x, rng)`` returns the inputs of one epoch; `x` itself must stay as it is.
+        ``corrupt(x, rng)`` returns the inputs of one epoch: another array, or `x`, if it makes all of them anew.
     arrange : callable, optional
         Turns the (T, B, ...) inputs of a batch, and their values if the data have any, into what the network takes.
     """

@@ -108,7 +108,8 @@ class Trainer:
     weights : (S,) array, optional
         Factor of each sequence's loss, where `data` are `Sequences`.
     corrupt : callable, optional
-        ``corrupt(x, rng)`` returns the inputs of one epoch (word dropout) of `Sequences`; `x` must stay as it is.
+        ``corrupt(x, rng)`` returns the inputs of one epoch (word dropout) of `Sequences`: another array, or `x`, if it
+        makes all of them anew.
     arrange : callable, optional
         Turns the (T, B, ...) inputs of a batch of `Sequences`, and their values if the data have any, into what the
         network takes.
