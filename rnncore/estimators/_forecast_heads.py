@@ -52,10 +52,17 @@ class QuantileHead(CustomHead):
     ) -> tuple[float, np.ndarray]:
         """Return the mean loss and its gradient."""
         steps = scores.shape[:2]
-        error = np.asarray(targets)[..., None] - scores.reshape(*steps, -1, len(self.quantiles))
-        real = _real(scores.shape, lengths)[..., None]
-        slope = np.where(error > 0, self.quantiles, self.quantiles - 1) * real / real.sum()
-        return float((slope * error).sum()), -slope.reshape(scores.shape)
+        slope = np.asarray(targets)[..., None] - scores.reshape(*steps, -1, len(self.quantiles))
+        error = slope.copy()
+        np.subtract(self.quantiles.astype(slope.dtype), slope <= 0, out=slope)
+        if lengths is None:
+            slope /= steps[0] * steps[1]
+        else:
+            real = _real(scores.shape, lengths)[..., None]
+            slope *= real / real.sum()
+        loss = float(np.vdot(slope, error))
+        np.negative(slope, out=slope)
+        return loss, slope.reshape(scores.shape)
 
 
 class NormalHead(CustomHead):

@@ -8,7 +8,7 @@ from typing import Any
 
 from rnncore.optim.arguments import check_choice
 
-__all__ = ["LANGUAGE_MODELS", "TAGGERS", "Preset", "settings_of"]
+__all__ = ["FORECASTERS", "LANGUAGE_MODELS", "TAGGERS", "Preset", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,29 @@ TAGGERS = {
         "five times the time, an error in ten less", {"effort": "high", "cell": "gru", "recurrent_dropout": 0.3}
     ),
     "streaming": Preset("reads forward only, for words as they come", {"bidirectional": False, "head": "softmax"}),
+}
+
+#: Chosen by forecasts within the training parts of the series that docs/series.md tells of.
+FORECASTERS = {
+    "default": Preset("what the defaults are: for what follows rules, with little noise"),
+    "seasonal": Preset(
+        "some years of monthly numbers that grow: a small network of the change since the year before",
+        {
+            "log": True,
+            "difference": 12,
+            "window": 36,
+            "stride": 1,
+            "cell": "gru",
+            "hidden_size": 16,
+            "weight_decay": 0.1,
+            "batch_size": 32,
+            "max_epochs": 20,
+        },
+    ),
+    "noisy": Preset(
+        "what is mostly noise: all steps at once, weights held small",
+        {"strategy": "direct", "cell": "gru", "dropout": 0.2, "weight_decay": 0.1, "max_epochs": 40},
+    ),
 }
 
 #: Of the sources' programs. Where these carry the state from one pass over the text to the next, ours begins anew.
