@@ -56,7 +56,7 @@ class Fit:
                 self.optimizer.zero_grad(set_to_none=True)
                 outputs, _ = self.layer(self.x[:, rows])
                 error = self.linear(self.drop(outputs)) - self.targets[:, rows]
-                loss = (error**2).sum(-1).mean() / 2
+                loss = (error**2).sum(-1).mean()
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.parameters, self.clip)
                 self.optimizer.step()

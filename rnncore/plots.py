@@ -46,7 +46,9 @@ def check_plotting(path: str | os.PathLike[str]) -> None:
 
 
 def plot_report(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draw the loss over the epochs and, where there was a test, what was missed and what found wrongly by label.
+    """Draw the loss over the epochs and, where there was a test, what came of it.
+
+    Of tags what was missed and what found wrongly by label; of forecasts the first one, its interval, and what came.
 
     Parameters
     ----------
@@ -61,13 +63,17 @@ def plot_report(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     scores = _scores(report)
     n_labels = min(len(scores), _LABELS)
     height = max(4.0, 1.5 + 0.16 * n_labels)  # inches: every label readable
-    figure = Figure(figsize=(10.0 if scores else 5.5, height), layout="constrained")
+    forecast = report.get("forecast")
+    beside = bool(scores or forecast)
+    figure = Figure(figsize=(10.0 if beside else 5.5, height), layout="constrained")
     figure.suptitle(_title(report))
     rows = {"height_ratios": [4, height - 4]} if height > 4 else {}  # a curve stays as high as it is for few labels
-    grid = figure.add_gridspec(1 + bool(rows), 2 if scores else 1, **rows)
+    grid = figure.add_gridspec(1 + bool(rows), 2 if beside else 1, **rows)
     _draw_curve(figure.add_subplot(grid[0, 0]), report["history"])
     if scores:
         _draw_errors(figure.add_subplot(grid[:, 1]), scores)
+    elif forecast:
+        _draw_forecast(figure.add_subplot(grid[:, 1]), forecast)
     drawn = io.BytesIO()
     figure.savefig(drawn, format=_kind(path), dpi=150)
     write_atomically(path, drawn.getvalue())
@@ -281,6 +287,8 @@ def _title(report: dict[str, Any]) -> str:
     for part in ("valid", "test"):
         if report.get(f"{part}_nats") is not None:
             parts.append(f"{part} {report[f'{part}_nats']:.4f} nats")
+    if report.get("test_absolute_error") is not None:
+        parts.append(f"mean absolute error {report['test_absolute_error']:.4g}")
     if report.get("label_error_rate") is not None:
         parts.append(f"label error rate {report['label_error_rate']:.4f}")
     if evaluation.get("entities"):
@@ -309,6 +317,23 @@ def _draw_curve(axes: Any, history: list[dict[str, Any]]) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss, nats")
+    axes.grid(alpha=0.3)
+    _legend_below(axes)
+
+
+def _draw_forecast(axes: Any, forecast: dict[str, Any]) -> None:
+    """Draw what went before, what was forecast, and what came; step 0 is the first that was forecast."""
+    before, came, said = (np.array(forecast[name]) for name in ("before", "came", "said"))
+    steps = np.arange(len(said))
+    axes.plot(np.arange(-len(before), 0), before, color="black", label="before")
+    if "low" in forecast:
+        axes.fill_between(steps, forecast["low"], forecast["high"], color="tab:blue", alpha=0.2, label="90 %, forecast")
+    marker = "." if len(said) < 10 else ""
+    axes.plot(steps, said, color="tab:blue", marker=marker, label="forecast")
+    axes.plot(steps, came, color="tab:orange", marker=marker, linestyle="--", label="came")
+    axes.set_xlabel("step")
+    if forecast["series"] is not None:
+        axes.set_title(forecast["series"], fontsize=10)
     axes.grid(alpha=0.3)
     _legend_below(axes)
 

@@ -125,7 +125,7 @@ class Forecaster(Estimator):
         "recursive": the network says what comes next, and goes on from that, to any horizon. "direct": it says the next
         `horizon` steps at once.
     horizon : int
-        Steps of a direct forecast.
+        Steps of a direct forecast; of a recursive one those that `predict` gives where it is not told.
     output : {"point", "normal", "quantiles"}
         A number; mean and deviation of a normal distribution; or `quantiles`. Of the last two `predict` gives
         quantiles, for recursive forecasts read off drawn paths.
@@ -344,7 +344,8 @@ class Forecaster(Estimator):
             came.append(one.y[end : end + ahead])
         said = np.stack((other._direct if direct else other._recursive)(batch, ahead, LEVELS, 0))
         width = said.shape[-2]
-        return Calibration.of(np.concatenate(came), said.reshape(-1, width, len(LEVELS)), bool(self.log))
+        apart = sum((len(one.y) - len(before[name].y)) / ahead for name, one in histories.items())
+        return Calibration.of(np.concatenate(came), said.reshape(-1, width, len(LEVELS)), bool(self.log), apart)
 
     def update(self, y: Any, X: Any = None, past: Any = None) -> Self:
         """Take note of what has come since, without learning from it: forecasts go on from there.
@@ -401,7 +402,7 @@ class Forecaster(Estimator):
         Parameters
         ----------
         horizon : int
-            How many; of a direct forecast at most the one that was learned, which None means.
+            How many; None: `horizon`, which is the most that a direct forecast can be.
         X : (horizon, D), optional
             The known covariates of these steps; a list or dict of them for several series.
         quantiles : sequence of float, optional
@@ -424,9 +425,8 @@ class Forecaster(Estimator):
         self._check_fitted()
         settings = self.specification_.settings
         direct = settings.strategy == "direct"
-        steps = settings.horizon if horizon is None and direct else horizon
+        steps = settings.horizon if horizon is None else horizon
         check_count("horizon", steps, 1)
-        assert steps is not None
         if direct and steps > settings.horizon:
             raise ValueError(f"horizon={steps}: this forecaster learned the next {settings.horizon} steps at once")
         if quantiles is not None and settings.output == "point":
