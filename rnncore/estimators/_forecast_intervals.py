@@ -6,14 +6,16 @@ quantile q of a later forecast is then m + Z_q·(u - m), or m + Z_q·(m - l) whe
 z: when the network is unsure is for it to say; how unsure that is, and in which shape, what it missed by says
 (Papadopoulos et al. 2002; Lei et al. 2018; a spread on either side: Romano, Patterson and Candès 2019).
 
-Forecasts from neighbouring steps miss in the same direction, and a short end says little. So the z count as much as the
-n forecasts that follow one another in it without overlapping, beside 5 for which the network is taken at its word:
-weights n/(n + 5) and 5/(n + 5) of what was found and of a normal distribution that l and u are right for.
+Each step h ahead has z of its own. Forecasts from neighbouring steps miss in the same direction, and a short end says
+little: so the z of step h count as much as the n forecasts of h steps that follow one another in that end, beside 5 for
+which the network is taken at its word: weights n/(n + 5) and 5/(n + 5) of what was found and of a normal distribution
+that l and u are right for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ __all__ = ["LEVELS", "Calibration"]
 
 LEVELS = (0.05, 0.5, 0.95)
 
-_GRID = np.linspace(0.002, 0.998, 499)
+_GRID = np.linspace(0.005, 0.995, 199)
 _AT_ITS_WORD = 5.0
 
 
@@ -33,41 +35,51 @@ class Calibration:
 
     Attributes
     ----------
-    misses : (C, 499)
-        Quantiles 0.002, 0.004, … of z for each of C numbers.
+    misses : (H, C, 199)
+        Quantiles 0.005, 0.01, … of z, at each step ahead, of each of C numbers. Further steps are like the last.
     log : bool
         Whether all this is of logarithms.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> said = np.broadcast_to([-1.0, 0.0, 1.0], (2000, 1, 3))  # too sure: nine of ten should lie in between
-    >>> found = Calibration.of(rng.normal(0, 2, (2000, 1)), said, False, apart=1e9).apply(said[0], [0.05, 0.95])
-    >>> found.round(0).tolist()
-    [[-3.0, 3.0]]
+    >>> said = np.broadcast_to([-1.0, 0.0, 1.0], (2000, 1, 1, 3))  # too sure: nine of ten should lie in between
+    >>> held = Calibration.of(rng.normal(0, 2, (2000, 1, 1)), said, log=False, steps=2000)
+    >>> held.apply(said[0], [0.05, 0.95]).round(0).tolist()
+    [[[-3.0, 3.0]]]
     """
 
     misses: np.ndarray
     log: bool
 
     @classmethod
-    def of(cls, came: np.ndarray, said: np.ndarray, log: bool, apart: float) -> Calibration:
-        """Compare (N, C) numbers with `LEVELS` of their forecasts, (N, C, 3), of which so many stand apart."""
+    def of(cls, came: np.ndarray, said: np.ndarray, log: bool, steps: int) -> Calibration:
+        """Compare what came, (N, H, C), with `LEVELS` of its forecasts, (N, H, C, 3).
+
+        NaN is what is not known to have come. The forecasts begin at one of so many `steps`.
+        """
         if log:
             came, said = np.log(came), np.log(said)
         below, above = _spreads(said)
         error = came - said[..., 1]
         z = error / np.where(error > 0, above, below)
         own = ndtri(_GRID) / ndtri(LEVELS[-1])
-        share = apart / (apart + _AT_ITS_WORD)
-        weights = np.repeat([share / len(z), (1 - share) / len(own)], [len(z), len(own)])
-        return cls(np.stack([_quantiles(np.concatenate([one, own]), weights) for one in z.T]), log)
+        misses = np.empty((*z.shape[1:], len(_GRID)))
+        for h, c in np.ndindex(*z.shape[1:]):
+            found = z[:, h, c][~np.isnan(z[:, h, c])]
+            n = min(steps / (h + 1), len(found))
+            share = n / (n + _AT_ITS_WORD)
+            weights = np.concatenate([np.full(len(found), share / max(len(found), 1)), np.full(len(own), 1 - share)])
+            weights[len(found) :] /= len(own)
+            misses[h, c] = _quantiles(np.concatenate([found, own]), weights)
+        return cls(misses, log)
 
     def apply(self, said: np.ndarray, quantiles: Any) -> np.ndarray:
-        """Return quantiles (..., C, Q) of forecasts of which `LEVELS` are said, (..., C, 3)."""
+        """Return quantiles (H, C, Q) of a forecast of which `LEVELS` are said, (H, C, 3)."""
         said = np.log(said) if self.log else said
         below, above = (part[..., None] for part in _spreads(said))
-        z = np.stack([np.interp(quantiles, _GRID, one) for one in self.misses])  # (C, Q)
+        z = np.apply_along_axis(partial(np.interp, quantiles, _GRID), -1, self.misses)
+        z = z[np.minimum(np.arange(len(said)), len(z) - 1)]  # (H, C, Q)
         found: np.ndarray = said[..., 1:2] + z * np.where(z > 0, above, below)
         return np.exp(found) if self.log else found
 

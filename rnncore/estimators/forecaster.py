@@ -321,31 +321,26 @@ class Forecaster(Estimator):
             found[name] = History(one.y[:kept], one.known[:kept], one.past[:kept])
         return found
 
-    def _calibrated(self, histories: Mapping[Any, History], before: Mapping[Any, History]) -> Calibration | None:
+    def _calibrated(self, histories: Mapping[Any, History], before: Mapping[Any, History]) -> Calibration:
         """Forecast the end of every series with a network that has not seen it, and take note of what it misses."""
         seed = self.specification_.seed
         other = clone(self).set_params(calibration=0.0, random_state=seed, callbacks=None, verbose=0, warm_start=False)
         other._fit_histories(before, None, self.flat_)
         direct = self.strategy == "direct"
-        tail = max(len(one.y) - len(before[name].y) for name, one in histories.items())
-        ahead = min(self.horizon if direct else self.window, tail)
-        starts = [
-            (name, end) for name, one in histories.items() for end in range(len(before[name].y), len(one.y) - ahead + 1)
-        ]
+        tails = {name: len(one.y) - len(before[name].y) for name, one in histories.items()}
+        ahead = self.horizon if direct else min(self.window, max(tails.values()))
+        starts = [(name, len(one.y) - back) for name, one in histories.items() for back in range(tails[name], 0, -1)]
         chosen = [starts[n] for n in np.linspace(0, len(starts) - 1, min(_ORIGINS, len(starts))).astype(int)]
-        batch, came = [], []
-        for name, end in chosen:
+        batch, came = [], np.full((len(chosen), ahead, other.specification_.task.width), np.nan)
+        for n, (name, end) in enumerate(chosen):
             one = histories[name]
-            known = one.known[end : end + (self.horizon if direct else ahead)]
-            missing = (self.horizon if direct else ahead) - len(known)
-            known = np.concatenate([known, np.repeat(known[-1:], missing, axis=0)]) if missing else known
+            there = min(ahead, len(one.y) - end)
+            came[n, :there] = one.y[end : end + there]
+            rows = np.minimum(np.arange(end, end + ahead), len(one.y) - 1)  # what is past the end does not count
             now = History(one.y[:end], one.known[:end], one.past[:end]).tail(other._kept())
-            batch.append((now, other.scalers_[name], known))
-            came.append(one.y[end : end + ahead])
+            batch.append((now, other.scalers_[name], one.known[rows]))
         said = np.stack((other._direct if direct else other._recursive)(batch, ahead, LEVELS, 0))
-        width = said.shape[-2]
-        apart = sum((len(one.y) - len(before[name].y)) / ahead for name, one in histories.items())
-        return Calibration.of(np.concatenate(came), said.reshape(-1, width, len(LEVELS)), bool(self.log), apart)
+        return Calibration.of(came, said, bool(self.log), sum(tails.values()))
 
     def update(self, y: Any, X: Any = None, past: Any = None) -> Self:
         """Take note of what has come since, without learning from it: forecasts go on from there.
