@@ -61,5 +61,5 @@ class Fit:
                 nn.utils.clip_grad_norm_(self.parameters, self.clip)
                 self.optimizer.step()
                 self.schedule.step()
-                total += float(loss) * len(rows)
+                total += loss.item() * len(rows)
             self.loss = total / many
