@@ -1,7 +1,7 @@
 """Forecasts of passengers six months ahead, and of the Mackey-Glass series beside a multilayer perceptron (`-m paper`).
 
-The protocol of the first is that of darts' example of recurrent networks (Herzen et al. 2022, JMLR 23:124), its data are
-series G of Box and Jenkins. The second series is that of Mackey and Glass 1977.
+The protocol of the first is that of darts' example of recurrent networks (Herzen et al. 2022, JMLR 23:124), its data
+are series G of Box and Jenkins. The second series is that of Mackey and Glass 1977.
 """
 
 import csv
