@@ -53,12 +53,14 @@ COMMANDS = {
     "classify": Command(
         "classify", "classes of sequences: vowels, digits, spoken ones, chorales; beside PyTorch (minutes)"
     ),
+    "forecast": Command("forecast", "forecasts beside an MLP, naive ones, ETS and PyTorch's time to fit (minutes)"),
     "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
     "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),
 }
 
 TAG_PARTS = "of news, snips, ewt; without: all, or news where DATA is given"
 CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken, chorales, step, large; without: all"
+FORECAST_PARTS = "of airline, sunspots, mackey-glass, fit; without: all"
 CTC_PARTS = "of loss, digits; without: all"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 
@@ -97,6 +99,9 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=LM_PARTS)
         if name == "classify":
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=CLASSIFY_PARTS)
+            sub.add_argument("--seeds", type=int, default=5)
+        if name == "forecast":
+            sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=FORECAST_PARTS)
             sub.add_argument("--seeds", type=int, default=5)
         if name == "tag":
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=TAG_PARTS)

@@ -49,7 +49,7 @@ def plot_report(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw the loss over the epochs and, where there was a test, how it went.
 
     Of tags what was missed and what found wrongly, by label; of classes of sequences which were taken for which; of
-    numbers what was predicted beside what was true.
+    numbers what was predicted beside what was true; of forecasts the first one, its interval, and what came.
 
     Parameters
     ----------
@@ -266,6 +266,8 @@ def _test_of(report: dict[str, Any]) -> tuple[Any, Any, int]:
     """Return what draws a report's test, or None; what it draws, and how many labels it shows."""
     if report.get("confusion"):
         return _draw_confusion, report["confusion"], len(report["confusion"])
+    if report.get("forecast"):
+        return _draw_forecast, report["forecast"], 0
     if report.get("test_pairs"):
         return _draw_pairs, report["test_pairs"], 0
     scores = _scores(report)
@@ -296,6 +298,8 @@ def _title(report: dict[str, Any]) -> str:
     for part in ("valid", "test"):
         if report.get(f"{part}_nats") is not None:
             parts.append(f"{part} {report[f'{part}_nats']:.4f} nats")
+    if report.get("test_absolute_error") is not None:
+        parts.append(f"mean absolute error {report['test_absolute_error']:.4g}")
     if report.get("label_error_rate") is not None:
         parts.append(f"label error rate {report['label_error_rate']:.4f}")
     if evaluation.get("entities"):
@@ -324,6 +328,23 @@ def _draw_curve(axes: Any, history: list[dict[str, Any]], what: str) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel(what)
+    axes.grid(alpha=0.3)
+    _legend_below(axes)
+
+
+def _draw_forecast(axes: Any, forecast: dict[str, Any]) -> None:
+    """Draw what went before, what was forecast, and what came; step 0 is the first that was forecast."""
+    before, came, said = (np.array(forecast[name]) for name in ("before", "came", "said"))
+    steps = np.arange(len(said))
+    axes.plot(np.arange(-len(before), 0), before, color="black", label="before")
+    if "low" in forecast:
+        axes.fill_between(steps, forecast["low"], forecast["high"], color="tab:blue", alpha=0.2, label="90 %, forecast")
+    marker = "." if len(said) < 10 else ""
+    axes.plot(steps, said, color="tab:blue", marker=marker, label="forecast")
+    axes.plot(steps, came, color="tab:orange", marker=marker, linestyle="--", label="came")
+    axes.set_xlabel("step")
+    if forecast["series"] is not None:
+        axes.set_title(forecast["series"], fontsize=10)
     axes.grid(alpha=0.3)
     _legend_below(axes)
 

@@ -9,6 +9,7 @@ import rnncore as rc
 from rnncore.data.readers import DataError
 from rnncore.estimators._forecast_data import Scaler
 from rnncore.estimators._forecast_heads import NormalHead, QuantileHead
+from rnncore.estimators.presets import FORECASTERS, settings_of
 
 QUICK = {"max_epochs": 3, "hidden_size": 6, "window": 12}
 
@@ -173,6 +174,75 @@ def test_saved_pickled_and_threads(tmp_path, several):
 def test_what_is_refused(y, X, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         rc.Forecaster(**(QUICK | options)).fit(y, X)
+
+
+def test_times_that_do_not_fit():
+    pandas = pytest.importorskip("pandas")
+    days = pandas.date_range("2020-01-01", periods=40)
+    y = pandas.Series(swinging(40), days)
+    model = rc.Forecaster(**QUICK)
+    assert model.fit(y).predict(2).shape == (2,)
+    with pytest.raises(DataError, match=r"2020-01-01 .*there twice"):
+        model.fit(pandas.Series(swinging(40), [days[0], *days[:-1]]))
+    with pytest.raises(DataError, match="go back"):
+        model.fit(y[::-1])
+    with pytest.raises(DataError, match="the times of y"):
+        model.fit(y, pandas.Series(np.zeros(40), days + pandas.Timedelta(days=1)))
+
+
+@pytest.mark.parametrize("options", [{}, {"strategy": "direct", "horizon": 5}])
+def test_intervals_are_held_against_what_came(options):
+    """A network that has learned noise by heart is far too sure; what it misses tells."""
+    y = np.random.default_rng(6).standard_normal(1500)
+    options = options | {"window": 20, "hidden_size": 48, "max_epochs": 60, "stride": 5, "output": "normal"}
+    ends = range(700, 1400, 7)
+    came = np.array([y[end : end + 5] for end in ends])
+    inside, points = {}, {}
+    for calibration in (0.0, 0.3):
+        model = rc.Forecaster(**options, calibration=calibration).fit(y[:700])
+        low, high = np.moveaxis(model.predict(5, quantiles=[0.05, 0.95], after=([y[:end] for end in ends],)), -1, 0)
+        inside[calibration] = float(((low <= came) & (came <= high)).mean())
+        points[calibration] = model.predict(5)
+    assert inside[0.0] < 0.6
+    assert 0.7 < inside[0.3] < 0.95
+    assert np.array_equal(points[0.0], points[0.3])
+
+
+def test_calibration_of_short_series():
+    with pytest.raises(DataError, match=r"calibration=0\.9 leaves 2 to learn from: at least 3"):
+        rc.Forecaster(**QUICK, output="normal", calibration=0.9).fit(swinging(20))
+    model = rc.Forecaster(**QUICK, output="normal", strategy="direct", horizon=4).fit(swinging(20))
+    assert (np.diff(model.predict(quantiles=[0.1, 0.5, 0.9]), axis=1) > 0).all()
+    several = rc.Forecaster(**QUICK, output="quantiles", log=True).fit([swinging(30), swinging(50, 1)])
+    assert all((one > 0).all() for one in several.predict(3, quantiles=[0.001, 0.999]))
+
+
+def test_early_stopping_watches_the_end():
+    y = swinging(200)
+    model = rc.Forecaster(window=20, hidden_size=24, max_epochs=200, early_stopping=True, n_iter_no_change=5).fit(y)
+    best = min(record["val_loss"] for record in model.history_)
+    assert model.stopped_ == "early" and model.n_epochs_ < 200
+    assert model.history_[-1 - 5]["val_loss"] == best
+    normal = rc.Forecaster(**QUICK, output="normal", early_stopping=True).fit(y)
+    assert all(np.isfinite(record["val_loss"]) for record in normal.history_)
+    with pytest.raises(DataError, match="nothing of one would be left"):
+        rc.Forecaster(**QUICK, early_stopping=True, validation_fraction=0.99).fit(y[:10])
+
+
+def test_goes_on_from_what_was_learned():
+    model = rc.Forecaster(**QUICK, warm_start=True).fit(swinging(60), np.arange(60.0))
+    before = model.network_.theta.copy()
+    model.fit(swinging(80), np.arange(80.0))
+    assert not np.array_equal(model.network_.theta, before)
+    with pytest.raises(DataError, match=r"warm start: expected \(1, 1, 0\) columns"):
+        model.fit(swinging(60))
+
+
+@pytest.mark.parametrize("name", list(FORECASTERS))
+def test_presets_are_settings(name):
+    settings = settings_of(FORECASTERS, name)
+    model = rc.Forecaster(**(settings | {"max_epochs": 1, "horizon": 3})).fit(swinging(80))
+    assert model.predict().shape == (3,)
 
 
 def test_predictions_that_are_refused():

@@ -45,8 +45,8 @@ def add_commands(commands: Any) -> None:
         help="measure a model on tagged words, or on a text",
         description="Count what a model tags right: words known and unknown, entities or labels one by one. Of a "
         "language model: how well it predicts a text. Of one that translates or writes captions: how many targets are "
-        "right; of one that transcribes: how many labels are wrong; of classes: how many are right; of numbers: how "
-        "far off they are.",
+        "right; of one that transcribes: how many labels are wrong; of classes: how many are right; of numbers and "
+        "forecasts: how far off they are.",
         allow_abbrev=False,
     )
     evaluate.add_argument("model", metavar="MODEL", help="a model file")
@@ -83,7 +83,7 @@ def add_commands(commands: Any) -> None:
         description="Tag words: every line comes back as it was, those of words with the predicted label at their end. "
         "A model that labels sentences, too, puts a comment before each, '# intent = LABEL'. One that translates "
         "writes a line for a line, one of captions a sentence for each vector, one that transcribes a sound's name "
-        "and what is said in it.",
+        "and what is said in it, one that forecasts a line for each step to come.",
         allow_abbrev=False,
     )
     predict.add_argument("model", metavar="MODEL", help="a model file")
@@ -119,6 +119,7 @@ _COMMANDS = {
     "Transcriber": "transcribing",
     "SequenceClassifier": "series",
     "SequenceRegressor": "series",
+    "Forecaster": "forecasting",
 }
 
 

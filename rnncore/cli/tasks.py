@@ -18,6 +18,7 @@ TASKS = {
     "lm": ("rnncore.cli.language", "Language"),
     "classify": ("rnncore.cli.series", "Classifying"),
     "regress": ("rnncore.cli.series", "Regressing"),
+    "forecast": ("rnncore.cli.forecasting", "Forecasting"),
     "transcribe": ("rnncore.cli.transcribing", "Transcribing"),
     "caption": ("rnncore.cli.captions", "Captions"),
     "translate": ("rnncore.cli.translation", "Translation"),

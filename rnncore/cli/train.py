@@ -17,7 +17,7 @@ from rnncore.cli.status import BAD_INPUT, INTERRUPTED
 from rnncore.cli.tables import count, tell
 from rnncore.cli.tasks import TASKS, task_of
 from rnncore.data.readers import DataError
-from rnncore.estimators.presets import CLASSIFIERS, LANGUAGE_MODELS, TAGGERS
+from rnncore.estimators.presets import CLASSIFIERS, FORECASTERS, LANGUAGE_MODELS, TAGGERS
 from rnncore.io.checkpoints import Checkpoints, forget, read_checkpoint
 from rnncore.io.files import ModelFileError, write_atomically
 
@@ -34,7 +34,9 @@ _KEPT = ("data", "task", *_DATA, "seed", "out", "report", "plot")
 def add_commands(commands: Any) -> None:
     """Add ``train`` to the command's parsers."""
     presets = "; ".join(
-        f"{name}: {preset.purpose}" for some in (TAGGERS, LANGUAGE_MODELS, CLASSIFIERS) for name, preset in some.items()
+        f"{name}: {preset.purpose}"
+        for some in (TAGGERS, LANGUAGE_MODELS, CLASSIFIERS, FORECASTERS)
+        for name, preset in some.items()
     )
     parser = commands.add_parser(
         "train",
@@ -42,7 +44,7 @@ def add_commands(commands: Any) -> None:
         description="Train a tagger on lines of 'word TAB label', with a blank line between sentences; or, with --task "
         "lm, a language model on any text; with translate, what writes a sequence for a sequence, on lines of 'source "
         "TAB target'; with caption, what writes sentences about vectors; with transcribe, what is said in recordings; "
-        "with classify and regress, what sequences of numbers are, or how much.",
+        "with classify and regress, what sequences of numbers are, or how much; with forecast, how series go on.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -55,13 +57,14 @@ def add_commands(commands: Any) -> None:
         "lines of 'file.wav TAB what is said', or an .npz file of the arrays features, or samples and sample_rate, "
         "starts (of each sequence) and strings; without: dialled numbers. To classify or regress .ts, .npz (x, y), "
         ".jsonl (x, y a line), or tables, a sequence a line with its target last, or a step a line with a column "
-        "sequence; without: digits, sums",
+        "sequence; without: digits, sums. To forecast tables, a step a line, with a column time, columns known… and "
+        "past… of covariates, or .jsonl (y, known, past a line), .npz (y, known, past); without: a chaotic series",
     )
     parser.add_argument(
         "--task",
         choices=TASKS,
         help="what to learn: tag words, go on with a text (lm), translate, transcribe, write captions, classify "
-        "sequences or tell how much they are (regress) (default: tag)",
+        "sequences or tell how much they are (regress), forecast (default: tag)",
     )
     parser.add_argument("--preset", metavar="NAME", help=f"settings by purpose; {presets}")
     parser.add_argument(
@@ -108,7 +111,8 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--plot",
         metavar="FILE.png",
-        help="draw the learning curve and the test: errors by label, which class was taken for which, or predictions",
+        help="draw the learning curve and the test: errors by label, which class was taken for which, predictions, or a "
+        "forecast",
     )
     parser.add_argument(
         "--seed",

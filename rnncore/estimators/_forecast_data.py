@@ -91,12 +91,25 @@ def _history(y: Any, X: Any, past: Any, of: str) -> History:
         part = np.empty((len(table), 0)) if given is None else matrix(given, f"{name}{of}")
         if len(part) != len(table):
             raise DataError(f"{name}{of} must have a row for each of the {len(table)} steps of y, got {len(part)}")
+        if _told_by_times(y) and _told_by_times(given) and not y.index.equals(given.index):
+            raise DataError(f"{name}{of} must have the times of y: their indices differ")
         found.append(part)
     return History(*found)
 
 
+def _told_by_times(given: Any) -> bool:
+    """Tell pandas' objects with an index of their own from those whose rows are numbered."""
+    index = getattr(given, "index", None)
+    return hasattr(index, "is_monotonic_increasing") and type(index).__name__ != "RangeIndex"
+
+
 def matrix(given: Any, name: str) -> np.ndarray:
     """Return numbers (T, C)."""
+    if _told_by_times(given):
+        if not given.index.is_unique:
+            raise DataError(f"{name}: the time {given.index[given.index.duplicated()][0]} is there twice")
+        if not given.index.is_monotonic_increasing:
+            raise DataError(f"{name}: its times go back: sort it by its index")
     if hasattr(given, "to_numpy"):
         given = given.to_numpy()
     try:

@@ -52,10 +52,17 @@ class QuantileHead(CustomHead):
     ) -> tuple[float, np.ndarray]:
         """Return the mean loss and its gradient."""
         steps = scores.shape[:2]
-        error = np.asarray(targets)[..., None] - scores.reshape(*steps, -1, len(self.quantiles))
-        real = _real(scores.shape, lengths)[..., None]
-        slope = np.where(error > 0, self.quantiles, self.quantiles - 1) * real / real.sum()
-        return float((slope * error).sum()), -slope.reshape(scores.shape)
+        slope = np.asarray(targets)[..., None] - scores.reshape(*steps, -1, len(self.quantiles))
+        error = slope.copy()
+        np.subtract(self.quantiles.astype(slope.dtype), slope <= 0, out=slope)
+        if lengths is None:
+            slope /= steps[0] * steps[1]
+        else:
+            real = _real(scores.shape, lengths)[..., None]
+            slope *= real / real.sum()
+        loss = float(np.vdot(slope, error))
+        np.negative(slope, out=slope)
+        return loss, slope.reshape(scores.shape)
 
 
 class NormalHead(CustomHead):
@@ -83,19 +90,23 @@ class NormalHead(CustomHead):
         self, scores: np.ndarray, targets: Any, lengths: np.ndarray | None, sample_weight: Any = None
     ) -> tuple[float, np.ndarray]:
         """Return the mean loss and its gradient."""
-        mean, deviation = self.moments(scores.astype(np.float64))
+        mean, deviation = self.moments(scores)
+        z = (np.asarray(targets) - mean) / deviation
         real = _real(scores.shape, lengths)
-        z = (np.asarray(targets, dtype=np.float64) - mean) / deviation
         count = real.sum()
-        loss = float(((z**2 / 2 + np.log(deviation) + np.log(2 * np.pi) / 2) * real).sum() / count)
-        dmean = -z / deviation
-        ddeviation = (1 - z**2) / deviation
-        ds = ddeviation / (1 + np.exp(-np.clip(scores[..., self.numbers :].astype(np.float64), -500, 500)))
-        return loss, np.concatenate([dmean * real / count, ds * real / count], axis=-1)
+        losses = (z * z / 2 + np.log(deviation)) * real
+        loss = float(losses.sum(dtype=np.float64) / count) + self.numbers * float(np.log(2 * np.pi)) / 2
+        raw = scores[..., self.numbers :]
+        small = np.exp(-np.abs(raw))
+        slope = np.where(raw >= 0, 1, small) / (1 + small)  # of σ by s
+        gradient = np.concatenate([-z / deviation, (1 - z * z) / deviation * slope], axis=-1)
+        gradient *= real / scores.dtype.type(count)
+        return loss, gradient
 
     def moments(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return means and deviations."""
-        return scores[..., : self.numbers], np.logaddexp(0, scores[..., self.numbers :]) + _LEAST
+        raw = scores[..., self.numbers :]
+        return scores[..., : self.numbers], np.maximum(raw, 0) + np.log1p(np.exp(-np.abs(raw))) + _LEAST
 
 
 def head_of(output: str, numbers: int, quantiles: tuple[float, ...]) -> Head:

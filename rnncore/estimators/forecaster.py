@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import clone
 
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.estimators._forecast_data import History, Scaler, histories_of, matrix, one_series
 from rnncore.estimators._forecast_heads import OUTPUTS, NormalHead, QuantileHead, head_of, normal_quantiles
+from rnncore.estimators._forecast_intervals import LEVELS, Calibration
+from rnncore.estimators._forecast_windows import Windows, measured
 from rnncore.estimators._pipeline import Pipeline
 from rnncore.estimators._settings import check_flag, make_optimizer
 from rnncore.estimators._task import Task
@@ -20,7 +24,7 @@ from rnncore.estimators.base import Estimator, Specification, recurrent_layers
 from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.nn.heads import Head
 from rnncore.nn.network import Network
-from rnncore.optim.arguments import check_choice, check_count
+from rnncore.optim.arguments import check_choice, check_count, check_number
 from rnncore.train.batches import generator
 
 __all__ = ["Forecaster"]
@@ -28,6 +32,7 @@ __all__ = ["Forecaster"]
 STRATEGIES = ("recursive", "direct")
 
 _SAMPLES = 400  # paths that intervals of recursive forecasts are read off
+_ORIGINS = 100  # ends of series that calibration forecasts from
 
 
 class _Columns(Pipeline):
@@ -120,7 +125,7 @@ class Forecaster(Estimator):
         "recursive": the network says what comes next, and goes on from that, to any horizon. "direct": it says the next
         `horizon` steps at once.
     horizon : int
-        Steps of a direct forecast.
+        Steps of a direct forecast; of a recursive one those that `predict` gives where it is not told.
     output : {"point", "normal", "quantiles"}
         A number; mean and deviation of a normal distribution; or `quantiles`. Of the last two `predict` gives
         quantiles, for recursive forecasts read off drawn paths.
@@ -132,8 +137,15 @@ class Forecaster(Estimator):
         Learn from differences to so many steps before, (1, 12) one after the other; 0: from the numbers themselves.
     scale : bool
         Each series by its own mean and standard deviation, covariates by those of all.
-    stride : int
-        Windows begin at every so many steps.
+    stride : int or None
+        Windows begin at every so many steps. None: an eighth of `window`.
+    early_stopping : bool
+        Set the end of each series aside, a `validation_fraction` of it, stop after `n_iter_no_change` epochs without a
+        smaller loss there, and keep the best epoch's weights.
+    calibration : float
+        Of outputs that are not points: a second network is trained without the end of each series, this share of it,
+        and quantiles are made as wide, and of the shape, as what it misses there (split conformal prediction). 0:
+        quantiles as the network says them.
 
     Examples
     --------
@@ -161,7 +173,8 @@ class Forecaster(Estimator):
     log: bool = False
     difference: int | Sequence[int] = 0
     scale: bool = True
-    stride: int = 1
+    stride: int | None = None
+    calibration: float = 0.2
 
     @staticmethod
     def _make_pipeline(settings: Any) -> _Columns:
@@ -177,8 +190,11 @@ class Forecaster(Estimator):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        for name in ("window", "horizon", "stride"):
+        for name in ("window", "horizon"):
             check_count(name, getattr(self, name), 1)
+        if self.stride is not None:
+            check_count("stride", self.stride, 1)
+        check_number("calibration", self.calibration, "[0, 1)", 0.2)
         check_choice("strategy", self.strategy, STRATEGIES)
         check_choice("output", self.output, OUTPUTS)
         for name in ("log", "scale"):
@@ -233,8 +249,12 @@ class Forecaster(Estimator):
         shapes = {(one.y.shape[1], one.known.shape[1], one.past.shape[1]) for one in histories.values()}
         if len(shapes) > 1:
             raise DataError("all series need as many columns of y, X and past")
-        rng = generator(self.random_state)
+        first = next(iter(y.values())) if isinstance(y, Mapping) else y if one_series(y) else y[0]
         checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
+        return self._fit_histories(histories, checkpoints, np.ndim(first) == 1)
+
+    def _fit_histories(self, histories: Mapping[Any, History], checkpoints: Checkpoints | None, flat: bool) -> Self:
+        rng = generator(self.random_state)
         if checkpoints is not None:
             checkpoints.begin(rng)
         names = {name: "" if name is None else f" of series {name!r}" for name in histories}
@@ -243,10 +263,17 @@ class Forecaster(Estimator):
             for name, one in histories.items()
         }
         warm = self.warm_start and hasattr(self, "network_")
-        pipeline, task = self._make_pipeline(self), self._make_task(self)
-        pipeline.fit([*histories.values()])
-        task.fit([*histories.values()])
-        data = self._windows(pipeline, histories, scalers, names)
+        if warm:
+            pipeline: Any = self.specification_.pipeline
+            task = self.specification_.task
+            self._check_columns(histories, "fit, after a warm start")
+        else:
+            pipeline, task = self._make_pipeline(self), self._make_task(self)
+            pipeline.fit([*histories.values()])
+            task.fit([*histories.values()])
+        windows = Windows(self, pipeline.inputs_of, histories, scalers, names)
+        data, watched = windows.parts(self.validation_fraction) if self.early_stopping else (windows.whole(), None)
+        before = self._before_the_end(histories, names) if self._calibrates() else {}
         n = len(data)
         batch_size = self.batch_size or min(max(n // 50, 8), 64)
         max_epochs = self.max_epochs or min(100, max(10, round(100 * (200 / n) ** 0.5)))
@@ -254,56 +281,66 @@ class Forecaster(Estimator):
         with self._as_before_unless(optimizer):
             if not warm:
                 self._begin(pipeline, task, rng)
-            self.scalers_ = scalers
-            keep = self.window + sum(self._lags()) + 1
-            self.histories_ = {name: one.tail(keep) for name, one in histories.items()}
-            self.flat_ = (
-                np.ndim(next(iter(y.values())) if isinstance(y, Mapping) else y if one_series(y) else y[0]) == 1
-            )
+            self.scalers_, self.calibration_ = scalers, None
+            self.histories_ = {name: one.tail(self._kept()) for name, one in histories.items()}
+            self.flat_ = flat
             self._train(
                 optimizer,
                 data,
                 checkpoints,
+                None if watched is None else [watched.x, watched.y, watched.starts, watched.lengths],
                 batch_size=batch_size,
                 max_epochs=max_epochs,
-                n_iter_no_change=self.n_iter_no_change,
+                validate=None if watched is None else partial(measured, self.network_, watched),
+                n_iter_no_change=self.n_iter_no_change if self.early_stopping else None,
                 unit="step",
                 random_state=rng,
             )
+        if before and self.stopped_ != "diverged":
+            self.calibration_ = self._calibrated(histories, before)
         return self
 
-    def _windows(
-        self,
-        pipeline: _Columns,
-        histories: Mapping[Any, History],
-        scalers: Mapping[Any, Scaler],
-        names: Mapping[Any, str],
-    ) -> Sequences:
-        """Cut every series into windows, which share their numbers."""
-        ahead = self.horizon if self.strategy == "direct" else 1
-        inputs, targets, starts, lengths, begin = [], [], [], [], 0
-        for name, history in histories.items():
-            z = scalers[name].apply(history.y, names[name])
-            n = len(z) - ahead
-            if n < 2:
+    # -- intervals held against what came -----------------------------------------------------------------------------
+
+    def _calibrates(self) -> bool:
+        quantiles = self.strategy == "recursive" or not self._lags()
+        return bool(self.calibration) and self.output != "point" and quantiles
+
+    def _before_the_end(self, histories: Mapping[Any, History], names: Mapping[Any, str]) -> dict[Any, History]:
+        """Return every series without the part that intervals are held against."""
+        least = sum(self._lags()) + (self.horizon if self.strategy == "direct" else 1) + 2
+        found = {}
+        for name, one in histories.items():
+            n = len(one.y)
+            kept = n - max(1, round(n * self.calibration))
+            if kept < least:
                 raise DataError(
-                    f"y{names[name]} has {len(history.y)} steps: with differences and a horizon of {ahead} it needs at "
-                    f"least {scalers[name].lost + ahead + 2}"
+                    f"y{names[name]} has {n} steps, of which calibration={self.calibration} leaves {max(kept, 0)} to "
+                    f"learn from: at least {least} are needed. Give more, or calibration=0"
                 )
-            before = History(*(part[: len(part) - ahead] for part in (history.y, history.known, history.past)))
-            inputs.append(pipeline.inputs_of(z[:n], before, history.known[len(history.known) - ahead :]))
-            targets.append(np.concatenate([z[k : k + n] for k in range(1, ahead + 1)], axis=1))
-            length = min(self.window, n)
-            own = np.arange(0, n - length + 1, self.stride)
-            starts.append(begin + own)
-            lengths.append(np.full(len(own), length, dtype=np.int64))
-            begin += n
-        dtype = np.dtype(self.dtype)
-        made = Sequences(
-            np.concatenate(inputs).astype(dtype), np.concatenate(targets).astype(dtype), np.concatenate(lengths)
-        )
-        made.__dict__["starts"] = np.concatenate(starts)  # windows overlap
-        return made
+            found[name] = History(one.y[:kept], one.known[:kept], one.past[:kept])
+        return found
+
+    def _calibrated(self, histories: Mapping[Any, History], before: Mapping[Any, History]) -> Calibration:
+        """Forecast the end of every series with a network that has not seen it, and take note of what it misses."""
+        seed = self.specification_.seed
+        other = clone(self).set_params(calibration=0.0, random_state=seed, callbacks=None, verbose=0, warm_start=False)
+        other._fit_histories(before, None, self.flat_)
+        direct = self.strategy == "direct"
+        tails = {name: len(one.y) - len(before[name].y) for name, one in histories.items()}
+        ahead = self.horizon if direct else min(self.window, max(tails.values()))
+        starts = [(name, len(one.y) - back) for name, one in histories.items() for back in range(tails[name], 0, -1)]
+        chosen = [starts[n] for n in np.linspace(0, len(starts) - 1, min(_ORIGINS, len(starts))).astype(int)]
+        batch, came = [], np.full((len(chosen), ahead, other.specification_.task.width), np.nan)
+        for n, (name, end) in enumerate(chosen):
+            one = histories[name]
+            there = min(ahead, len(one.y) - end)
+            came[n, :there] = one.y[end : end + there]
+            rows = np.minimum(np.arange(end, end + ahead), len(one.y) - 1)  # what is past the end does not count
+            now = History(one.y[:end], one.known[:end], one.past[:end]).tail(other._kept())
+            batch.append((now, other.scalers_[name], one.known[rows]))
+        said = np.stack((other._direct if direct else other._recursive)(batch, ahead, LEVELS, 0))
+        return Calibration.of(came, said, bool(self.log), sum(tails.values()))
 
     def update(self, y: Any, X: Any = None, past: Any = None) -> Self:
         """Take note of what has come since, without learning from it: forecasts go on from there.
@@ -320,15 +357,26 @@ class Forecaster(Estimator):
             raise DataError(
                 f"update: there is no series {unknown[0]!r}; known: {', '.join(map(repr, self.histories_))}"
             )
-        sizes = self.specification_.pipeline.sizes  # type: ignore[attr-defined]
+        self._check_columns(new, "update")
         made = dict(self.histories_)
-        keep = self.specification_.settings.window + sum(self._fitted_lags()) + 1
+        keep = self._kept()
         for name, one in new.items():
-            if (one.y.shape[1], one.known.shape[1], one.past.shape[1]) != sizes:
-                raise DataError(f"update: expected {sizes} columns of y, X and past, as in fit")
             made[name] = made[name].followed_by(one).tail(keep)
         self.histories_ = made
         return self
+
+    def _check_columns(self, histories: Mapping[Any, History], what: str) -> None:
+        """Raise a DataError for series that have other columns than those of `fit`."""
+        sizes = self.specification_.pipeline.sizes  # type: ignore[attr-defined]
+        for name, one in histories.items():
+            came = (one.y.shape[1], one.known.shape[1], one.past.shape[1])
+            if came != sizes:
+                of = "" if name is None else f", series {name!r}"
+                raise DataError(f"{what}{of}: expected {sizes} columns of y, X and past, as in fit; got {came}")
+
+    def _kept(self) -> int:
+        """Return how many steps of a series forecasts look back on."""
+        return int(self.specification_.settings.window) + sum(self._fitted_lags()) + 1
 
     def _fitted_lags(self) -> tuple[int, ...]:
         lags: tuple[int, ...] = next(iter(self.scalers_.values())).lags
@@ -349,7 +397,7 @@ class Forecaster(Estimator):
         Parameters
         ----------
         horizon : int
-            How many; of a direct forecast at most the one that was learned, which None means.
+            How many; None: `horizon`, which is the most that a direct forecast can be.
         X : (horizon, D), optional
             The known covariates of these steps; a list or dict of them for several series.
         quantiles : sequence of float, optional
@@ -372,9 +420,8 @@ class Forecaster(Estimator):
         self._check_fitted()
         settings = self.specification_.settings
         direct = settings.strategy == "direct"
-        steps = settings.horizon if horizon is None and direct else horizon
+        steps = settings.horizon if horizon is None else horizon
         check_count("horizon", steps, 1)
-        assert steps is not None
         if direct and steps > settings.horizon:
             raise ValueError(f"horizon={steps}: this forecaster learned the next {settings.horizon} steps at once")
         if quantiles is not None and settings.output == "point":
@@ -385,7 +432,11 @@ class Forecaster(Estimator):
         futures = self._futures(X, histories, settings.horizon if direct else steps)
         names = list(histories)
         batch = [(histories[name], scalers[name], futures[name]) for name in names]
-        found = (self._direct if direct else self._recursive)(batch, steps, quantiles, random_state)
+        held = None if quantiles is None else self.calibration_
+        levels = quantiles if held is None else LEVELS
+        found = (self._direct if direct else self._recursive)(batch, steps, levels, random_state)
+        if held is not None:
+            found = [held.apply(one, quantiles) for one in found]
         shaped = {name: one[:, 0] if self.flat_ else one for name, one in zip(names, found, strict=True)}
         if names == [None]:
             return shaped[None]
@@ -396,14 +447,12 @@ class Forecaster(Estimator):
             return self.histories_, self.scalers_
         parts = tuple(after) if isinstance(after, tuple) else (after,)
         histories = histories_of(*parts, *[None] * (3 - len(parts)))
-        sizes = self.specification_.pipeline.sizes  # type: ignore[attr-defined]
+        self._check_columns(histories, "after")
         settings = self.specification_.settings
-        keep = settings.window + sum(self._fitted_lags()) + 1
+        keep = self._kept()
         only = next(iter(self.scalers_.values())) if len(self.scalers_) == 1 else None
         scalers = {}
         for name, one in histories.items():
-            if (one.y.shape[1], one.known.shape[1], one.past.shape[1]) != sizes:
-                raise DataError(f"after: expected {sizes} columns of y, X and past, as in fit")
             own = only or self.scalers_.get(name)
             scalers[name] = own or Scaler.of(one.y, settings.log, self._fitted_lags(), settings.scale)
         return {name: one.tail(keep) for name, one in histories.items()}, scalers
@@ -506,10 +555,7 @@ class Forecaster(Estimator):
             mean, deviation = head.moments(scores)
             return mean + deviation * rng.standard_normal(mean.shape)
         levels = np.sort(scores.reshape(*scores.shape[:-1], -1, len(head.quantiles)), axis=-1)
-        found = np.empty(levels.shape[:-1])
-        for place in np.ndindex(*found.shape):
-            found[place] = _between(levels[place], head.quantiles, rng.random(1))[0]
-        return found
+        return _between(levels, head.quantiles, rng.random((*levels.shape[:-1], 1)))[..., 0]
 
     # -- kept ---------------------------------------------------------------------------------------------------------
 
@@ -527,7 +573,9 @@ class Forecaster(Estimator):
             for name, one in self.histories_.items()
         ]
         only = next(iter(self.histories_)) is None
-        return header | {"series": series, "flat": bool(self.flat_), "only": only, "named": named}, arrays
+        own = {"series": series, "flat": bool(self.flat_), "only": only, "named": named}
+        own["calibration"] = None if self.calibration_ is None else self.calibration_.to_json()
+        return header | own, arrays
 
     @classmethod
     def _from_model(cls, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Self:
@@ -545,16 +593,19 @@ class Forecaster(Estimator):
             )
             scalers[name] = Scaler.from_json(own["scaler"])
         made.histories_, made.scalers_, made.flat_ = histories, scalers, bool(header["flat"])
+        held = header["calibration"]
+        made.calibration_ = None if held is None else Calibration.from_json(held)
         return made
 
 
 def _between(levels: np.ndarray, quantiles: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return quantiles between those that are known, (..., Q) to (..., W); beyond them along the outermost slope."""
-    at = np.clip(np.searchsorted(quantiles, wanted), 1, max(len(quantiles) - 1, 1))
     if len(quantiles) == 1:
-        return np.repeat(levels, len(wanted), axis=-1)
-    low, high = quantiles[at - 1], quantiles[at]
-    found: np.ndarray = levels[..., at - 1] + (levels[..., at] - levels[..., at - 1]) * (wanted - low) / (high - low)
+        return np.repeat(levels, wanted.shape[-1], axis=-1)
+    at = np.clip(np.searchsorted(quantiles, wanted), 1, len(quantiles) - 1)
+    places = np.broadcast_to(at, (*levels.shape[:-1], at.shape[-1]))
+    low, high = (np.take_along_axis(levels, places - back, axis=-1) for back in (1, 0))
+    found: np.ndarray = low + (high - low) * (wanted - quantiles[at - 1]) / (quantiles[at] - quantiles[at - 1])
     return found
 
 

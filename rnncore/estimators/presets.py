@@ -8,7 +8,7 @@ from typing import Any
 
 from rnncore.optim.arguments import check_choice
 
-__all__ = ["CLASSIFIERS", "LANGUAGE_MODELS", "TAGGERS", "Preset", "settings_of"]
+__all__ = ["CLASSIFIERS", "FORECASTERS", "LANGUAGE_MODELS", "TAGGERS", "Preset", "settings_of"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,29 @@ CLASSIFIERS = {
             "batch_size": 8,
             "max_epochs": 100,
         },
+    ),
+}
+
+#: Chosen by forecasts within the training parts of the series that docs/series.md tells of.
+FORECASTERS = {
+    "default": Preset("what the defaults are: for what follows rules, with little noise"),
+    "seasonal": Preset(
+        "some years of monthly numbers that grow: a small network of the change since the year before",
+        {
+            "log": True,
+            "difference": 12,
+            "window": 36,
+            "stride": 1,
+            "cell": "gru",
+            "hidden_size": 16,
+            "weight_decay": 0.1,
+            "batch_size": 32,
+            "max_epochs": 20,
+        },
+    ),
+    "noisy": Preset(
+        "what is mostly noise: all steps at once, weights held small",
+        {"strategy": "direct", "cell": "gru", "dropout": 0.2, "weight_decay": 0.1, "max_epochs": 40},
     ),
 }
 

@@ -106,7 +106,7 @@ class SequenceBatches:
         self.corrupt = corrupt
         self.arrange = arrange
         self.n_batches: int | None = -(-len(data) // batch_size)
-        self.n_steps: int | None = len(data.x)
+        self.n_steps: int | None = int(data.lengths.sum())
         self._begins = np.arange(0, len(data), batch_size)
         self._steps = np.arange(data.lengths.max(), dtype=np.int64)[:, None]
         self.content = [*data.arrays, weights]  # what a checkpoint's fingerprint is of

@@ -1,0 +1,102 @@
+"""Series cut into windows: what a forecaster is trained on, and what it is watched on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from rnncore.data.readers import DataError
+from rnncore.data.sequences import Sequences
+from rnncore.estimators._forecast_data import History, Scaler
+from rnncore.nn.custom import CustomHead
+
+__all__ = ["Windows", "measured"]
+
+_AT_ONCE = 1 << 16  # steps
+
+
+class Windows:
+    """Every series as inputs and targets of each step, and the windows that share them.
+
+    Parameters
+    ----------
+    settings : Forecaster
+    inputs_of : callable
+        What the network reads at a history's last steps, see the forecaster's pipeline.
+    histories, scalers, names : dict
+        By series; names are how messages call them.
+    """
+
+    def __init__(
+        self,
+        settings: Any,
+        inputs_of: Any,
+        histories: Mapping[Any, History],
+        scalers: Mapping[Any, Scaler],
+        names: Mapping[Any, str],
+    ) -> None:
+        self._window: int = settings.window
+        self._stride: int = settings.stride or max(1, settings.window // 8)
+        ahead = settings.horizon if settings.strategy == "direct" else 1
+        inputs, targets, self._lengths = [], [], []
+        for name, history in histories.items():
+            z = scalers[name].apply(history.y, names[name])
+            n = len(z) - ahead
+            if n < 2:
+                raise DataError(
+                    f"y{names[name]} has {len(history.y)} steps: with differences and a horizon of {ahead} it needs at "
+                    f"least {scalers[name].lost + ahead + 2}"
+                )
+            before = History(*(part[: len(part) - ahead] for part in (history.y, history.known, history.past)))
+            inputs.append(inputs_of(z[:n], before, history.known[len(history.known) - ahead :]))
+            targets.append(np.concatenate([z[k : k + n] for k in range(1, ahead + 1)], axis=1))
+            self._lengths.append(n)
+        dtype = np.dtype(settings.dtype)
+        self._x, self._y = np.concatenate(inputs).astype(dtype), np.concatenate(targets).astype(dtype)
+
+    def whole(self) -> Sequences:
+        """Return the windows of all steps."""
+        return self._cut([(0, n) for n in self._lengths])
+
+    def parts(self, fraction: float) -> tuple[Sequences, Sequences]:
+        """Return the windows of all but each series' end, and those of that end: `fraction` of its steps."""
+        kept = [n - max(1, round(n * fraction)) for n in self._lengths]
+        if min(kept) < 1:
+            raise DataError("early_stopping sets the end of every series aside, and nothing of one would be left")
+        return self._cut([(0, n) for n in kept]), self._cut([*zip(kept, self._lengths, strict=True)])
+
+    def _cut(self, ranges: list[tuple[int, int]]) -> Sequences:
+        starts, lengths, begin = [], [], 0
+        for (first, last), n in zip(ranges, self._lengths, strict=True):
+            length = min(self._window, last - first)
+            own = np.arange(first, last - length + 1, self._stride)
+            starts.append(begin + own)
+            lengths.append(np.full(len(own), length, dtype=np.int64))
+            begin += n
+        made = Sequences(self._x, self._y, np.concatenate(lengths))
+        made.__dict__["starts"] = np.concatenate(starts)  # windows overlap
+        return made
+
+
+def measured(network: Any, data: Sequences) -> dict[str, float]:
+    """Return the mean loss of windows, without dropout."""
+    total = counted = 0.0
+    for rows in _batches(data):
+        lengths = data.lengths[rows]
+        at = np.minimum(np.arange(lengths.max())[:, None], lengths - 1) + data.starts[rows]
+        scores, targets = network.predict(data.x[at], lengths=lengths), data.y[at]
+        if isinstance(network.head, CustomHead):
+            loss = network.head.loss_and_grad(scores, targets, lengths)[0] * lengths.sum()
+        else:
+            real = np.arange(len(at))[:, None] < lengths
+            loss = float((((scores.astype(np.float64) - targets) ** 2).sum(axis=-1) * real).sum())
+        total, counted = total + loss, counted + float(lengths.sum())
+    return {"val_loss": total / counted, "val_score": -total / counted}
+
+
+def _batches(data: Sequences) -> Iterator[np.ndarray]:
+    size = max(1, _AT_ONCE // int(data.lengths.max()))
+    for first in range(0, len(data), size):
+        yield np.arange(first, min(first + size, len(data)))
