@@ -69,6 +69,7 @@ class RNNForecaster(BaseForecaster):
     }
 
     _config = {"remember_data": False}  # noqa: RUF012
+    _y = _X = None  # which sktime looks for where it remembers nothing
 
     __init__ = taking_settings(Forecaster, BaseForecaster, _SETTLED)
 
