@@ -19,10 +19,10 @@ PANEL_SETTINGS: dict[str, Any] = {
 }
 
 
-def taking_settings(estimator: type, base: type, settled: Collection[str]) -> Callable[..., None]:
+def taking_settings(estimator: type, base: type, settled: Collection[str], **more: Any) -> Callable[..., None]:
     """Return an `__init__` that stores an estimator's settings under their names, all but those that are settled.
 
-    Packages read the names off its signature.
+    Packages read the names off its signature. `more`: names and defaults of what goes on to the base's `__init__`.
 
     Examples
     --------
@@ -39,15 +39,15 @@ def taking_settings(estimator: type, base: type, settled: Collection[str]) -> Ca
         for name, one in inspect.signature(estimator).parameters.items()
         if name not in settled
     ]
-    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    signature = inspect.Signature([own, *given])
+    given += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in more.items()]
+    signature = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD), *given])
 
     def __init__(self: Any, /, *values: Any, **settings: Any) -> None:  # noqa: N807
         bound = signature.bind(self, *values, **settings)  # refuses what is none
         bound.apply_defaults()
         for one in given:
             setattr(self, one.name, bound.arguments[one.name])
-        base.__init__(self)  # type: ignore[misc]
+        base.__init__(self, **{name: bound.arguments[name] for name in more})  # type: ignore[misc]
 
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     return __init__
