@@ -18,7 +18,7 @@ from rnncore.train.batches import generator
 
 try:
     from darts.models.forecasting.forecasting_model import GlobalForecastingModel
-    from darts.utils.ts_utils import get_series_seq_type, series2seq
+    from darts.utils.ts_utils import SeriesType, get_series_seq_type, series2seq
 except ModuleNotFoundError as error:
     if error.name == "pytorch_lightning":
         raise ImportError("darts needs more beside PyTorch: pip install 'u8darts[torch]'") from error
@@ -149,11 +149,12 @@ class RNNForecastingModel(GlobalForecastingModel):
                 series=series, past_covariates=past_covariates, future_covariates=future_covariates
             )
         super().fit(series=series, past_covariates=past_covariates, future_covariates=future_covariates)
-        parts = [_table(*one) for one in _together(series, past_covariates, future_covariates)]
+        parts = _columns([_table(*one) for one in _together(series, past_covariates, future_covariates)])
         self.model_ = made_of(Forecaster, self, _SETTLED)
         if verbose is not None:
             self.model_.verbose = int(verbose)
-        self.model_.fit(*_columns(parts))
+        single = get_series_seq_type(series) == SeriesType.SINGLE
+        self.model_.fit(*[part[0] if part and single else part for part in parts])
         self._draws = generator(self.random_state)
         return self
 

@@ -1,7 +1,7 @@
 """rnncore's estimators as sktime's own: ``from rnncore.sktime import RNNClassifier, RNNForecaster, RNNRegressor``.
 
-They take the settings of `SequenceClassifier`, `SequenceRegressor` and `Forecaster` as keywords, and the data of sktime;
-its pipelines, splits, searches and metrics take them.
+They take the settings of `SequenceClassifier`, `SequenceRegressor` and `Forecaster` as keywords, and data as sktime
+holds them; its pipelines, splits, searches and metrics take them.
 """
 
 from __future__ import annotations

@@ -123,7 +123,9 @@ class RNNForecaster(BaseForecaster):
         asked = {name: _steps(fh, end) for name, end in self._ends.items()}
         most = max(steps.max() for steps in asked.values())
         known = _by_series(X)
-        future = {name: self._future(known[name], asked[name].max(), most, name, fh) for name in asked} if known else None
+        future = (
+            {name: self._future(known[name], asked[name].max(), most, name, fh) for name in asked} if known else None
+        )
         found = self.model_.predict(most, future, quantiles=quantiles)
         frames = {
             name: pd.DataFrame(
@@ -144,7 +146,9 @@ class RNNForecaster(BaseForecaster):
         missing = index.difference(X.index)
         if len(missing):
             of = f" of series {name!r}" if name else ""
-            raise ValueError(f"X{of} must have a row for every step to the last that is asked for: {missing[0]} is not there")
+            raise ValueError(
+                f"X{of} must have a row for every step to the last that is asked for: {missing[0]} is not there"
+            )
         table: np.ndarray = X.loc[index].to_numpy(dtype=np.float64)
         return np.pad(table, [(0, most - steps), (0, 0)], mode="edge")
 
@@ -169,7 +173,11 @@ def _tables(parts: Mapping[Any, Any], known: Mapping[Any, Any] | None = None) ->
     """Return the series' numbers, or the covariates of the same steps."""
     if known is None:
         return {name: part.to_numpy(dtype=np.float64) for name, part in parts.items()}
-    return {name: known[name].loc[part.index].to_numpy(dtype=np.float64) for name, part in parts.items()} if known else None
+    return (
+        {name: known[name].loc[part.index].to_numpy(dtype=np.float64) for name, part in parts.items()}
+        if known
+        else None
+    )
 
 
 def _steps(fh: Any, end: Any) -> np.ndarray:
