@@ -143,3 +143,12 @@ def test_series():
     assert np.abs(names["median"] - names["load"][380:390]).mean() < 2
     assert (names["low"] < names["middle"]).all() and (names["middle"] < names["high"]).all()
     assert names["later"].shape == (5,)
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_control():
+    names = ran("control.md", longest=25)
+    assert names["one_step_error"] < 0.035 and names["free_error"] < 0.08
+    assert (
+        names["control_error"] < 0.5 * names["feedback_error"] and names["control_error"] < 0.25 * names["open_error"]
+    )

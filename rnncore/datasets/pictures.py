@@ -8,7 +8,6 @@ known words together in a new way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-
 from typing import Any
 
 import numpy as np
