@@ -8,8 +8,8 @@ own outputs, at every step k
 
 is made small by Gauss and Newton's method; the first of the inputs is put in, and all is thought over at the next step
 (receding horizon; Nørgaard, Ravn, Poulsen and Hansen 2000, Neural Networks for Modelling and Control of Dynamic
-Systems). The derivatives dŷ(k+i)/du(k+j) are exact: the network's gradients of its inputs and states, from the last step
-back, for all i side by side as the sequences of a batch.
+Systems). The derivatives dŷ(k+i)/du(k+j) are exact: the network's gradients of its inputs and states, from the last
+step back, for all i side by side as the sequences of a batch.
 """
 
 from __future__ import annotations
