@@ -5,7 +5,7 @@ A call is begun (begin_run), its outputs and states are set, its arrays laid out
 from rnncore._core.gemm cimport padded
 from rnncore._core.memory cimport bind
 from rnncore._core.passes cimport run_backward, run_forward, state_gradient
-from rnncore._core.plan cimport DENSE, Layer, Run, Unit, UnitWeights, has_zoneout, same_rows, state_width
+from rnncore._core.plan cimport DENSE, EMBEDDED, Layer, Run, Unit, UnitWeights, has_zoneout, same_rows, state_width
 from rnncore._core.schedule cimport View
 from rnncore._core.transfer cimport (
     exchange,
@@ -18,6 +18,9 @@ from rnncore._core.transfer cimport (
     store_outputs,
 )
 from rnncore._core.weights cimport pack_weights
+
+cdef enum:
+    OFTEN = 2  # rows for each symbol, on average
 
 
 cdef void begin_run(Run *r, Layer *layer, const Run *structure, UnitWeights *weights, const View *view,
@@ -40,6 +43,13 @@ cdef void begin_run(Run *r, Layer *layer, const Run *structure, UnitWeights *wei
     for n in range(r.layer_count):
         r.layer[n].drops_input = training and r.layer[n].dropout > 0
     r.drops_output = training and r.output_dropout > 0
+    r.picks = picks_products(r)
+
+
+cdef bint picks_products(const Run *r) noexcept nogil:
+    """Whether rows are so many that each symbol's product with W_xh is best made once."""
+    return r.kind == EMBEDDED and r.per_row == 1 and OFTEN * r.features <= r.view.rows and \
+        not r.layer[0].drops_input and not r.layer[0].unit[0].kernel.direct_at
 
 
 cdef bint outputs_are_states(const Run *r, bint given) noexcept nogil:

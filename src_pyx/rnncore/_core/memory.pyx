@@ -68,7 +68,12 @@ cdef void place_forward(Run *r, Bump *keep) noexcept nogil:
     layer.input[0].ld = layer.input[0].width
     if r.kind == EMBEDDED:
         layer.input[0].ld = padded(r.team.kernels, layer.input[0].width)
-    if r.kind == EMBEDDED or r.kind == DENSE and not same_rows(&r.view):
+    if r.picks:
+        layer.input[0].data = NULL
+        for d in range(layer.units):
+            u = &layer.unit[d]
+            u.products = take(keep, r.features * u.cell.lda * size)
+    elif r.kind == EMBEDDED or r.kind == DENSE and not same_rows(&r.view):
         layer.input[0].data = take(keep, rows * layer.input[0].ld * size)
     for n in range(r.layer_count):
         layer = &r.layer[n]
@@ -126,6 +131,7 @@ cdef void place_forward(Run *r, Bump *keep) noexcept nogil:
 cdef void place_backward(Run *r, Bump *scratch, bint consume, bint want_dx, bint dx_in_place) noexcept nogil:
     """The arrays of a backward pass. With `consume` gradients lie over what they replace in saved memory."""
     cdef Layer *layer
+    cdef long rows
     cdef int n, d
     r.team.scratch = take(scratch, r.team.scratch_size * r.team.threads)
     for n in range(r.layer_count):
@@ -134,8 +140,13 @@ cdef void place_backward(Run *r, Bump *scratch, bint consume, bint want_dx, bint
             place_gradients(r, layer, &layer.unit[d], scratch, consume)
     layer = &r.layer[0]
     r.dx = NULL
+    for d in range(layer.units if r.picks else 0):
+        layer.unit[d].dproducts = take(scratch, r.features * layer.unit[d].cell.lda * r.team.kernels.itemsize)
+    if r.picks:
+        r.seen = <int64_t *> take(scratch, r.features * sizeof(int64_t))
     if r.kind == EMBEDDED or want_dx and not dx_in_place:
-        r.dx = take(scratch, r.view.rows * padded(r.team.kernels, layer.input[0].width) * r.team.kernels.itemsize)
+        rows = r.features if r.picks else r.view.rows
+        r.dx = take(scratch, rows * padded(r.team.kernels, layer.input[0].width) * r.team.kernels.itemsize)
 
 
 cdef void place_gradients(Run *r, const Layer *layer, Unit *u, Bump *scratch, bint consume) noexcept nogil:

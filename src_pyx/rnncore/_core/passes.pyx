@@ -1,9 +1,11 @@
 """Forward and backward over all layers.
 
 Per layer and direction, over all rows at once:   a = x·W_xh + b                    (gathered rows of W_xh for symbols)
+where few symbols with an embedding fill many rows:  P = E·W_xh + b for each symbol,  a = P[id]
 then step by step, inside the cell's kernel:      h_t from a_t and h_{t-1}          (time_loop.pyx)
 backward, step by step:                           da_t from dh_t and da_{t+1}
 then over all rows at once:                       dW_xh = xᵀ·da, dW_hh = h_prevᵀ·da, db = Σ da, dx = da·W_xhᵀ
+and of few symbols:  dP[v] = Σ da over v's rows,  dW_xh = Eᵀ·dP,  dE = dP·W_xhᵀ
 """
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset
@@ -88,6 +90,12 @@ cdef void pass_on(Run *r, Layer *layer, Unit *u, bint symbols) noexcept nogil:
         block += layer.operand[s].width * size
 
 
+cdef void make_products(Run *r, Unit *u) noexcept nogil:
+    """Each symbol's E·W_xh + b."""
+    team_product(&r.team, &u.weights.input[0], r.features, r.theta + r.table * r.team.kernels.itemsize, r.embedding,
+                 RC_FROM_ZERO if u.kernel.own_bias else RC_FROM_BIAS, u.products, u.cell.lda)
+
+
 cdef bint projects_by_step(const Run *r, const Layer *layer) noexcept nogil:
     """Whether x·W_xh is best computed just before each step, or for all rows at once."""
     cdef const Unit *u = &layer.unit[0]
@@ -103,12 +111,13 @@ cdef void run_forward(Run *r) noexcept nogil:
     cdef Layer *layer
     cdef Unit *u
     cdef int n, s, d
-    cdef bint stepwise
+    cdef bint stepwise, picks
     for n in range(r.layer_count):
         layer = &r.layer[n]
         for s in range(layer.inputs if layer.drops_input and not (n == 0 and r.kind == SYMBOLS) else 0):
             drop(r, layer.input[s], layer.operand[s], layer.dropout, site_of(ON_INPUT, n, s))
-        stepwise = projects_by_step(r, layer) and not (n == 0 and r.kind == SYMBOLS)
+        picks = n == 0 and r.picks
+        stepwise = picks or projects_by_step(r, layer) and not (n == 0 and r.kind == SYMBOLS)
         for d in range(layer.units):
             u = &layer.unit[d]
             zone_masks(r, layer, u)
@@ -118,7 +127,9 @@ cdef void run_forward(Run *r) noexcept nogil:
                 recurrent_masks(r, layer, u)
                 if r.has_state:  # the initial states are states too
                     mask_states(r, layer, u)
-            if not stepwise:
+            if picks:
+                make_products(r, u)
+            elif not stepwise:
                 project(r, layer, u, n == 0 and r.kind == SYMBOLS)
         run_layer(r, layer, False, True, stepwise)
         if layer.summed:
@@ -132,17 +143,55 @@ cdef void run_forward(Run *r) noexcept nogil:
             drop(r, layer.output[s], r.finished[s], r.output_dropout, site_of(ON_OUTPUT, 0, s))
 
 
+cdef void note_seen(Run *r) noexcept nogil:
+    """List the symbols there are, each once, in order."""
+    cdef long i, count = 0
+    memset(r.seen, 0, r.features * sizeof(int64_t))
+    for i in range(r.view.rows):
+        if r.ids[i] >= 0:
+            r.seen[r.ids[i]] = 1
+    for i in range(r.features):
+        if r.seen[i]:
+            r.seen[count] = i
+            count += 1
+    r.seen_count = count
+
+
+cdef void product_gradients(Run *r, Unit *u, bint accumulate) noexcept nogil:
+    """dP, and from it W_xh's gradient, of the symbols there are: others may be anything."""
+    cdef long size = r.team.kernels.itemsize, H = u.cell.hidden, lda = u.cell.lda, gates = u.kernel.input_gates
+    cdef long first = u.kernel.input_at[0] * u.cell.ld * size
+    memset(u.dproducts, 0, r.features * lda * size)
+    team_scatter(&r.team, r.view.rows, gates * u.cell.ld, 1, r.ids, NULL, <char *> u.cell.da + first, lda,
+                 u.dproducts + first, lda)
+    gate_outer(r, H, r.embedding, r.seen_count, r.theta + r.table * size, r.embedding, r.seen, u.dproducts, lda, r.seen,
+               gates, u.kernel.input_at, accumulate, u.W_xh, gates * H, gates, u.b_h)
+
+
+cdef void embedding_gradient(Run *r) noexcept nogil:
+    """What reached the embeddings to their table: row by row of the batch, or of the symbols there are."""
+    cdef long size = r.team.kernels.itemsize, width = r.embedding, ld = padded(r.team.kernels, width), i
+    cdef char *table = r.grad + r.table * size
+    if not r.picks:
+        team_scatter(&r.team, r.view.rows, width, r.per_row, r.ids, NULL, r.dx, ld, table, width)
+        return
+    for i in range(r.seen_count):
+        r.team.kernels.add(1, width, r.dx + r.seen[i] * ld * size, ld, table + r.seen[i] * width * size, width)
+
+
 cdef void input_gradient(Run *r, Layer *layer, int s, Segment target) noexcept nogil:
     """target = Σ over directions of da·W_xhᵀ, for input segment s."""
     cdef long size = r.team.kernels.itemsize, first = 0
+    cdef bint picked = r.picks and layer == &r.layer[0]
     cdef Unit *u
     cdef int d, i
     for i in range(s):
         first += layer.input[i].width
     for d in range(layer.units):
         u = &layer.unit[d]
-        team_product(&r.team, &u.weights.input_T[s], r.view.rows, <char *> u.cell.da, u.cell.lda,
-                     RC_FROM_C if d else RC_FROM_ZERO, target.data, target.ld)
+        team_product(&r.team, &u.weights.input_T[s], r.features if picked else r.view.rows,
+                     u.dproducts if picked else <char *> u.cell.da, u.cell.lda, RC_FROM_C if d else RC_FROM_ZERO,
+                     target.data, target.ld)
         if u.kernel.direct_at:
             r.team.kernels.add(r.view.rows, target.width,
                                <char *> u.cell.da + ((u.kernel.direct_at - 1) * u.cell.ld + first) * size, u.cell.lda,
@@ -282,11 +331,14 @@ cdef void weight_gradients(Run *r, Layer *layer, Unit *u, bint symbols, bint acc
     cdef long size = r.team.kernels.itemsize, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, row = 0, g
     cdef long columns = u.kernel.input_gates * H, first = u.kernel.input_at[0]
     cdef char *da = <char *> u.cell.da
+    cdef bint picked = r.picks and layer == &r.layer[0]
     cdef int s, i
     for g in range(u.kernel.input_gates if symbols else 0):
         team_scatter(&r.team, r.view.rows, H, r.per_row, r.ids, r.id_scale, da + u.kernel.input_at[g] * ld * size, lda,
                      r.grad + (u.W_xh + g * H) * size, columns)
-    for s in range(0 if symbols else layer.inputs):
+    if picked:
+        product_gradients(r, u, accumulate)
+    for s in range(0 if symbols or picked else layer.inputs):
         gate_outer(r, H, layer.operand[s].width, r.view.rows, layer.operand[s].data, layer.operand[s].ld, NULL, da,
                    lda, NULL, u.kernel.input_gates, u.kernel.input_at, accumulate, u.W_xh + row * columns, columns,
                    u.kernel.input_gates if s or u.kernel.own_bias else 0, u.b_h + first * H)
@@ -295,7 +347,7 @@ cdef void weight_gradients(Run *r, Layer *layer, Unit *u, bint symbols, bint acc
         if u.W[i] >= 0:
             matrix_gradient(r, u, i, accumulate)
     for g in range(0 if u.kernel.own_bias else u.kernel.gates):
-        if symbols or not first <= g < first + u.kernel.input_gates:  # not yet summed with W_xh's gradient
+        if symbols or picked or not first <= g < first + u.kernel.input_gates:  # not yet summed with W_xh's gradient
             team_column_sums(&r.team, r.view.rows, H, da + g * ld * size, lda, accumulate,
                              r.grad + (u.b_h + g * H) * size)
     for i in range(u.kernel.vectors):
@@ -318,6 +370,8 @@ cdef void run_backward(Run *r, bint accumulate, bint need_dx) noexcept nogil:
     if layer.summed and not r.apart:
         share_gradient(r, layer)
     through_time(r)
+    if r.picks:
+        note_seen(r)
     for n in range(r.layer_count):
         layer = &r.layer[n]
         for d in range(layer.units):
@@ -331,8 +385,7 @@ cdef void run_backward(Run *r, bint accumulate, bint need_dx) noexcept nogil:
         if layer.drops_input:
             drop(r, target, target, layer.dropout, site_of(ON_INPUT, 0, 0))
         if r.kind == EMBEDDED:
-            team_scatter(&r.team, r.view.rows, r.embedding, r.per_row, r.ids, NULL, r.dx, target.ld,
-                         r.grad + r.table * r.team.kernels.itemsize, r.embedding)
+            embedding_gradient(r)
 
 
 cdef void state_gradient(Run *r, const Layer *layer, Unit *u, int state, char *work, char *out) noexcept nogil:

@@ -32,6 +32,8 @@ cdef struct Unit:
     # of one run
     UnitWeights *weights
     char *a_rows                 # a, written by the projection
+    char *products               # each symbol's E·W_xh + b (features, lda), where they are picked,
+    char *dproducts              # and their gradients
     char *rows                   # the outputs: state 0 without the initial states in front
     char *dh                     # gradient of the outputs
     const char *initial[MAX_STATES]  # the caller's initial states (B, width), or NULL: zero
@@ -80,9 +82,12 @@ cdef struct Run:
     bint drops_output            # whether dropout acts on the output
     bint apart                   # of a summed output each direction has a gradient of its own, in its own dh
     long truncate                # 0: back to the beginning
+    bint picks                   # few symbols in many rows: each one's E·W_xh is made once, and picked
     long per_row                 # ids per row
     int64_t *ids                 # (rows, per_row), packed
     char *id_scale               # dropout's factors for ids, or NULL
+    int64_t *seen                # the symbols there are, where their products are picked
+    long seen_count
     uint64_t seed, drop_step
     Segment finished[2]          # outputs after dropout
     char *dx                     # gradient of the dense (or embedded) input

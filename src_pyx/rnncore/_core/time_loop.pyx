@@ -1,5 +1,6 @@
 """Through time: one layer, all its directions, step by step, over the packed rows of a batch."""
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
 
 from rnncore._core.gemm cimport Segment
 from rnncore._core.kernels cimport (
@@ -24,7 +25,7 @@ cdef struct Loop:
     const View *view
     Unit **units
     int shards
-    bint backward, linked, has_state, projects, emits
+    bint backward, linked, has_state, projects, picks, emits
 
 
 cdef void step_block(const Loop *loop, const Unit *u, rc_cell_step step, int shard, long t, long first, long end,
@@ -83,12 +84,31 @@ cdef void project_block(const Loop *loop, const Unit *u, const rc_block *block) 
     cdef const rc_kernels *kernels = loop.run.team.kernels
     cdef const Segment *x
     cdef int s, start
+    if loop.picks:
+        pick_block(loop, u, block)
+        return
     for s in range(loop.layer.inputs):
         x = &loop.layer.operand[s]
         start = RC_FROM_C if s else RC_FROM_ZERO if u.kernel.own_bias else RC_FROM_BIAS
         kernels.product(&u.weights.input[s], block.count, x.data + block.row * x.ld * kernels.itemsize,
                         block.stride * x.ld, start, u.a_rows + block.row * u.cell.lda * kernels.itemsize,
                         block.stride * u.cell.lda)
+
+
+cdef void pick_block(const Loop *loop, const Unit *u, const rc_block *block) noexcept nogil:
+    """The same, of symbols whose products are there."""
+    cdef long size = loop.run.team.kernels.itemsize, i, row
+    cdef long first = u.kernel.input_at[0] * u.cell.ld * size, bytes = u.kernel.input_gates * u.cell.ld * size
+    cdef int64_t id
+    for i in range(block.count):
+        row = block.row + i * block.stride
+        id = loop.run.ids[row]
+        if id >= 0:
+            memcpy(u.a_rows + row * u.cell.lda * size + first, u.products + id * u.cell.lda * size + first, bytes)
+        elif u.kernel.own_bias:
+            memset(u.a_rows + row * u.cell.lda * size + first, 0, bytes)
+        else:
+            memcpy(u.a_rows + row * u.cell.lda * size + first, u.weights.input[0].bias, bytes)
 
 
 cdef void loop_task(void *arg, int index) noexcept nogil:
@@ -122,6 +142,7 @@ cdef void run_layer(Run *r, Layer *layer, bint backward, bint linked, bint proje
     loop.run = r
     loop.layer = layer
     loop.projects = projects
+    loop.picks = r.picks and layer == &r.layer[0]
     loop.emits = not backward and r.emits and layer == &r.layer[r.layer_count - 1]
     cdef Unit *units[2]
     cdef long hidden = layer.unit[0].cell.hidden

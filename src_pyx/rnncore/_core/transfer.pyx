@@ -49,6 +49,8 @@ cdef void load_ids(Run *r, const char *x) noexcept nogil:
         for b in range(v.active[t]):
             memcpy(r.ids + (v.offsets[t] + b) * r.per_row, ids + row_of(v, t, b) * r.per_row,
                    r.per_row * sizeof(int64_t))
+    if r.picks:
+        return
     if r.kind == EMBEDDED:
         r.team.kernels.gather(v.rows, width, r.per_row, r.ids, NULL, r.theta + r.table * size, width, NULL,
                               layer.input[0].data, layer.input[0].ld)

@@ -1,0 +1,1 @@
+"""Recurrent networks that are no cells: reservoirs, associative memories."""
