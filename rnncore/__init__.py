@@ -76,7 +76,7 @@ _HOME = {
     "to_onnx": "interop",
     "from_onnx": "interop",
 }
-_MODULES = ("audio", "callbacks", "ctc", "datasets", "heads", "replica", "schedules")
+_MODULES = ("audio", "callbacks", "control", "ctc", "datasets", "heads", "replica", "schedules")
 
 __all__ = [*sorted(_HOME), *_MODULES, "__version__"]
 
@@ -99,6 +99,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from rnncore import audio as audio
     from rnncore import callbacks as callbacks
+    from rnncore import control as control
     from rnncore import datasets as datasets
     from rnncore import heads as heads
     from rnncore import replica as replica

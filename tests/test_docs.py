@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from peers import peer
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def ran(page: str, longest: float = math.inf) -> dict:
-    """Run a page's Python, blocks of at most so many lines, from top to bottom; return the names it leaves."""
+def ran(page: str, longest: float = math.inf, fence: str = "python") -> dict:
+    """Run a page's Python, blocks of at most so many lines, from top to bottom; return the names it leaves.
+
+    fence : what stands behind the three ticks: "py" is what wants other packages.
+    """
     text = (DOCS / page).read_text(encoding="utf-8")
     names: dict = {"__name__": "docs"}
-    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE), start=1):
+    for number, block in enumerate(re.findall(rf"^```{fence}\n(.*?)^```", text, re.DOTALL | re.MULTILINE), start=1):
         assert len([line for line in block.splitlines() if line.strip()]) <= longest
         exec(compile(block, f"docs/{page}, block {number}", "exec"), names)
     return names
@@ -154,3 +158,23 @@ def test_series():
     assert np.abs(names["median"] - names["load"][380:390]).mean() < 2
     assert (names["low"] < names["middle"]).all() and (names["middle"] < names["high"]).all()
     assert names["later"].shape == (5,)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_series_in_other_packages():
+    peer("sktime")
+    peer("darts")
+    names = ran("series.md", fence="py")
+    assert names["backtest"]["test_MeanAbsolutePercentageError"].mean() < 0.06 and len(names["backtest"]) == 3
+    assert names["intervals"].shape == (3, 2) and (names["intervals"].diff(axis=1).iloc[:, 1] > 0).all()
+    assert names["off"] < 8 and names["paths"].all_values().shape == (12, 1, 200)
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_control():
+    names = ran("control.md", longest=25)
+    assert names["one_step_error"] < 0.035 and names["free_error"] < 0.08
+    assert (
+        names["control_error"] < 0.5 * names["feedback_error"] and names["control_error"] < 0.25 * names["open_error"]
+    )

@@ -111,8 +111,8 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--plot",
         metavar="FILE.png",
-        help="draw the learning curve and the test: errors by label, which class was taken for which, predictions, or a "
-        "forecast",
+        help="draw the learning curve and the test: errors by label, which class was taken for which, predictions, "
+        "forecasts",
     )
     parser.add_argument(
         "--seed",

@@ -11,6 +11,7 @@ from rnncore.datasets.letters import LETTER_CODES, letters
 from rnncore.datasets.misspelling import misspelt
 from rnncore.datasets.news import iter_news_requests, news_requests
 from rnncore.datasets.pictures import PICTURE_WORDS, picture_features, shapes
+from rnncore.datasets.plant import Plant, plant_inputs
 from rnncore.datasets.reber import REBER_SYMBOLS, continual_reber, embedded_reber, reber, reber_successors
 from rnncore.datasets.rewriting import dates, reversing, sorting
 from rnncore.datasets.series import lorenz, mackey_glass, narma, sine
@@ -26,6 +27,7 @@ __all__ = [
     "PICTURE_WORDS",
     "REBER_SYMBOLS",
     "TONES_RATE",
+    "Plant",
     "adding_problem",
     "anbn",
     "arithmetic",
@@ -47,6 +49,7 @@ __all__ = [
     "original_split",
     "parity",
     "picture_features",
+    "plant_inputs",
     "python_source",
     "random_split",
     "reber",

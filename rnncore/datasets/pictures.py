@@ -8,6 +8,7 @@ known words together in a new way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -159,7 +160,8 @@ def _standing_out(pictures: np.ndarray) -> np.ndarray:
 def _windows(mask: np.ndarray) -> np.ndarray:
     """Return the patch of 5 x 5 around every pixel, (B, size, size, 25)."""
     padded = np.pad(mask, ((0, 0), (2, 2), (2, 2)))
-    return np.lib.stride_tricks.sliding_window_view(padded, (5, 5), (1, 2)).reshape(*mask.shape, 25)
+    axes: Any = (1, 2)  # which NumPy's own types allow since 2.4
+    return np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axes).reshape(*mask.shape, 25)
 
 
 def _nearness(windows: np.ndarray, patterns: np.ndarray) -> np.ndarray:

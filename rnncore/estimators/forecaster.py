@@ -417,6 +417,47 @@ class Forecaster(Estimator):
         DataError, ValueError
             For covariates that are missing, and quantiles of point forecasts.
         """
+        names, batch, steps = self._asked(horizon, X, after, "quantiles" if quantiles is not None else None)
+        direct = self.specification_.settings.strategy == "direct"
+        held = None if quantiles is None else self.calibration_
+        levels = quantiles if held is None else LEVELS
+        found = (self._direct if direct else self._recursive)(batch, steps, levels, random_state)
+        if held is not None:
+            found = [held.apply(one, quantiles) for one in found]
+        return self._by_name(names, [one[:, 0] if self.flat_ else one for one in found])
+
+    def sample(
+        self, n_paths: int, horizon: int | None = None, X: Any = None, after: Any = None, random_state: Any = 0
+    ) -> Any:
+        """Draw ways in which every series may go on.
+
+        Parameters
+        ----------
+        n_paths : int
+            How many. Of a recursive forecast each step of a path follows from those before it; a direct forecast's
+            steps are drawn each by itself.
+        horizon, X, after, random_state
+            As for `predict`.
+
+        Returns
+        -------
+        (n_paths, horizon) or (n_paths, horizon, C); a list or dict of them as y was
+
+        Raises
+        ------
+        DataError, ValueError
+            For covariates that are missing, and forecasters of points.
+        """
+        check_count("n_paths", n_paths, 1)
+        names, batch, steps = self._asked(horizon, X, after, "paths")
+        if self.specification_.settings.strategy == "direct":
+            found = self._direct_paths(batch, steps, n_paths, random_state)
+        else:
+            found = self._paths(batch, steps, n_paths, random_state)
+        return self._by_name(names, [one[..., 0] if self.flat_ else one for one in found])
+
+    def _asked(self, horizon: int | None, X: Any, after: Any, chances: str | None) -> tuple[list[Any], Any, int]:
+        """Return the series' names, what each goes on from, and how far; `chances`: what is wanted but for points."""
         self._check_fitted()
         settings = self.specification_.settings
         direct = settings.strategy == "direct"
@@ -424,23 +465,21 @@ class Forecaster(Estimator):
         check_count("horizon", steps, 1)
         if direct and steps > settings.horizon:
             raise ValueError(f"horizon={steps}: this forecaster learned the next {settings.horizon} steps at once")
-        if quantiles is not None and settings.output == "point":
-            raise ValueError("quantiles need output='normal' or output='quantiles', and a fit with it")
-        if quantiles is not None and direct and self._fitted_lags():
-            raise ValueError("quantiles of direct forecasts from differences do not add up: take strategy='recursive'")
+        if chances and settings.output == "point":
+            raise ValueError(f"{chances} need output='normal' or output='quantiles', and a fit with it")
+        if chances and direct and self._fitted_lags():
+            raise ValueError(f"{chances} of direct forecasts from differences do not add up: take strategy='recursive'")
         histories, scalers = self._starting_points(after)
         futures = self._futures(X, histories, settings.horizon if direct else steps)
         names = list(histories)
-        batch = [(histories[name], scalers[name], futures[name]) for name in names]
-        held = None if quantiles is None else self.calibration_
-        levels = quantiles if held is None else LEVELS
-        found = (self._direct if direct else self._recursive)(batch, steps, levels, random_state)
-        if held is not None:
-            found = [held.apply(one, quantiles) for one in found]
-        shaped = {name: one[:, 0] if self.flat_ else one for name, one in zip(names, found, strict=True)}
+        return names, [(histories[name], scalers[name], futures[name]) for name in names], steps
+
+    @staticmethod
+    def _by_name(names: list[Any], found: list[np.ndarray]) -> Any:
+        """Return what was found in the form of the series: one, a list, or a dict."""
         if names == [None]:
-            return shaped[None]
-        return [*shaped.values()] if names == list(range(len(names))) else shaped
+            return found[0]
+        return found if names == list(range(len(names))) else dict(zip(names, found, strict=True))
 
     def _starting_points(self, after: Any) -> tuple[dict[Any, History], Mapping[Any, Scaler]]:
         if after is None:
@@ -508,9 +547,23 @@ class Forecaster(Estimator):
                 found.append(np.moveaxis(scaler.undo(np.moveaxis(z, -1, 0), history.y), 0, -1))
         return found
 
+    def _direct_paths(self, batch: Any, steps: int, n: int, random_state: Any) -> list[np.ndarray]:
+        """Return drawn forecasts (n, steps, C) of each series."""
+        scores, _ = self._last(*self._contexts(batch))
+        width, rng = self.specification_.task.width, generator(random_state)
+        drawn = [self._drawn(np.repeat(row[None], n, axis=0), rng).reshape(n, -1, width)[:, :steps] for row in scores]
+        return [scaler.undo(one, history.y) for one, (history, scaler, _) in zip(drawn, batch, strict=True)]
+
     def _recursive(self, batch: Any, steps: int, quantiles: Any, random_state: Any) -> list[np.ndarray]:
+        if quantiles is None:
+            return [paths[0] for paths in self._paths(batch, steps, None, random_state)]
+        found = self._paths(batch, steps, _SAMPLES, random_state)
+        return [np.moveaxis(np.quantile(paths, quantiles, axis=0), 0, -1) for paths in found]
+
+    def _paths(self, batch: Any, steps: int, n: int | None, random_state: Any) -> list[np.ndarray]:
+        """Return n drawn paths (n, steps, C) of each series; None: the one of what is expected at each step."""
         scores, state = self._last(*self._contexts(batch))
-        pipeline, draws = self.specification_.pipeline, 1 if quantiles is None else _SAMPLES
+        pipeline, draws = self.specification_.pipeline, n or 1
         rng = generator(random_state)
         if draws > 1:
             scores = np.repeat(scores, draws, axis=0)
@@ -525,16 +578,13 @@ class Forecaster(Estimator):
         path = np.empty((len(scores), steps, width))
         ones = np.ones(len(scores), dtype=np.int64)
         for step in range(steps):
-            path[:, step] = self._said(scores, None) if draws == 1 else self._drawn(scores, rng)
+            path[:, step] = self._said(scores, None) if n is None else self._drawn(scores, rng)
             if step + 1 < steps:
                 ahead = np.repeat(known[:, step + 1], draws, axis=0)
                 x = np.concatenate([path[:, step], past, ahead], axis=1).astype(self.network_.dtype)
                 scores, state = self._last(x[None], ones, state)
-        found = []
-        for b, (history, scaler, _) in enumerate(batch):
-            paths = scaler.undo(path[b * draws : (b + 1) * draws], history.y)
-            found.append(paths[0] if quantiles is None else np.moveaxis(np.quantile(paths, quantiles, axis=0), 0, -1))
-        return found
+        parts = np.split(path, len(batch))
+        return [scaler.undo(part, history.y) for part, (history, scaler, _) in zip(parts, batch, strict=True)]
 
     def _said(self, scores: np.ndarray, quantiles: Any) -> np.ndarray:
         """Return the expected numbers, or quantiles of them on a last axis."""
