@@ -24,10 +24,11 @@ __all__ = ["RULES", "add_hebb", "add_storkey", "project"]
 
 RULES = ("hebb", "projection", "storkey")
 _BLOCK = 1 << 22  # numbers at a time: a block takes at most 32 MiB in double precision
+_CACHED = 1 << 14  # numbers that stay in a cache while they are worked on
 
 
-def _blocks(units: int) -> Iterator[tuple[int, int]]:
-    rows = max(1, _BLOCK // units)
+def _blocks(units: int, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
+    rows = max(1, size // units)
     for start in range(0, units, rows):
         yield start, min(start + rows, units)
 
@@ -69,7 +70,7 @@ def add_storkey(W: np.ndarray, patterns: np.ndarray, threads: int) -> None:
     for pattern in patterns:
         h = associative.fields(W, pattern[None], threads)[0]
         x = pattern.astype(np.float64)
-        for start, end in _blocks(N):
+        for start, end in _blocks(N, _CACHED):
             left, field = x[start:end, None], h[start:end, None]
             W[start:end] += (2.0 * W[start:end] + left * x - (left * h + field * x)) / N
         np.fill_diagonal(W, 0)

@@ -19,7 +19,7 @@ from rnncore.optim.arguments import check_choice, check_count, check_number
 __all__ = ["ContinuousHopfield", "Trajectory"]
 
 _NEARLY_ON = 0.99  # outputs of ±1 belong to infinite inputs: this is where the network starts instead
-_STEP = 0.1  # a step of time, as a part of what the fastest change takes at least
+_STEP = 0.5  # a step of time, as a part of what the fastest change takes at least
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ContinuousHopfield(Memory):
     method : {"rk4", "euler"}
         Runge and Kutta's of fourth order, or Euler's.
     dt : float or None
-        Step of time. None: a tenth of C/(1/R + slope·‖T‖), the slope g's steepest, Frobenius' norm.
+        Step of time. None: half of C/(1/R + slope·‖T‖), the slope g's steepest, Frobenius' norm.
     tolerance : float
         A pattern has settled where no C·du/dt is larger.
     max_steps : int

@@ -215,9 +215,11 @@ class Hopfield(Memory):
         else:
             if self.rule == "storkey":
                 add_storkey(W, patterns, _threads.resolve(_threads.check(self.n_threads)))
+                largest = float(max(W.max(), -W.min()))
             else:
                 project(W, patterns)
-            self.tie_ = float(len(W) * np.finfo(W.dtype).eps * max(W.max(), -W.min()))
+                largest = 1.0  # on the diagonal that is left out
+            self.tie_ = float(len(W) * np.finfo(W.dtype).eps * largest)
         self.n_patterns_ += len(patterns)
 
     # -- recalling ----------------------------------------------------------------------------------------------------

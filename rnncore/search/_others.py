@@ -13,7 +13,7 @@ from rnncore.search._evaluator import Evaluator
 
 __all__ = ["cma", "differential_evolution", "dual_annealing"]
 
-_LARGE = 1e300  # for infinite values, with which SciPy's methods cannot calculate
+_LARGE = 1e150  # for infinite values, with which SciPy's methods cannot calculate
 
 
 def cma(

@@ -192,10 +192,10 @@ cdef int divide(Job *job, couplings, states, int threads):
     """Fill in sizes and arrays that any job has; return how many tasks there are."""
     job.kernels = kernels_for(couplings.itemsize)
     job.rows, job.N = states.shape[0], states.shape[1]
-    job.chunk = max(1, -(-job.rows // (TASKS_PER_THREAD * threads)))
+    job.chunk = (job.rows + TASKS_PER_THREAD * threads - 1) // (TASKS_PER_THREAD * threads)
     job.couplings = <const char *> cnp.PyArray_DATA(couplings)
     job.states = <int8_t *> cnp.PyArray_DATA(states)
-    return -(-job.rows // job.chunk)
+    return (job.rows + job.chunk - 1) // job.chunk
 
 
 def recall(couplings, states, thresholds, seeds, *, str update, double scale, double tie, double beta, bint shuffled,
