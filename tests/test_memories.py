@@ -368,5 +368,7 @@ def test_imported_when_asked_for():
     import subprocess
     import sys
 
-    code = "import sys, rnncore; assert not any(m.startswith(('rnncore.models', 'rnncore.search')) for m in sys.modules)"
+    code = (
+        "import sys, rnncore; assert not any(m.startswith(('rnncore.models', 'rnncore.search')) for m in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,7 +1,7 @@
 """What couplings patterns leave: the rules of Hebb, of projection and of Storkey.
 
     Hebb         W = (1/N) Σ ξ·ξᵀ                                                         (Hopfield 1982)
-    projection   W = Qᵀ·Q, the rows of Q an orthonormal basis of the patterns             (Personnaz, Guyon, Dreyfus 1985)
+    projection   W = Qᵀ·Q, the rows of Q an orthonormal basis of the patterns           (Personnaz, Guyon, Dreyfus 1985)
     Storkey      for each ξ:  W_ij += (1/N)·(ξ_i·ξ_j - ξ_i·h_ji - h_ij·ξ_j),
                  h_ij = Σ_k W_ik·ξ_k without k = i and k = j                              (Storkey 1997)
 
@@ -52,8 +52,8 @@ def add_hebb(W: np.ndarray, patterns: np.ndarray) -> None:
 def project(W: np.ndarray, patterns: np.ndarray) -> None:
     """Fill in zeros W with the projection onto the patterns; ones that depend on others add nothing.
 
-    The diagonal of the projection is left out (Kanter and Sompolinsky 1987): patterns draw from further away. One thread,
-    because LAPACK's sums depend on how many there are.
+    The diagonal of the projection is left out (Kanter and Sompolinsky 1987): patterns draw from further away. One
+    thread, because LAPACK's sums depend on how many there are.
     """
     with threadpool_limits(1, "blas"):
         wide = patterns.astype(np.float64)

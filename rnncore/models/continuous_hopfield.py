@@ -217,7 +217,7 @@ class ContinuousHopfield(Memory):
             raise ValueError(f"{name} must be an array (number of states, {N}), got shape {found.shape}")
         low = 0 if self.activation == "logistic" else -1
         V = np.ascontiguousarray(found, dtype=self.weights_.dtype)
-        if not ((V >= low) & (V <= 1)).all():
+        if not ((low <= V) & (V <= 1)).all():
             raise ValueError(f"{name} must be outputs from {low} to 1, as activation={self.activation!r} has them")
         if not nearly:
             return V

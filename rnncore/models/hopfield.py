@@ -47,7 +47,9 @@ class Recall:
     def after(self, changes: int) -> np.ndarray:
         """Return the state after so many changes."""
         changed = np.bincount(self.flips[:changes], minlength=len(self.start)) % 2 == 1
-        return np.where(changed, self.start.min(initial=0) + 1 - self.start, self.start) if changed.any() else self.start
+        return (
+            np.where(changed, self.start.min(initial=0) + 1 - self.start, self.start) if changed.any() else self.start
+        )
 
 
 class Hopfield(Memory):
@@ -68,8 +70,8 @@ class Hopfield(Memory):
         (Storkey 1997); projection as many as are linearly independent, with basins that shrink (Personnaz et al. 1985;
         without its diagonal, Kanter and Sompolinsky 1987).
     update : {"asynchronous", "synchronous", "stochastic"}
-        One unit after another until nothing changes; all at once, which may end in two states in turn; one after another,
-        on with probability 1/(1 + exp(-2·beta·h)) (Glauber 1963), for `max_sweeps` sweeps.
+        One unit after another until nothing changes; all at once, which may end in two states in turn; one after
+        another, on with probability 1/(1 + exp(-2·beta·h)) (Glauber 1963), for `max_sweeps` sweeps.
     values : {"bipolar", "binary"}
         Whether patterns are of -1 and 1 or of 0 and 1. Energies and thresholds are those of -1 and 1 in any case.
     thresholds : None, float or (N,) array

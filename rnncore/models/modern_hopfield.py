@@ -129,7 +129,7 @@ class ModernHopfield(Memory):
         """Return s·Xᵀ and p·X as functions of rows and a number of threads."""
         made = []
         for W in (np.ascontiguousarray(self.patterns_.T), self.patterns_):
-            dense = Dense(W.itemsize, *W.shape, 0, -1, False)
+            dense = Dense(W.itemsize, W.shape[0], W.shape[1], 0, -1, False)
             flat = W.reshape(-1)
             dense.hold(flat)
             made.append(lambda rows, threads, dense=dense, flat=flat: dense.forward(flat, rows, threads))

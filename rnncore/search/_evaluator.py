@@ -68,8 +68,8 @@ def _number(value: Any) -> float:
 class Evaluator:
     """Takes candidates (K, n), returns their values (K,), and knows what was best.
 
-    It raises `Finished` in place of returning where the search has to end. What counts is the order of candidates: those
-    behind the first that reaches the target, or beyond the budget, might never have been evaluated.
+    It raises `Finished` in place of returning where the search has to end. What counts is the order of candidates:
+    those behind the first that reaches the target, or beyond the budget, might never have been evaluated.
     """
 
     def __init__(

@@ -170,8 +170,8 @@ class Annealing(_Method):
 class Evolution(_Method):
     """Strategies (μ, λ) and (μ + λ), each individual x with a step size σ of its own.
 
-    σ' = σ·exp(N(0, 1)/sqrt(n)), x' = x + σ'·width·N(0, I). With intermediate recombination all children have one parent,
-    the mean x and the geometric mean σ of all μ; without, one of the μ each.
+    σ' = σ·exp(N(0, 1)/sqrt(n)), x' = x + σ'·width·N(0, I). With intermediate recombination all children have one
+    parent, the mean x and the geometric mean σ of all μ; without, one of the μ each.
     """
 
     def __init__(

@@ -18,32 +18,12 @@ from rnncore.search._others import cma, differential_evolution, dual_annealing
 __all__ = ["METHODS", "SearchResult", "minimize"]
 
 
-def _generations(kind: Any) -> Callable[..., None]:
-    """Return a method that makes candidates, and learns how good they are, one generation after another."""
-
-    def search(
-        evaluate: Evaluator, start: np.ndarray, low: np.ndarray, high: np.ndarray, rng: np.random.Generator, **options: Any
-    ) -> None:
-        method = kind(start, low, high, evaluate.budget, rng, **options)
-        while True:
-            candidates = method.ask()
-            method.tell(candidates, evaluate(candidates))
-
-    search.options = _options_of(kind)  # type: ignore[attr-defined]
-    return search
-
-
-def _options_of(function: Any) -> tuple[str, ...]:
-    return tuple(
-        name for name, part in inspect.signature(function).parameters.items() if part.kind is part.KEYWORD_ONLY
-    )
-
-
-METHODS: dict[str, Callable[..., None]] = {
-    "random": _generations(Guessing),
-    "genetic": _generations(Genetic),
-    "annealing": _generations(Annealing),
-    "evolution": _generations(Evolution),
+#: name: a class whose objects make candidates and learn how good they are, or a function that drives the evaluations
+METHODS: dict[str, Any] = {
+    "random": Guessing,
+    "genetic": Genetic,
+    "annealing": Annealing,
+    "evolution": Evolution,
     "cma": cma,
     "dual_annealing": dual_annealing,
     "differential_evolution": differential_evolution,
@@ -79,12 +59,12 @@ def minimize(
         - "genetic": real numbers as genes (Holland 1975), parents by tournament, blend crossover (Eshelman and Schaffer
           1993), Gaussian mutation. Options `population`, `tournament`, `blend`, `mutation_rate`, `mutation_scale`,
           `elite`.
-        - "annealing": Gaussian steps, worse ones taken with probability exp(-Δ/T), T falling geometrically (Kirkpatrick,
-          Gelatt and Vecchi 1983). Options `temperature`, `cooling`, `step`, `chains`, `restarts`.
+        - "annealing": Gaussian steps, worse ones taken with probability exp(-Δ/T), T falling geometrically
+          (Kirkpatrick, Gelatt and Vecchi 1983). Options `temperature`, `cooling`, `step`, `chains`, `restarts`.
         - "evolution": strategies (μ, λ) and (μ + λ) with step sizes that evolve (Schwefel 1981). Options `parents`,
           `offspring`, `selection` ("comma", "plus"), `recombination` ("intermediate", "none"), `sigma`.
-        - "cma": covariance matrix adaptation by the author's package, ``pip install 'rnncore[search]'``; starts again with
-          twice the population where it has converged (Auger and Hansen 2005). Options `sigma`, `population`.
+        - "cma": covariance matrix adaptation by the author's package, ``pip install 'rnncore[search]'``; starts again
+          with twice the population where it has converged (Auger and Hansen 2005). Options `sigma`, `population`.
         - "dual_annealing", "differential_evolution": SciPy's, with its options.
     bounds : (low, high)
         Numbers or arrays (n,). Random guesses and SciPy's methods stay within; others begin there, and their steps are
@@ -133,7 +113,7 @@ def minimize(
     ('target', True)
     """
     check_choice("method", method, tuple(METHODS))
-    known = METHODS[method].options  # type: ignore[attr-defined]
+    known = _options_of(METHODS[method])
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"method={method!r} has no option {unknown[0]!r}; it has {', '.join(known)}")
     check_count("max_evaluations", max_evaluations, 1)
@@ -149,7 +129,7 @@ def minimize(
             net, objective, before.dtype, method, max_evaluations, target, callback, progress, vectorized, parallel
         )
         try:
-            METHODS[method](evaluate, before.astype(np.float64), low, high, rng, **options)
+            _search(METHODS[method], evaluate, before.astype(np.float64), low, high, rng, options)
         except Finished:
             pass
         except BaseException:
@@ -162,6 +142,29 @@ def minimize(
     if net is not None:
         net.theta[:] = found.theta
     return found
+
+
+def _search(
+    method: Any,
+    evaluate: Evaluator,
+    start: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    rng: np.random.Generator,
+    options: dict[str, Any],
+) -> None:
+    if not isinstance(method, type):
+        method(evaluate, start, low, high, rng, **options)
+        return
+    generations: Any = method(start, low, high, evaluate.budget, rng, **options)
+    while True:
+        candidates = generations.ask()
+        generations.tell(candidates, evaluate(candidates))
+
+
+def _options_of(method: Any) -> tuple[str, ...]:
+    parameters = inspect.signature(method).parameters.items()
+    return tuple(name for name, part in parameters if part.kind is part.KEYWORD_ONLY)
 
 
 def _numbers(start: Any) -> np.ndarray:

@@ -122,9 +122,3 @@ def differential_evolution(
 def _random(function: Any, rng: np.random.Generator) -> dict[str, np.random.Generator]:
     """Return the random numbers under the name that this SciPy gives them."""
     return {"rng" if "rng" in inspect.signature(function).parameters else "seed": rng}
-
-
-for _method in (cma, dual_annealing, differential_evolution):
-    _method.options = tuple(  # type: ignore[attr-defined]
-        name for name, part in inspect.signature(_method).parameters.items() if part.kind is part.KEYWORD_ONLY
-    )

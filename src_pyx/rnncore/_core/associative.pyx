@@ -7,9 +7,9 @@
     synchronous     the same, all at once: ends in a fixed point, or where it goes back and forth between two states
     stochastic      one unit after another, +1 with probability σ(2·beta·h_j) (Glauber 1963)
 
-W (N, N) symmetric with zeros on its diagonal, s (rows, N). A unit that changes adds a row of W to the fields, 2·s_j·W_j,
-so that a sweep in which little changes costs little. Fields are sums in double precision, in an order of their own for each
-row of s: neither other rows nor threads change a bit.
+W (N, N) symmetric with zeros on its diagonal, s (rows, N). A unit that changes adds a row of W to the fields,
+2·s_j·W_j, so that a sweep in which little changes costs little. Fields are sums in double precision, in an order of
+their own for each row of s: neither other rows nor threads change a bit.
 """
 from libc.math cimport exp
 from libc.stdint cimport int8_t, int32_t, uint64_t
@@ -202,8 +202,8 @@ def recall(couplings, states, thresholds, seeds, *, str update, double scale, do
            long most_sweeps, bint record, int threads):
     """Let states (B, N) int8 run, in place; return energies, sweeps, endings, all (B,), and who changed.
 
-    couplings (N, N) float32 or float64; thresholds (N,) float64; seeds (B,) uint64. endings: 1 for a fixed point, 2 for
-    two states in turn, 0 where there was no end. record: also tell, of a single row, which units changed in their order.
+    couplings (N, N) float32 or float64; thresholds (N,) float64; seeds (B,) uint64. endings: 1 for a fixed point, 2
+    for two states in turn, 0 where there was no end. record: also tell, of a single row, which units changed in their order.
     """
     cdef Job job
     cdef rnncore_call call
