@@ -51,12 +51,14 @@ COMMANDS = {
     "caption": Command("caption", "a step of a network that writes about vectors beside PyTorch", cells="lstm,gru"),
     "ctc": Command("ctc", "losses of unaligned targets, and digits out of recordings, beside PyTorch"),
     "classify": Command("classify", "classes of sequences: vowels, digits in rows and pixels, spoken digits (minutes)"),
+    "zoo": Command("zoo", "networks that are no cells: memories beside NumPy", "1", "float32,float64"),
     "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
     "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),
 }
 
 TAG_PARTS = "of news, snips, ewt; without: all, or news where DATA is given"
 CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken; without: all"
+ZOO_PARTS = "of memories; without: all"
 CTC_PARTS = "of loss, digits; without: all"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 
@@ -102,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--splits", type=int, default=10)
         if name == "ctc":
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=CTC_PARTS)
+        if name == "zoo":
+            sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=ZOO_PARTS)
         if name == "growth":
             sub.add_argument("--large", action="store_true", help="up to a million sentences")
     return top

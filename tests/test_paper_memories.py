@@ -72,7 +72,7 @@ def test_other_rules_hold_more(rule, load, tell):
 
 
 def test_hopfield_of_ten_thousand_units(tell):
-    """N²·4 bytes, the patterns once in float32, and 64 MiB: no more."""
+    """N²·4 bytes, the patterns once in float32, and 16 MiB: no more."""
     rng = np.random.default_rng(0)
     units, count = 10_000, 300
     patterns = rng.choice(np.array([-1, 1], dtype=np.int8), (count, units))
@@ -82,7 +82,7 @@ def test_hopfield_of_ten_thousand_units(tell):
     found = rc.models.Hopfield().fit(patterns).predict(damaged)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    bound = units**2 * 4 + count * units * (4 + 1) + 64 * 2**20
+    bound = units**2 * 4 + count * units * (4 + 1) + 16 * 2**20
     tell(peak=f"{peak / 2**20:.0f} MiB", bound=f"{bound / 2**20:.0f} MiB")
     assert peak <= bound
     assert np.array_equal(found, patterns[:SHOWN])

@@ -23,7 +23,7 @@ from rnncore._core import associative
 __all__ = ["RULES", "add_hebb", "add_storkey", "project"]
 
 RULES = ("hebb", "projection", "storkey")
-_BLOCK = 1 << 22  # numbers at a time: a block takes at most 32 MiB in double precision
+_BLOCK = 1 << 20  # numbers at a time: a block takes at most 8 MiB in double precision
 _CACHED = 1 << 14  # numbers that stay in a cache while they are worked on
 
 
@@ -33,20 +33,12 @@ def _blocks(units: int, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
         yield start, min(start + rows, units)
 
 
-def _add_products(W: np.ndarray, Q: np.ndarray) -> None:
-    """Do W += Qᵀ·Q without the diagonal, symmetric to the last bit."""
-    for start, end in _blocks(len(W)):
-        block = Q[:, start:end].T @ Q[:, start:]
-        square = block[:, : end - start]
-        square[...] = (square + square.T) / 2
-        np.fill_diagonal(square, 0)
-        W[start:end, start:] += block
-        W[end:, start:end] = W[start:end, end:].T
-
-
 def add_hebb(W: np.ndarray, patterns: np.ndarray) -> None:
     """Add Σ ξ·ξᵀ of patterns (P, N): whole numbers, whatever order they are added in."""
-    _add_products(W, patterns.astype(W.dtype))
+    wide = patterns.astype(W.dtype)
+    for start, end in _blocks(len(W)):
+        W[start:end] += wide[:, start:end].T @ wide
+    np.fill_diagonal(W, 0)
 
 
 def project(W: np.ndarray, patterns: np.ndarray) -> None:
@@ -61,7 +53,14 @@ def project(W: np.ndarray, patterns: np.ndarray) -> None:
         there = size > size[-1] * max(patterns.shape) * np.finfo(np.float64).eps
         Q = (basis[:, there] / np.sqrt(size[there])).T @ wide
         del wide
-        _add_products(W, Q.astype(W.dtype))
+        Q = Q.astype(W.dtype)
+        for start, end in _blocks(len(W)):
+            block = Q[:, start:end].T @ Q[:, start:]
+            square = block[:, : end - start]
+            square[...] = (square + square.T) / 2  # symmetric to the last bit
+            np.fill_diagonal(square, 0)
+            W[start:end, start:] = block
+            W[end:, start:end] = block[:, end - start :].T
 
 
 def add_storkey(W: np.ndarray, patterns: np.ndarray, threads: int) -> None:

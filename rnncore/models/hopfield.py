@@ -61,7 +61,7 @@ class Hopfield(Memory):
         E = -½·sᵀ·W·s + θᵀ·s            never rises while one unit changes after another
 
     The network needs ``N²`` numbers for W, in fitting the patterns once more in its precision and a block of at most
-    64 MiB beside them, in recalling 13 bytes per unit and thread: 10,000 units in float32 are 400 MB.
+    16 MiB beside them, in recalling 13 bytes per unit and thread: 10,000 units in float32 are 400 MB.
 
     Parameters
     ----------

@@ -203,7 +203,8 @@ def recall(couplings, states, thresholds, seeds, *, str update, double scale, do
     """Let states (B, N) int8 run, in place; return energies, sweeps, endings, all (B,), and who changed.
 
     couplings (N, N) float32 or float64; thresholds (N,) float64; seeds (B,) uint64. endings: 1 for a fixed point, 2
-    for two states in turn, 0 where there was no end. record: also tell, of a single row, which units changed in their order.
+    for two states in turn, 0 where there was no end. record: of a single row tell, too, which
+    units changed in their order.
     """
     cdef Job job
     cdef rnncore_call call
