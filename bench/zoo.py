@@ -1,4 +1,4 @@
-"""`bench zoo`: networks that are no cells, beside what a user would write or install instead; a module for each part."""
+"""`bench zoo`: networks that are no cells, beside what a user would have instead; a module for each part."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             }
         )  # fmt: skip
     columns = [("N, P, B", "")]
-    for what, verb in (("learn", "learns"), ("call", "recalls")):
+    for verb in ("learns", "recalls"):
         columns += [(f"rnncore {verb}", "ms"), (f"NumPy {verb}", "ms"), ("x", ".1f")]
     lines: list[list[report.Cell]] = []
     for row in rows:
