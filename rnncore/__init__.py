@@ -50,12 +50,15 @@ _HOME = {
     "get_num_threads": "_threads",
     "show_config": "_config",
     "get_include": "_include",
+    "Reservoir": "models.reservoir",
     "Trainer": "train.trainer",
     "Callback": "train.callbacks",
     "Sequences": "data.sequences",
     "Series": "data.series",
     "Stream": "train.streams",
     "CaptionModel": "estimators",
+    "ESNClassifier": "estimators",
+    "ESNRegressor": "estimators",
     "Ensemble": "estimators",
     "Forecaster": "estimators",
     "LanguageModel": "estimators",
@@ -111,6 +114,8 @@ if TYPE_CHECKING:
     from rnncore.data.series import Series as Series
     from rnncore.estimators import CaptionModel as CaptionModel
     from rnncore.estimators import Ensemble as Ensemble
+    from rnncore.estimators import ESNClassifier as ESNClassifier
+    from rnncore.estimators import ESNRegressor as ESNRegressor
     from rnncore.estimators import Forecaster as Forecaster
     from rnncore.estimators import SequenceClassifier as SequenceClassifier
     from rnncore.estimators import SequenceRegressor as SequenceRegressor
@@ -125,6 +130,7 @@ if TYPE_CHECKING:
     from rnncore.interop import to_onnx as to_onnx
     from rnncore.interop import to_torch as to_torch
     from rnncore.io.files import load as load
+    from rnncore.models.reservoir import Reservoir as Reservoir
     from rnncore.nn.attention import Attention as Attention
     from rnncore.nn.cells import CELLS as CELLS
     from rnncore.nn.cells import Cell as Cell

@@ -132,6 +132,12 @@ def mgu(net, p, x, state, mask):
     return (f * np.tanh(n + (f * mask * h) @ U_n) + (1 - f) * h,)
 
 
+def leaky(net, p, x, state, mask):
+    """h' = (1-α)h + α·f(x·W_xh + b_h + (mask*h)·W_hh)"""
+    (h,), leak = state, net.option("leak")
+    return ((1 - leak) * h + leak * net.f(x @ p["W_xh"] + p["b_h"] + (mask * h) @ p["W_hh"]),)
+
+
 def indrnn(net, p, x, state, mask):
     """h' = f(x·W_xh + b_h + u*mask*h), with u as if what is beyond ±bound were at it"""
     (h,), u, bound = state, p["u"], net.option("bound")
@@ -236,6 +242,7 @@ CELLS = {
     "mut3": Cell(mut, mut_shapes, alike(1)),
     "mgu": Cell(mgu, gated(2), alike(1)),
     "indrnn": Cell(indrnn, indrnn_shapes, alike(1)),
+    "leaky": Cell(leaky, gated(1), alike(1)),
     "jordan": Cell(jordan, jordan_shapes, jordan_widths, dropped=1),
 }
 
@@ -257,6 +264,8 @@ FAMILY: dict[str, tuple[str, dict]] = {
     "mgu": ("mgu", {}),
     "indrnn": ("indrnn", {}),
     "indrnn with a bound": ("indrnn", {"bound": 0.6}),
+    "leaky": ("leaky", {}),
+    "leaky, slow": ("leaky", {"leak": 0.1}),
     "jordan": ("jordan", {"outputs": 4}),
     "jordan, decaying": ("jordan", {"outputs": 2, "decay": 0.7, "output_activation": "sigmoid"}),
     "jordan, s as given": ("jordan", {"decay": 0.5, "output_activation": "tanh", "through_outputs": False}),

@@ -25,6 +25,8 @@ def gates_of(net, p, x, before, after):
     H, s = net.hidden_size, ref.sigmoid
     if net.cell in ("elman", "indrnn"):
         return {}
+    if net.cell == "leaky":
+        return {"f": net.f(x @ p["W_xh"] + p["b_h"] + before[0] @ p["W_hh"])}
     if net.cell == "jordan":
         pre = x @ p["W_xh"] + after[1] @ p["W_yh"] + p["b_h"] + (before[2] @ p["W_hh"] if len(before) > 2 else 0)
         return {"h": net.f(pre)}

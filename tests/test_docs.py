@@ -59,6 +59,14 @@ def test_several_answers():
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_reservoirs():
+    names = ran("reservoirs.md", longest=25)
+    assert names["error"] < 0.25 and names["apart"] < 0.05
+    assert names["right"] > 0.9 and names["above"] > 0.9
+    assert 50 / 3 < names["remembered"] <= 50
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
 def test_uncertainty(capsys):
     names = ran("uncertainty.md", longest=25)
     assert names["marginals"].shape == (4, len(names["tagger"].classes_)) and 0 < names["sure"] <= 1

@@ -13,7 +13,7 @@ from rnncore.datasets.news import iter_news_requests, news_requests
 from rnncore.datasets.pictures import PICTURE_WORDS, picture_features, shapes
 from rnncore.datasets.reber import REBER_SYMBOLS, continual_reber, embedded_reber, reber, reber_successors
 from rnncore.datasets.rewriting import dates, reversing, sorting
-from rnncore.datasets.series import mackey_glass, sine
+from rnncore.datasets.series import lorenz, mackey_glass, narma, sine
 from rnncore.datasets.source import python_source
 from rnncore.datasets.splits import original_split, random_split
 from rnncore.datasets.strokes import draw, strokes, told_by
@@ -39,8 +39,10 @@ __all__ = [
     "glued_digits",
     "iter_news_requests",
     "letters",
+    "lorenz",
     "mackey_glass",
     "misspelt",
+    "narma",
     "news_requests",
     "original_split",
     "parity",

@@ -7,6 +7,8 @@ from typing import Any
 
 _HOME = {
     "CaptionModel": "captions",
+    "ESNClassifier": "esn",
+    "ESNRegressor": "esn",
     "Ensemble": "ensemble",
     "Forecaster": "forecaster",
     "LanguageModel": "language",
@@ -20,6 +22,8 @@ _HOME = {
 
 __all__ = [
     "CaptionModel",
+    "ESNClassifier",
+    "ESNRegressor",
     "Ensemble",
     "Forecaster",
     "LanguageModel",

@@ -101,6 +101,14 @@ def mgu(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], states:
     return [f * _tanh(g, n + (f * h) @ U_n) + (np.float32(1) - f) * h]
 
 
+def leaky(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], states: list[Value], x: Any) -> list[Value]:
+    """H' = (1-α)·h + α·f(x·W_xh + h·W_hh + b_h)."""
+    (h,) = states
+    leak = options["leak"]
+    new = _activation(g, layer.activation, layer.plan.parameter, x.by(g, "W_xh") + p["b_h"] + h @ p["W_hh"])
+    return [h * np.float32(1 - leak) + new * np.float32(leak)]
+
+
 def indrnn(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], states: list[Value], x: Any) -> list[Value]:
     """H' = f(x·W_xh + u⊙h + b_h), u within its bound."""
     (h,) = states
@@ -134,6 +142,6 @@ def jordan(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], stat
 
 
 STEPS: Mapping[str, Step] = {
-    **{"elman": elman, "lstm": lstm, "gru": gru, "mgu": mgu, "jordan": jordan, "indrnn": indrnn},
+    **{"elman": elman, "lstm": lstm, "gru": gru, "mgu": mgu, "jordan": jordan, "indrnn": indrnn, "leaky": leaky},
     **dict.fromkeys(("mut1", "mut2", "mut3"), mut),
 }

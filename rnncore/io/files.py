@@ -55,6 +55,8 @@ KINDS = {
     "Transcriber": "rnncore.estimators.transcriber",
     "CaptionModel": "rnncore.estimators.captions",
     "SequenceToSequence": "rnncore.estimators.rewriting",
+    "ESNClassifier": "rnncore.estimators.esn",
+    "ESNRegressor": "rnncore.estimators.esn",
     "Ensemble": "rnncore.estimators.ensemble",
     "WindowTagger": "rnncore.replica.tagger",
     "Recurrent": "rnncore.nn.recurrent",

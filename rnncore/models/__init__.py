@@ -1,6 +1,6 @@
-"""Networks that are no cells: associative memories, named after what they are.
+"""Networks that are no cells, named after what they are: associative memories; reservoirs, which are `rc.Reservoir`.
 
-Each is an estimator: `fit` takes the patterns that it shall know, `predict` patterns that it shall complete.
+A memory is an estimator: `fit` takes the patterns that it shall know, `predict` patterns that it shall complete.
 """
 
 from __future__ import annotations

@@ -292,6 +292,20 @@ class IndRNN(Cell):
         params["u"][...] = rng.uniform(0, options["bound"] or 1, hidden)
 
 
+class Leaky(Cell):
+    """Leaky integrator units, h = (1-α)·h_prev + α·f(x·W_xh + h_prev·W_hh + b_h): what a reservoir is made of.
+
+    Option ``leak``: α, above 0 and at most 1; 1 is an Elman network.
+    """
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        leak = _number(options["leak"], "leak", most=1.0)
+        if leak == 0:
+            raise ValueError(f"leak must be above 0, at which nothing is heard; got {options['leak']!r}")
+        return super().plan(activation, options)._replace(factor=leak)
+
+
 class Jordan(Cell):
     """Jordan network: a step sees the outputs before it, as a decaying sum of them.
 
@@ -354,6 +368,12 @@ CELLS: Mapping[str, Cell] = {
             activations=("relu", *(name for name in DETERMINISTIC if name != "relu")),
             options={"bound": None},
             source="Li, Li, Cook, Zhu and Gao 2018",
+        ),
+        Leaky(
+            "leaky",
+            activations=DETERMINISTIC,
+            options={"leak": 0.5},
+            source="Jaeger, Lukoševičius, Popovici and Siewert 2007, Neural Networks 20:335",
         ),
         Jordan(
             "jordan",

@@ -14,6 +14,7 @@
 #include "crf.h"
 #include "ctc.h"
 #include "updates.h"
+#include "reservoir.h"
 #include "replica.h"
 
 #include "cells/table.h"
@@ -58,6 +59,7 @@ const rc_kernels KERNELS = {
     .product = product,
     .outer_scratch = outer_scratch,
     .outer = outer,
+    .reservoir = reservoir,
     .column_sums = column_sums,
     .gather = gather,
     .scatter = scatter,

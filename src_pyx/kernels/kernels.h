@@ -173,6 +173,16 @@ typedef struct {
     double label_smoothing;
 } rc_loss_options;
 
+/* A reservoir's weights (reservoir.h). */
+typedef struct {
+    long units, weights;
+    const int64_t *starts;  /* of blocks of rows */
+    const int32_t *columns; /* NULL: W is dense */
+    const void *values;
+    int activation;
+    double leak;
+} rc_reservoir;
+
 #include "crf_api.h"
 
 typedef struct rc_kernels {
@@ -242,6 +252,9 @@ typedef struct rc_kernels {
     double (*ctc)(const rc_loss_options *o, void *scores, const long *offsets, long b, long T, const int64_t *l, long L,
                   double scale, double *work);
     long (*ctc_work)(long T, long L);
+
+    /* States x of one sequence, from `first` on; work: as many numbers as units, and two vectors. */
+    void (*reservoir)(const rc_reservoir *r, long steps, const void *first, const void *d, void *x, void *work);
 
     const rc_cell *cells;
     int cell_count;

@@ -4,6 +4,7 @@
 #include "gru.h"
 #include "indrnn.h"
 #include "jordan.h"
+#include "leaky.h"
 #include "lstm.h"
 #include "lstm_norm.h"
 #include "lstm_rows.h"
@@ -104,6 +105,9 @@ static const rc_cell cells[] = {
 
     {.name = "indrnn", KERNEL(indrnn), .parameters = {{"W_xh"}, {"u"}, {"b_h"}}, BLOCKS("h"), B_H(1), W_XH(0),
      STATES(H_CARRIED), .zoned = 1, VECTORS({"u"}), .in_place = 1},
+
+    {.name = "leaky", KERNEL(leaky), .parameters = {GATED}, BLOCKS("f"), B_H(1), W_XH(0), STATES(H_CARRIED), .zoned = 1,
+     .matrices = {W_HH(0)}},
 
     {.name = "jordan", KERNEL(jordan), .parameters = {{"W_xh"}, {"W_yh"}, {"b_h"}, {"W_hy"}, {"b_y"}}, JORDAN,
      STATES(JORDAN_STATES), INNER("h"),

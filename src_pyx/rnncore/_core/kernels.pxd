@@ -1,5 +1,5 @@
 # The numeric interface (kernels.h) as Cython sees it, and the choice of level, product and threads.
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from "kernels.h" nogil:
     ctypedef void (*rc_gemm)(int, int, long, long, long, const void *, long, const void *, long, int, void *,
@@ -151,6 +151,15 @@ cdef extern from "kernels.h" nogil:
         int feeds_back
         int own_bias
 
+    ctypedef struct rc_reservoir:
+        long units
+        long weights
+        const int64_t *starts
+        const int32_t *columns
+        const void *values
+        int activation
+        double leak
+
     ctypedef struct rc_loss_options:
         long outputs
         long ld
@@ -256,6 +265,7 @@ cdef extern from "kernels.h" nogil:
         double (*ctc)(const rc_loss_options *, void *, const long *, long, long, const int64_t *, long, double,
                       double *) noexcept nogil
         long (*ctc_work)(long, long) noexcept nogil
+        void (*reservoir)(const rc_reservoir *, long, const void *, const void *, void *, void *) noexcept nogil
         const rc_cell *cells
         int cell_count
         rc_cell_step zoned_forward

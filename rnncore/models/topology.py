@@ -1,0 +1,69 @@
+"""Fixed recurrent weights: which units of a reservoir hear which, and how loudly."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import ArpackNoConvergence, eigs
+
+TOPOLOGIES = ("random", "ring")
+DISTRIBUTIONS = ("normal", "uniform", "signs")
+_DENSE = 256  # units up to which all eigenvalues are quickly found
+
+
+def drawn(rng: np.random.Generator, distribution: str, count: int) -> np.ndarray:
+    """Draw weights: standard normal, uniform in [-1, 1), or -1 and 1."""
+    if distribution == "normal":
+        return rng.standard_normal(count)
+    if distribution == "uniform":
+        return rng.uniform(-1.0, 1.0, count)
+    return rng.integers(0, 2, count) * 2.0 - 1.0
+
+
+def recurrent(
+    rng: np.random.Generator, units: int, topology: str, connectivity: float, distribution: str
+) -> sparse.csr_array:
+    """Draw W (units, units): a ring, or so many inputs of each unit, the same number for all."""
+    if topology == "ring":
+        places = np.arange(units)
+        return sparse.csr_array((np.ones(units), (places, (places - 1) % units)), shape=(units, units))
+    each = min(units, max(1, round(connectivity * units)))
+    columns = np.concatenate([np.sort(rng.choice(units, each, replace=False)) for _ in range(units)])
+    values = drawn(rng, distribution, units * each)
+    return sparse.csr_array((values, columns, np.arange(units + 1) * each), shape=(units, units))
+
+
+def spectral_radius(W: sparse.csr_array) -> float:
+    """Return the largest modulus of an eigenvalue.
+
+    Examples
+    --------
+    >>> round(spectral_radius(sparse.csr_array(np.array([[0.0, 2.0], [-2.0, 0.0]]))), 12)
+    2.0
+    """
+    units = W.shape[0]
+    loops = W.diagonal().any()
+    if not loops and connected_components(W, connection="strong", return_labels=False) == units:
+        return 0.0  # no way leads back: nilpotent, which eigenvalues found in floating point hide
+    if units <= _DENSE:
+        return float(np.abs(np.linalg.eigvals(W.toarray())).max())
+    try:
+        found = eigs(W, k=6, which="LM", v0=np.ones(units), return_eigenvectors=False, maxiter=50 * units)
+    except ArpackNoConvergence:
+        found = np.linalg.eigvals(W.toarray())
+    return float(np.abs(found).max())
+
+
+def scaled(W: sparse.csr_array, radius: float) -> sparse.csr_array:
+    """Return W times what gives it that spectral radius."""
+    own = spectral_radius(W)
+    if own == 0.0:
+        raise ValueError(
+            f"the reservoir's {W.shape[0]} units form no circle, so that its spectral radius is 0 and no factor makes it "
+            f"{radius}: give more units, more connectivity or another random_state"
+        )
+    return W * (radius / own)
+
+
+__all__ = ["DISTRIBUTIONS", "TOPOLOGIES", "drawn", "recurrent", "scaled", "spectral_radius"]
