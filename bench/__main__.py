@@ -54,6 +54,7 @@ COMMANDS = {
         "classify", "classes of sequences: vowels, digits, spoken ones, chorales; beside PyTorch (minutes)"
     ),
     "forecast": Command("forecast", "forecasts beside an MLP, naive ones, ETS and PyTorch's time to fit (minutes)"),
+    "zoo": Command("zoo", "networks that are no cells: memories beside NumPy", "1", "float32,float64"),
     "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
     "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),
 }
@@ -61,6 +62,7 @@ COMMANDS = {
 TAG_PARTS = "of news, snips, ewt; without: all, or news where DATA is given"
 CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken, chorales, step, large; without: all"
 FORECAST_PARTS = "of airline, sunspots, mackey-glass, fit; without: all"
+ZOO_PARTS = "of memories; without: all"
 CTC_PARTS = "of loss, digits; without: all"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 
@@ -109,6 +111,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--splits", type=int, default=10)
         if name == "ctc":
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=CTC_PARTS)
+        if name == "zoo":
+            sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=ZOO_PARTS)
         if name == "growth":
             sub.add_argument("--large", action="store_true", help="up to a million sentences")
     return top

@@ -76,7 +76,7 @@ _HOME = {
     "to_onnx": "interop",
     "from_onnx": "interop",
 }
-_MODULES = ("audio", "callbacks", "control", "ctc", "datasets", "heads", "replica", "schedules")
+_MODULES = ("audio", "callbacks", "control", "ctc", "datasets", "heads", "models", "replica", "schedules", "search")
 
 __all__ = [*sorted(_HOME), *_MODULES, "__version__"]
 
@@ -102,8 +102,10 @@ if TYPE_CHECKING:
     from rnncore import control as control
     from rnncore import datasets as datasets
     from rnncore import heads as heads
+    from rnncore import models as models
     from rnncore import replica as replica
     from rnncore import schedules as schedules
+    from rnncore import search as search
     from rnncore._config import show_config as show_config
     from rnncore._finite import NonFiniteError as NonFiniteError
     from rnncore._include import get_include as get_include

@@ -145,6 +145,25 @@ def test_sequence_to_sequence():
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_memories():
+    names = ran("memories.md", longest=10)
+    patterns, before, after = names["patterns"], *names["energies"]
+    assert (names["recalled"] == patterns).mean() > 0.99 and (after < before).all()
+    assert names["way"].energies[-1] < names["way"].energies[0] and names["halfway"].shape == (200,)
+    assert names["right"]["hebb"] < 0.9 < 0.98 < names["right"]["storkey"] and names["right"]["projection"] > 0.99
+    assert (np.sign(names["outputs"]) == patterns).mean() > 0.99 and names["rise"] <= 1e-9
+    assert (names["found"] == names["crowd"][:100]).mean() > 0.99
+    assert names["second"].tolist() == names["B"] and names["first"].tolist() == names["A"]
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_search():
+    names = ran("search.md", longest=20)
+    assert names["found"].stopped == "target" and names["wrong"](names["net"]) == 0
+    assert names["near"].value < 0.01
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
 def test_series():
     names = ran("series.md")
     assert names["accuracy"] > 0.85 and names["p"].shape == (50, 2)

@@ -1,4 +1,4 @@
-"""The command ``rnncore``: train, evaluate, predict, generate, replica, info, config.
+"""The command ``rnncore``: train, evaluate, predict, generate, replica, info, config, zoo.
 
 Exit status: 0 on success, 2 for input that cannot be used (one line on standard error says why), 130 after Ctrl-C,
 143 after SIGTERM and 129 after SIGHUP with what was learned saved, 1 for a bug in rnncore.
@@ -130,12 +130,12 @@ def _say(command: str, message: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from rnncore.cli import apply, language, replica, show, train
+    from rnncore.cli import apply, language, replica, show, train, zoo
 
     parser = _Parser(prog="rnncore", description="Train recurrent neural networks on a CPU, fast.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"rnncore {_version()}")
     commands: Any = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, apply, language, replica, show):
+    for module in (train, apply, language, replica, show, zoo):
         module.add_commands(commands)
     return parser
 

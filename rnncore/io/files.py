@@ -63,6 +63,10 @@ KINDS = {
     "Network": "rnncore.nn.network",
     "Attention": "rnncore.nn.attention",
     "EncoderDecoder": "rnncore.nn.encoder_decoder",
+    "Hopfield": "rnncore.models.hopfield",
+    "ContinuousHopfield": "rnncore.models.continuous_hopfield",
+    "ModernHopfield": "rnncore.models.modern_hopfield",
+    "BAM": "rnncore.models.bam",
 }
 
 

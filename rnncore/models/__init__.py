@@ -1,1 +1,37 @@
-"""Recurrent networks that are no cells: reservoirs, associative memories."""
+"""Networks that are no cells, named after what they are: associative memories; reservoirs, which are `rc.Reservoir`.
+
+A memory is an estimator: `fit` takes the patterns that it shall know, `predict` patterns that it shall complete.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "BAM": "bam",
+    "ContinuousHopfield": "continuous_hopfield",
+    "Hopfield": "hopfield",
+    "ModernHopfield": "modern_hopfield",
+}
+
+__all__ = ["BAM", "ContinuousHopfield", "Hopfield", "ModernHopfield"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if TYPE_CHECKING:
+    from rnncore.models.bam import BAM as BAM
+    from rnncore.models.continuous_hopfield import ContinuousHopfield as ContinuousHopfield
+    from rnncore.models.hopfield import Hopfield as Hopfield
+    from rnncore.models.modern_hopfield import ModernHopfield as ModernHopfield
