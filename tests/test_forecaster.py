@@ -259,3 +259,24 @@ def test_predictions_that_are_refused():
         direct.predict(4)
     constant = rc.Forecaster(**QUICK).fit(np.full(40, 5.0))
     np.testing.assert_allclose(constant.predict(3), 5, atol=1)
+
+
+@pytest.mark.parametrize("options", [{"difference": 1}, {"strategy": "direct", "horizon": 5}])
+def test_paths_are_as_wide_as_quantiles(options):
+    """Also where calibration made these wider; steps of a path go together where one follows from the other."""
+    y = np.random.default_rng(5).normal(size=400).cumsum() / 5 if options.get("difference") else swinging(400)
+    for calibration in (0.0, 0.2):
+        model = rc.Forecaster(
+            window=20, hidden_size=8, max_epochs=8, output="normal", calibration=calibration, **options
+        )
+        model.fit(y)
+        paths = model.sample(2000, 5)
+        assert paths.shape == (2000, 5)
+        wanted = model.predict(5, quantiles=[0.1, 0.5, 0.9])
+        found = np.quantile(paths, [0.1, 0.5, 0.9], axis=0).T
+        assert np.abs(found - wanted).max() < 0.2 * (wanted[:, 2] - wanted[:, 0]).max()
+        together = np.corrcoef(paths[:, 3], paths[:, 4])[0, 1]
+        assert together > 0.7 if options.get("difference") else abs(together) < 0.1
+        assert np.array_equal(paths, model.sample(2000, 5))
+    with pytest.raises(ValueError, match="paths need output"):
+        rc.Forecaster(**QUICK).fit(y).sample(3, 2)

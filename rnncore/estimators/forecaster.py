@@ -435,7 +435,8 @@ class Forecaster(Estimator):
         ----------
         n_paths : int
             How many. Of a recursive forecast each step of a path follows from those before it; a direct forecast's
-            steps are drawn each by itself.
+            steps are drawn each by itself. Where `calibration` widens quantiles, each step's numbers, in their order,
+            take the place of these.
         horizon, X, after, random_state
             As for `predict`.
 
@@ -450,10 +451,13 @@ class Forecaster(Estimator):
         """
         check_count("n_paths", n_paths, 1)
         names, batch, steps = self._asked(horizon, X, after, "paths")
-        if self.specification_.settings.strategy == "direct":
-            found = self._direct_paths(batch, steps, n_paths, random_state)
-        else:
-            found = self._paths(batch, steps, n_paths, random_state)
+        direct = self.specification_.settings.strategy == "direct"
+        found = (self._direct_paths if direct else self._paths)(batch, steps, n_paths, random_state)
+        if self.calibration_ is not None:
+            said = (self._direct if direct else self._recursive)(batch, steps, LEVELS, random_state)
+            levels = (np.arange(n_paths) + 0.5) / n_paths
+            wide = [self.calibration_.apply(one, levels) for one in said]
+            found = [_in_order_of(paths, one) for paths, one in zip(found, wide, strict=True)]
         return self._by_name(names, [one[..., 0] if self.flat_ else one for one in found])
 
     def _asked(self, horizon: int | None, X: Any, after: Any, chances: str | None) -> tuple[list[Any], Any, int]:
@@ -656,6 +660,13 @@ def _between(levels: np.ndarray, quantiles: np.ndarray, wanted: np.ndarray) -> n
     places = np.broadcast_to(at, (*levels.shape[:-1], at.shape[-1]))
     low, high = (np.take_along_axis(levels, places - back, axis=-1) for back in (1, 0))
     found: np.ndarray = low + (high - low) * (wanted - quantiles[at - 1]) / (quantiles[at] - quantiles[at - 1])
+    return found
+
+
+def _in_order_of(paths: np.ndarray, grown: np.ndarray) -> np.ndarray:
+    """Return the growing numbers of every step (H, C, n) in the order in which paths (n, H, C) pass each other."""
+    ranks = paths.argsort(axis=0, kind="stable").argsort(axis=0, kind="stable")
+    found: np.ndarray = np.take_along_axis(np.moveaxis(grown, -1, 0), ranks, axis=0)
     return found
 
 
