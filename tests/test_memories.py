@@ -1,6 +1,8 @@
 """Associative memories: energies that never rise, rules against their equations, threads, files, errors."""
 
 import pickle
+import signal
+import time
 import warnings
 
 import numpy as np
@@ -372,3 +374,24 @@ def test_imported_when_asked_for():
         "import sys, rnncore; assert not any(m.startswith(('rnncore.models', 'rnncore.search')) for m in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that send signals")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_signal_ends_a_long_recall(threads):
+    memory = Hopfield(update="stochastic", beta=0.1, max_sweeps=10_000, n_threads=threads)
+    memory.fit(bipolar(np.random.default_rng(12), 3, 2000))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, stop)
+    start = time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            memory.predict(bipolar(np.random.default_rng(13), 8, 2000))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - start < 5
