@@ -54,7 +54,12 @@ COMMANDS = {
         "classify", "classes of sequences: vowels, digits, spoken ones, chorales; beside PyTorch (minutes)"
     ),
     "forecast": Command("forecast", "forecasts beside an MLP, naive ones, ETS and PyTorch's time to fit (minutes)"),
-    "zoo": Command("zoo", "networks that are no cells: memories beside NumPy", "1", "float32,float64"),
+    "zoo": Command(
+        "zoo",
+        "networks that are no cells: memories beside NumPy, reservoirs beside reservoirpy",
+        "1",
+        "float32,float64",
+    ),
     "labels": Command("labels", "the tagger on 5000 sentences with 120 labels, beside CRFsuite (minutes)"),
     "growth": Command("growth", "time and memory of reading, training and tagging many sentences", one_process=True),
 }
@@ -62,7 +67,7 @@ COMMANDS = {
 TAG_PARTS = "of news, snips, ewt; without: all, or news where DATA is given"
 CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken, chorales, step, large; without: all"
 FORECAST_PARTS = "of airline, sunspots, mackey-glass, fit; without: all"
-ZOO_PARTS = "of memories; without: all"
+ZOO_PARTS = "of memories, reservoirs; without: all"
 CTC_PARTS = "of loss, digits; without: all"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 

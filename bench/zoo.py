@@ -6,7 +6,7 @@ import argparse
 import importlib
 from typing import Any
 
-PARTS = {"memories": "bench.zoo_memories"}
+PARTS = {"memories": "bench.zoo_memories", "reservoirs": "bench.zoo_reservoirs"}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

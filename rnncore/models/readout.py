@@ -1,7 +1,9 @@
 """Linear readouts of features: least squares of all steps at once, or step by step.
 
-Least squares:  W = argmin Σ_t |y_t - z_t·W|² + ridge·|W|²,  by the R of [Z, Y] = Q·R, which takes rows in pieces and
-squares no condition number. Recursive least squares (Jaeger 2003; Haykin, Adaptive Filter Theory), λ what is kept::
+Least squares:  W = argmin Σ_t |y_t - z_t·W|² + ridge·|W|². Rows come in pieces. Where ridge is far above the rounding
+of ZᵀZ they are added to it, (ZᵀZ + ridge·I)·W = ZᵀY; else to the R of [Z, Y] = Q·R, which squares no condition number.
+
+Recursive least squares (Jaeger 2003; Haykin, Adaptive Filter Theory), λ what is kept::
 
     k = P·z / (λ + zᵀ·P·z)     W += k·(y - zᵀ·W)     P = (P - k·zᵀ·P) / λ
 """
@@ -13,7 +15,8 @@ from typing import Self
 import numpy as np
 from scipy import linalg
 
-_ROWS = 8192  # factored at a time, at least as many as features
+_ROWS = 8192  # taken at a time, at least twice as many as features
+_FAR = 1e4  # times the rounding of ZᵀZ that ridge must be: four digits of W where it is least certain, more elsewhere
 
 
 class LeastSquares:
@@ -36,34 +39,53 @@ class LeastSquares:
 
     def __init__(self, features: int, outputs: int, ridge: float = 0.0) -> None:
         self.features, self.outputs, self.ridge = features, outputs, ridge
-        self._triangle = np.zeros((0, features + outputs))
+        self._squares: np.ndarray | None = np.zeros((features + outputs, features + outputs))  # [Z, Y]ᵀ·[Z, Y]
+        self._root = np.zeros((0, features + outputs))  # whose square it is, once `_squares` is given up
         self._waiting: list[np.ndarray] = []
 
     def add(self, z: np.ndarray, y: np.ndarray) -> Self:
         """Take rows of features (n, F) and what they are to give (n, K)."""
         self._waiting.append(np.concatenate([z, y], axis=1, dtype=np.float64))
         if sum(map(len, self._waiting)) >= max(_ROWS, 2 * self.features):
-            self._factor()
+            self._take()
         return self
 
-    def _factor(self) -> None:
-        rows = np.concatenate([self._triangle, *self._waiting])
+    def _take(self) -> None:
+        """Add the rows that wait."""
+        rows = np.concatenate([self._root[:0], *self._waiting])
         self._waiting = []
-        (self._triangle,) = linalg.qr(rows, mode="r", overwrite_a=True, check_finite=False)
-        self._triangle = self._triangle[: self.features + self.outputs]
+        if self._squares is not None:
+            more = self._squares + rows.T @ rows
+            rounding = np.finfo(np.float64).eps * np.trace(more[: self.features, : self.features])
+            if self.ridge >= _FAR * rounding:
+                self._squares = more
+                return
+            if self._squares.any():
+                values, vectors = np.linalg.eigh(self._squares)
+                self._root = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+            self._squares = None
+        (root,) = linalg.qr(np.concatenate([self._root, rows]), mode="r", overwrite_a=True, check_finite=False)
+        self._root = root[: self.features + self.outputs]
 
-    def solve(self, ridge: float | None = None) -> np.ndarray:
-        """Return W (F, K) of all rows so far; another ridge costs no second pass."""
-        self._factor()
-        ridge = self.ridge if ridge is None else ridge
-        R, right = self._triangle[:, : self.features], self._triangle[:, self.features :]
-        U, s, Vt = linalg.svd(R, full_matrices=False, check_finite=False)
-        if ridge:
-            gain = s / (s * s + ridge)
-        else:
-            least = s.max(initial=0.0) * max(R.shape) * np.finfo(np.float64).eps
-            gain = np.divide(1.0, s, out=np.zeros_like(s), where=s > least)
-        return Vt.T @ (gain[:, None] * (U.T @ right))
+    def solve(self) -> np.ndarray:
+        """Return W (F, K) of all rows so far."""
+        self._take()
+        F = self.features
+        if self._squares is not None:
+            left = self._squares[:F, :F] + self.ridge * np.eye(F)
+            found: np.ndarray = linalg.solve(left, self._squares[:F, F:], assume_a="pos", check_finite=False)
+            return found
+        if self.ridge:
+            added = np.zeros((F, F + self.outputs))
+            np.fill_diagonal(added, np.sqrt(self.ridge))
+            (root,) = linalg.qr(np.concatenate([self._root, added]), mode="r", check_finite=False)
+            found = linalg.solve_triangular(root[:F, :F], root[:F, F:], check_finite=False)
+            return found
+        U, s, Vt = linalg.svd(self._root[:, :F], full_matrices=False, check_finite=False)
+        least = s.max(initial=0.0) * max(self._root.shape) * np.finfo(np.float64).eps
+        gain = np.divide(1.0, s, out=np.zeros_like(s), where=s > least)
+        found = Vt.T @ (gain[:, None] * (U.T @ self._root[:, F:]))
+        return found
 
 
 class RecursiveLeastSquares:

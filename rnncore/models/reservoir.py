@@ -81,7 +81,7 @@ class Reservoir:
     Raises
     ------
     ValueError
-        For settings out of their range, and where no circle of units is drawn whose radius could be scaled.
+        For settings out of their range.
 
     Examples
     --------
@@ -131,8 +131,8 @@ class Reservoir:
         self.activation, self.n_threads = activation, n_threads
         self.random_state = _checks.whole(random_state, "random_state", least=0)
         self.dtype = _checks.dtype(dtype)
-        W = drawing.recurrent(generator(self.random_state), self.n_units, topology, connectivity, distribution)
-        self.W = W if spectral_radius is None else drawing.scaled(W, spectral_radius)
+        drawn = self.random_state, self.n_units, topology, float(connectivity), distribution
+        self.W = drawing.of_radius(spectral_radius, *drawn)
         self.W_in: Any = None
         self.bias: Any = None
         self.W_fb: Any = None

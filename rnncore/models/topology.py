@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, eigs
+
+from rnncore.datasets.drawing import generator
 
 TOPOLOGIES = ("random", "ring")
 DISTRIBUTIONS = ("normal", "uniform", "signs")
@@ -24,7 +28,10 @@ def drawn(rng: np.random.Generator, distribution: str, count: int) -> np.ndarray
 def recurrent(
     rng: np.random.Generator, units: int, topology: str, connectivity: float, distribution: str
 ) -> sparse.csr_array:
-    """Draw W (units, units): a ring, or so many inputs of each unit, the same number for all."""
+    """Draw W (units, units): a ring, or so many inputs of each unit, the same number for all.
+
+    Either way some circle of units leads back to where it began, so that the spectral radius is not 0.
+    """
     if topology == "ring":
         places = np.arange(units)
         return sparse.csr_array((np.ones(units), (places, (places - 1) % units)), shape=(units, units))
@@ -49,21 +56,35 @@ def spectral_radius(W: sparse.csr_array) -> float:
     if units <= _DENSE:
         return float(np.abs(np.linalg.eigvals(W.toarray())).max())
     try:
-        found = eigs(W, k=6, which="LM", v0=np.ones(units), return_eigenvectors=False, maxiter=50 * units)
+        v0 = np.ones(units)  # not drawn: the same bits every time
+        found = eigs(W, k=6, ncv=100, tol=1e-11, maxiter=100, v0=v0, return_eigenvectors=False)
     except ArpackNoConvergence:
         found = np.linalg.eigvals(W.toarray())
     return float(np.abs(found).max())
 
 
-def scaled(W: sparse.csr_array, radius: float) -> sparse.csr_array:
-    """Return W times what gives it that spectral radius."""
-    own = spectral_radius(W)
-    if own == 0.0:
-        raise ValueError(
-            f"the reservoir's {W.shape[0]} units form no circle, so that its spectral radius is 0 and no factor makes "
-            f"it {radius}: give more units, more connectivity or another random_state"
-        )
-    return W * (radius / own)
+@functools.lru_cache(maxsize=16)  # a search draws the same again and again, and radii take as long as fits
+def _measured(
+    seed: int, units: int, topology: str, connectivity: float, distribution: str
+) -> tuple[sparse.csr_array, float]:
+    W = recurrent(generator(seed), units, topology, connectivity, distribution)
+    return W, spectral_radius(W)
 
 
-__all__ = ["DISTRIBUTIONS", "TOPOLOGIES", "drawn", "recurrent", "scaled", "spectral_radius"]
+def of_radius(
+    radius: float | None, seed: int, units: int, topology: str, connectivity: float, distribution: str
+) -> sparse.csr_array:
+    """Draw W with a spectral radius; None: as it comes.
+
+    Examples
+    --------
+    >>> round(spectral_radius(of_radius(0.5, 0, 20, "random", 0.2, "normal")), 9)
+    0.5
+    """
+    if radius is None:
+        return recurrent(generator(seed), units, topology, connectivity, distribution)
+    W, own = _measured(seed, units, topology, connectivity, distribution)
+    return W * (radius / own)  # a new one
+
+
+__all__ = ["DISTRIBUTIONS", "TOPOLOGIES", "drawn", "of_radius", "recurrent", "spectral_radius"]

@@ -15,6 +15,7 @@ DEMONSTRATIONS = {
     "continuous": ("continuous", "units with graded responses come to rest in continuous time"),
     "modern": ("modern", "a modern Hopfield network holds far more patterns than it has units"),
     "bam": ("bam", "two layers recall one another's patterns, a picture and its name"),
+    "reservoir": ("reservoir", "an echo state network hears a chaotic series, and goes on by itself"),
     "latch": ("latch", "guessing, genes, annealing and strategies find a net that remembers for 100 steps"),
 }
 
