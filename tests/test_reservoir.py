@@ -240,6 +240,7 @@ def test_a_single_array_is_one_sequence_of_steps():
     esn = rc.ESNRegressor(20).fit(us[0], ys[0][:, 0])
     assert esn.predict(us[0]).shape == (30,) and isinstance(esn.predict(us), list)
     assert rc.ESNRegressor(20).fit(us[0], ys[0]).predict(us[0]).shape == (30, 2)
+    assert rc.ESNRegressor(20).fit(us[0], ys[0][:, 0].tolist()).predict(us[0]).shape == (30,)
 
 
 def test_partial_fit_goes_on_where_fit_stopped():
@@ -250,7 +251,8 @@ def test_partial_fit_goes_on_where_fit_stopped():
     for at in range(20, 60, 10):
         parts.partial_fit(u[at : at + 10], y[at : at + 10])
     assert np.allclose(parts.W_out_, whole.W_out_, rtol=1e-9, atol=1e-12)
-    with pytest.raises(ValueError, match="readout='rls'"):
+    assert not hasattr(rc.ESNRegressor(), "partial_fit")  # of which scikit-learn asks
+    with pytest.raises(AttributeError, match="partial_fit"):
         rc.ESNRegressor().partial_fit(u, y)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from rnncore.datasets.drawing import generator
@@ -28,6 +29,12 @@ class _Readout(NamedTuple):
     B: np.ndarray | None  # likewise of their squares
     C: np.ndarray | None  # (K, K), of the outputs before
     offset: np.ndarray  # (T, K)
+
+
+def _learns_by_step(esn: Any) -> bool:
+    if esn.readout != "rls":
+        raise AttributeError(f"partial_fit needs readout='rls', which learns step by step; got {esn.readout!r}")
+    return True
 
 
 class ESNRegressor(RegressorMixin, EchoStateNetwork):
@@ -140,39 +147,40 @@ class ESNRegressor(RegressorMixin, EchoStateNetwork):
             )
         for name in ("n_features_in_", "state_", "_readout"):
             self.__dict__.pop(name, None)
-        table, lengths, wanted = self._pairs(X, y)
+        table, lengths, wanted, flat = self._pairs(X, y)
         self.n_features_in_ = table.shape[1]
-        self._flat = np.ndim(y if not isinstance(y, list | tuple) else y[0]) == 1
+        self._flat = flat
         self.n_outputs_ = wanted.shape[1]
         return self._learn(table, lengths, wanted)
 
+    @available_if(_learns_by_step)
     def partial_fit(self, X: Any, y: Any) -> Self:
-        """Go on learning, from the state that the last call left; only with readout="rls".
+        """Go on learning, from the state that the last call left; there is one with readout="rls" alone.
 
         Raises
         ------
         ValueError
-            Of another readout, and as `fit`.
+            As `fit`.
         """
-        if self.readout != "rls":
-            raise ValueError(f"partial_fit needs readout='rls', which learns step by step; got {self.readout!r}")
         if not hasattr(self, "W_out_"):
             return self.fit(X, y)
-        table, lengths, wanted = self._pairs(X, y)
+        table, lengths, wanted, _ = self._pairs(X, y)
         if wanted.shape[1] != self.n_outputs_:
             raise ValueError(f"y must have {self.n_outputs_} columns, as in the first call; got {wanted.shape[1]}")
         return self._learn(table, lengths, wanted)
 
-    def _pairs(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _pairs(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+        """Return inputs, lengths and targets, and whether there is one number for each step, in no column."""
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
-        _, wanted, counts = laid_out(np.asarray(y) if hasattr(y, "to_numpy") else y, "y")
         if X is None:
-            return np.zeros((len(wanted), 0)), counts, wanted
-        _, table, lengths = self._take(X)
+            single, wanted, counts = laid_out(y, "y")
+            return np.zeros((len(wanted), 0)), counts, wanted, np.ndim(y if single else y[0]) == 1
+        single, table, lengths = self._take(X)
+        _, wanted, counts = laid_out(np.asarray(y) if single else y, "y")
         if not np.array_equal(lengths, counts):
             raise ValueError(f"y must have a row for each step of X, {lengths.tolist()}; got {counts.tolist()}")
-        return table, lengths, wanted
+        return table, lengths, wanted, np.ndim(y if single else y[0]) == 1
 
     def _learn(self, table: np.ndarray, lengths: np.ndarray, wanted: np.ndarray) -> Self:
         fed = wanted if self.feedback_scaling else None

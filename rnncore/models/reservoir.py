@@ -350,7 +350,9 @@ def laid_out(given: Any, name: str) -> tuple[bool, np.ndarray, np.ndarray]:
     >>> single, table.shape, lengths.tolist()
     (False, (3, 1), [2, 1])
     """
-    single = (isinstance(given, np.ndarray) and given.ndim < 3 and given.dtype != object) or hasattr(given, "columns")
+    if not isinstance(given, list | tuple) and hasattr(given, "__array__"):  # frames and other arrays, too
+        given = _checks.array(given, name)
+    single = isinstance(given, np.ndarray) and given.ndim < 3 and given.dtype != object
     parts: Sequence[Any] = [given] if single else list(given)
     found: list[np.ndarray] = []
     for n, part in enumerate(parts):
