@@ -10,8 +10,8 @@ import sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name == "{package}":
-            raise ModuleNotFoundError("No module named '{package}'", name=name)
+        if name in ("{package}", "pandas"):  # what comes with it is not there either
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Missing())
 import rnncore.{package}

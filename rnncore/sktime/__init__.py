@@ -7,6 +7,8 @@ holds them; its pipelines, splits, searches and metrics take them.
 from __future__ import annotations
 
 try:
+    import sktime  # noqa: F401 - before what comes with it, such as pandas
+
     from rnncore.sktime.forecasting import RNNForecaster
     from rnncore.sktime.panels import RNNClassifier, RNNRegressor
 except ModuleNotFoundError as error:
