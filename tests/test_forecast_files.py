@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from peers import peer
 
 import rnncore as rc
 from rnncore.cli import main
@@ -86,7 +87,7 @@ def table(tmp_path):
 
 
 def test_train_evaluate_predict(table, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
+    peer("matplotlib")
     model, report, picture = (str(tmp_path / name) for name in ("m.safetensors", "r.json", "p.png"))
     train = ["train", str(table), "--task", "forecast", "--out", model, "--report", report, "--plot", picture]
     options = ["--set", "output=normal", "--set", "horizon=4", "--set", "window=12", "--set", "hidden_size=8"]

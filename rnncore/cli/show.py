@@ -56,7 +56,10 @@ def _show_parts(header: dict[str, Any], arrays: dict[str, list[int]]) -> None:
     for name in ("pairs", "spellings", "features", "numbers"):
         if encoder.get(name):
             print(f"{name}: {len(encoder[name]):,}")
-    if "series" in header:
+    if header.get("kind") == "Forecaster":
+        y, known, past = header["columns"]["sizes"]
+        print(f"series: {len(header['series']):,}; numbers a step: {y}, known ahead {known}, past {past}")
+    elif "series" in header:
         _show_series(header["series"])
     if "width" in header and "targets" in header:
         what = {"flags": "answers of yes and no", "numbers": "numbers"}[header["targets"]]
@@ -74,9 +77,6 @@ def _show_parts(header: dict[str, Any], arrays: dict[str, list[int]]) -> None:
         special = [name for name in (UNKNOWN, START, END) if name in header["symbols"]]
         beside = f", {', '.join(special)} among them" if special else ""
         print(f"symbols: {len(header['symbols']):,}{beside}")
-    if header.get("kind") == "Forecaster":
-        y, known, past = header["columns"]["sizes"]
-        print(f"series: {len(header['series']):,}; numbers a step: {y}, known ahead {known}, past {past}")
     if header.get("history"):
         last = header["history"][-1]
         print(f"trained for {len(header['history'])} epochs, loss {last['loss']:.4f}")
