@@ -22,6 +22,7 @@ __all__ = [
     "plot_next_symbols",
     "plot_reliability",
     "plot_report",
+    "save_figure",
 ]
 
 _KINDS = ("png", "svg", "pdf")
@@ -43,6 +44,13 @@ def check_plotting(path: str | os.PathLike[str]) -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise ValueError("pictures need matplotlib: pip install 'rnncore[plot]'") from None
+
+
+def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a figure in the form that the file's name says; an existing file is replaced in one step."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=_kind(path), dpi=150)
+    write_atomically(path, drawn.getvalue())
 
 
 def plot_report(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
@@ -71,9 +79,7 @@ def plot_report(report: dict[str, Any], path: str | os.PathLike[str]) -> None:
     _draw_curve(figure.add_subplot(grid[0, 0]), report["history"], "loss" if of_numbers else "loss, nats")
     if draw:
         draw(figure.add_subplot(grid[:, 1]), found)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=_kind(path), dpi=150)
-    write_atomically(path, drawn.getvalue())
+    save_figure(figure, path)
 
 
 def plot_next_symbols(model: Any, text: str, path: str | os.PathLike[str], k: int = 5) -> None:
@@ -99,9 +105,7 @@ def plot_next_symbols(model: Any, text: str, path: str | os.PathLike[str], k: in
     axes = figure.subplots(len(lines), 1, squeeze=False)[:, 0]
     for ax, line in zip(axes, lines, strict=True):
         _draw_expectations(ax, line, width, k)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=_kind(path), dpi=150)
-    write_atomically(path, drawn.getvalue())
+    save_figure(figure, path)
 
 
 def plot_attention(
@@ -137,9 +141,7 @@ def plot_attention(
     axes.tick_params(length=0)
     if title:
         axes.set_title(title, fontsize=10)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=_kind(path), dpi=150)
-    write_atomically(path, drawn.getvalue())
+    save_figure(figure, path)
 
 
 def plot_reliability(found: dict[str, Any], path: str | os.PathLike[str]) -> None:
@@ -173,9 +175,7 @@ def plot_reliability(found: dict[str, Any], path: str | os.PathLike[str]) -> Non
     below.set_ylabel("predictions")
     below.set_xlabel("probability of the prediction")
     below.set_xlim(0, 1)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=_kind(path), dpi=150)
-    write_atomically(path, drawn.getvalue())
+    save_figure(figure, path)
 
 
 def plot_alignment(
@@ -227,9 +227,7 @@ def plot_alignment(
     below.set_ylabel("probability")
     below.set_xlabel("step" if step is None else "seconds")
     below.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=12, frameon=False)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=_kind(path), dpi=150)
-    write_atomically(path, drawn.getvalue())
+    save_figure(figure, path)
 
 
 def _draw_expectations(axes: Any, line: list[Any], width: int, k: int) -> None:

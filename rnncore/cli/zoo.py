@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 from typing import Any
 
 __all__ = ["add_commands"]
@@ -56,10 +54,8 @@ def _say(line: str) -> None:
 def _draw(shown: Any, path: str) -> None:
     from matplotlib.figure import Figure
 
-    from rnncore.io.files import write_atomically
+    from rnncore.plots import save_figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")
     shown.draw(figure)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format=os.path.splitext(path)[1][1:].lower(), dpi=150)
-    write_atomically(path, drawn.getvalue())
+    save_figure(figure, path)

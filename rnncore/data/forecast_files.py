@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from rnncore.data.readers import DataError, iter_text_lines
+from rnncore.data.tables import GAPS, field_value, is_number, read_arrays, rows_of
 
 __all__ = ["Told", "read_told"]
 
 _SEQUENCE, _TIME = "sequence", "time"
 _KINDS = ("known", "past")
-_GAPS = ("", "?", "NaN", "nan", "NA")
 
 
 @dataclass
@@ -97,13 +95,7 @@ def _add(told: Told, name: Any, parts: dict[str, Any], where: str) -> None:
 
 
 def _arrays(path: str) -> Told:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError):
-        raise DataError(f"{path}: expected arrays in NumPy's form, .npz, without objects") from None
+    arrays = read_arrays(path)
     if "y" not in arrays:
         raise DataError(f"{path}: expected an array y, (T,) or (T, C); got {', '.join(arrays) or 'nothing'}")
     told = Told()
@@ -121,8 +113,6 @@ def _arrays(path: str) -> Told:
 def _json(path: str) -> Told:
     told, records = Told(), []
     for number, text in iter_text_lines(path):
-        if not text.strip():
-            continue
         try:
             record = json.loads(text)
             record["y"]
@@ -139,13 +129,12 @@ def _json(path: str) -> Told:
 
 
 def _table(path: str) -> Told:
-    lines = [(number, text) for number, text in iter_text_lines(path) if text.strip()]
+    lines = list(iter_text_lines(path))
     if len(lines) < 2:
         raise DataError(f"{path}: expected a table with a header and a step a line, got {len(lines)} lines")
-    delimiter = "\t" if path.endswith(".tsv") or ("\t" in lines[0][1] and "," not in lines[0][1]) else ","
-    rows = list(csv.reader(io.StringIO("\n".join(text.rstrip("\r\n") for _, text in lines)), delimiter=delimiter))
+    rows = rows_of(path, lines)
     header, rows = [name.strip() for name in rows[0]], rows[1:]
-    if all(_is_number(name) for name in header):
+    if all(is_number(name) for name in header):
         raise DataError(f"{path}: expected the names of the columns in the first line, got numbers")
     if len(set(header)) < len(header):
         raise DataError(f"{path}: columns of the same name: {', '.join(header)}")
@@ -158,7 +147,7 @@ def _table(path: str) -> Told:
 
 def _steps(path: str, header: list[str], rows: list[list[str]], numbers: list[int]) -> Told:
     when = header.index(_TIME) if _TIME in header else None
-    if when is None and header[0] != _SEQUENCE and not _is_number(rows[0][0]):
+    if when is None and header[0] != _SEQUENCE and not is_number(rows[0][0]):
         when = 0
     which = header.index(_SEQUENCE) if _SEQUENCE in header else None
     places: dict[str, list[int]] = {"y": [], "known": [], "past": []}
@@ -175,7 +164,7 @@ def _steps(path: str, header: list[str], rows: list[list[str]], numbers: list[in
         told.times[name] = [] if when is None else [rows[n][when].strip() for n in own]
         _check_times(path, told.times[name], [numbers[n] for n in own], name)
         there = len(own)
-        while there and all(rows[own[there - 1]][place].strip() in _GAPS for place in places["y"]):
+        while there and all(rows[own[there - 1]][place].strip() in GAPS for place in places["y"]):
             there -= 1  # steps to come
         if not there:
             raise DataError(f"{path}: a series of which nothing has come yet{'' if name is None else f', {name!r}'}")
@@ -211,19 +200,11 @@ def _moments(times: list[str]) -> Any:
     return None
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text.strip() in _GAPS
-    return True
-
-
 def _numbers(path: str, number: int, fields: list[str]) -> list[float]:
     found = []
     for text in fields:
         try:
-            found.append(np.nan if text.strip() in _GAPS else float(text))
+            found.append(field_value(text))
         except ValueError:
             raise DataError(f"{path}, line {number}: expected a number, got {text!r}") from None
     return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 
 from rnncore.data.readers import DataError, iter_text_lines
 from rnncore.data.series import Series
+from rnncore.data.tables import field_value, is_number, read_arrays, rows_of
 
 __all__ = ["read_series"]
 
@@ -58,10 +57,6 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
     return ((number, text.strip()) for number, text in iter_text_lines(path))
 
 
-def _number(text: str) -> float:
-    return np.nan if text.strip() in ("", "?", "NaN", "nan", "NA") else float(text)
-
-
 def _as_targets(found: list[str]) -> list[Any]:
     """Return targets as numbers, if all of them are."""
     try:
@@ -87,7 +82,7 @@ def _ts(path: str) -> Found:
             continue
         *channels, target = text.split(":") if labelled else [*text.split(":"), ""]
         try:
-            columns = [[_number(one) for one in channel.split(",")] for channel in channels]
+            columns = [[field_value(one) for one in channel.split(",")] for channel in channels]
             part = np.array(columns).T
         except ValueError:
             raise DataError(
@@ -103,13 +98,7 @@ def _ts(path: str) -> Found:
 
 
 def _arrays(path: str) -> Found:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError):
-        raise DataError(f"{path}: expected arrays in NumPy's form, .npz, without objects") from None
+    arrays = read_arrays(path)
     x = arrays.get("x", arrays.get("X"))
     if x is None:
         raise DataError(f"{path}: expected an array x, (S, T, D) or (S, T); got {', '.join(arrays) or 'nothing'}")
@@ -146,9 +135,8 @@ def _table(path: str, targets: bool) -> Found:
     lines = list(_lines(path))
     if not lines:
         raise DataError(f"{path}: expected a table of numbers, got nothing")
-    tabs = path.endswith(".tsv") or ("\t" in lines[0][1] and "," not in lines[0][1])
-    rows = list(csv.reader(io.StringIO("\n".join(text for _, text in lines)), delimiter="\t" if tabs else ","))
-    header = None if any(_is_number(field) for field in rows[0][:-1] or rows[0]) else [name.strip() for name in rows[0]]
+    rows = rows_of(path, lines)
+    header = None if any(is_number(field) for field in rows[0][:-1] or rows[0]) else [name.strip() for name in rows[0]]
     numbers = [number for number, _ in lines]
     if header is not None:
         rows, numbers = rows[1:], numbers[1:]
@@ -161,17 +149,9 @@ def _table(path: str, targets: bool) -> Found:
     return _wide(path, header, rows, numbers, targets)
 
 
-def _is_number(text: str) -> bool:
-    try:
-        _number(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _numbers_of(path: str, number: int, fields: list[str]) -> list[float]:
     try:
-        return [_number(field) for field in fields]
+        return [field_value(field) for field in fields]
     except ValueError as problem:
         raise DataError(f"{path}, line {number}: expected numbers ({problem})") from None
 
@@ -179,7 +159,7 @@ def _numbers_of(path: str, number: int, fields: list[str]) -> list[float]:
 def _wide(path: str, header: list[str] | None, rows: list[list[str]], numbers: list[int], wanted: bool) -> Found:
     """Read a sequence a line; where no name says so, the last column is the target, if one is wanted or no number."""
     at = next((header.index(name) for name in _TARGETS if name in header), None) if header else None
-    if at is None and (wanted or not all(_is_number(row[-1]) for row in rows)):
+    if at is None and (wanted or not all(is_number(row[-1]) for row in rows)):
         at = -1
     parts, targets = [], []
     for row, number in zip(rows, numbers, strict=True):

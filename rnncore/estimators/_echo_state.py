@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -38,6 +39,7 @@ _OF_RESERVOIR = (
 )
 
 
+@dataclass(eq=False, repr=False)
 class EchoStateNetwork(BaseEstimator):
     """Base of both: reservoirs, and features of their states.
 
@@ -71,38 +73,27 @@ class EchoStateNetwork(BaseEstimator):
     n_features_in_ : int
     """
 
-    def __init__(
-        self,
-        n_units: int = 100,
-        spectral_radius: float | None = 0.9,
-        leak_rate: float = 1.0,
-        input_scaling: Any = 1.0,
-        bias_scaling: float = 0.0,
-        connectivity: float = 0.1,
-        input_connectivity: float = 1.0,
-        noise: float = 0.0,
-        topology: str = "random",
-        distribution: str = "normal",
-        input_distribution: str = "uniform",
-        activation: str = "tanh",
-        depth: int = 1,
-        parallel: int = 1,
-        squared_states: bool = False,
-        input_to_readout: bool = True,
-        ridge: float = 1e-6,
-        washout: int = 0,
-        random_state: Any = 0,
-        dtype: str = "float64",
-        n_threads: int | None = None,
-    ) -> None:
-        self.n_units, self.spectral_radius, self.leak_rate = n_units, spectral_radius, leak_rate
-        self.input_scaling, self.bias_scaling = input_scaling, bias_scaling
-        self.connectivity, self.input_connectivity, self.noise = connectivity, input_connectivity, noise
-        self.topology, self.distribution, self.input_distribution = topology, distribution, input_distribution
-        self.activation, self.depth, self.parallel = activation, depth, parallel
-        self.squared_states, self.input_to_readout = squared_states, input_to_readout
-        self.ridge, self.washout = ridge, washout
-        self.random_state, self.dtype, self.n_threads = random_state, dtype, n_threads
+    n_units: int = 100
+    spectral_radius: float | None = 0.9
+    leak_rate: float = 1.0
+    input_scaling: Any = 1.0
+    bias_scaling: float = 0.0
+    connectivity: float = 0.1
+    input_connectivity: float = 1.0
+    noise: float = 0.0
+    topology: str = "random"
+    distribution: str = "normal"
+    input_distribution: str = "uniform"
+    activation: str = "tanh"
+    depth: int = 1
+    parallel: int = 1
+    squared_states: bool = False
+    input_to_readout: bool = True
+    ridge: float = 1e-6
+    washout: int = 0
+    random_state: Any = 0
+    dtype: str = "float64"
+    n_threads: int | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -37,6 +38,7 @@ def _learns_by_step(esn: Any) -> bool:
     return True
 
 
+@dataclass(eq=False, repr=False)
 class ESNRegressor(RegressorMixin, EchoStateNetwork):
     """An echo state network: numbers for each step, from a reservoir's states by least squares (Jaeger 2001).
 
@@ -73,57 +75,9 @@ class ESNRegressor(RegressorMixin, EchoStateNetwork):
     True
     """
 
-    def __init__(
-        self,
-        n_units: int = 100,
-        spectral_radius: float | None = 0.9,
-        leak_rate: float = 1.0,
-        input_scaling: Any = 1.0,
-        bias_scaling: float = 0.0,
-        feedback_scaling: float = 0.0,
-        connectivity: float = 0.1,
-        input_connectivity: float = 1.0,
-        noise: float = 0.0,
-        topology: str = "random",
-        distribution: str = "normal",
-        input_distribution: str = "uniform",
-        activation: str = "tanh",
-        depth: int = 1,
-        parallel: int = 1,
-        squared_states: bool = False,
-        input_to_readout: bool = True,
-        readout: str = "ridge",
-        ridge: float = 1e-6,
-        forgetting: float = 1.0,
-        washout: int = 0,
-        random_state: Any = 0,
-        dtype: str = "float64",
-        n_threads: int | None = None,
-    ) -> None:
-        super().__init__(
-            n_units,
-            spectral_radius,
-            leak_rate,
-            input_scaling,
-            bias_scaling,
-            connectivity,
-            input_connectivity,
-            noise,
-            topology,
-            distribution,
-            input_distribution,
-            activation,
-            depth,
-            parallel,
-            squared_states,
-            input_to_readout,
-            ridge,
-            washout,
-            random_state,
-            dtype,
-            n_threads,
-        )
-        self.feedback_scaling, self.readout, self.forgetting = feedback_scaling, readout, forgetting
+    feedback_scaling: float = 0.0
+    readout: str = "ridge"
+    forgetting: float = 1.0
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn the readout.
@@ -298,9 +252,9 @@ class ESNRegressor(RegressorMixin, EchoStateNetwork):
                     f"{table.shape}"
                 )
             *_, last = reservoir.pieces(table[: len(heard)], np.array([len(heard)]), heard)
-            given, V, readout = reservoir.drive(table[len(heard) :], None), reservoir.W_fb, None
-            readout = self._as_heard(table[len(heard) :], None)
-            return reservoir.listen(last.states[-1], heard[-1].astype(float), given, V, readout)[1]
+            ahead = table[len(heard) :]
+            given, readout = reservoir.drive(ahead, None), self._as_heard(ahead, None)
+            return reservoir.listen(last.states[-1], heard[-1].astype(float), given, reservoir.W_fb, readout)[1]
         if X is not None or self.n_features_in_ != self.n_outputs_:
             raise ValueError(
                 f"outputs become inputs only where there are as many of them: there are {self.n_outputs_} and "
@@ -335,6 +289,7 @@ class ESNRegressor(RegressorMixin, EchoStateNetwork):
         return tags
 
 
+@dataclass(eq=False, repr=False)
 class ESNClassifier(ClassifierMixin, EchoStateNetwork):
     """An echo state network that tells what a sequence, or each of its steps, is: the class of the largest output.
 
@@ -358,55 +313,8 @@ class ESNClassifier(ClassifierMixin, EchoStateNetwork):
     1.0
     """
 
-    def __init__(
-        self,
-        n_units: int = 100,
-        spectral_radius: float | None = 0.9,
-        leak_rate: float = 1.0,
-        input_scaling: Any = 1.0,
-        bias_scaling: float = 0.0,
-        connectivity: float = 0.1,
-        input_connectivity: float = 1.0,
-        noise: float = 0.0,
-        topology: str = "random",
-        distribution: str = "normal",
-        input_distribution: str = "uniform",
-        activation: str = "tanh",
-        depth: int = 1,
-        parallel: int = 1,
-        squared_states: bool = True,
-        input_to_readout: bool = True,
-        pooling: str = "mean",
-        ridge: float = 1e-6,
-        washout: int = 0,
-        random_state: Any = 0,
-        dtype: str = "float64",
-        n_threads: int | None = None,
-    ) -> None:
-        super().__init__(
-            n_units,
-            spectral_radius,
-            leak_rate,
-            input_scaling,
-            bias_scaling,
-            connectivity,
-            input_connectivity,
-            noise,
-            topology,
-            distribution,
-            input_distribution,
-            activation,
-            depth,
-            parallel,
-            squared_states,
-            input_to_readout,
-            ridge,
-            washout,
-            random_state,
-            dtype,
-            n_threads,
-        )
-        self.pooling = pooling
+    squared_states: bool = True
+    pooling: str = "mean"
 
     def _sequences(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
         rows = X.to_numpy() if hasattr(X, "to_numpy") else X
