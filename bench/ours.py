@@ -26,7 +26,7 @@ def has_cell(cell: str) -> bool:
     return False
 
 
-def _assign(params: Mapping[str, np.ndarray], start: Arrays) -> None:
+def assign(params: Mapping[str, np.ndarray], start: Arrays) -> None:
     """Write weights by the last part of their names."""
     missing = set(start)
     for name, view in params.items():
@@ -68,7 +68,7 @@ class Step:
         optimizer: str = "sgd",
     ) -> None:
         self.net, self.optimizer = network(cell, shape, dtype, outputs, learning_rate, threads, optimizer)
-        _assign(self.net.params, weights.initial(cell, shape, dtype, outputs))
+        assign(self.net.params, weights.initial(cell, shape, dtype, outputs))
         self.x = weights.inputs(shape, dtype)
         self.targets = weights.targets(shape, outputs)
         self.loss = 0.0
@@ -89,7 +89,7 @@ class Layer:
         import rnncore as rc
 
         self.layer = rc.Recurrent(cell, input_size=shape.D, hidden_size=shape.H, dtype=dtype, n_threads=threads)
-        _assign(self.layer.params, weights.initial(cell, shape, dtype))
+        assign(self.layer.params, weights.initial(cell, shape, dtype))
         self.x = weights.inputs(shape, dtype)
         self.dy = weights.output_gradient(shape, dtype)
         self.lengths = lengths
@@ -113,12 +113,12 @@ class Session:
 
     name = peer = "rnncore"
 
-    def __init__(self, cell: str, shape: Shape, threads: int) -> None:
+    def __init__(self, cell: str, shape: Shape, threads: int, weight_dtype: str | None = None) -> None:
         import rnncore as rc
 
         layer = rc.Recurrent(cell, input_size=shape.D, hidden_size=shape.H, dtype="float32", n_threads=threads)
-        _assign(layer.params, weights.initial(cell, shape, "float32"))
-        self.session = _session(layer, shape.B)
+        assign(layer.params, weights.initial(cell, shape, "float32"))
+        self.session = layer.session(shape.B, weight_dtype) if weight_dtype else _session(layer, shape.B)
         self.start = tuple(state[None] for state in weights.states(shape, "float32", len(layer.state_widths)))
         self.session.state = self.start
         self.x = weights.inputs(shape, "float32")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import tempfile
+
 import numpy as np
+import onnx
 import onnxruntime
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from bench import onnx_layer, weights
 from bench.shapes import Shape
@@ -15,7 +21,7 @@ class Inference:
 
     peer = "ONNX Runtime"
 
-    def __init__(self, cell: str, shape: Shape, threads: int, bound: bool) -> None:
+    def __init__(self, cell: str, shape: Shape, threads: int, bound: bool, int8: bool = False) -> None:
         self.name = f"{self.peer}, {'bound' if bound else 'run'}"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -23,7 +29,8 @@ class Inference:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = ["CPUExecutionProvider"]
-        self.session = onnxruntime.InferenceSession(onnx_layer.model(cell, shape), options, providers=providers)
+        model = onnx_layer.model(cell, shape)
+        self.session = onnxruntime.InferenceSession(_int8(model) if int8 else model, options, providers=providers)
         self.states = onnx_layer.STATES[cell]
         start = weights.states(shape, "float32", len(self.states))
         self.feed = {"X": weights.inputs(shape, "float32")}
@@ -54,6 +61,17 @@ class Inference:
         return {"y": y[:, 0], **{name: state[0] for name, state in zip(self.states, states, strict=True)}}
 
 
-def forms(cell: str, shape: Shape, threads: int) -> list[Inference]:
+def _int8(model: bytes) -> bytes:
+    """The model with weights of int8, each row of inputs quantised as it comes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "layer.onnx")
+        onnx.save_model(onnx.load_from_string(model), path)
+        logging.disable(logging.WARNING)
+        quantize_dynamic(path, path, per_channel=True, weight_type=QuantType.QInt8)
+        with open(path, "rb") as file:
+            return file.read()
+
+
+def forms(cell: str, shape: Shape, threads: int, int8: bool = False) -> list[Inference]:
     """Every way to ask for it; the fastest counts."""
-    return [Inference(cell, shape, threads, bound) for bound in (True, False)]
+    return [Inference(cell, shape, threads, bound, int8) for bound in (True, False)]

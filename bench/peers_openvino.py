@@ -36,12 +36,12 @@ class Inference:
 
     peer = "OpenVINO"
 
-    def __init__(self, cell: str, shape: Shape, threads: int, cell_model: bool) -> None:
+    def __init__(self, cell: str, shape: Shape, threads: int, cell_model: bool, hint: str = "f32") -> None:
         self.name = f"{self.peer}, {'cell' if cell_model else 'ONNX'}"
         core = openvino.Core()
         model = _cell(cell, shape) if cell_model else core.read_model(onnx_layer.model(cell, shape))
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
@@ -71,6 +71,8 @@ class Inference:
         return {"y": y[:, 0], **{name: state[0] for name, state in zip(self.states, states, strict=True)}}
 
 
-def forms(cell: str, shape: Shape, threads: int) -> list[Inference]:
-    """Every way to ask for it; the fastest counts."""
-    return [Inference(cell, shape, threads, cell_model) for cell_model in ([False, True] if shape.T == 1 else [False])]
+def forms(cell: str, shape: Shape, threads: int, hint: str = "f32") -> list[Inference]:
+    """Every way to ask for it; the fastest counts. hint: the precision it may work in."""
+    return [
+        Inference(cell, shape, threads, cell_model, hint) for cell_model in ([False, True] if shape.T == 1 else [False])
+    ]

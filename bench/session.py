@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
-from bench import agreement, ours, report, shapes
+from bench import agreement, ours, report, session_weights, shapes
 from bench.setting import Setting
 from bench.shapes import GATES, Shape
 from bench.timing import Peak, Timing, interleaved
@@ -19,8 +19,10 @@ STREAM_MICROSECONDS = 4.0
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
+    if options.dtype[0] in session_weights.KINDS:
+        return session_weights.run(options)
     if options.dtype != ["float32"]:
-        raise SystemExit("bench: session compares float32 only: leave out --dtype")
+        raise SystemExit(f"bench: session: --dtype must be float32 or one of {', '.join(session_weights.KINDS)}")
     setting = Setting.of(options, *PEERS)
     figures: list[dict[str, Any]] = []
     for cell in setting.cells(options.cell):

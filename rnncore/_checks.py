@@ -233,6 +233,19 @@ def _outside(found: np.ndarray, symbols: int) -> bool:
     return found.min() < (0 if found.ndim == 2 else -1) or found.max() >= symbols
 
 
+SMALLER = ("bfloat16", "int8")  # what float32 weights can be kept as
+
+
+def weight_dtype(value: Any, dtype: np.dtype) -> str:
+    """Return how weights of this dtype are to be kept; None: as they are."""
+    name = dtype.name if value is None else str(value)
+    smaller = SMALLER if dtype == np.float32 else ()
+    if name not in (dtype.name, *smaller):
+        others = "".join(f", {each!r}" for each in smaller) or " (only float32 weights can be kept in fewer bits)"
+        raise ValueError(f"weight_dtype must be None, {dtype.name!r}{others}; got {value!r}")
+    return name
+
+
 def lengths(value: Any, steps: int, sequences: int, name: str = "lengths") -> np.ndarray | None:
     """Return lengths (B,) in 1..T as int64, or None."""
     if value is None:

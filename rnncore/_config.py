@@ -26,6 +26,7 @@ def _blas() -> str:
 def config() -> dict[str, str]:
     """Return versions, compiler, instruction-set level, product and threads as a dict of strings."""
     core = kernels.config()
+    available = ["+".join((isa, *kernels.extensions(isa))) for isa in core["isa_available"]]
     return {
         "rnncore": rnncore.__version__,
         "python": sys.version.split()[0],
@@ -33,7 +34,8 @@ def config() -> dict[str, str]:
         "platform": platform.platform(),
         "processors": str(len(_threads.os.sched_getaffinity(0)) if hasattr(_threads.os, "sched_getaffinity") else "?"),
         "compiler": core["compiler"],
-        "instruction set": f"{core['isa']} (available: {', '.join(core['isa_available'])}; RNNCORE_ISA chooses)",
+        "instruction set": f"{'+'.join((core['isa'], *core['extensions']))} (available: {', '.join(available)}; "
+        "RNNCORE_ISA chooses)",
         "products": f"{core['gemm']} (native, blas or auto; RNNCORE_GEMM chooses)",
         "BLAS": _blas(),
         "threads": f"{_threads.get_num_threads()} ({core['threads']}; RNNCORE_NUM_THREADS or set_num_threads chooses)",

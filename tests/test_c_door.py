@@ -388,12 +388,16 @@ def owners():
     yield from networks()
 
 
-@pytest.mark.parametrize("owner", list(owners()), ids=lambda owner: repr(owner)[:40])
-def test_sessions_are_pythons(owner):
+@pytest.mark.parametrize(
+    "owner, weight_dtype",
+    [*((owner, None) for owner in owners()), (rc.Recurrent("lstm", 5, 20), "int8")],
+    ids=lambda value: repr(value)[:40],
+)
+def test_sessions_are_pythons(owner, weight_dtype):
     rng = np.random.default_rng(5)
     ids = isinstance(owner, rc.Network) and owner.embedding is not None
     x = rng.integers(0, 5, (6, 3)) if ids else rng.standard_normal((6, 3, 5)).astype(owner.dtype)
-    python = owner.session(batch_size=3)
+    python = owner.session(3, weight_dtype)
     first = python.step(x[0])  # a handle begins where the session stands
     handle = TABLE.session_open(python, INPUT["IDS" if ids else "DENSE"])
     outputs, count = first.shape[1], TABLE.session_size(handle, SIZE["STATES"])

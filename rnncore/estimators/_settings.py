@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
 from rnncore.optim.arguments import check_count, check_number
 from rnncore.optim.optimizers import OPTIMIZERS, Optimizer
 from rnncore.optim.schedules import SCHEDULES, Schedule
@@ -25,7 +26,12 @@ __all__ = [
     "setting_to_json",
 ]
 
-NOT_OF_THE_RESULT = ("callbacks", "n_threads", "verbose")  # settings that may differ where a training goes on
+NOT_OF_THE_RESULT = (
+    "callbacks",
+    "n_threads",
+    "verbose",
+    "weight_dtype",
+)  # settings that may differ where a training goes on
 _BY_STEPS = ("linear", "cosine")  # schedules that must know how many steps there will be
 _BY_EPOCHS = ("constant", "exponential", "halve_on_plateau")
 
@@ -101,6 +107,8 @@ def check_common(settings: Any) -> None:
     if "learning_rate" not in open_:
         check_number("learning_rate", settings.learning_rate, "[0, inf)", 0.003)
     check_number("validation_fraction", settings.validation_fraction, "(0, 1)", 0.1)
+    if settings.weight_dtype is not None:
+        _checks.weight_dtype(settings.weight_dtype, _checks.dtype(settings.dtype))
 
 
 def check_class_weight(value: Any) -> None:

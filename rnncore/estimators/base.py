@@ -116,6 +116,9 @@ class Estimator(BaseEstimator, ABC):
         None: as many as `rnncore.get_num_threads` says, but one for small networks.
     dtype : "float32" or "float64"
         Precision of the weights and of all that is computed with them.
+    weight_dtype : "bfloat16", "int8" or None
+        How predictions keep float32 weights, if not as they are: in half or a quarter of the bits, and the faster
+        where weights are many. It may be set at any time (``set_params``); training does not look at it.
     verbose : int
         1 shows a bar with loss, steps per second and time left.
     callbacks : sequence of Callback or callable, optional
@@ -158,6 +161,7 @@ class Estimator(BaseEstimator, ABC):
     random_state: Any = 0
     n_threads: int | None = None
     dtype: Any = "float32"
+    weight_dtype: str | None = None
     verbose: int = 0
     callbacks: Sequence[Any] | None = None
     warm_start: bool = False
@@ -235,6 +239,7 @@ class Estimator(BaseEstimator, ABC):
 
         `watched` are arrays that validation looks at: a checkpoint goes on with the same ones only.
         """
+        self.network_.weight_dtype = None  # what validates a training looks at the weights as they are
         if checkpoints is not None:
             settings = Settings.of(self).to_json()
             checkpoints.settings = {name: value for name, value in settings.items() if name not in NOT_OF_THE_RESULT}
@@ -275,18 +280,22 @@ class Estimator(BaseEstimator, ABC):
     def _check_fitted(self) -> None:
         if not hasattr(self, "network_"):
             raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit first")
+        if self.network_.weight_dtype != self.weight_dtype:
+            self.network_.weight_dtype = self.weight_dtype
 
     # -- state: model files and pickles -------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], weight_dtype: str | None = None) -> None:
         """Write the fitted estimator to a model file; `rnncore.load` reads it back, with the settings of its `fit`.
+
+        With a `weight_dtype` of "bfloat16" or "int8" float32 matrices are kept in half or a quarter of the bits.
 
         Raises
         ------
         OSError
             If the file cannot be written; an existing one is then as it was.
         """
-        files.save(self, path)
+        files.save(self, path, weight_dtype)
 
     def _to_model(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         self._check_fitted()

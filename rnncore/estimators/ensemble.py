@@ -434,7 +434,7 @@ class Ensemble(BaseEstimator):
 
     # -- model files --------------------------------------------------------------------------------------------------
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], weight_dtype: str | None = None) -> None:
         """Write all members to one model file; `rnncore.load` reads it back.
 
         Raises
@@ -444,7 +444,7 @@ class Ensemble(BaseEstimator):
         TypeError
             For members that have no model files.
         """
-        files.save(self, path)
+        files.save(self, path, weight_dtype)
 
     def _to_model(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         fitted = self._check_fitted()

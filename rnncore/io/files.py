@@ -21,6 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
+from rnncore.io.small_weights import restore, shrink
+
 try:
     import fcntl
 except ImportError:  # Windows, where an open file cannot be removed anyway
@@ -42,7 +45,7 @@ __all__ = [
     "write_model",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # with weights in fewer bits; 1: all others
 _KEY = "rnncore"  # one metadata key: several would come out in random order
 
 # kind in the file: the module with the class of that name
@@ -74,7 +77,7 @@ class ModelFileError(ValueError):
     """A file that is not a sound model file; the message says why."""
 
 
-def save(estimator: Any, path: str | os.PathLike[str]) -> None:
+def save(estimator: Any, path: str | os.PathLike[str], weight_dtype: str | None = None) -> None:
     """Write a fitted estimator to a model file.
 
     Parameters
@@ -82,6 +85,8 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     estimator : fitted estimator
     path : str or path
         By custom it ends in ``.safetensors``. An existing file is replaced in one step.
+    weight_dtype : {"bfloat16", "int8"}, optional
+        Keep float32 matrices in half or a quarter of the bits.
 
     Raises
     ------
@@ -89,7 +94,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         If the file cannot be written; an existing one is then as it was.
     """
     header, arrays = estimator._to_model()
-    write_model(path, type(estimator).__name__, header, arrays)
+    write_model(path, type(estimator).__name__, header, arrays, weight_dtype)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -139,14 +144,24 @@ def load_estimator(path: str | os.PathLike[str]) -> Any:
     return found
 
 
-def write_model(path: str | os.PathLike[str], kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write `arrays` and `header` (anything JSON can hold) to `path` atomically."""
+def write_model(
+    path: str | os.PathLike[str],
+    kind: str,
+    header: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    weight_dtype: str | None = None,
+) -> None:
+    """Write `arrays`, kept as `weight_dtype`, and `header` (anything JSON can hold) to `path` atomically."""
     from safetensors.numpy import save as serialize
 
     import rnncore
 
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    header = {"format": FORMAT_VERSION, "kind": kind, "version": getattr(rnncore, "__version__", "0"), **header}
+    version = 1  # what an older rnncore can read, it shall
+    if weight_dtype is not None and _checks.weight_dtype(weight_dtype, np.dtype("float32")) != "float32":
+        version, header = FORMAT_VERSION, {**header, "weight_dtype": weight_dtype}
+        arrays = shrink(arrays, weight_dtype)
+    header = {"format": version, "kind": kind, "version": getattr(rnncore, "__version__", "0"), **header}
     header["checksum"] = _checksum(header, arrays)
     text = json.dumps(header)
     write_atomically(path, serialize(arrays, metadata={_KEY: text}))
@@ -179,6 +194,11 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     expected = header.pop("checksum", None)
     if expected != _checksum(header, arrays):
         raise ModelFileError(f"{name}: damaged or altered since it was written (the checksum is wrong)")
+    if "weight_dtype" in header:
+        try:
+            arrays = restore(arrays, header["weight_dtype"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelFileError(f"{name}: its weights do not fit together ({_shorten(str(error))})") from None
     return header, arrays
 
 

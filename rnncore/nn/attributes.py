@@ -86,3 +86,20 @@ class RunSettings:
         if schedule is None or schedule.steps != steps or schedule.sequences != sequences:
             schedule = self._schedule = Schedule(steps, sequences, None)
         return schedule
+
+
+class KeepsWeights:
+    """In which bits a network's predictions and sessions keep weights."""
+
+    dtype: np.dtype
+    _weight_dtype: str | None = None
+
+    @property
+    def weight_dtype(self) -> str | None:
+        """How predictions and sessions keep weights: None, as they are; "bfloat16" or "int8", in fewer bits."""
+        return self._weight_dtype
+
+    @weight_dtype.setter
+    def weight_dtype(self, value: str | None) -> None:
+        kept = _checks.weight_dtype(value, self.dtype)
+        self._weight_dtype = None if kept == self.dtype.name else kept

@@ -31,7 +31,7 @@ class Decoding:
     """
 
     def __init__(self, decoder: Decoder, known: Known, sequences: int, beams: int) -> None:
-        self._snapshot = snapshot_of(decoder)
+        self._snapshot = snapshot_of(decoder, decoder.weight_dtype or decoder.dtype.name)
         self._theta = self._snapshot.theta
         self._threads = _threads.resolve(decoder.n_threads)
         kind = decoder.input_kind()
@@ -47,7 +47,7 @@ class Decoding:
         self._state = [np.repeat(part, beams, axis=1) for part in given]
         starts, size, width = decoder.layout.starts, decoder.dtype.itemsize, sum(decoder.seen_parts)
         self._project = Dense(size, width, decoder.head.outputs, starts["head.W_hy"], starts["head.b_y"], False)
-        self._project.hold(self._theta)
+        self._project.hold(self._theta, self._snapshot.storage)
         self._memory: HeldMemory | None = None
         if decoder.attention is not None:
             self._hold_memory(decoder, known)
@@ -68,7 +68,7 @@ class Decoding:
         self._memory = HeldMemory(keys, memory, sizes, factor)
         width, W_c = attention.memory_size + attention.size, decoder.layout.starts["attention.W_c"]
         self._combine = Dense(memory.itemsize, width, attention.output_size, W_c, -1, True)
-        self._combine.hold(self._theta)
+        self._combine.hold(self._theta, self._snapshot.storage)
 
     def step(self, ids: np.ndarray) -> np.ndarray:
         """Read the symbol (rows,) that each row wrote last, K at first; return log-probabilities of the next.

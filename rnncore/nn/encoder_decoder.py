@@ -15,7 +15,7 @@ from rnncore._finite import NonFiniteError, find_in_arrays, first, problem
 from rnncore.nn import saving, summary
 from rnncore.nn.access import Access
 from rnncore.nn.attention import Attention
-from rnncore.nn.attributes import RunSettings, fixed
+from rnncore.nn.attributes import KeepsWeights, RunSettings, fixed
 from rnncore.nn.decoder import Decoder, Known, Told, written
 from rnncore.nn.heads import SquaredError
 from rnncore.nn.inputs import Embedding, Segment
@@ -77,7 +77,7 @@ def _encoder_of(given: Any, embedding: Any, inputs: Any, vector_size: Any) -> Ne
 
 @fixed("encoder", "decoder", "symbols", "conditioning", "vector_size", "label_smoothing", "random_state")
 @fixed("dtype", "layout", "single_encoder", "single_decoder")
-class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings):
+class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings, KeepsWeights):
     """Reads a sequence or a vector and writes a sequence of symbols, each by what it wrote before.
 
     An encoder's final states, or a vector that is given, are the first state of the decoder, s0 = tanh(v·W + b), or
@@ -271,6 +271,16 @@ class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings)
     def n_threads(self, value: int | None) -> None:
         for _, half in self._halves():
             half.n_threads = value
+
+    @property
+    def weight_dtype(self) -> str | None:
+        """How predictions keep weights: None, as they are; "bfloat16" or "int8", in fewer bits."""
+        return self.decoder.weight_dtype
+
+    @weight_dtype.setter
+    def weight_dtype(self, value: str | None) -> None:
+        for _, half in self._halves():
+            half.weight_dtype = value
 
     @property
     def dropout_seed(self) -> int:

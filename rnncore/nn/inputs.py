@@ -333,12 +333,12 @@ class Reader:
                 self.layers[name] = layer
                 self._saved[name] = Saved()
 
-    def held(self, theta: np.ndarray, layout: Layout) -> Reader:
+    def held(self, theta: np.ndarray, layout: Layout, storage: str = "float32") -> Reader:
         """Return a reader like this one on parameters that will not change: the letters' weights are packed once."""
         twin = copy.copy(self)
         twin.bind(layout.views(theta), {}, layout.starts, (theta, np.empty_like(theta)), 0)
         for layer in twin.layers.values():
-            layer.hold(SYMBOLS)
+            layer.hold(SYMBOLS, storage)
         return twin
 
     def check(self, x: Any, lengths: Any, dtype: np.dtype) -> tuple[dict[str, Any], int, int, Any]:

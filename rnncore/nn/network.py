@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -25,7 +26,7 @@ from rnncore.nn import outputs as places
 from rnncore.nn.access import Access
 from rnncore.nn.activations import ShowsActivations, of_network
 from rnncore.nn.attention import Attention, attention_of
-from rnncore.nn.attributes import RunSettings, fixed
+from rnncore.nn.attributes import KeepsWeights, RunSettings, fixed
 from rnncore.nn.custom import CustomHead, called, predicted, weight_of
 from rnncore.nn.heads import POOLINGS, Head, SampledSoftmax, Softmax
 from rnncore.nn.inputs import Embedding, Segment, parameter_of, reader_of
@@ -46,7 +47,7 @@ from rnncore.nn.scoring import ScoresTargets
 from rnncore.nn.touched import TouchedRows
 
 if TYPE_CHECKING:
-    from rnncore.nn.session import Session
+    from rnncore.nn.session import Session, Snapshot
 
 
 class Space(NamedTuple):
@@ -55,6 +56,7 @@ class Space(NamedTuple):
     layers: Workspace
     heads: tuple[HeadKernel, ...]
     attention: AttentionKernel | None
+    snapshot: Snapshot | None = None  # whose packed weights they read; None: those of the latest call
 
 
 class Batch(NamedTuple):
@@ -89,7 +91,7 @@ class Pending(NamedTuple):
     *("single", "layers", "head", "heads", "outputs", "readout", "pooling", "loss_weights", "embedding", "skip"),
     *("inputs", "attention", "batch_first", "dtype", "layout"),
 )
-class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Savable, RunSettings):
+class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Savable, RunSettings, KeepsWeights):
     """What is read, recurrent layers, pooling and heads, trained together.
 
     Parameters
@@ -342,7 +344,8 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         self._trained_on: tuple[Any, Any, Any, Any] | None = None
         self._pending: Pending | None = None
         self._schedule: Schedule | None = None
-        self._snapshot: Any = None  # a weak reference to what sessions have packed
+        self._snapshots: Any = weakref.WeakValueDictionary()  # what sessions have packed, by how it is kept
+        self._kept: Snapshot | None = None  # what predictions have packed
         self._ranges = UpdateRanges(self.layout, self._tables())
         self._inner = [*self.layers, *([self.attention] if self.attention else ())]
         self._inner += self._reader.layers.values() if self._reader else ()
@@ -378,17 +381,33 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         return self._plans[kind]
 
     def _space(self, kind: int) -> Space:
-        """Return a space that no other call runs in."""
-        try:
-            return self._idle[kind].pop()
-        except IndexError:
-            attention = self.attention.kernel(self._attention_place().start) if self.attention else None
+        """Return a space that no other call runs in, on weights kept as `weight_dtype` says."""
+        storage, kept = self._weight_dtype, self._kept
+        if storage is None:
+            kept = None
+        elif kept is None or kept.storage != storage or not kept.still(self):
+            from rnncore.nn.session import snapshot_of
+
+            kept = snapshot_of(self, storage)
+        self._kept = kept
+        return self._space_on(kind, kept)
+
+    def _space_on(self, kind: int, snapshot: Snapshot | None) -> Space:
+        idle = self._idle[kind]
+        while idle:
+            space = idle.pop()
+            if space.snapshot is snapshot:
+                return space
+        attention = self.attention.kernel(self._attention_place().start) if self.attention else None
+        if snapshot is None:
             return Space(Workspace(self.kernel_plan(kind)), self._head_kernels(), attention)
+        layers, heads = snapshot.workspace(kind, self.kernel_plan(kind)), tuple(snapshot.heads(self).values())
+        return Space(layers, heads, attention, snapshot)
 
     def _training_space(self, kind: int) -> tuple[Space, Saved]:
         """Return the space of training calls, one at a time, and what they save for backward."""
         if kind not in self._training:
-            self._training[kind] = self._space(kind), Saved()
+            self._training[kind] = self._space_on(kind, None), Saved()
         return self._training[kind]
 
     def to_onnx(
@@ -477,6 +496,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         twin.theta[...] = self.theta
         twin.freeze(*self.frozen)
         twin.dropout_seed, twin.dropout_step, twin.n_threads = self.dropout_seed, self.dropout_step, self.n_threads
+        twin.weight_dtype = self.weight_dtype if precision == self.dtype else None
         return twin
 
     def _parts(self) -> dict[str, Any]:
@@ -1230,8 +1250,9 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         ----------
         batch_size : int
             B, sequences side by side.
-        weight_dtype : str, optional
-            The layers' own dtype, as yet.
+        weight_dtype : {"float32", "float64", "bfloat16", "int8"}, optional
+            How weights are kept, if not as they are: in half or a quarter of the bits, of float32 networks
+            (:class:`rnncore.nn.session.Session`).
 
         Returns
         -------

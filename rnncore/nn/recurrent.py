@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -276,7 +277,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
         self._saved = Saved()
         self._saved_kind = DENSE
         self._schedule: Schedule | None = None
-        self._snapshot: Any = None  # a weak reference to what sessions have packed
+        self._snapshots: Any = weakref.WeakValueDictionary()  # what sessions have packed, by how it is kept
         self._steppers = threading.local()
 
     def keep_bounds(self) -> None:
@@ -325,9 +326,9 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
         except IndexError:
             return Workspace(self.kernel_plan(kind), self._packed.get(kind))
 
-    def hold(self, kind: int) -> None:
-        """Pack the weights for one kind of input once: the parameters will not change any more."""
-        self._packed[kind] = Weights(self.kernel_plan(kind), self._theta)
+    def hold(self, kind: int, storage: str = "float32") -> None:
+        """Pack the weights for one kind of input once, for forward passes: the parameters will not change any more."""
+        self._packed[kind] = Weights(self.kernel_plan(kind), self._theta, storage)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero; ``backward`` adds to them."""
@@ -633,8 +634,9 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
         ----------
         batch_size : int
             B, sequences side by side.
-        weight_dtype : str, optional
-            The layers' own dtype, as yet.
+        weight_dtype : {"float32", "float64", "bfloat16", "int8"}, optional
+            How weights are kept, if not as they are: in half or a quarter of the bits, of float32 layers
+            (:class:`rnncore.nn.session.Session`).
 
         Returns
         -------

@@ -53,7 +53,7 @@ class Savable(ABC):
     def _to_model(self) -> tuple[str, dict[str, Any]]:
         """Return its kind, and all but the weights as what JSON has."""
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], weight_dtype: str | None = None) -> None:
         """Write it to a model file, which ``rnncore.load`` reads; whole or not at all.
 
         It holds the options of the parts, weights, what is frozen and dropout's counters; not the gradient, nor
@@ -63,6 +63,8 @@ class Savable(ABC):
         ----------
         path : str or path
             By custom it ends in ``.safetensors``. An existing file is replaced in one step.
+        weight_dtype : {"bfloat16", "int8"}, optional
+            Keep float32 matrices in half or a quarter of the bits; what is read back is rounded to that.
 
         Raises
         ------
@@ -80,7 +82,7 @@ class Savable(ABC):
         """
         from rnncore.io.files import write_model
 
-        write_model(path, *self._to_model(), {name: np.array(view) for name, view in self.params.items()})
+        write_model(path, *self._to_model(), {name: np.array(view) for name, view in self.params.items()}, weight_dtype)
 
 
 def read(build: Callable[[Any], Made], own: Any, arrays: Arrays) -> Made:

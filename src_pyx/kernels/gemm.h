@@ -111,13 +111,18 @@ static inline long panel_count(long N) { return panels_of(N, TILE_VECTORS); }
 static inline long panel_vector(long N, long panel) { return panel_start(N, TILE_VECTORS, panel); }
 static inline long panel_vectors(long N, long panel) { return panel_vector(N, panel + 1) - panel_vector(N, panel); }
 
-static long packed_size(const rc_packed *B) { return B->blocks * B->K * vectors_in(B->N) * VL; }
+static long packed_size(const rc_packed *B) {
+    if (B->storage) return (B->storage->size(B) + (long)sizeof(real) - 1) / (long)sizeof(real);
+    return B->blocks * B->K * vectors_in(B->N) * VL;
+}
 
-static void prepare(rc_packed *B) { B->panel_count = B->gemm ? 1 : panel_count(B->N); }
+static inline int by_block(const rc_packed *B) { return B->gemm || B->storage; } /* a block is one panel */
 
-static inline long panel_begin(const rc_packed *B, long p) { return B->gemm ? 0 : panel_vector(B->N, p) * VL; }
+static void prepare(rc_packed *B) { B->panel_count = by_block(B) ? 1 : panel_count(B->N); }
+
+static inline long panel_begin(const rc_packed *B, long p) { return by_block(B) ? 0 : panel_vector(B->N, p) * VL; }
 static inline long panel_end(const rc_packed *B, long p) {
-    return B->gemm ? vectors_in(B->N) * VL : panel_vector(B->N, p + 1) * VL;
+    return by_block(B) ? vectors_in(B->N) * VL : panel_vector(B->N, p + 1) * VL;
 }
 static inline real *packed_panel(const rc_packed *B, int block, long p) {
     return (real *)B->panels + (block * vectors_in(B->N) * VL + panel_begin(B, p)) * B->K;
@@ -202,7 +207,10 @@ static void pack(rc_packed *B, const void *bias, long panel_from, long panel_to)
     for (long i = panel_from; i < panel_to; i++) {
         int block = (int)(i / B->panel_count);
         long p = i % B->panel_count;
-        if (!B->gemm) pack_panel(B, block, p);
+        if (B->storage)
+            B->storage->pack(B, block);
+        else if (!B->gemm)
+            pack_panel(B, block, p);
         if (bias)
             for (long j = panel_begin(B, p); j < panel_end(B, p); j++)
                 packed_bias(B, block)[j] = j < B->N ? ((const real *)bias)[block * B->N + j] : 0;
@@ -227,6 +235,10 @@ static void gemm_block(const rc_packed *B, int block, long M, const real *A, lon
  * rows before the next ones. */
 static void product_panel(const rc_packed *B, int block, long p, long M, const real *A, long lda, int from, real *C,
                           long ldc) {
+    if (B->storage) {
+        B->storage->product(B, block, block + 1, M, A, lda, from, C, ldc);
+        return;
+    }
     C += B->block_at[block];
     if (B->gemm) {
         gemm_block(B, block, M, A, lda, from, C, ldc);
@@ -269,11 +281,20 @@ static void product_panel(const rc_packed *B, int block, long p, long M, const r
 
 static void product_block(const rc_packed *B, int block, long M, const real *A, long lda, int from, real *C,
                           long ldc) {
-    if (M <= FEW_ROWS && !B->gemm) {
+    if (M <= FEW_ROWS && !by_block(B)) {
         few_rows_block(B, block, M, A, lda, from, C + B->block_at[block], ldc);
         return;
     }
     for (long p = 0; p < B->panel_count; p++) product_panel(B, block, p, M, A, lda, from, C, ldc);
+}
+
+/* Blocks first to last - 1, of operands that are made once where B's storage wants others. */
+static void product_blocks(const rc_packed *B, int first, int last, long M, const real *A, long lda, int from, real *C,
+                           long ldc) {
+    if (B->storage)
+        B->storage->product(B, first, last, M, A, lda, from, C, ldc);
+    else
+        for (int block = first; block < last; block++) product_block(B, block, M, A, lda, from, C, ldc);
 }
 
 #define ROW_BLOCK 96 /* rows that stay in cache while all panels pass */
@@ -281,8 +302,8 @@ static void product_block(const rc_packed *B, int block, long M, const real *A, 
 static void product(const rc_packed *B, long M, const void *A, long lda, int from, void *C, long ldc) {
     long rows = B->gemm ? M : ROW_BLOCK;
     for (long m = 0; m < M && !(m && rnncore_stopping()); m += rows)
-        for (int block = 0; block < B->blocks; block++)
-            product_block(B, block, lmin(rows, M - m), (const real *)A + m * lda, lda, from, (real *)C + m * ldc, ldc);
+        product_blocks(B, 0, B->blocks, lmin(rows, M - m), (const real *)A + m * lda, lda, from, (real *)C + m * ldc,
+                       ldc);
 }
 
 #endif

@@ -6,6 +6,9 @@
 #include "vmath.h"
 
 #include "gemm.h"
+#if REAL_BITS == 32
+#include "storage.h"
+#endif
 #include "outer.h"
 #include "rows.h"
 #include "attention.h"
@@ -53,6 +56,10 @@ const rc_kernels KERNELS = {
     .vtanh = vtanh_all,
     .vsigmoid = vsigmoid_all,
     .peak = peak,
+#if REAL_BITS == 32
+    .storages = storages,
+    .storage_count = sizeof storages / sizeof *storages,
+#endif
     .packed_size = packed_size,
     .prepare = prepare,
     .pack = pack,

@@ -19,9 +19,10 @@ typedef void (*rc_gemm)(int transpose_a, int transpose_b, long M, long N, long K
  * B's columns are `blocks` gates of N; block b of the product goes to column block_at[b] of a row of C. B's K rows
  * come in `parts`; part i meets the columns part_at[i], ... of a row of A. (Gates of odd size are padded in the rows
  * of A and C, but not in W.) Native products read `panels`: up to TILE_VECTORS vectors of columns, stored row after
- * row. With `gemm` set, BLAS reads W as it lies. */
+ * row; or what `storage` makes of them, then as one panel per block. With `gemm` set, BLAS reads W as it lies. */
 #define RC_MAX_GATES 4
-typedef struct {
+struct rc_storage;
+typedef struct rc_packed {
     long K, N;
     int blocks, parts;
     long block_at[RC_MAX_GATES], part_at[RC_MAX_GATES], part_K[RC_MAX_GATES];
@@ -29,11 +30,22 @@ typedef struct {
     long ldw;
     int transposed;
     rc_gemm gemm;
+    const struct rc_storage *storage; /* NULL: as they are */
     long panel_count; /* per block */
     void *panels;     /* packed_size() numbers, 64-byte aligned */
     void *bias;       /* each block rounded up to whole vectors, or NULL */
     const void *soon; /* the columns of W that are packed next, to be fetched meanwhile; or NULL */
 } rc_packed;
+
+/* A way to keep a packed matrix in fewer bits, and to multiply by it: C's blocks first to last - 1. `extension`: the
+ * instructions that it needs beside the level's, or NULL. size: bytes. */
+typedef struct rc_storage {
+    const char *name, *extension;
+    long (*size)(const rc_packed *B);
+    void (*pack)(const rc_packed *B, int block);
+    void (*product)(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from, void *C,
+                    long ldc);
+} rc_storage;
 
 /* Neighbouring columns of a matrix, and where their sums go, or NULL. */
 typedef struct {
@@ -195,6 +207,8 @@ typedef struct rc_kernels {
     double (*peak)(long rounds); /* runs that many rounds of multiply-adds in registers; returns the flops done */
 
     /* products */
+    const rc_storage *storages; /* of a name the fastest first */
+    int storage_count;
     long (*packed_size)(const rc_packed *B);
     void (*prepare)(rc_packed *B);
     void (*pack)(rc_packed *B, const void *bias, long panel_from, long panel_to); /* of blocks·panel_count */

@@ -45,9 +45,9 @@ static void gru_forward(const rc_unit *u, const rc_block *b) {
         gru_points(u, b);
         return;
     }
-    for (int gate = 0; gate < 3; gate++)
-        product_block(W, gate, b->count, (const real *)u->carried + b->linked * u->ld, b->stride * u->ld,
-                      gate == 2 ? RC_FROM_BIAS : RC_FROM_C, a, b->stride * u->lda);
+    for (int n = 0; n < 2; n++) /* r and z, then q */
+        product_blocks(W, 2 * n, 2 + n, b->count, (const real *)u->carried + b->linked * u->ld, b->stride * u->ld,
+                       n ? RC_FROM_BIAS : RC_FROM_C, a, b->stride * u->lda);
     gru_points(u, b);
 }
 

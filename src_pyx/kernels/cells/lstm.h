@@ -159,9 +159,9 @@ static void lstm_points(const rc_unit *u, const rc_block *b) {
 }
 
 static void lstm_forward(const rc_unit *u, const rc_block *b) {
-    for (int gate = 0; gate < (b->has_link ? u->W[0].blocks : 0); gate++) /* a += (m⊙h_prev)·W_hh */
-        product_block(&u->W[0], gate, b->count, (const real *)u->carried + b->linked * u->ld, b->stride * u->ld,
-                      RC_FROM_C, (real *)u->a + b->row * u->lda, b->stride * u->lda);
+    if (b->has_link) /* a += (m⊙h_prev)·W_hh */
+        product_blocks(&u->W[0], 0, u->W[0].blocks, b->count, (const real *)u->carried + b->linked * u->ld,
+                       b->stride * u->ld, RC_FROM_C, (real *)u->a + b->row * u->lda, b->stride * u->lda);
     lstm_points(u, b);
 }
 

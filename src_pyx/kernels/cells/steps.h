@@ -53,8 +53,7 @@ static inline real *work_row(const rc_unit *u, const rc_block *b, int matrix) {
 /* C's blocks += A·W, or = bias + A·W; rows of a block */
 static inline void multiply_from(const rc_unit *u, const rc_block *b, int matrix, int from, const real *A, long step_a,
                                  real *C, long step_c) {
-    for (int block = 0; block < u->W[matrix].blocks; block++)
-        product_block(&u->W[matrix], block, b->count, A, step_a, from, C, step_c);
+    product_blocks(&u->W[matrix], 0, u->W[matrix].blocks, b->count, A, step_a, from, C, step_c);
 }
 static inline void multiply(const rc_unit *u, const rc_block *b, int matrix, const real *A, long step_a, real *C,
                             long step_c) {

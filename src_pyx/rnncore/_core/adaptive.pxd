@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t
 
 from rnncore._core.gemm cimport Arena, Team
-from rnncore._core.kernels cimport rc_packed
+from rnncore._core.kernels cimport rc_packed, rc_storage
 from rnncore._core.projection cimport Core
 
 cdef enum:
@@ -20,7 +20,7 @@ cdef class Tails:
     cdef Tail tail[MAX_TAILS]
     cdef int count, parts
     cdef readonly long outputs, ld  # all classes
-    cdef Arena arena, weights
+    cdef Arena arena, weights, kept  # kept: of weights in fewer bits
     cdef bint held
     cdef int64_t *numbers
     cdef char *full           # (rows, ld) probabilities of all classes
@@ -33,5 +33,5 @@ cdef class Tails:
     cdef void out_of_cluster(self, Core *head, Tail *a, bint accumulate) noexcept nogil
     cdef carve(self, Core *head)
     cdef void spread(self, Core *head) noexcept nogil
-    cdef hold(self, const char *theta, Tails shared)
+    cdef hold(self, const char *theta, Tails shared, const rc_storage *storage)
     cdef void bind(self, char *theta, char *grad) noexcept

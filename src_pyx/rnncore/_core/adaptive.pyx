@@ -19,12 +19,13 @@ from rnncore._core.gemm cimport (
     bind_packed,
     end_outer,
     go_on_outer,
+    keep_as,
     padded,
     team_pack,
     team_product,
     team_scatter,
 )
-from rnncore._core.kernels cimport RC_FROM_C, RC_FROM_ZERO, kernels_for, rc_packed
+from rnncore._core.kernels cimport RC_FROM_C, RC_FROM_ZERO, kernels_for, rc_packed, rc_storage
 from rnncore._core.projection cimport (
     SOFTMAX,
     Core,
@@ -68,6 +69,7 @@ cdef class Tails:
         self.ld = padded(kernels_for(itemsize), outputs)
         self.arena = Arena()
         self.weights = Arena()
+        self.kept = Arena()
         for i, (start, classes, size, P, W) in enumerate(clusters):
             a = &self.tail[i]
             a.start, a.size, a.P = start, size, P
@@ -120,10 +122,26 @@ cdef class Tails:
                 a.down[s].W = a.down_T[s].W = theta + (a.P + row * a.size) * size
                 row += a.down[s].K
 
-    cdef hold(self, const char *theta, Tails shared):
+    cdef hold(self, const char *theta, Tails shared, const rc_storage *storage):
         """Pack the weights once, for many predictions; or read those of another head that did."""
         cdef Tail *a
         cdef int i, s
+        for i in range(self.count):
+            a = &self.tail[i]
+            keep_as(&a.c.team, &a.c.weight[0], storage)
+            for s in range(self.parts):
+                keep_as(&a.c.team, &a.down[s], storage)
+        while storage != NULL and shared is None:
+            self.kept.start()
+            for i in range(self.count):
+                a = &self.tail[i]
+                if a.c.weight[0].storage != NULL:
+                    a.c.weight[0].panels = self.kept.take(a.c.team.kernels.packed_size(&a.c.weight[0]) * 4)
+                for s in range(self.parts):
+                    if a.down[s].storage != NULL:
+                        a.down[s].panels = self.kept.take(a.c.team.kernels.packed_size(&a.down[s]) * 4)
+            if not self.kept.settle():
+                break
         for i in range(self.count):
             a = &self.tail[i]
             if shared is None:

@@ -127,7 +127,7 @@ cdef int take_weights(Layers *h, object layer, int kind) except -1:
     """Read the parameters as they are now."""
     from rnncore.nn.session import snapshot_of
 
-    snapshot = snapshot_of(layer)
+    snapshot = snapshot_of(layer, layer.dtype.name)
     cdef Workspace space = snapshot.workspace(kind, layer.kernel_plan(kind))
     h.reading.structure = &space.plan.structure
     h.reading.weights = space.weights.units

@@ -168,7 +168,8 @@ cdef int session_refresh(rnncore_session *session) except -9:
     if not rnncore_claim(&h.busy):
         raise RuntimeError("this session is in use by another thread: refresh it when that is done")
     try:
-        take_weights(h, <object> h.owner, snapshot_of(<object> h.owner), h.space.structure.kind)
+        kept = snapshot_of(<object> h.owner, (<object> h.packed)[0].storage)
+        take_weights(h, <object> h.owner, kept, h.space.structure.kind)
     finally:
         rnncore_release(&h.busy)
     return RNNCORE_OK

@@ -9,7 +9,7 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.gemm cimport Arena, Team, bind_packed, padded, team_outer, team_pack, team_product
+from rnncore._core.gemm cimport Arena, Team, bind_packed, keep_as, padded, team_outer, team_pack, team_product
 from rnncore._core.kernels cimport (
     RC_FROM_BIAS,
     RC_FROM_ZERO,
@@ -21,6 +21,7 @@ from rnncore._core.kernels cimport (
     rc_columns,
     rc_packed,
     rnncore_call,
+    storage_named,
 )
 
 cnp.import_array()
@@ -41,7 +42,7 @@ cdef class Dense:
     cdef rc_packed weight, weight_T
     cdef long K, N, ldk, ldn, W, b
     cdef bint squash
-    cdef Arena packed, memory
+    cdef Arena packed, kept, memory  # kept: of weights in fewer bits
     cdef object held
 
     def __cinit__(self, int itemsize, long inputs, long outputs, long W, long b, bint squash):
@@ -52,7 +53,7 @@ cdef class Dense:
         bind_packed(team, &self.weight, inputs, outputs, outputs, False)
         bind_packed(team, &self.weight_T, outputs, inputs, outputs, True)
         team.scratch_size = (team.kernels.outer_scratch(inputs, outputs) * itemsize + 63) // 64 * 64
-        self.packed, self.memory = Arena(), Arena()
+        self.packed, self.kept, self.memory = Arena(), Arena(), Arena()
         while True:
             self.packed.start()
             self.weight.bias = self.packed.take(self.ldn * itemsize)
@@ -74,8 +75,14 @@ cdef class Dense:
             self.weight.bias = NULL
         team_pack(&self.team, weights, biases, 1)
 
-    def hold(self, theta):
-        """Pack the weights of parameters that will not change, once."""
+    def hold(self, theta, str storage="float32"):
+        """Pack the weights of parameters that will not change, once, kept as `storage`."""
+        keep_as(&self.team, &self.weight, storage_named(storage))
+        while self.weight.storage != NULL:
+            self.kept.start()
+            self.weight.panels = self.kept.take(self.team.kernels.packed_size(&self.weight) * 4)
+            if not self.kept.settle():
+                break
         self.pack(theta, False)
         self.held = theta
 

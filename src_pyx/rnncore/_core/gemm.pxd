@@ -2,7 +2,7 @@
 # on the number of threads.
 from libc.stdint cimport int64_t
 
-from rnncore._core.kernels cimport rc_columns, rc_gemm, rc_kernels, rc_packed
+from rnncore._core.kernels cimport rc_columns, rc_gemm, rc_kernels, rc_packed, rc_storage
 
 # Sums of float32 numbers over more than MANY_ROWS rows are made of sums over SUM_ROWS rows, added in double: a chain
 # of n numbers may be off by n/2 of its last place, and a hundredfold of what it should be where n is 10^7. SUM_ROWS is
@@ -56,6 +56,7 @@ cdef void team_scatter(const Team *team, long rows, long width, long per_row, co
 cdef long chunk_for(long n, long parts, long multiple) noexcept nogil
 cdef long padded(const rc_kernels *kernels, long n) noexcept nogil
 cdef void bind_packed(const Team *team, rc_packed *B, long K, long N, long ldw, bint transposed) noexcept nogil
+cdef void keep_as(const Team *team, rc_packed *B, const rc_storage *storage) noexcept nogil
 cdef void bind_gates(const Team *team, rc_packed *B, long inner, long H, int gates, const int *at, long ldw,
                      bint joined) noexcept nogil
 cdef void bind_gates_T(const Team *team, rc_packed *B, long outer, long H, int gates, const int *at,

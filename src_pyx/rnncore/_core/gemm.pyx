@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from rnncore._core.kernels cimport RC_MAX_GATES, parallel, rc_columns, rc_kernels, rc_packed
+from rnncore._core.kernels cimport RC_MAX_GATES, parallel, rc_columns, rc_kernels, rc_packed, rc_storage
 
 cnp.import_array()
 
@@ -67,7 +67,17 @@ cdef void bind_packed(const Team *team, rc_packed *B, long K, long N, long ldw, 
     B.ldw = ldw
     B.transposed = transposed
     B.gemm = team.gemm
+    B.storage = NULL
     B.soon = NULL
+    team.kernels.prepare(B)
+
+
+cdef void keep_as(const Team *team, rc_packed *B, const rc_storage *storage) noexcept nogil:
+    """Have a float32 matrix packed in fewer bits; NULL, and one of float64: as it is."""
+    if storage == NULL or team.kernels.itemsize != 4:
+        return
+    B.storage = storage
+    B.gemm = NULL
     team.kernels.prepare(B)
 
 

@@ -14,7 +14,7 @@ from rnncore._core.sparse cimport Skip
 
 cdef class Head:
     cdef Core c
-    cdef Arena arena, weights
+    cdef Arena arena, weights, kept  # kept: of weights in fewer bits
     cdef object class_weight
     cdef bint held            # the projection's weights are packed already, and stay as they are
     cdef Head shared          # whose packed weights these are, or None

@@ -15,7 +15,7 @@ cimport numpy as cnp
 from rnncore._core.adaptive cimport Tails
 from rnncore._core.crf cimport Chain
 from rnncore._core.ctc cimport Alignments
-from rnncore._core.gemm cimport Arena, RunningOuter, bind_packed, padded
+from rnncore._core.gemm cimport Arena, RunningOuter, bind_packed, keep_as, padded
 from rnncore._core.kernels cimport (
     begin_call,
     end_call,
@@ -23,7 +23,9 @@ from rnncore._core.kernels cimport (
     kernels_for,
     raise_stopped,
     rc_loss_options,
+    rc_storage,
     rnncore_call,
+    storage_named,
 )
 from rnncore._core.memory cimport Saved
 from rnncore._core.plan cimport Run, View
@@ -139,6 +141,7 @@ cdef class Head:
         c.options.class_weight = NULL if class_weight is None else cnp.PyArray_DATA(class_weight)
         self.arena = Arena()
         self.weights = Arena()
+        self.kept = Arena()
         if chain is not None:
             self.chain = Chain(outputs, *chain)
         if loss == ALIGNED:
@@ -193,10 +196,20 @@ cdef class Head:
         if self.tails is not None:
             self.tails.bind(c.theta, c.grad)
 
-    def hold(self, theta, Head shared=None):
-        """Pack the weights once, for many predictions; or read those of another head that did."""
+    def hold(self, theta, Head shared=None, str storage="float32"):
+        """Pack the weights once, for many predictions, kept as `storage`; or read those of another head that did."""
         cdef int s
         cdef Core *c = &self.c
+        cdef const rc_storage *kept = storage_named(storage)
+        for s in range(0 if c.direct else c.parts):
+            keep_as(&c.team, &c.weight[s], kept)
+        while kept != NULL and shared is None and not c.direct:
+            self.kept.start()
+            for s in range(c.parts):
+                if c.weight[s].storage != NULL:
+                    c.weight[s].panels = self.kept.take(c.team.kernels.packed_size(&c.weight[s]) * 4)
+            if not self.kept.settle():
+                break
         self.bind(theta, None)
         self.shared = shared
         if shared is not None:
@@ -209,7 +222,7 @@ cdef class Head:
             if not c.direct:
                 pack_weights(c)
         if self.tails is not None:
-            self.tails.hold(c.theta, None if shared is None else shared.tails)
+            self.tails.hold(c.theta, None if shared is None else shared.tails, kept)
         self.held = True
 
     def carry(self, long sequences, Head before=None):

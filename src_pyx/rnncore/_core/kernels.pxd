@@ -8,6 +8,10 @@ cdef extern from "kernels.h" nogil:
     enum:
         RC_MAX_GATES
 
+    ctypedef struct rc_storage:
+        const char *name
+        const char *extension
+
     ctypedef struct rc_packed:
         long K
         long N
@@ -20,6 +24,7 @@ cdef extern from "kernels.h" nogil:
         long ldw
         int transposed
         rc_gemm gemm
+        const rc_storage *storage
         long panel_count
         void *panels
         void *bias
@@ -223,6 +228,8 @@ cdef extern from "kernels.h" nogil:
         void (*vtanh)(long, const void *, void *) noexcept nogil
         void (*vsigmoid)(long, const void *, void *) noexcept nogil
         double (*peak)(long) noexcept nogil
+        const rc_storage *storages
+        int storage_count
         long (*packed_size)(const rc_packed *) noexcept nogil
         void (*prepare)(rc_packed *) noexcept nogil
         void (*pack)(rc_packed *, const void *, long, long) noexcept nogil
@@ -281,6 +288,7 @@ ctypedef void (*pool_task)(void *arg, int index) noexcept nogil
 
 cdef const rc_kernels *kernels_for(int itemsize) except NULL
 cdef const rc_cell *cell_named(const rc_kernels *kernels, str name) except NULL
+cdef const rc_storage *storage_named(str name) except? NULL
 cdef rc_gemm gemm_for(int itemsize) except? NULL
 cdef void parallel(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil
 cdef bint stopping() noexcept nogil

@@ -1,6 +1,7 @@
 """Which numeric code runs: the instruction-set level, the product (native or BLAS), and the thread pool.
 
-The level is the best one this processor runs, or RNNCORE_ISA; the product is RNNCORE_GEMM (native, blas or auto).
+The level is the best one this processor runs, with all extensions that it gains by, or RNNCORE_ISA: v4 alone,
+v4+vnni, v4+vnni+bf16, ...; the product is RNNCORE_GEMM (native, blas or auto).
 """
 import os
 import time
@@ -11,6 +12,7 @@ import numpy as np
 
 cdef extern from "isa.h" nogil:
     const rc_kernels *rnncore_isa(int number, int itemsize, int *runs)
+    const char *rnncore_extension(int number, int *runs, int *gains)
     const char *rnncore_compiler()
 
 cdef extern from "pool.h" nogil:
@@ -29,6 +31,7 @@ MAX_THREADS = RNNCORE_MAX_THREADS
 cdef const rc_kernels *chosen[2]
 cdef rc_gemm blas[2]
 cdef bint use_blas = False
+cdef tuple used = ()  # extensions
 
 
 cdef void parallel(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil:
@@ -160,14 +163,32 @@ def levels():
         number += 1
 
 
+def extensions(str level, bint gains=False):
+    """Return the instructions beside a level's own that this processor runs there, or those that it is faster for."""
+    cdef int number = 0, runs = 0, faster = 0
+    found = []
+    while level == "v4":
+        name = rnncore_extension(number, &runs, &faster)
+        if name == NULL:
+            break
+        if faster if gains else runs:
+            found.append((<bytes> name).decode())
+        number += 1
+    return found
+
+
 def _choose(isa, gemm):
     cdef int number = 0, runs = 0
-    global use_blas
+    global use_blas, used
     available = levels()
-    wanted = isa or available[0]
+    wanted, *more = (isa or available[0]).split("+")
     if wanted not in available:
         raise ValueError(f"RNNCORE_ISA must be one of {', '.join(available)} on this machine, got {wanted!r}: "
                          "unset it to take the best level")
+    if unknown := set(more) - set(extensions(wanted)):
+        raise ValueError(f"RNNCORE_ISA: {wanted} has {' and '.join(extensions(wanted)) or 'nothing'} beside it on this "
+                         f"machine, not {', '.join(sorted(unknown))}: unset it to take what is best")
+    used = tuple(more) if isa else tuple(extensions(wanted, True))
     if (gemm or "auto") not in ("native", "blas", "auto"):
         raise ValueError(f"RNNCORE_GEMM must be native, blas or auto, got {gemm!r}")
     while rnncore_isa(number, 4, &runs).level.decode() != wanted:
@@ -183,8 +204,22 @@ _choose(os.environ.get("RNNCORE_ISA"), os.environ.get("RNNCORE_GEMM"))
 
 def config():
     """Return the level, product and kind of threads in use, and the compiler of the kernels."""
-    return {"isa": chosen[0].level.decode(), "isa_available": levels(), "gemm": "blas" if use_blas else "native",
+    return {"isa": chosen[0].level.decode(), "isa_available": levels(), "extensions": used,
+            "gemm": "blas" if use_blas else "native",
             "threads": rnncore_pool_kind().decode(), "compiler": rnncore_compiler().decode()}
+
+
+cdef const rc_storage *storage_named(str name) except? NULL:
+    """How packed float32 matrices are kept in fewer bits, or NULL: as they are."""
+    cdef const rc_kernels *kernels = chosen[0]
+    cdef int i
+    if name in ("float32", "float64"):
+        return NULL
+    for i in range(kernels.storage_count):
+        if kernels.storages[i].name.decode() == name and (
+                kernels.storages[i].extension == NULL or kernels.storages[i].extension.decode() in used):
+            return &kernels.storages[i]
+    raise ValueError(f"there is no way to keep weights as {name!r}")
 
 
 def vector_length(itemsize):

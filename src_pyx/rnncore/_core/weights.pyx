@@ -4,8 +4,8 @@ from libc.string cimport memcpy
 
 cimport numpy as cnp
 
-from rnncore._core.gemm cimport Arena, Team, bind_gates, bind_gates_T, team_pack
-from rnncore._core.kernels cimport RC_MAX_MATRICES, rc_cell_matrix, rc_kernels, rc_packed
+from rnncore._core.gemm cimport Arena, Team, bind_gates, bind_gates_T, keep_as, team_pack
+from rnncore._core.kernels cimport RC_MAX_MATRICES, rc_cell_matrix, rc_kernels, rc_packed, storage_named
 from rnncore._core.plan cimport Layer, Plan, Run, Unit, UnitWeights, packs_input, source_width, vector_width
 
 cnp.import_array()
@@ -79,9 +79,11 @@ cdef class Weights:
     plan : Plan
     theta : array (P,), optional
         Parameters to pack for forward passes, which nobody may change any more; without, every pass packs anew.
+    storage : str
+        How float32 matrices are kept for forward passes: "float32", as they are, "bfloat16" or "int8".
     """
 
-    def __cinit__(self, Plan plan, theta=None):
+    def __cinit__(self, Plan plan, theta=None, str storage="float32"):
         cdef const Run *r = &plan.structure
         cdef const rc_kernels *kernels = r.team.kernels
         cdef const Layer *layer
@@ -91,6 +93,7 @@ cdef class Weights:
         cdef long size = kernels.itemsize, ld, bias
         cdef const char *parameters
         self.plan = plan
+        self.storage = storage_named(storage)
         self.arena = Arena()
         self.units = <UnitWeights *> PyMem_Calloc(2 * r.layer_count, sizeof(UnitWeights))
         if self.units == NULL:
@@ -117,12 +120,15 @@ cdef class Weights:
                         bias = u.kernel.matrices[i].bias - 1
                         if bias >= 0:  # of its last gate
                             w.W[i].bias = w.vectors[bias] - (u.kernel.matrices[i].gates - 1) * ld
-                        if r.team.gemm == NULL:
+                        if w.W[i].gemm == NULL:
                             w.W[i].panels = self.arena.take(kernels.packed_size(&w.W[i]) * size)
+                        if w.W_T[i].gemm == NULL and theta is None:
                             w.W_T[i].panels = self.arena.take(kernels.packed_size(&w.W_T[i]) * size)
-                    for s in range(layer.inputs if packs_input(r, n) and r.team.gemm == NULL else 0):
-                        w.input[s].panels = self.arena.take(kernels.packed_size(&w.input[s]) * size)
-                        w.input_T[s].panels = self.arena.take(kernels.packed_size(&w.input_T[s]) * size)
+                    for s in range(layer.inputs if packs_input(r, n) else 0):
+                        if w.input[s].gemm == NULL:
+                            w.input[s].panels = self.arena.take(kernels.packed_size(&w.input[s]) * size)
+                        if w.input_T[s].gemm == NULL and theta is None:
+                            w.input_T[s].panels = self.arena.take(kernels.packed_size(&w.input_T[s]) * size)
             if not self.arena.settle():
                 break
         if theta is not None:
@@ -147,10 +153,12 @@ cdef class Weights:
             K = source_width(u, matrix.source)
             N = u.cell.output if matrix.to_output else u.cell.hidden
             bind_gates(team, &w.W[i], K, N, matrix.gates, matrix.at, u.ldw[i], False)
+            keep_as(team, &w.W[i], self.storage)
             bind_gates_T(team, &w.W_T[i], K, N, matrix.gates, matrix.at, u.ldw[i])
         for s in range(layer.inputs):
             bind_gates(team, &w.input[s], layer.input[s].width, u.cell.hidden, u.kernel.input_gates,
                        u.kernel.input_at, u.kernel.input_gates * u.cell.hidden, True)
+            keep_as(team, &w.input[s], self.storage)
             bind_gates_T(team, &w.input_T[s], layer.input[s].width, u.cell.hidden, u.kernel.input_gates,
                          u.kernel.input_at, u.kernel.input_gates * u.cell.hidden)
 
