@@ -197,3 +197,9 @@ def test_control():
     assert (
         names["control_error"] < 0.5 * names["feedback_error"] and names["control_error"] < 0.25 * names["open_error"]
     )
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_small_weights_are_shown_as_they_are():
+    names = ran("small_weights.md", longest=25)
+    assert len(names["labels"]) == 40 and names["model"].weight_dtype == "int8"
