@@ -6,8 +6,10 @@ What looks on is in `callbacks`, where minibatches come from in `batches`.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +25,9 @@ from rnncore.nn.recurrent import cell_options
 from rnncore.optim.arguments import check_choice, check_count
 from rnncore.train.batches import Batch, GivenBatches, SequenceBatches, generator, in_parts, minibatches
 from rnncore.train.callbacks import Callback, EarlyStopping, ProgressBar, as_callbacks
+from rnncore.train.communicators import end_all
 from rnncore.train.predictions import batches_to_predict, decode, predict
+from rnncore.train.shards import KEEP, SIGNALLED, STOP, Shards
 from rnncore.train.signals import deferred_signals, stop_for
 from rnncore.train.streams import Stream
 from rnncore.train.validation import batch_weight, validation_of
@@ -117,6 +121,12 @@ class Trainer:
         File to keep the state of the training in, every `checkpoint_every` seconds, between two minibatches, and after
         a signal. Where it cannot be written, training goes on with a `CheckpointWarning`.
     checkpoint_every : float
+    comm : mpi4py communicator, torch.distributed, or Communicator, optional
+        Processes that train together (`rnncore.train.communicators`): each makes the same trainer on the same data, and
+        has the same network in the end. Callbacks are called in all of them, the bar and checkpoints are process 0's.
+    shards : int, optional
+        Parts that every batch is dealt to, sequence by sequence in turn, whatever their number of processes: a power of
+        two, and a multiple of theirs. The bits depend on the shards alone. Without: as many as processes.
     resume : path, optional
         A checkpoint to go on from, with an equal network, optimizer and data: the result has the same bits as if
         training had never stopped. Further checkpoints take its place, unless `checkpoint` names another file.
@@ -174,6 +184,8 @@ class Trainer:
         checkpoint: str | os.PathLike[str] | Checkpoints | None = None,
         checkpoint_every: float = 60.0,
         resume: str | os.PathLike[str] | None = None,
+        comm: Any = None,
+        shards: int | None = None,
     ) -> None:
         check_count("max_epochs", max_epochs, 1)
         check_count("batch_size", batch_size, 1)
@@ -188,6 +200,8 @@ class Trainer:
             raise ValueError("reduction='sequence' is for networks of one head and whole batches: leave it out")
         if carry and (parts or max_rows):
             raise ValueError("a batch whose state is carried on cannot be dealt to parts: leave parts and max_rows out")
+        if (comm is not None or shards is not None) and (parts or max_rows):
+            raise ValueError("shards are parts of a batch already: leave parts and max_rows out")
         if validation is not None and validate is not None:
             raise ValueError("validation (data) and validate (a function) exclude each other: leave one of them out")
         self.network = network
@@ -202,9 +216,12 @@ class Trainer:
             watched = self._batches(validation, batch_size, False, None, None, arrange)
             validate = validation_of(network, watched, carry)
         self.validate = validate
+        together = comm is not None or shards is not None
+        self._shards = Shards(network, comm, shards) if together else None
+        self.rank = 0 if self._shards is None else self._shards.comm.rank
         self._stopper = None if validate is None or n_iter_no_change is None else EarlyStopping(n_iter_no_change)
         self.callbacks = as_callbacks(callbacks)
-        self._bar = ProgressBar(unit) if progress else None
+        self._bar = ProgressBar(unit) if progress and self.rank == 0 else None
         self.history: list[dict[str, Any]] = []
         self.stopped: str | None = None
         self._at = _Position(1, self.rng.bit_generator.state)
@@ -271,7 +288,17 @@ class Trainer:
             After Ctrl-C, and after SIGTERM or SIGHUP (with the status 143 or 129): what was learned until then is in
             the network, and in the checkpoint.
         """
+        try:
+            return self._run()
+        except Exception as problem:
+            if self._shards is not None and not getattr(problem, "everywhere", False):
+                end_all(self._shards.comm)
+            raise
+
+    def _run(self) -> Trainer:
         all_of = [one for one in (self._stopper, *self.callbacks, self._bar) if one is not None]
+        if self._shards is not None:
+            self._begin_together(self._shards)
         with deferred_signals() as signals:
             self._hooks = [one for one in all_of if type(one).on_batch_end is not Callback.on_batch_end]
             begun: list[Callback] = []
@@ -297,14 +324,18 @@ class Trainer:
             if self.stopped:
                 break
             if self.validate is not None:
-                record.update(self.validate())
+                record.update(self._validated(self.validate))
             self.optimizer.end_epoch(record.get("val_loss", record["loss"]))
             self.history.append(record)
             self._at = _Position(self._at.epoch + 1, self.rng.bit_generator.state)
             self._carried = None
+            if self._shards is not None:
+                self._shards.forget_states()
             for one in callbacks:
                 if one.on_epoch_end(self, record):
                     self.stop()
+            if self._shards is not None:
+                self._heed(self._shards.agree(self._flags(signals)), signals)
             if signals:
                 self.stopped = "interrupted"
             if self.stopped in (None, "interrupted"):  # there is nothing to go on with after another end
@@ -315,7 +346,7 @@ class Trainer:
         started = time.perf_counter() - at.seconds
         for batch in self._source.epoch(at.epoch, self.rng, at.batch):
             try:
-                loss = self._step(batch)
+                loss = self._step(batch, signals)
             except NonFiniteError as problem:
                 self._diverged(problem, at.batch + 1, batch.rows)
                 break
@@ -329,9 +360,11 @@ class Trainer:
                 record["mean_loss"] = at.total / max(at.done, 1e-300)
                 for one in hooks:
                     one.on_batch_end(self, record)
+            if self._shards is not None:
+                self._heed(self._shards.flags, signals)
             if signals:
                 self.stopped = "interrupted"
-            if signals or started + at.seconds >= self._next_checkpoint:
+            if signals or self._is_due(started + at.seconds):
                 self._keep(signals)
             if self.stopped:
                 break
@@ -339,8 +372,10 @@ class Trainer:
             raise ValueError(f"epoch {at.epoch}: expected at least one batch, got none")
         return {"epoch": at.epoch, "loss": at.total / (at.done or 1), "seconds": time.perf_counter() - started}
 
-    def _step(self, batch: Batch) -> float:
+    def _step(self, batch: Batch, signals: list[int]) -> float:
         network, optimizer = self.network, self.optimizer
+        if self._shards is not None:
+            return self._step_together(self._shards, batch, signals)
         if self._divide is not None:
             parts = in_parts(batch, *self._divide, network)
             if len(parts) > 1:
@@ -382,6 +417,64 @@ class Trainer:
             raise
         return loss
 
+    # -- several processes -------------------------------------------------------------------------------------------
+
+    def _begin_together(self, shards: Shards) -> None:
+        """Start from process 0's parameters and random numbers, on data that are the same everywhere."""
+        made = json.dumps(plain(self.rng.bit_generator.state)).encode()
+        content = {
+            "networks": [repr(self.network), *map(repr, getattr(self.network, "layers", ()))],
+            "optimizers": repr(self.optimizer),
+            "numbers of epochs and shards": [self.max_epochs, self._at.epoch, self._at.batch, shards.count],
+            "data": [fingerprint([one]) for one in self._source.content],
+        }
+        shards.begin(content)
+        state = json.loads(shards.share(made))
+        if self.rank:
+            self.rng.bit_generator.state = self._at.rng = state
+        if hasattr(self.network, "dropout_seed"):
+            own = [self.network.dropout_seed, self.network.dropout_step]
+            self.network.dropout_seed, self.network.dropout_step = json.loads(shards.share(json.dumps(own).encode()))
+
+    def _step_together(self, shards: Shards, batch: Batch, signals: list[int]) -> float:
+        network = self.network
+        divisor: Any = network.batch_shape(batch.x)[1]
+        if self.reduction == "mean":
+            divisor = _counted(network.batch_weight(batch.targets, batch.lengths))
+
+        def learn(part: Batch, state: Any, divisor: Any) -> float:
+            loss: float = network.loss_and_grad(
+                *(part.x, part.targets, part.lengths, state), sample_weight=part.sample_weight, divisor=divisor
+            )
+            return loss
+
+        loss = shards.step(batch, self.optimizer, divisor, self.carry, self._flags(signals), learn)
+        return loss if self.reduction == "mean" else loss * divisor / batch.size
+
+    def _flags(self, signals: list[int]) -> int:
+        """Return what this process asks all of them for."""
+        due = self.rank == 0 and self._checkpoints is not None and time.perf_counter() >= self._next_checkpoint
+        return SIGNALLED * bool(signals) | KEEP * due | STOP * (self.stopped not in (None, "interrupted"))
+
+    def _heed(self, flags: int, signals: list[int]) -> None:
+        """Do what anybody asked for, in all processes at the same place."""
+        if flags & SIGNALLED and not signals:
+            signals.append(signal.SIGTERM)
+        if flags & STOP:
+            self.stop()
+
+    def _is_due(self, now: float) -> bool:
+        """Whether a checkpoint is to be written; several processes must all say so."""
+        return now >= self._next_checkpoint if self._shards is None else bool(self._shards.flags & KEEP)
+
+    def _validated(self, validate: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return what validation measured, in process 0 for all."""
+        if self._shards is None:
+            return validate()
+        measured = plain(validate()) if self.rank == 0 else None
+        found: dict[str, float] = json.loads(self._shards.share(json.dumps(measured).encode()))
+        return found
+
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def _connect(self, checkpoints: Checkpoints, batch_size: int, shuffle: bool) -> None:
@@ -404,13 +497,20 @@ class Trainer:
                 "parts": list(self._divide or ()),
                 "early_stopping": self._stopper is not None and self._stopper.n_iter_no_change,
             }
+            if self._shards is not None:
+                checkpoints.settings["shards"] = self._shards.count
         else:
             checkpoints.data = fingerprint(self._source.content)
         checkpoints.restore(self)
 
     def _keep(self, signals: list[int]) -> None:
         checkpoints = self._checkpoints
-        if checkpoints is None or not (signals or time.perf_counter() >= self._next_checkpoint):
+        if checkpoints is None or not (signals or self._is_due(time.perf_counter())):
+            return
+        if self._shards is not None and self.carry:
+            whole = self._shards.whole_state()
+            self._carried = self.network.join_state(whole) if whole else None
+        if self.rank:
             return
         try:
             checkpoints.write(*self.state())
@@ -480,6 +580,8 @@ class Trainer:
             self._stopper.load_state_dict({"best": header["best"], "weights": arrays["best"]})
         carried = [arrays[f"state.{number}"] for number in range(sum(name.startswith("state.") for name in arrays))]
         self._carried = self.network.join_state(carried) if carried else None
+        if self._shards is not None:
+            self._shards.take_state(carried)
         for number, one in enumerate(self.callbacks):
             prefix = f"callback.{number}."
             its = {name[len(prefix) :]: array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,271 @@
+"""Trainings over several processes: the same bits for any number of them, and nobody waits for one who failed."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from processes import run_together
+
+import rnncore as rc
+from rnncore.train.communicators import communicator
+from rnncore.train.partial import Gradients, Partial, tree_sum
+from rnncore.train.shards import ProcessError
+from rnncore.train.trainer import DivergenceWarning
+
+RNG = np.random.default_rng(0)
+SENTENCES = [RNG.integers(0, 50, RNG.integers(2, 9)) for _ in range(53)]
+IDS = RNG.integers(0, 9, 1500)
+
+
+def together(size, work):
+    found = run_together(size, work)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return found
+
+
+def embedded(**options):
+    return rc.Network(rc.Recurrent("gru", 8, 12, **options), rc.Softmax(3), embedding=rc.Embedding(50, 8))
+
+
+def of_sentences(comm, shards=8, size=10, network=None, **options):
+    net = network() if network else embedded(dropout=0.2)
+    data = rc.Sequences.of(SENTENCES, [one % 3 for one in SENTENCES])
+    optimizer = rc.Adam(0.01, clip_norm=0.5, weight_decay=0.01)
+    trainer = rc.Trainer(net, optimizer, data, max_epochs=2, batch_size=size, comm=comm, shards=shards, **options)
+    trainer.run()
+    return net.theta.copy(), [record["loss"] for record in trainer.history]
+
+
+def of_a_stream(comm, shards=8):
+    net = rc.Network(rc.Recurrent("lstm", 9, 12, num_layers=2), rc.Softmax(9))
+    trainer = rc.Trainer(net, rc.RMSprop(0.01), rc.Stream(IDS, 13, 10), max_epochs=2, comm=comm, shards=shards)
+    trainer.run()
+    return net.theta.copy(), [record["loss"] for record in trainer.history]
+
+
+def same(found, wanted):
+    for theta, losses in found:
+        assert np.array_equal(theta, wanted[0]) and losses == wanted[1]
+
+
+@pytest.mark.parametrize("work", [of_sentences, of_a_stream])
+def test_the_bits_are_those_of_one_process_with_as_many_shards(work):
+    wanted = work(None)
+    for size in (1, 2, 4, 8):
+        same(together(size, work), wanted)
+
+
+@pytest.mark.parametrize("size", [3, 1])
+def test_more_shards_than_sequences_leave_some_empty(size):
+    def work(comm):
+        return of_sentences(comm, size=size)
+
+    same(together(4, work), work(None))
+
+
+def test_shards_are_the_whole_batch_but_for_rounding():
+    def whole(shards):
+        net = embedded(dtype="float64")
+        data = rc.Sequences.of(SENTENCES, [one % 3 for one in SENTENCES])
+        rc.Trainer(net, rc.SGD(0.5), data, max_epochs=3, batch_size=10, shards=shards).run()
+        return net.theta
+
+    for shards in (1, 2, 8):
+        assert np.allclose(whole(shards), whole(None), rtol=1e-10, atol=1e-12)
+
+
+def test_several_heads_weights_and_sums_by_sequence():
+    def heads(comm):
+        net = rc.Network(
+            rc.Recurrent("gru", 50, 6),
+            heads={"a": rc.Softmax(3), "b": rc.SquaredError(2, pooling="mean")},
+        )
+        rng = np.random.default_rng(0)
+        batches = []
+        for _ in range(4):
+            targets = {"a": rng.integers(0, 3, (5, 7)), "b": rng.standard_normal((7, 2))}
+            batches.append((rng.integers(0, 50, (5, 7)), targets, rng.integers(1, 6, 7), rng.random(7)))
+        rc.Trainer(net, rc.SGD(0.1), batches, max_epochs=2, comm=comm, shards=4).run()
+        return net.theta.copy(), []
+
+    def by_sequence(comm):
+        return of_sentences(comm, 4, reduction="sequence")
+
+    for work in (heads, by_sequence):
+        same(together(2, work), work(None))
+
+
+def test_random_states_and_weights_come_from_process_0():
+    def work(comm):
+        net = embedded(random_state=comm.rank, dropout=0.3)
+        net.dropout_seed = comm.rank
+        data = rc.Sequences.of(SENTENCES, [one % 3 for one in SENTENCES])
+        rc.Trainer(net, rc.SGD(0.1), data, max_epochs=1, random_state=None, comm=comm).run()
+        return net.theta.copy(), []
+
+    found = together(2, work)
+    same(found, found[0])
+
+
+def test_validation_stops_everywhere_at_the_same_epoch():
+    def work(comm):
+        calls = []
+
+        def validate():
+            calls.append(1)
+            return {"val_score": float(RNG.random()), "val_loss": 0.0}  # other numbers in each process
+
+        net = embedded()
+        data = rc.Sequences.of(SENTENCES, [one % 3 for one in SENTENCES])
+        trainer = rc.Trainer(
+            net, rc.SGD(0.1), data, max_epochs=30, validate=validate, n_iter_no_change=2, comm=comm
+        ).run()
+        assert bool(calls) == (comm.rank == 0)
+        return net.theta.copy(), [record["val_score"] for record in trainer.history]
+
+    found = together(2, work)
+    same(found, found[0])
+
+
+def test_a_callback_in_one_process_stops_all():
+    def work(comm):
+        stop = [lambda record: record["epoch"] == 2 and comm.rank == 1]
+        net = embedded()
+        data = rc.Sequences.of(SENTENCES, [one % 3 for one in SENTENCES])
+        trainer = rc.Trainer(net, rc.SGD(0.1), data, max_epochs=5, callbacks=stop, comm=comm).run()
+        return len(trainer.history), trainer.stopped
+
+    assert together(2, work) == [(2, "callback")] * 2
+
+
+@pytest.mark.parametrize("to", [1, 2, 4])
+def test_a_training_goes_on_with_another_number_of_processes(tmp_path, to):
+    wanted = of_a_stream(None, 4)
+
+    class CutOffError(Exception):
+        everywhere = True
+
+    def first(comm):
+        net = rc.Network(rc.Recurrent("lstm", 9, 12, num_layers=2), rc.Softmax(9))
+
+        def cut(record):
+            if record["epoch"] == 1 and record["batch"] == 5:
+                raise CutOffError
+
+        class Cut(rc.Callback):
+            def on_batch_end(self, trainer, record):
+                cut(record)
+
+        rc.Trainer(
+            net,
+            rc.RMSprop(0.01),
+            rc.Stream(IDS, 13, 10),
+            max_epochs=2,
+            comm=comm,
+            shards=4,
+            callbacks=[Cut()],
+            checkpoint=tmp_path / "c",
+            checkpoint_every=0,
+        ).run()
+
+    assert all(isinstance(one, CutOffError) for one in run_together(2, first))
+
+    def second(comm):
+        net = rc.Network(rc.Recurrent("lstm", 9, 12, num_layers=2), rc.Softmax(9))
+        trainer = rc.Trainer(
+            net, rc.RMSprop(0.01), rc.Stream(IDS, 13, 10), max_epochs=2, comm=comm, shards=4, resume=tmp_path / "c"
+        )
+        assert trainer._at.batch == 4  # what process 0 kept before the fifth
+        trainer.run()
+        return net.theta.copy(), [record["loss"] for record in trainer.history]
+
+    same(together(to, second), wanted)
+
+
+def test_one_who_fails_is_heard_by_all():
+    def work(comm):
+        net = embedded()
+        batches = [(np.zeros((3, 8), int), np.zeros((3, 8), int))] * 3
+        trainer = rc.Trainer(net, rc.SGD(0.1), batches, max_epochs=1, comm=comm)
+        if comm.rank == 1:
+            trainer.network.loss_and_grad = None  # what comes is of no importance
+        trainer.run()
+
+    first, second = run_together(2, work)
+    assert isinstance(first, ProcessError) and "process 1 of 2 failed" in str(first)
+    assert isinstance(second, TypeError)
+
+
+def test_numbers_that_are_not_finite_end_all_and_keep_what_was_learned():
+    def work(comm):
+        net = rc.Network(rc.Recurrent("elman", 3, 4), rc.SquaredError(1))
+        good = np.ones((4, 6, 3), np.float32), np.ones((4, 6, 1), np.float32)
+        bad = good[0].copy()
+        bad[2, 3] = np.nan
+        batches = [good, (bad, good[1]), good]
+        trainer = rc.Trainer(net, rc.SGD(0.1), batches, max_epochs=2, comm=comm).run()
+        return trainer.stopped, bool(np.isfinite(net.theta).all()), net.theta.tobytes()
+
+    with pytest.warns(DivergenceWarning):
+        found = together(2, work)
+    assert found[0] == found[1] and found[0][:2] == ("diverged", True)
+
+
+def test_other_data_in_one_process_is_refused():
+    def work(comm):
+        batches = [(np.full((3, 8), comm.rank), np.zeros((3, 8), int))]
+        rc.Trainer(embedded(), rc.SGD(0.1), batches, max_epochs=1, comm=comm).run()
+
+    first, second = run_together(2, work)
+    assert isinstance(first, ProcessError) and isinstance(second, ValueError)
+    assert "other data" in str(second)
+
+
+def test_what_does_not_go_together_is_refused():
+    batches = [(np.zeros((3, 8), int), np.zeros((3, 8), int))]
+    for options, message in (
+        ({"shards": 6}, "power of two"),
+        ({"shards": 0}, "shards"),
+        ({"shards": 2, "parts": 2}, "leave parts"),
+        ({"comm": 3}, "expected comm as"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            rc.Trainer(embedded(), rc.SGD(0.1), batches, **options)
+    found = run_together(3, lambda comm: rc.Trainer(embedded(), rc.SGD(0.1), batches, comm=comm, shards=4))
+    assert all("multiple of the 3 processes" in str(one) for one in found)
+    assert communicator(None).size == 1
+
+
+@settings(deadline=None, max_examples=50)
+@given(count=st.sampled_from([1, 2, 4, 8, 16]), processes=st.sampled_from([1, 2, 4]), seed=st.integers(0, 2**32))
+def test_a_tree_of_trees_is_the_tree(count, processes, seed):
+    if processes > count:
+        return
+    rng = np.random.default_rng(seed)
+
+    def part():
+        rows = np.flatnonzero(rng.random(9) < 0.4)
+        return Partial(rng.standard_normal(5).astype("f4"), [rows], [rng.standard_normal((len(rows), 2)).astype("f4")])
+
+    parts = [part() for _ in range(count)]
+    each = count // processes
+    whole = tree_sum(parts)
+    parted = tree_sum(tree_sum(parts[n * each : (n + 1) * each]) for n in range(processes))
+    assert np.array_equal(whole.dense, parted.dense) and np.array_equal(whole.rows[0], parted.rows[0])
+    assert np.array_equal(whole.values[0], parted.values[0])
+    dense = np.sum([one.dense.astype(float) for one in parts], axis=0)
+    assert np.allclose(whole.dense, dense, atol=1e-4)
+
+
+def test_gradients_are_taken_and_put_back():
+    net = embedded()
+    net.loss_and_grad(np.array([[3, 7], [7, 7]]), np.zeros((2, 2), int))
+    found = Gradients(net)
+    taken, wanted = found.take(), np.array(net._grad)
+    assert taken.rows[0].tolist() == [3, 7]
+    net.loss_and_grad(np.array([[4, 9], [1, 7]]), np.zeros((2, 2), int))
+    found.put(taken)
+    assert np.array_equal(net._grad, wanted)
+    assert net._touched.of(net.layout.starts["embedding.E"]).tolist() == [3, 7]
