@@ -223,6 +223,7 @@ def _check(model: Forecaster) -> None:
             settings.dropout or settings.input_dropout or settings.recurrent_dropout or settings.cell_options
         ),
         "the plant's inputs as X in fit, and no past=": sizes[1] > 0 and sizes[2] == 0,
+        "scale=True or False": settings.scale != "window",
         "one series, or scale=False": len(model.scalers_) == 1 or not settings.scale,
     }
     wanted = [name for name, holds in reasons.items() if not holds]

@@ -169,6 +169,7 @@ def test_saved_pickled_and_threads(tmp_path, several):
         (np.arange(30.0), None, {"quantiles": (0.5, 0.2)}, "quantiles"),
         (np.arange(30.0), None, {"strategy": "both"}, "strategy"),
         (np.arange(30.0), None, {"window": 0}, "window"),
+        (np.arange(30.0), None, {"scale": "windows"}, "scale: expected True, False or 'window', got 'windows'"),
     ],
 )
 def test_what_is_refused(y, X, options, message):
@@ -206,6 +207,34 @@ def test_intervals_are_held_against_what_came(options):
     assert inside[0.0] < 0.6
     assert 0.7 < inside[0.3] < 0.95
     assert np.array_equal(points[0.0], points[0.3])
+
+
+@pytest.mark.parametrize("options", [{}, {"strategy": "direct", "horizon": 5}, {"log": True}, {"difference": 1}])
+def test_windows_in_their_own_scale(options, tmp_path):
+    """Whatever a window is multiplied by, and lifted to, its forecast is, too; logarithms are only multiplied."""
+    y = swinging(120)
+    settings = QUICK | {"scale": "window", "n_threads": 1} | options
+    model = rc.Forecaster(**settings).fit(y)
+    forecast = model.predict(5)
+    lifted = 0.0 if "log" in options else 500.0
+    other = model.predict(5, after=7 * y + lifted)
+    np.testing.assert_allclose(other, 7 * forecast + lifted, rtol=2e-4)
+    assert np.array_equal(rc.Forecaster(**settings | {"n_threads": 2}).fit(y).predict(5), forecast)
+    model.save(tmp_path / "model")
+    assert np.array_equal(rc.load(tmp_path / "model").predict(5), forecast)
+    assert np.array_equal(model.update(y[-1:]).predict(5), model.predict(5, after=np.append(y, y[-1])))
+    assert np.isfinite(model.predict(5, after=np.full(40, 10.0))).all()  # nothing moves there
+
+
+def test_windows_in_their_own_scale_follow_what_outgrows_the_past():
+    t = np.arange(400)
+    y = (1 + 3 * (t > 300)) * (10 + np.sin(t / 3)) + 0.05 * np.random.default_rng(0).standard_normal(400)
+    options = {"window": 20, "hidden_size": 16, "max_epochs": 15, "strategy": "direct", "horizon": 5}
+    error = {}
+    for scale in (True, "window"):
+        model = rc.Forecaster(**options, scale=scale).fit(y[:300])
+        error[scale] = np.abs(model.predict(after=y[:380]) - y[380:385]).mean()
+    assert error["window"] < error[True] / 5
 
 
 def test_calibration_of_short_series():

@@ -52,3 +52,20 @@ def test_mackey_glass_beside_a_perceptron(tell):
 
     errors = for_each_seed(tell, attempt, task="Mackey-Glass", beside=float(beside))
     assert len(errors) == len(SEEDS) and max(errors) < beside / 2
+
+
+@pytest.mark.parametrize("output", ["normal", "quantiles"])
+def test_intervals_of_sunspots(data, tell, output):
+    """Trained to October 1940, 36 months from every third on: the cycles that came are higher than all before."""
+    with open(data("sunspots_monthly.csv")) as file:
+        y = np.array([float(row[1]) for row in list(csv.reader(file))[1:]])
+    ends = range(2302, len(y) - 35, 3)
+    came = np.array([y[end : end + 36] for end in ends])
+    settings = settings_of(FORECASTERS, "noisy") | {"window": 125, "horizon": 36, "output": output}
+
+    def attempt(seed: int) -> float:
+        model = rc.Forecaster(**settings, random_state=seed, n_threads=1).fit(y[:2302])
+        said = np.array(model.predict(quantiles=(0.05, 0.95), after=([y[:end] for end in ends],)))
+        return float(((said[..., 0] <= came) & (came <= said[..., 1])).mean())
+
+    assert 0.85 <= np.mean(for_each_seed(tell, attempt, task=f"sunspots, {output}")) <= 0.95

@@ -10,7 +10,9 @@ import numpy as np
 
 from rnncore.data.readers import DataError
 
-__all__ = ["History", "Scaler", "histories_of", "one_series"]
+__all__ = ["History", "Scaler", "histories_of", "one_series", "window_moments"]
+
+_LEAST_OF_WINDOW = 0.01  # of a series' own deviation: what a window that hardly moves is taken to move
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,14 @@ class Scaler:
             found = joined[..., lag:, :]
         return np.exp(found) if self.log else found
 
+    def of_window(self, y: np.ndarray, window: int) -> Scaler:
+        """Return the scaler of a series' last steps by themselves, so many of what is left of `y`."""
+        z = self.apply(y)[-window:]
+        if not len(z):
+            return self
+        mean, deviation = window_moments(z, np.array([len(z)]))
+        return replace(self, mean=self.mean + self.deviation * mean[0], deviation=self.deviation * deviation[0])
+
     def to_json(self) -> dict[str, Any]:
         """Describe it."""
         return {
@@ -208,3 +218,18 @@ class Scaler:
         """Rebuild it."""
         lags: Sequence[int] = own["lags"]
         return cls(bool(own["log"]), tuple(map(int, lags)), np.array(own["mean"]), np.array(own["deviation"]))
+
+
+def window_moments(z: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation, (S, C) each, of S windows that lie one after another in scaled numbers (N, C).
+
+    Examples
+    --------
+    >>> mean, deviation = window_moments(np.array([[1.0], [3.0], [7.0], [7.0]]), np.array([2, 2]))
+    >>> mean.ravel().tolist(), deviation.ravel().tolist()
+    ([2.0, 7.0], [1.0, 0.01])
+    """
+    starts, counts = np.cumsum(lengths) - lengths, lengths[:, None]
+    mean = np.add.reduceat(z, starts, dtype=np.float64) / counts
+    off = z - np.repeat(mean, lengths, axis=0)
+    return mean, np.maximum(np.sqrt(np.add.reduceat(off * off, starts) / counts), _LEAST_OF_WINDOW)

@@ -9,7 +9,7 @@ import numpy as np
 
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
-from rnncore.estimators._forecast_data import History, Scaler
+from rnncore.estimators._forecast_data import History, Scaler, window_moments
 from rnncore.nn.custom import CustomHead
 
 __all__ = ["Windows", "measured"]
@@ -38,9 +38,11 @@ class Windows:
         names: Mapping[Any, str],
     ) -> None:
         self._window: int = settings.window
+        self._by_window: bool = settings.scale == "window"
         self._stride: int = settings.stride or max(1, settings.window // 8)
         ahead = settings.horizon if settings.strategy == "direct" else 1
         inputs, targets, self._lengths = [], [], []
+        self._width: int = next(iter(histories.values())).y.shape[1]
         for name, history in histories.items():
             z = scalers[name].apply(history.y, names[name])
             n = len(z) - ahead
@@ -75,9 +77,22 @@ class Windows:
             starts.append(begin + own)
             lengths.append(np.full(len(own), length, dtype=np.int64))
             begin += n
+        if self._by_window:
+            return self._scaled(np.concatenate(starts), np.concatenate(lengths))
         made = Sequences(self._x, self._y, np.concatenate(lengths))
         made.__dict__["starts"] = np.concatenate(starts)  # windows overlap
         return made
+
+    def _scaled(self, starts: np.ndarray, lengths: np.ndarray) -> Sequences:
+        """Return windows side by side, inputs and targets of each scaled by what it looks back on."""
+        rows = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+        x, y = self._x[rows], self._y[rows]
+        z = x[:, : self._width]
+        mean, deviation = (np.repeat(part, lengths, axis=0) for part in window_moments(z, lengths))
+        x[:, : self._width] = (z - mean) / deviation
+        ahead = y.shape[1] // self._width
+        y[:] = (y - np.tile(mean, ahead)) / np.tile(deviation, ahead)
+        return Sequences(x, y, lengths)
 
 
 def measured(network: Any, data: Sequences) -> dict[str, float]:

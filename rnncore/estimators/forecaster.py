@@ -135,8 +135,10 @@ class Forecaster(Estimator):
         Learn from logarithms: for numbers above 0 whose swings grow with their size.
     difference : int or sequence of int
         Learn from differences to so many steps before, (1, 12) one after the other; 0: from the numbers themselves.
-    scale : bool
-        Each series by its own mean and standard deviation, covariates by those of all.
+    scale : bool or "window"
+        Each series by its own mean and standard deviation, covariates by those of all. "window": after that, each
+        window by its own (Kim et al. 2022): for series whose level or swings change, so that what is to come may lie
+        outside of all that was learned from.
     stride : int or None
         Windows begin at every so many steps. None: an eighth of `window`.
     early_stopping : bool
@@ -172,7 +174,7 @@ class Forecaster(Estimator):
     quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)
     log: bool = False
     difference: int | Sequence[int] = 0
-    scale: bool = True
+    scale: bool | str = True
     stride: int | None = None
     calibration: float = 0.2
 
@@ -197,8 +199,8 @@ class Forecaster(Estimator):
         check_number("calibration", self.calibration, "[0, 1)", 0.2)
         check_choice("strategy", self.strategy, STRATEGIES)
         check_choice("output", self.output, OUTPUTS)
-        for name in ("log", "scale"):
-            check_flag(name, getattr(self, name))
+        check_flag("log", self.log)
+        check_choice("scale", self.scale, (True, False, "window"))
         if self.embedding_size is not None:
             raise ValueError("embedding_size is for symbols, and series are numbers: leave it out")
         for lag in self._lags():
@@ -338,7 +340,7 @@ class Forecaster(Estimator):
             came[n, :there] = one.y[end : end + there]
             rows = np.minimum(np.arange(end, end + ahead), len(one.y) - 1)  # what is past the end does not count
             now = History(one.y[:end], one.known[:end], one.past[:end]).tail(other._kept())
-            batch.append((now, other.scalers_[name], one.known[rows]))
+            batch.append((now, other._scaler_at(now, other.scalers_[name]), one.known[rows]))
         said = np.stack((other._direct if direct else other._recursive)(batch, ahead, LEVELS, 0))
         return Calibration.of(came, said, bool(self.log), sum(tails.values()))
 
@@ -476,7 +478,13 @@ class Forecaster(Estimator):
         histories, scalers = self._starting_points(after)
         futures = self._futures(X, histories, settings.horizon if direct else steps)
         names = list(histories)
-        return names, [(histories[name], scalers[name], futures[name]) for name in names], steps
+        starts = [(histories[name], self._scaler_at(histories[name], scalers[name]), futures[name]) for name in names]
+        return names, starts, steps
+
+    def _scaler_at(self, history: History, scaler: Scaler) -> Scaler:
+        """Return what scales a forecast that follows a history."""
+        settings = self.specification_.settings
+        return scaler.of_window(history.y, settings.window) if settings.scale == "window" else scaler
 
     @staticmethod
     def _by_name(names: list[Any], found: list[np.ndarray]) -> Any:

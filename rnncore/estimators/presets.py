@@ -75,8 +75,15 @@ FORECASTERS = {
         },
     ),
     "noisy": Preset(
-        "what is mostly noise: all steps at once, weights held small",
-        {"strategy": "direct", "cell": "gru", "dropout": 0.2, "weight_decay": 0.1, "max_epochs": 40},
+        "what is mostly noise, and swings more or less: all steps at once, each window in its own scale",
+        {
+            "scale": "window",
+            "strategy": "direct",
+            "cell": "gru",
+            "dropout": 0.2,
+            "weight_decay": 0.1,
+            "max_epochs": 40,
+        },
     ),
 }
 
