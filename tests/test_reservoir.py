@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils.estimator_checks import check_estimator
 
 import rnncore as rc
 from rnncore import datasets
@@ -286,6 +287,32 @@ def test_generating_without_inputs():
     assert ahead.shape == (50, 1) and abs(ahead[:, 0] - wave[300:350]).max() < 0.05
     with pytest.raises(ValueError, match="prime must have 1 columns"):
         esn.generate(5, np.ones((4, 2)))
+
+
+ROWS_ARE_STEPS = {
+    "check_methods_sample_order_invariance": "rows of an array are steps of one sequence: their order counts",
+    "check_methods_subset_invariance": "rows of an array are steps of one sequence: what was before them counts",
+    "check_fit1d": "an array (T,) is a sequence of one number a step",
+}
+
+
+@pytest.mark.parametrize(("kind", "others"), [(rc.ESNRegressor, ROWS_ARE_STEPS), (rc.ESNClassifier, {})])
+def test_scikit_learns_checks(kind, others):
+    results = check_estimator(kind(20, n_threads=1), expected_failed_checks=others, on_skip=None)
+    assert {found["check_name"] for found in results if found["status"] == "xfail"} == {*others}
+    skipped = {found["check_name"] for found in results if found["status"] == "skipped"}
+    assert skipped <= {"check_array_api_input", "check_sample_weights_pandas_series"}
+
+
+def test_two_classes_have_one_number():
+    X = np.random.default_rng(0).normal(size=(30, 12))
+    y = np.where(X.mean(axis=1) > 0, "up", "down")
+    esn = rc.ESNClassifier(20).fit(X, y)
+    assert esn.n_features_in_ == 12 and esn.decision_function(X).shape == (30,)
+    assert np.array_equal(esn.predict(X), np.where(esn.decision_function(X) > 0, "up", "down"))
+    with pytest.raises(ValueError, match="X has 11 features, but ESNClassifier is expecting 12"):
+        esn.predict(X[:, 1:])
+    assert np.array_equal(esn.predict([*X[:, 1:]]), rc.ESNClassifier(20).fit([*X], y).predict([*X[:, 1:]]))
 
 
 def test_a_search_over_all_cores():

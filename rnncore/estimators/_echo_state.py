@@ -159,14 +159,20 @@ class EchoStateNetwork(BaseEstimator):
             return piece.begins + np.arange(len(piece.states))
         return np.arange(len(piece.states)) - np.repeat(np.cumsum(some) - some, some)
 
-    def _take(self, X: Any, name: str = "X") -> tuple[bool, np.ndarray, np.ndarray]:
-        single, table, lengths = laid_out(X, name)
-        if hasattr(self, "n_features_in_") and table.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"{name} has {table.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} "
-                "features as input"
-            )
+    def _take(self, X: Any) -> tuple[bool, np.ndarray, np.ndarray]:
+        X = whole(X, "X")
+        single, table, lengths = laid_out(X, "X")
+        if hasattr(self, "n_features_in_"):
+            self._check_features(table.shape[1], self.n_features_in_, np.ndim(X) == 1 if single else False)
         return single, table, lengths
+
+    def _check_features(self, n: int, wanted: int, flat: bool = False) -> None:
+        """Raise a ValueError for others than were fitted."""
+        if n != wanted:
+            hint = ". Reshape your data: array.reshape(1, -1) is one step" if flat else ""
+            raise ValueError(
+                f"X has {n} features, but {type(self).__name__} is expecting {wanted} features as input{hint}"
+            )
 
     # ------------------------------------------------------------ files
 
@@ -211,3 +217,26 @@ class EchoStateNetwork(BaseEstimator):
 
     def _restore(self, header: dict[str, Any]) -> None:
         """Take what else a file says."""
+
+
+def whole(given: Any, name: str) -> Any:
+    """Return what is an array, of whatever kind, as one of numbers; lists of sequences as they are.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For sparse matrices, complex numbers, and arrays in which there is nothing.
+    """
+    if sparse.issparse(given):
+        raise TypeError(f"{name} is a sparse matrix, {type(given).__name__}: pass an array, such as .toarray()")
+    if isinstance(given, list | tuple) or not hasattr(given, "__array__"):
+        return given
+    found = given if isinstance(given, np.ndarray) else np.asarray(given)
+    if found.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} is an array of {found.dtype}")
+    if found.dtype == object and (found.ndim > 1 or (found.size and np.ndim(found.flat[0]) == 0)):
+        found = found.astype(np.float64)
+    for size, what in zip(found.shape, ("sample(s)", "feature(s)", "feature(s)"), strict=False):
+        if not size:
+            raise ValueError(f"{name} has 0 {what} (shape={found.shape}) while a minimum of 1 is required.")
+    return found

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from rnncore.datasets.drawing import generator
-from rnncore.estimators._echo_state import EchoStateNetwork
+from rnncore.estimators._echo_state import EchoStateNetwork, whole
 from rnncore.models.readout import LeastSquares, RecursiveLeastSquares
 from rnncore.models.reservoir import laid_out
 from rnncore.optim.arguments import check_choice, check_count
@@ -21,6 +23,8 @@ from rnncore.optim.arguments import check_choice, check_count
 __all__ = ["ESNClassifier", "ESNRegressor"]
 
 POOLINGS = ("mean", "last")
+
+_NO_TARGETS = "requires y to be passed, but the target y is None"
 
 
 class _Readout(NamedTuple):
@@ -126,10 +130,13 @@ class ESNRegressor(RegressorMixin, EchoStateNetwork):
     def _pairs(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
         """Return inputs, lengths and targets, and whether there is one number for each step, in no column."""
         if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
+            raise ValueError(_NO_TARGETS)
+        y = whole(y, "y")
         if X is None:
             single, wanted, counts = laid_out(y, "y")
             return np.zeros((len(wanted), 0)), counts, wanted, np.ndim(y if single else y[0]) == 1
+        if isinstance(X, list | tuple) and len(y) and np.ndim(y[0]) == 0:
+            X = np.asarray(X)  # one sequence, as rows of numbers
         single, table, lengths = self._take(X)
         _, wanted, counts = laid_out(np.asarray(y) if single else y, "y")
         if not np.array_equal(lengths, counts):
@@ -316,12 +323,25 @@ class ESNClassifier(ClassifierMixin, EchoStateNetwork):
     squared_states: bool = True
     pooling: str = "mean"
 
-    def _sequences(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        rows = X.to_numpy() if hasattr(X, "to_numpy") else X
-        if isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.dtype != object:
-            rows = rows[:, :, None]  # a sequence in each row, as SequenceClassifier has it
-        _, table, lengths = self._take(list(rows))
-        return table, lengths
+    def _sequences(self, X: Any) -> tuple[np.ndarray, np.ndarray, int | None]:
+        """Return all steps, lengths, and the steps of an array (S, T), as SequenceClassifier has it."""
+        rows, steps = whole(X, "X"), None
+        if isinstance(rows, np.ndarray) and rows.ndim == 1 and rows.dtype != object:
+            raise ValueError(
+                f"X must be an array (S, T, D), or (S, T) of one number a step, got shape {rows.shape}. Reshape your "
+                "data: array.reshape(1, -1) is one sequence"
+            )
+        if isinstance(rows, np.ndarray) and rows.ndim == 2:
+            steps = rows.shape[1]
+            rows = rows[:, :, None]
+        _, table, lengths = laid_out(list(rows), "X")
+        if hasattr(self, "n_features_in_"):
+            if steps and self._n_steps:
+                self._check_features(steps, self._n_steps)
+            self._check_features(table.shape[1], 1 if self._n_steps else self.n_features_in_)
+        elif isinstance(rows, list) and np.ndim(rows[0]) == 1 and not isinstance(rows[0], np.ndarray):
+            steps = int(lengths[0]) if (lengths == lengths[0]).all() else None  # such an array in the form of lists
+        return table, lengths, steps
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn the readout.
@@ -340,9 +360,13 @@ class ESNClassifier(ClassifierMixin, EchoStateNetwork):
         self._columns, self._seed = self._make()
         check_choice("pooling", self.pooling, POOLINGS)
         self.__dict__.pop("n_features_in_", None)
-        table, lengths = self._sequences(X)
-        self.n_features_in_ = table.shape[1]
-        labels: Any = list(y)
+        table, lengths, self._n_steps = self._sequences(X)
+        self.n_features_in_ = self._n_steps or table.shape[1]
+        if y is None:
+            raise ValueError(_NO_TARGETS)
+        y = y if isinstance(y, list | tuple) else np.asarray(y)
+        column = isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1 and (lengths != 1).any()
+        labels: Any = list(column_or_1d(y, warn=True) if column else y)
         if len(labels) != len(lengths):
             raise ValueError(f"y must have a label for each of {len(lengths)} sequences; got {len(labels)}")
         self.per_step_ = not isinstance(labels[0], str) and np.ndim(labels[0]) == 1
@@ -353,6 +377,7 @@ class ESNClassifier(ClassifierMixin, EchoStateNetwork):
                         f"y must have a label for each step; sequence {n} has {steps}, and {len(part)} labels"
                     )
             labels = np.concatenate([np.asarray(part) for part in labels])
+        check_classification_targets(np.asarray(labels))
         self.classes_, numbers = np.unique(np.asarray(labels), return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y must hold at least two classes, got one class: {self.classes_.tolist()}")
@@ -390,18 +415,24 @@ class ESNClassifier(ClassifierMixin, EchoStateNetwork):
             yield sums / counts[:, None], np.arange(len(lengths))
 
     def decision_function(self, X: Any) -> Any:
-        """Return the outputs (S, classes), or a list of (T, classes) where each step has a label."""
+        """Return the outputs (S, classes), or a list of (T, classes) where each step has a label.
+
+        Of two classes there is one number, (S,) or (T,): above 0 for the second.
+        """
         check_is_fitted(self, "W_out_")
-        table, lengths = self._sequences(X)
+        table, lengths, _ = self._sequences(X)
         found = np.concatenate([z @ self.W_out_ for z, _ in self._pooled(table, lengths, None)])
+        if len(self.classes_) == 2:
+            found = (found[:, 1] - found[:, 0]) / 2
         return np.split(found, np.cumsum(lengths)[:-1]) if self.per_step_ else found
 
     def predict(self, X: Any) -> Any:
         """Return the labels (S,), or a list of (T,) where each step has one."""
         scores = self.decision_function(X)
-        if self.per_step_:
-            return [self.classes_[part.argmax(axis=1)] for part in scores]
-        return self.classes_[scores.argmax(axis=1)]
+        return [self._largest(part) for part in scores] if self.per_step_ else self._largest(scores)
+
+    def _largest(self, scores: np.ndarray) -> np.ndarray:
+        return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of labels that are right."""
@@ -411,7 +442,9 @@ class ESNClassifier(ClassifierMixin, EchoStateNetwork):
         return float(accuracy_score(wanted, found, sample_weight=sample_weight))
 
     def _learned(self) -> dict[str, Any]:
-        return super()._learned() | {"classes": self.classes_.tolist(), "per_step": self.per_step_}
+        own = {"classes": self.classes_.tolist(), "per_step": self.per_step_, "n_steps": self._n_steps}
+        return super()._learned() | own
 
     def _restore(self, header: dict[str, Any]) -> None:
         self.classes_, self.per_step_ = np.array(header["classes"]), bool(header["per_step"])
+        self._n_steps = header.get("n_steps")

@@ -371,7 +371,9 @@ def laid_out(given: Any, name: str) -> tuple[bool, np.ndarray, np.ndarray]:
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             step = int(np.argmin(np.isfinite(array).all(axis=1)))
-            raise ValueError(f"{name} must be finite: sequence {n}, step {step} is {array[step].tolist()}")
+            raise ValueError(
+                f"{name} contains NaN or inf, and must be finite: sequence {n}, step {step} is {array[step].tolist()}"
+            )
         found.append(array)
     if not found:
         raise ValueError(f"{name} must hold at least one sequence")
