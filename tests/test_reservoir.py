@@ -8,6 +8,7 @@ import peers
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from joblib import Parallel, cpu_count, delayed
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
@@ -317,9 +318,13 @@ def test_two_classes_have_one_number():
 
 def test_a_search_over_all_cores():
     us, ys = sequences(lengths=(30, 20, 25, 30))
-    search = GridSearchCV(rc.ESNRegressor(10), {"spectral_radius": [0.1, 0.9], "ridge": [1e-6, 1.0]}, cv=2, n_jobs=2)
-    search.fit(us, ys)
-    assert set(search.best_params_) == {"spectral_radius", "ridge"}
+    grid = {"spectral_radius": [0.1, 0.9], "ridge": [1e-6, 1.0]}
+    alone, together = (GridSearchCV(rc.ESNRegressor(30), grid, cv=2, n_jobs=n).fit(us, ys) for n in (1, 2))
+    assert together.best_params_ == alone.best_params_
+    assert np.array_equal(together.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
+    assert np.array_equal(together.predict(us[0]), alone.predict(us[0]))
+    threads = Parallel(2)(delayed(rc.get_num_threads)() for _ in range(2))
+    assert max(threads) <= max(1, cpu_count() // 2)  # the workers share the processors
 
 
 def test_the_classifier_by_sequence_and_by_step(tmp_path):

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy.linalg import eigh
-from threadpoolctl import threadpool_limits
 
 from rnncore._core import associative
+from rnncore.models._blas import one_thread
 
 __all__ = ["RULES", "add_hebb", "add_storkey", "project"]
 
@@ -33,11 +33,14 @@ def _blocks(units: int, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
         yield start, min(start + rows, units)
 
 
-def add_hebb(W: np.ndarray, patterns: np.ndarray) -> None:
-    """Add Σ ξ·ξᵀ of patterns (P, N): whole numbers, whatever order they are added in."""
+def add_hebb(W: np.ndarray, patterns: np.ndarray, first: bool) -> None:
+    """Add Σ ξ·ξᵀ of patterns (P, N): whole numbers, whatever order they are added in. first: W holds nothing yet."""
     wide = patterns.astype(W.dtype)
-    for start, end in _blocks(len(W)):
-        W[start:end] += wide[:, start:end].T @ wide
+    if first:
+        np.matmul(wide.T, wide, out=W)  # of an array with itself: NumPy computes half of it
+    else:
+        for start, end in _blocks(len(W)):
+            W[start:end] += wide[:, start:end].T @ wide
     np.fill_diagonal(W, 0)
 
 
@@ -47,7 +50,7 @@ def project(W: np.ndarray, patterns: np.ndarray) -> None:
     The diagonal of the projection is left out (Kanter and Sompolinsky 1987): patterns draw from further away. One
     thread, because LAPACK's sums depend on how many there are.
     """
-    with threadpool_limits(1, "blas"):
+    with one_thread():
         wide = patterns.astype(np.float64)
         size, basis = eigh(wide @ wide.T)
         there = size > size[-1] * max(patterns.shape) * np.finfo(np.float64).eps

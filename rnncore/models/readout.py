@@ -10,17 +10,25 @@ Recursive least squares (Jaeger 2003; Haykin, Adaptive Filter Theory), λ what i
 
 from __future__ import annotations
 
-from typing import Self
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
 
 import numpy as np
 from scipy import linalg
 
+from rnncore.models._blas import one_thread
+
 _ROWS = 8192  # taken at a time, at least twice as many as features
 _FAR = 1e4  # times the rounding of ZᵀZ that ridge must be: four digits of W where it is least certain, more elsewhere
+
+_ALONE = 1000  # features at most that one thread of BLAS is enough for
 
 
 class LeastSquares:
     """Ridge regression of rows that come in pieces.
+
+    Up to 1000 features BLAS has one thread: its sums depend on how many there are, and a search in several processes
+    is to find what it finds in one.
 
     Parameters
     ----------
@@ -47,8 +55,12 @@ class LeastSquares:
         """Take rows of features (n, F) and what they are to give (n, K)."""
         self._waiting.append(np.concatenate([z, y], axis=1, dtype=np.float64))
         if sum(map(len, self._waiting)) >= max(_ROWS, 2 * self.features):
-            self._take()
+            with self._threads():
+                self._take()
         return self
+
+    def _threads(self) -> AbstractContextManager[Any]:
+        return one_thread() if self.features <= _ALONE else nullcontext()
 
     def _take(self) -> None:
         """Add the rows that wait."""
@@ -69,7 +81,11 @@ class LeastSquares:
 
     def solve(self) -> np.ndarray:
         """Return W (F, K) of all rows so far."""
-        self._take()
+        with self._threads():
+            self._take()
+            return self._solved()
+
+    def _solved(self) -> np.ndarray:
         F = self.features
         if self._squares is not None:
             left = self._squares[:F, :F] + self.ridge * np.eye(F)

@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, eigs
 
 from rnncore.datasets.drawing import generator
+from rnncore.models._blas import one_thread
 
 TOPOLOGIES = ("random", "ring")
 DISTRIBUTIONS = ("normal", "uniform", "signs")
@@ -53,14 +54,17 @@ def spectral_radius(W: sparse.csr_array) -> float:
     loops = W.diagonal().any()
     if not loops and connected_components(W, connection="strong", return_labels=False) == units:
         return 0.0  # no way leads back: nilpotent, which eigenvalues found in floating point hide
-    if units <= _DENSE:
-        return float(np.abs(np.linalg.eigvals(W.toarray())).max())
-    try:
-        v0 = np.ones(units)  # not drawn: the same bits every time
-        found = eigs(W, k=6, ncv=100, tol=1e-11, maxiter=100, v0=v0, return_eigenvectors=False)
-    except ArpackNoConvergence:
-        found = np.linalg.eigvals(W.toarray())
+    with one_thread():
+        found = np.linalg.eigvals(W.toarray()) if units <= _DENSE else _largest(W)
     return float(np.abs(found).max())
+
+
+def _largest(W: sparse.csr_array) -> np.ndarray:
+    try:
+        v0 = np.ones(W.shape[0])  # not drawn: the same bits every time
+        return eigs(W, k=6, ncv=100, tol=1e-11, maxiter=100, v0=v0, return_eigenvectors=False)
+    except ArpackNoConvergence:
+        return np.linalg.eigvals(W.toarray())
 
 
 @functools.lru_cache(maxsize=16)  # a search draws the same again and again, and radii take as long as fits
