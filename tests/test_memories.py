@@ -395,3 +395,20 @@ def test_a_signal_ends_a_long_recall(threads):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("order", ["random", "cyclic"])
+def test_where_a_pattern_ends_is_the_same_in_any_batch(order):
+    rng = np.random.default_rng(3)
+    memory = Hopfield(order=order).fit(rng.choice([-1, 1], (12, 60)))  # crowded: the order decides where one ends
+    starts = rng.choice([-1, 1], (40, 60))
+    together = memory.predict(starts)
+    assert np.array_equal(memory.predict(starts[::-1]), together[::-1])
+    for start, end in zip(starts[:5], together[:5], strict=True):
+        assert np.array_equal(memory.predict(start[None])[0], end)
+        assert np.array_equal(memory.recall(start).state, end)
+
+
+def test_stochastic_rows_are_draws():
+    memory = Hopfield(update="stochastic", beta=0.1, max_sweeps=3).fit(PATTERNS)
+    assert len(np.unique(memory.predict(np.repeat(PATTERNS[:1], 20, axis=0)), axis=0)) > 1

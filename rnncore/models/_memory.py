@@ -94,7 +94,8 @@ def as_patterns(value: Any, name: str, values: str, width: int | None = None) ->
     if width is not None and found.shape[1] != width:
         raise ValueError(f"{name} must have {width} units each, as those that were learned; got {found.shape[1]}")
     low = 0 if values == "binary" else -1
-    right = (found == low) | (found == 1)
+    on = found == 1
+    right = (found == low) | on
     if not right.all():
         row, column = np.argwhere(~right)[0]
         other = {"bipolar": "binary", "binary": "bipolar"}[values]
@@ -102,7 +103,8 @@ def as_patterns(value: Any, name: str, values: str, width: int | None = None) ->
         raise ValueError(
             f"{name} must be {_SAID[values]}, got {found[row, column]} at unit {column} of pattern {row}{hint}"
         )
-    return np.where(found == 1, 1, -1).astype(np.int8)
+    made: np.ndarray = 2 * on.astype(np.int8, order="C") - np.int8(1)
+    return made
 
 
 def off(values: str) -> int:

@@ -149,7 +149,7 @@ class ContinuousHopfield(Memory):
         units = found.shape[1]
         W = np.zeros((units, units), dtype=_checks.dtype(self.dtype))
         if self.rule == "hebb":
-            add_hebb(W, found)
+            add_hebb(W, found, first=True)
             W /= units
         elif self.rule == "storkey":
             add_storkey(W, found, self._threads())

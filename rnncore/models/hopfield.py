@@ -213,7 +213,7 @@ class Hopfield(Memory):
         if self.rule == "hebb":
             if self.n_patterns_ + len(patterns) > _MOST_PATTERNS[W.dtype]:
                 raise ValueError(f"{W.dtype} counts up to {_MOST_PATTERNS[W.dtype]:,} patterns: take dtype='float64'")
-            add_hebb(W, patterns)
+            add_hebb(W, patterns, first=not self.n_patterns_)
         else:
             if self.rule == "storkey":
                 add_storkey(W, patterns, _threads.resolve(_threads.check(self.n_threads)))
@@ -229,7 +229,8 @@ class Hopfield(Memory):
     def predict(self, patterns: Any) -> np.ndarray:
         """Let the network run from patterns; return where it ends, (B, N) of the patterns' kind of values, int8.
 
-        Which random numbers a pattern gets depends on its row.
+        Each pattern has a generator of its own. One after another, they all begin with the same seed: where a pattern
+        ends is the same in any batch. Stochastic ones are seeded by row: the same pattern in many rows is many draws.
         """
         states, _, _, endings, _ = self._run(patterns, "patterns")
         if self.update == "asynchronous" and not endings.all():
@@ -284,11 +285,12 @@ class Hopfield(Memory):
         self._check_settings()
         states = as_patterns(patterns, name, self.values, self.n_features_in_)
         random = check_random_state(self.random_state)
+        seeds = random.randint(2**64, size=len(states) if self.update == "stochastic" else 1, dtype=np.uint64)
         energies, sweeps, endings, flips = associative.recall(
             self.couplings_,
             states,
             self._thresholds(),
-            random.randint(2**64, size=len(states), dtype=np.uint64),
+            np.resize(seeds, len(states)),
             update=self.update,
             scale=self.scale_,
             tie=self.tie_,
