@@ -21,8 +21,11 @@ def one_thread() -> AbstractContextManager[Any]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> with one_thread():
     ...     found = np.linalg.eigvals(np.eye(3))
+    >>> found.tolist()
+    [1.0, 1.0, 1.0]
     """
     context: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
     return context
