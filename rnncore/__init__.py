@@ -56,6 +56,7 @@ _HOME = {
     "Sequences": "data.sequences",
     "Series": "data.series",
     "Stream": "train.streams",
+    "Trees": "data.trees",
     "CaptionModel": "estimators",
     "ESNClassifier": "estimators",
     "ESNRegressor": "estimators",
@@ -67,6 +68,7 @@ _HOME = {
     "SequenceRegressor": "estimators",
     "SequenceToSequence": "estimators",
     "Transcriber": "estimators",
+    "TreeClassifier": "estimators",
     "distil": "estimators",
     "load": "io.files",
     "to_torch": "interop",
@@ -113,6 +115,7 @@ if TYPE_CHECKING:
     from rnncore._threads import set_num_threads as set_num_threads
     from rnncore.data.sequences import Sequences as Sequences
     from rnncore.data.series import Series as Series
+    from rnncore.data.trees import Trees as Trees
     from rnncore.estimators import CaptionModel as CaptionModel
     from rnncore.estimators import Ensemble as Ensemble
     from rnncore.estimators import ESNClassifier as ESNClassifier
@@ -123,6 +126,7 @@ if TYPE_CHECKING:
     from rnncore.estimators import SequenceTagger as SequenceTagger
     from rnncore.estimators import SequenceToSequence as SequenceToSequence
     from rnncore.estimators import Transcriber as Transcriber
+    from rnncore.estimators import TreeClassifier as TreeClassifier
     from rnncore.estimators import distil as distil
     from rnncore.interop import from_keras as from_keras
     from rnncore.interop import from_onnx as from_onnx

@@ -6,6 +6,7 @@ from rnncore.datasets.adding import adding_problem
 from rnncore.datasets.arithmetic import ARITHMETIC_SYMBOLS, arithmetic
 from rnncore.datasets.bits import copying, delayed_xor, parity, temporal_xor
 from rnncore.datasets.digits import DIGITS_RATE, glued_digits
+from rnncore.datasets.expressions import boolean_expressions, phrases
 from rnncore.datasets.languages import anbn, tomita, tomita_accepts, tomita_strings
 from rnncore.datasets.letters import LETTER_CODES, letters
 from rnncore.datasets.misspelling import misspelt
@@ -31,6 +32,7 @@ __all__ = [
     "adding_problem",
     "anbn",
     "arithmetic",
+    "boolean_expressions",
     "continual_reber",
     "copying",
     "dates",
@@ -48,6 +50,7 @@ __all__ = [
     "news_requests",
     "original_split",
     "parity",
+    "phrases",
     "picture_features",
     "plant_inputs",
     "python_source",

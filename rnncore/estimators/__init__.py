@@ -17,6 +17,7 @@ _HOME = {
     "SequenceTagger": "tagger",
     "SequenceToSequence": "rewriting",
     "Transcriber": "transcriber",
+    "TreeClassifier": "trees",
     "distil": "distilling",
 }
 
@@ -32,6 +33,7 @@ __all__ = [
     "SequenceTagger",
     "SequenceToSequence",
     "Transcriber",
+    "TreeClassifier",
     "distil",
 ]
 

@@ -70,6 +70,9 @@ KINDS = {
     "ContinuousHopfield": "rnncore.models.continuous_hopfield",
     "ModernHopfield": "rnncore.models.modern_hopfield",
     "BAM": "rnncore.models.bam",
+    "TreeNetwork": "rnncore.models.trees",
+    "RAAM": "rnncore.models.raam",
+    "TreeClassifier": "rnncore.estimators.trees",
 }
 
 

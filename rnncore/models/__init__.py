@@ -1,4 +1,4 @@
-"""Networks that are no cells, named after what they are: associative memories; reservoirs, which are `rc.Reservoir`.
+"""Networks that are no cells: associative memories; networks on trees; reservoirs, which are `rc.Reservoir`.
 
 A memory is an estimator: `fit` takes the patterns that it shall know, `predict` patterns that it shall complete.
 """
@@ -13,9 +13,11 @@ _HOME = {
     "ContinuousHopfield": "continuous_hopfield",
     "Hopfield": "hopfield",
     "ModernHopfield": "modern_hopfield",
+    "RAAM": "raam",
+    "TreeNetwork": "trees",
 }
 
-__all__ = ["BAM", "ContinuousHopfield", "Hopfield", "ModernHopfield"]
+__all__ = ["BAM", "RAAM", "ContinuousHopfield", "Hopfield", "ModernHopfield", "TreeNetwork"]
 
 
 def __getattr__(name: str) -> Any:
@@ -35,3 +37,5 @@ if TYPE_CHECKING:
     from rnncore.models.continuous_hopfield import ContinuousHopfield as ContinuousHopfield
     from rnncore.models.hopfield import Hopfield as Hopfield
     from rnncore.models.modern_hopfield import ModernHopfield as ModernHopfield
+    from rnncore.models.raam import RAAM as RAAM
+    from rnncore.models.trees import TreeNetwork as TreeNetwork

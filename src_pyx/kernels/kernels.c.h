@@ -18,6 +18,7 @@
 #include "ctc.h"
 #include "updates.h"
 #include "reservoir.h"
+#include "trees.h"
 #include "replica.h"
 
 #include "cells/table.h"
@@ -106,4 +107,5 @@ const rc_kernels KERNELS = {
     .updates = &update_table,
     .replica = &replica_table,
     .crf = &crf_table,
+    .trees = &tree_table,
 };

@@ -196,6 +196,7 @@ typedef struct {
 } rc_reservoir;
 
 #include "crf_api.h"
+#include "trees_api.h"
 
 typedef struct rc_kernels {
     const char *level;
@@ -276,6 +277,7 @@ typedef struct rc_kernels {
     const UpdateTable *updates;
     const rc_replica *replica;
     const rc_crf_table *crf;
+    const rc_tree_table *trees;
 } rc_kernels;
 
 enum { RC_TANH, RC_SIGMOID, RC_RELU, RC_LEAKY_RELU, RC_CLIPPED_RELU, RC_IDENTITY, RC_BINARY };

@@ -220,6 +220,19 @@ cdef extern from "kernels.h" nogil:
         long (*best_work)(const rc_crf *, long) noexcept nogil
         void (*best)(const rc_crf *, long, long, long, void *, int64_t *, double *) noexcept nogil
 
+    ctypedef struct rc_tree_table:
+        void (*activate)(int, long, long, void *) noexcept nogil
+        void (*slope)(int, long, long, const void *, void *) noexcept nogil
+        void (*forget)(long, long, const void *, long, const void *, long, const int64_t *, const void *, void *,
+                       void *) noexcept nogil
+        void (*forget_back)(long, long, const void *, const int64_t *, const void *, void *, void *, void *, long,
+                            void *) noexcept nogil
+        void (*gates)(long, long, void *, long, void *, void *) noexcept nogil
+        void (*gates_back)(long, long, void *, long, const void *, const void *, void *) noexcept nogil
+        void (*pairs)(long, long, const void *, const void *, long, void *, long) noexcept nogil
+        void (*pairs_back)(long, long, const void *, const void *, long, const void *, long, void *,
+                           void *) noexcept nogil
+
     ctypedef struct rc_kernels:
         const char *level
         int itemsize
@@ -279,6 +292,7 @@ cdef extern from "kernels.h" nogil:
         rc_cell_step zoned_backward
         const UpdateTable *updates
         const rc_crf_table *crf
+        const rc_tree_table *trees
 
 cdef extern from "pool.h" nogil:
     ctypedef struct rnncore_call:
