@@ -56,7 +56,7 @@ COMMANDS = {
     "forecast": Command("forecast", "forecasts beside an MLP, naive ones, ETS and PyTorch's time to fit (minutes)"),
     "zoo": Command(
         "zoo",
-        "networks that are no cells: memories beside NumPy, reservoirs beside reservoirpy",
+        "networks that are no cells: memories beside NumPy, reservoirs beside reservoirpy, trees beside PyTorch",
         "1",
         "float32,float64",
     ),
@@ -67,7 +67,7 @@ COMMANDS = {
 TAG_PARTS = "of news, snips, ewt; without: all, or news where DATA is given"
 CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken, chorales, step, large; without: all"
 FORECAST_PARTS = "of airline, sunspots, mackey-glass, fit; without: all"
-ZOO_PARTS = "of memories, reservoirs; without: all"
+ZOO_PARTS = "of memories, reservoirs, trees; without: all"
 CTC_PARTS = "of loss, digits; without: all"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 

@@ -6,7 +6,7 @@ import argparse
 import importlib
 from typing import Any
 
-PARTS = {"memories": "bench.zoo_memories", "reservoirs": "bench.zoo_reservoirs"}
+PARTS = {"memories": "bench.zoo_memories", "reservoirs": "bench.zoo_reservoirs", "trees": "bench.zoo_trees"}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

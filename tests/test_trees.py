@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from peers import peer
 
 import rnncore as rc
 from rnncore._core import kernels
@@ -53,49 +54,44 @@ def network(cell, dtype="float64", hidden=6, most=3, **options):
     return net
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
+def reference(net, trees, p, m=np):
+    """Vectors of all nodes, one node at a time, in NumPy or (m) PyTorch, whose gradients are then to be had."""
+    H, h, c = net.hidden_size, {}, {}
 
+    def sigmoid(x):
+        return 1 / (1 + m.exp(-x))
 
-def reference(net, trees):
-    """Vectors of all nodes, one node at a time."""
-    p = {name: np.asarray(value, float) for name, value in net.params.items()}
-    H = net.hidden_size
-    f = {"tanh": np.tanh, "sigmoid": sigmoid, "relu": lambda x: np.maximum(x, 0)}[net.activation]
-    h, c = np.zeros((trees.n_nodes, H)), np.zeros((trees.n_nodes, H))
-    for node in np.argsort(trees.heights, kind="stable"):
-        children = np.flatnonzero(trees.parents == node)
+    def block(x, n):
+        return x[n * H : (n + 1) * H]
+
+    f = {"tanh": m.tanh, "sigmoid": sigmoid}[net.activation]
+    for node in np.argsort(trees.heights, kind="stable").tolist():
+        children = np.flatnonzero(trees.parents == node).tolist()
         label = trees.labels[node]
-        e = p["labels"][label] if label >= 0 else np.zeros(p["labels"].shape[1])
+        e = p["labels"][label] if label >= 0 else 0 * p["labels"][0]
+        a = e + p["b"]
         if net.cell in ("plain", "tensor"):
-            if not len(children):
-                h[node] = e
-                continue
-            a = p["b"] + e
             for k, child in enumerate(children):
-                a = a + h[child] @ p["W"][k * H : (k + 1) * H]
+                a = a + h[child] @ block(p["W"], k)
                 if net.cell == "tensor":
                     for j, other in enumerate(children):
-                        a = a + np.einsum("i,j,ijm->m", h[child], h[other], p["V"][k, j])
-            h[node] = f(a)
+                        a = a + m.einsum("i,j,ijm->m", h[child], h[other], p["V"][k, j])
+            h[node] = f(a) if children else e
             continue
-        fx, *iou = np.split(p["b"] + e, 4)
-        iou = np.concatenate(iou)
-        forget = []
+        iou, forget = a[H:], {}
         if net.cell == "lstm":
-            joined = sum((h[child] @ p["W"][k * H : (k + 1) * H] for k, child in enumerate(children)), np.zeros(1))
-            joined = np.broadcast_to(joined, (3 + net.max_children) * H)
-            iou = iou + joined[: 3 * H]
-            forget = [sigmoid(fx + joined[(3 + k) * H : (4 + k) * H]) for k in range(len(children))]
-        elif len(children):
-            iou = iou + h[children].sum(axis=0) @ p["W"]
-            forget = [sigmoid(fx + h[child] @ p["W_f"]) for child in children]
-        i, o, u = np.split(iou, 3)
-        c[node] = sigmoid(i) * np.tanh(u)
-        for gate, child in zip(forget, children, strict=True):
-            c[node] += gate * c[child]
-        h[node] = sigmoid(o) * np.tanh(c[node])
-    return h
+            joined = sum(h[child] @ block(p["W"], k) for k, child in enumerate(children))
+            if children:
+                iou = iou + joined[: 3 * H]
+                forget = {child: sigmoid(a[:H] + block(joined, 3 + k)) for k, child in enumerate(children)}
+        elif children:
+            iou = iou + sum(h[child] for child in children) @ p["W"]
+            forget = {child: sigmoid(a[:H] + h[child] @ p["W_f"]) for child in children}
+        c[node] = sigmoid(block(iou, 0)) * m.tanh(block(iou, 2))
+        for child, gate in forget.items():
+            c[node] = c[node] + gate * c[child]
+        h[node] = sigmoid(block(iou, 1)) * m.tanh(c[node])
+    return m.stack([h[node] for node in range(trees.n_nodes)])
 
 
 # ---------------------------------------------------------------- the equations
@@ -108,7 +104,7 @@ def reference(net, trees):
 @pytest.mark.parametrize("cell", CELLS)
 def test_vectors_are_the_equations(cell, name, hidden, dtype, rng):
     trees, net = forest(name, rng), network(cell, dtype, hidden)
-    h = reference(net, trees)
+    h = reference(net, trees, {name: np.asarray(value, float) for name, value in net.params.items()})
     tolerance = (1e-4 if dtype == "float32" else 1e-12) * max(1.0, np.abs(h).max())
     np.testing.assert_allclose(net.vectors(trees), h, rtol=0, atol=tolerance)
     scores = h @ np.asarray(net.params["W_out"], float) + net.params["b_out"]
@@ -160,6 +156,21 @@ def test_gradients_by_differences(cell, hidden, where, activation, rng):
     net.loss_and_grad(trees, targets, weights)
     net.loss_and_grad(trees, targets, weights, accumulate=True)
     np.testing.assert_allclose(net.grad, 2 * gradient, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_are_pytorch_s(cell, rng):
+    torch = peer("torch")
+    trees, net = forest("mixed", rng), network(cell)
+    targets = rng.integers(0, K, trees.n_nodes)
+    loss = net.loss_and_grad(trees, targets)
+    p = {name: torch.tensor(value, requires_grad=True) for name, value in net.params.items()}
+    scores = reference(net, trees, p, torch) @ p["W_out"] + p["b_out"]
+    wanted = torch.nn.functional.cross_entropy(scores, torch.from_numpy(targets))
+    wanted.backward()
+    assert loss == pytest.approx(wanted.item(), rel=1e-12)
+    for name, tensor in p.items():
+        np.testing.assert_allclose(net.grads[name], tensor.grad, rtol=1e-10, atol=1e-14, err_msg=name)
 
 
 # ---------------------------------------------------------------- what must not matter
@@ -366,3 +377,198 @@ def test_other_mistakes():
     net.theta[:] = np.inf
     with pytest.raises(rc.NonFiniteError):
         net.train_step(one, [1], rc.SGD(0.1))
+
+
+# ---------------------------------------------------------------- RAAM
+
+
+def phrases(count=15):
+    made = rc.datasets.phrases(count)
+    return made, rc.Trees.of(made, labelled=False).numbered({symbol: n for n, symbol in enumerate("DANVP")})
+
+
+def in_numbers(tree):
+    return tuple(map(in_numbers, tree)) if isinstance(tree, tuple) else "DANVP".index(tree)
+
+
+def raam_loss(raam, trees):
+    """E in NumPy, node by node."""
+    p, H, A = raam.params, raam.codes.shape[1], raam.positions
+    h, total = np.zeros((trees.n_nodes, H)), 0.0
+    for node in np.argsort(trees.heights, kind="stable"):
+        children = np.flatnonzero(trees.parents == node)
+        if not len(children):
+            h[node] = raam.codes[trees.labels[node]]
+            continue
+        below = h[children].reshape(A * H)
+        h[node] = 1 / (1 + np.exp(-(below @ p["W"] + p["b"])))
+        total += ((1 / (1 + np.exp(-(h[node] @ p["D"] + p["d"]))) - below) ** 2).sum()
+    return h, total / np.count_nonzero(trees.counts)
+
+
+def test_raam_is_its_equations_and_differences(rng):
+    _, trees = phrases(6)
+    raam = rc.models.RAAM(rng.uniform(0, 1, (5, 4)), target_gradient=1.0, dtype="float64")
+    h, loss = raam_loss(raam, trees)
+    np.testing.assert_allclose(raam.encode(trees), h[trees.roots], rtol=1e-12)
+    assert raam.loss_and_grad(trees) == pytest.approx(loss, rel=1e-12)
+    gradient = raam.grad.copy()
+    some = np.arange(raam.params["labels"].size, len(raam.theta))
+    assert worst(gradient[some], differences(raam, lambda: raam.loss_and_grad(trees), some)) < 1e-6
+    found = {}
+    for part in (0.0, 0.3, 1.0):
+        other = rc.models.RAAM(raam.codes, target_gradient=part, dtype="float64")
+        other.theta[:] = raam.theta
+        other.loss_and_grad(trees)
+        found[part] = other.grad.copy()
+    np.testing.assert_allclose(found[0.3], 0.7 * found[0.0] + 0.3 * found[1.0], rtol=1e-9, atol=1e-14)
+    assert np.abs(found[0.0] - found[1.0]).max() > 1e-3
+
+
+def test_raam_learns_files_and_threads(tmp_path):
+    made, trees = phrases(5)
+    raam, optimizer = rc.models.RAAM(np.eye(5, 8)), rc.Adam(0.05)
+    for _ in range(600):
+        raam.train_step(trees, optimizer)
+    assert np.array_equal(raam.params["labels"], np.eye(5, 8))
+    assert raam.decode(raam.encode(trees)) == [in_numbers(tree) for tree in made]
+    leaves = trees.counts == 0
+    wrong = np.abs(raam.reconstruct(trees)[leaves] - raam.codes[np.asarray(trees.labels)[leaves]])
+    assert wrong.max() < 0.2
+    raam.save(tmp_path / "raam.safetensors")
+    for other in (rc.load(tmp_path / "raam.safetensors"), pickle.loads(pickle.dumps(raam)), raam.copy()):
+        assert np.array_equal(other.encode(trees), raam.encode(trees)) and other.frozen == ("labels",)
+    raam.n_threads = 2
+    assert np.array_equal(other.encode(trees), raam.encode(trees))
+
+
+def test_what_raam_refuses():
+    raam = rc.models.RAAM(np.eye(5, 8))
+    with pytest.raises(ValueError, match="codes must be numbers from 0 to 1"):
+        rc.models.RAAM([[2.0, 0.0]])
+    with pytest.raises(ValueError, match=r"codes must be an array \(symbols, H\)"):
+        rc.models.RAAM([1.0])
+    with pytest.raises(ValueError, match="target_gradient must be a number from 0 to 1"):
+        rc.models.RAAM(np.eye(2), target_gradient=2)
+    with pytest.raises(ValueError, match="each inner node must have 2 children, got 1"):
+        raam.encode(rc.Trees.of([(0,)], labelled=False).numbered({0: 0}))
+    with pytest.raises(ValueError, match="inner nodes must have no labels"):
+        raam.encode(rc.Trees.of([(1, 0, 0)]).numbered({0: 0, 1: 1}))
+    with pytest.raises(ValueError, match="trees of leaves alone"):
+        raam.loss_and_grad(rc.Trees.of([0]).numbered({0: 0}))
+    with pytest.raises(ValueError, match=r"vectors must have shape \(B, 8\), got \(1, 3\)"):
+        raam.decode([[0.5, 0.5, 0.5]])
+    assert raam.decode(np.full((1, 8), 0.5), max_depth=0) == [None]
+    raam.theta[:] = np.nan
+    with pytest.raises(rc.NonFiniteError):
+        raam.train_step(phrases(3)[1], rc.SGD(0.1))
+
+
+# ---------------------------------------------------------------- the classifier
+
+
+def expressions(count=400, depth=3, **options):
+    return rc.datasets.boolean_expressions(count, depth, **options)
+
+
+def value(tree):
+    """What an expression is worth."""
+    if not isinstance(tree, tuple):
+        return tree == "T"
+    parts = [value(child) for child in tree[1:]]
+    return {"not": lambda: not parts[0], "and": lambda: all(parts), "or": lambda: any(parts)}[tree[0]]()
+
+
+def test_expressions_have_their_values():
+    trees, values = expressions(300, 6, min_depth=2)
+    found = rc.Trees.of(trees)
+    assert [value(tree) for tree in trees] == [one == "T" for one in values]
+    heights = found.heights[found.roots]
+    assert set(heights) == {2, 3, 4, 5, 6} and 0.4 < np.mean([one == "T" for one in values]) < 0.6
+    again, every = expressions(300, 6, min_depth=2, every_node=True)
+    assert again == trees and [one[-1] for one in every] == values
+    assert [len(one) for one in every] == np.diff(found.starts).tolist()
+    with pytest.raises(ValueError, match="max_depth must be at least 3, got 2"):
+        expressions(1, 2, min_depth=3)
+
+
+def test_phrases_differ():
+    made = rc.datasets.phrases(40)
+    assert len(set(made)) == 40 and rc.Trees.of(made, labelled=False).heights.max() <= 5
+    with pytest.raises(ValueError, match="there are not 100 different phrases of depth 3"):
+        rc.datasets.phrases(100, max_depth=3)
+
+
+@pytest.mark.parametrize("every_node", [False, True])
+@pytest.mark.parametrize("cell", ["plain", "child_sum"])
+def test_classifier_learns_expressions(cell, every_node, tmp_path):
+    trees, values = expressions(every_node=every_node)
+    classifier = rc.TreeClassifier(cell, max_epochs=25, learning_rate=0.02).fit(trees[:300], values[:300])
+    assert classifier.at_ == ("nodes" if every_node else "root") and classifier.classes_.tolist() == ["F", "T"]
+    score = classifier.score(trees[300:], values[300:])
+    found = classifier.predict(trees[300:])
+    right = np.concatenate([a == b for a, b in zip(found, map(np.array, values[300:]), strict=True)], axis=None)
+    assert score == pytest.approx(right.mean()) and score > 0.95
+    classifier.save(tmp_path / "trees.safetensors")
+    again = rc.load(tmp_path / "trees.safetensors")
+    for other in (again, pickle.loads(pickle.dumps(classifier)), copy.deepcopy(classifier)):
+        for one, two in zip(other.predict_proba(trees), classifier.predict_proba(trees), strict=True):
+            assert np.array_equal(one, two)
+    assert again.get_params() == classifier.get_params() and again.history_ == classifier.history_
+    assert len(classifier.history_) == classifier.n_epochs_ == 25
+
+
+def test_classifier_gives_the_same_bits_for_any_number_of_threads():
+    trees, values = expressions(200, 5)
+    made = [rc.TreeClassifier("lstm", 40, max_epochs=2, n_threads=n).fit(trees, values) for n in (1, 2)]
+    assert not NATIVE or np.array_equal(*(one.network_.theta for one in made))
+    parents = [own.parents.tolist() for own in (rc.Trees.of([tree]) for tree in trees)]
+    forest = rc.Trees.from_parents(parents, [rc.Trees.of([tree]).labels for tree in trees])
+    again = rc.TreeClassifier("lstm", 40, max_epochs=2, n_threads=1).fit(forest, values)
+    assert np.array_equal(again.network_.theta, made[0].network_.theta)
+
+
+def test_classifier_stops_early_and_weighs():
+    trees, values = expressions()
+    classifier = rc.TreeClassifier(early_stopping=True, n_iter_no_change=3, max_epochs=200).fit(trees, values)
+    assert classifier.stopped_ == "early" and "val_score" in classifier.history_[0]
+    flipped = ["F" if one == "T" else "T" for one in values]
+    weighed = rc.TreeClassifier(max_epochs=20, learning_rate=0.02).fit(
+        trees + trees, values + flipped, sample_weight=[1.0] * len(trees) + [0.0] * len(trees)
+    )
+    assert weighed.score(trees, values) > 0.9
+
+
+def test_some_nodes_without_a_class():
+    trees, values = expressions(200, every_node=True)
+    some = [[one if n % 2 else None for n, one in enumerate(own)] for own in values]
+    classifier = rc.TreeClassifier(max_epochs=25, learning_rate=0.02, early_stopping=True).fit(trees, some)
+    assert classifier.score(trees, values) > 0.9
+
+
+def test_what_the_classifier_refuses(tmp_path):
+    trees, values = expressions(20)
+    classifier = rc.TreeClassifier(max_epochs=1)
+    with pytest.raises(Exception, match="this TreeClassifier is not fitted yet"):
+        classifier.predict(trees)
+    for y, message in (
+        (values[:3], "expected 20 targets, one for each tree, got 3"),
+        (["T"] * 20, "expected at least two classes, got 'T' alone|expected at least two classes"),
+        ([None] * 20, "expected at least one class, got None alone"),
+        ([["T"]] * 20, "tree 0: expected . targets, one for each node, got 1"),
+    ):
+        with pytest.raises(DataError, match=message):
+            classifier.fit(trees, y)
+    classifier.fit(trees, values)
+    with pytest.raises(DataError, match="tree 0 has an unknown leaf, 'maybe'"):
+        classifier.predict([("not", "maybe")])
+    with pytest.raises(ValueError, match="tree 0 has a node with 3 children, and there are matrices for 2"):
+        classifier.predict([("and", "T", "T", "F")])
+    with pytest.raises(DataError, match="fitted on classes of root, got classes of nodes"):
+        classifier.score(["T"], [["T"]])
+    for settings in ({"cell": "gru"}, {"hidden_size": 0}, {"validation_fraction": 1.5}, {"max_children": 0}):
+        with pytest.raises((TypeError, ValueError), match=next(iter(settings))):
+            rc.TreeClassifier(**settings).fit(trees, values)
+    odd = rc.TreeClassifier(max_epochs=1).fit([frozenset("a"), frozenset("b")], [0, 1])
+    with pytest.raises(ValueError, match="a model file can hold words and numbers as labels of nodes"):
+        odd.save(tmp_path / "odd.safetensors")

@@ -38,7 +38,7 @@ def boolean_expressions(
     --------
     >>> trees, values = boolean_expressions(3, max_depth=2)
     >>> trees[1], values[1]
-    (('not', ('or', 'F', 'F')), 'T')
+    (('not', ('not', 'T')), 'T')
     """
     at_least("n_trees", n_trees, 0)
     at_least("min_depth", min_depth, 0)
@@ -93,7 +93,7 @@ def phrases(n_trees: int = 15, max_depth: int = 5, random_state: int = 0) -> lis
     Examples
     --------
     >>> phrases(2)
-    [('P', ('D', 'N')), (('D', 'N'), ('V', ('D', 'N')))]
+    [('A', 'N'), ('V', ('P', ('D', 'N')))]
     """
     at_least("n_trees", n_trees, 0)
     at_least("max_depth", max_depth, 3)
@@ -106,7 +106,7 @@ def phrases(n_trees: int = 15, max_depth: int = 5, random_state: int = 0) -> lis
         if tree is not None:
             found[tree] = None
         tried += 1
-        if tried > 1000 + 1000 * n_trees:
+        if tried > 1000 + 100 * n_trees:
             raise ValueError(f"there are not {n_trees} different phrases of depth {max_depth}: raise max_depth")
     return list(found)
 
