@@ -11,12 +11,15 @@ from peers import peer
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def ran(page: str, longest: float = math.inf, fence: str = "python") -> dict:
+def ran(page: str, longest: float = math.inf, fence: str = "python", section: str = "") -> dict:
     """Run a page's Python, blocks of at most so many lines, from top to bottom; return the names it leaves.
 
     fence : what stands behind the three ticks: "py" is what wants other packages.
+    section : the title of the only one to run; none: all.
     """
     text = (DOCS / page).read_text(encoding="utf-8")
+    if section:
+        text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
     names: dict = {"__name__": "docs"}
     for number, block in enumerate(re.findall(rf"^```{fence}\n(.*?)^```", text, re.DOTALL | re.MULTILINE), start=1):
         assert len([line for line in block.splitlines() if line.strip()]) <= longest
@@ -154,6 +157,18 @@ def test_memories():
     assert (np.sign(names["outputs"]) == patterns).mean() > 0.99 and names["rise"] <= 1e-9
     assert (names["found"] == names["crowd"][:100]).mean() > 0.99
     assert names["second"].tolist() == names["B"] and names["first"].tolist() == names["A"]
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_family_trees():
+    names = ran("family.md", longest=10, section="Recursive networks on trees")
+    assert names["deep_accuracy"] > 0.95 and names["said"].tolist() == ["T"] and names["vectors"].shape == (5, 16)
+    numbers = {symbol: n for n, symbol in enumerate("DANVP")}
+    wanted = [names["rc"].Trees.of([tree], labelled=False).numbered(numbers).labels for tree in names["phrases"]]
+    unfolded = [
+        names["rc"].Trees.of([tree], labelled=False).numbered({n: n for n in range(5)}) for tree in names["unfolded"]
+    ]
+    assert [tree.labels.tolist() for tree in unfolded] == [labels.tolist() for labels in wanted]
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")

@@ -123,7 +123,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     kind = header["kind"]
     if kind not in KINDS:
         raise ModelFileError(
-            f"{_name(path)}: holds a model of unknown kind {_shorten(kind)}; known: {', '.join(KINDS)}"
+            f"{_name(path)}: holds a model of unknown kind {_shorten(kind)}, which a newer rnncore may know"
         )
     try:
         return class_of(kind)._from_model(header, arrays)

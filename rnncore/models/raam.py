@@ -28,7 +28,7 @@ class RAAM(Recursive):
     Leaves are codes that are given. The children's vectors are both input and target, and targets move as it learns.
     Pollack let them; the gradient of E would pull on them, too, and make codes of trees ever more alike. Half of that
     pull learns more surely than either (15 trees of `rnncore.datasets.phrases`: 10 of 10 runs, where none of it has 7
-    and all of it 3 that unfold each tree).
+    and all of it 2 that unfold each tree).
 
     Parameters
     ----------

@@ -16,6 +16,8 @@ DEMONSTRATIONS = {
     "modern": ("modern", "a modern Hopfield network holds far more patterns than it has units"),
     "bam": ("bam", "two layers recall one another's patterns, a picture and its name"),
     "reservoir": ("reservoir", "an echo state network hears a chaotic series, and goes on by itself"),
+    "trees": ("trees", "a recursive network tells what Boolean expressions are worth, however deep"),
+    "raam": ("raam", "phrases become ten numbers each, and unfold into trees again"),
     "latch": ("latch", "guessing, genes, annealing and strategies find a net that remembers for 100 steps"),
 }
 
