@@ -64,7 +64,7 @@ def reference(net, trees, p, m=np):
     def block(x, n):
         return x[n * H : (n + 1) * H]
 
-    f = {"tanh": m.tanh, "sigmoid": sigmoid}[net.activation]
+    f = {"tanh": m.tanh, "sigmoid": sigmoid, "relu": lambda x: x * (x > 0)}[net.activation]
     for node in np.argsort(trees.heights, kind="stable").tolist():
         children = np.flatnonzero(trees.parents == node).tolist()
         label = trees.labels[node]
@@ -276,7 +276,28 @@ def test_deep_trees():
     assert trees.heights.max() == 20_000 and np.isfinite(network("lstm").vectors(trees)).all()
 
 
+def test_vectors_of_rectified_units(rng):
+    trees, net = forest("mixed", rng), network("plain", activation="relu")
+    h = reference(net, trees, {name: np.asarray(value) for name, value in net.params.items()})
+    np.testing.assert_allclose(net.vectors(trees), h, rtol=1e-12, atol=1e-14)
+
+
 # ---------------------------------------------------------------- forests
+
+
+def test_what_networks_rely_on_cannot_be_changed(rng):
+    trees = forest("mixed", rng)
+    for array in (trees.parents, trees.counts, trees.levels.children, trees.take([1, 0]).heights):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 10**9
+    with pytest.raises(AttributeError, match="parents of a Trees is fixed when it is built"):
+        trees.parents = np.array([7])
+    again = pickle.loads(pickle.dumps(trees))
+    assert np.array_equal(again.levels.children, trees.levels.children)
+    assert not again.parents.flags.writeable
+    for numbers in ([], [-1], [len(trees)], [[0]]):
+        with pytest.raises(DataError, match="expected"):
+            trees.take(numbers)
 
 
 def test_nested_tuples_and_parents_are_the_same_trees(rng):

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnncore import _checks
 from rnncore.data.readers import DataError
+from rnncore.nn.attributes import fixed
 
 __all__ = ["Levels", "Trees"]
 
@@ -33,6 +34,7 @@ class Levels(NamedTuple):
     labels: np.ndarray  # (N,): of rows, numbers
 
 
+@fixed("parents", "starts", "roots", "heights", "counts", "positions")
 class Trees:
     """Many trees, whose nodes are numbered through, those of a tree one after another.
 
@@ -74,8 +76,8 @@ class Trees:
     """
 
     def __init__(self, parents: Any, labels: Any, starts: Any) -> None:
-        self.parents = np.ascontiguousarray(parents, dtype=np.int64)
-        self.starts = np.ascontiguousarray(starts, dtype=np.int64)
+        self.parents = _settled(np.array(parents, dtype=np.int64))
+        self.starts = _settled(np.array(starts, dtype=np.int64))
         self.labels = labels
         if len(labels) != len(self.parents):
             raise DataError(f"expected a label for each of {len(self.parents)} nodes, got {len(labels)}")
@@ -84,9 +86,9 @@ class Trees:
         if self.starts[0] != 0 or self.starts[-1] != len(labels) or (np.diff(self.starts) < 0).any():
             raise DataError(f"starts must rise from 0 to {len(labels)}, the number of nodes; got {self.starts}")
         self._levels: Levels | None = None
-        self.roots = self._find_roots()
-        self._count_children()
-        self.heights = self._measure()
+        self.roots = _settled(self._find_roots())
+        self.counts, self.positions = map(_settled, self._count_children())
+        self.heights = _settled(self._measure())
 
     @classmethod
     def of(cls, trees: Iterable[Any], labelled: bool = True) -> Trees:
@@ -173,6 +175,9 @@ class Trees:
         """The most children that a node has."""
         return int(self.counts.max())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Trees, (self.parents, self.labels, self.starts)  # through the checks: kernels trust what is here
+
     def __repr__(self) -> str:
         return f"Trees({len(self)} trees, {self.n_nodes} nodes)"
 
@@ -198,17 +203,22 @@ class Trees:
         ['d', 'c', 'b']
         """
         numbers = np.asarray(numbers, dtype=np.int64)
+        if not numbers.size:
+            raise DataError("expected the numbers of at least one tree, got none")
+        if numbers.ndim != 1 or numbers.min() < 0 or numbers.max() >= len(self):
+            raise DataError(f"expected numbers of trees (n,), 0 to {len(self) - 1}, got {numbers}")
         sizes = np.diff(self.starts)[numbers]
         starts = np.concatenate([[0], np.cumsum(sizes)])
         shift = np.repeat(starts[:-1] - self.starts[numbers], sizes)
         nodes = np.arange(starts[-1]) - shift
         made: Trees = object.__new__(Trees)
         parents = self.parents[nodes]
-        made.parents, made.starts = np.where(parents < 0, -1, parents + shift), starts
+        made.parents, made.starts = _settled(np.where(parents < 0, -1, parents + shift)), _settled(starts)
         many = isinstance(self.labels, np.ndarray)
         made.labels = self.labels[nodes] if many else [self.labels[node] for node in nodes.tolist()]
-        made.roots = self.roots[numbers] - self.starts[numbers] + starts[:-1]
-        made.heights, made.counts, made.positions = self.heights[nodes], self.counts[nodes], self.positions[nodes]
+        made.roots = _settled(self.roots[numbers] - self.starts[numbers] + starts[:-1])
+        for name in ("heights", "counts", "positions"):
+            setattr(made, name, _settled(getattr(self, name)[nodes]))
         made._levels = None
         return made
 
@@ -238,7 +248,7 @@ class Trees:
                 f"{', '.join(map(repr, list(numbers)[:20]))}{', ...' if len(numbers) > 20 else ''}"
             ) from None
         made: Trees = object.__new__(Trees)
-        made.__dict__.update(self.__dict__, labels=found)
+        made.__dict__.update(self.__dict__, labels=_settled(found))
         return made
 
     # -- how they are visited -----------------------------------------------------------------------------------------
@@ -248,8 +258,8 @@ class Trees:
         """Rows and edges as networks visit them; labels must be numbers."""
         if self._levels is None:
             self._levels = self._lay_levels()
-        labels = np.ascontiguousarray(np.asarray(self.labels)[self._levels.order], dtype=np.int64)
-        return self._levels._replace(labels=labels)
+        labels = np.asarray(self.labels)[self._levels.order]
+        return self._levels._replace(labels=np.ascontiguousarray(labels, dtype=np.int64))
 
     def _lay_levels(self) -> Levels:
         order = np.lexsort((-self.counts, self.heights))
@@ -280,7 +290,7 @@ class Trees:
             parents[by],
             order,
         )
-        return Levels(*(np.ascontiguousarray(part, dtype=np.int64) for part in found))
+        return Levels(*(_settled(np.ascontiguousarray(part, dtype=np.int64)) for part in found))
 
     # -- what is checked ----------------------------------------------------------------------------------------------
 
@@ -307,13 +317,14 @@ class Trees:
             raise DataError(f"tree {tree} has no root, a node whose parent is -1: its nodes go round in a cycle")
         return roots
 
-    def _count_children(self) -> None:
+    def _count_children(self) -> tuple[np.ndarray, np.ndarray]:
         below = np.flatnonzero(self.parents >= 0)
-        self.counts = np.bincount(self.parents[below], minlength=self.n_nodes)
+        counts = np.bincount(self.parents[below], minlength=self.n_nodes)
         by = below[np.argsort(self.parents[below], kind="stable")]
-        first = np.cumsum(self.counts) - self.counts
-        self.positions = np.zeros(self.n_nodes, dtype=np.int64)
-        self.positions[by] = np.arange(len(by)) - first[self.parents[by]]
+        first = np.cumsum(counts) - counts
+        positions = np.zeros(self.n_nodes, dtype=np.int64)
+        positions[by] = np.arange(len(by)) - first[self.parents[by]]
+        return counts, positions
 
     def _measure(self) -> np.ndarray:
         """Return heights; from leaves up, and what is never reached goes round in a cycle."""
@@ -332,6 +343,12 @@ class Trees:
             tree = int(np.searchsorted(self.starts, node, side="right")) - 1
             raise DataError(f"tree {tree} has a cycle: node {node - self.starts[tree]} is below itself")
         return heights
+
+
+def _settled(array: np.ndarray) -> np.ndarray:
+    """Return an array that cannot be written to any more."""
+    array.flags.writeable = False
+    return array
 
 
 def _lay_out(tree: Any, labelled: bool, number: int, parents: list[int], labels: list[Any]) -> None:

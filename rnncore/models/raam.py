@@ -209,7 +209,7 @@ class RAAM(Recursive):
             nodes = children[trees.counts[children] > 0]
         return found
 
-    def decode(self, vectors: Any, tolerance: float = 0.2, max_depth: int = 20) -> list[Any]:
+    def decode(self, vectors: Any, tolerance: float = 0.2, max_depth: int = 16) -> list[Any]:
         """Unfold vectors into trees.
 
         Parameters
