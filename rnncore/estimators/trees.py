@@ -161,9 +161,11 @@ class TreeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         there = [label for label in given if label is not None]
         if not there:
             raise DataError("expected at least one class, got None alone")
+        if len({isinstance(label, str) for label in there}) > 1:
+            raise DataError("expected classes that are all words or all numbers, got both")
         classes = np.unique(np.asarray(there))
         if len(classes) < 2:
-            raise DataError(f"expected at least two classes, got {classes[0]!r} alone")
+            raise DataError(f"expected at least two classes, got {classes.tolist()[0]!r} alone")
         weights = np.ones(len(trees))
         if sample_weight is not None:
             weights = _checks.sample_weight(sample_weight, 1, len(trees)).reshape(-1)
