@@ -51,6 +51,8 @@ CASES = [
     Case("mut3", "", {}),
     Case("mgu", "", {}),
     Case("indrnn", "", {}),
+    Case("ctrnn", "euler", {}),
+    Case("ctrnn", "rk4", {"solver": "rk4"}),
     Case("jordan", f"{OUTPUTS} outputs", {"outputs": OUTPUTS}),
     Case("jordan", f"{OUTPUTS} outputs, hidden feedback", {"outputs": OUTPUTS, "hidden_feedback": True}),
 ]
@@ -81,8 +83,11 @@ def _training(setting: Setting, case: Case, shape: Shape) -> tuple[Callable[[], 
         layer.forward(x)
         layer.backward(dy)
 
-    # A weight takes part in three products per row: forward, its own gradient, and that of what it multiplies.
-    return call, 6 * shape.B * shape.T * sum(array.size for array in layer.params.values() if array.ndim == 2)
+    # A weight takes part in three products per row, in each stage: forward, its own gradient, and that of what it
+    # multiplies.
+    matrices = {name: array.size for name, array in layer.params.items() if array.ndim == 2}
+    often = sum(size * (1 if name.endswith("W_xh") else layer.plan.stages) for name, size in matrices.items())
+    return call, 6 * shape.B * shape.T * often
 
 
 def _measure(setting: Setting, case: Case, shape: Shape) -> dict[str, Any]:

@@ -165,6 +165,19 @@ def dense(x: Any, width: int, precision: np.dtype) -> np.ndarray:
     return found
 
 
+def time_steps(times: np.ndarray, sizes: np.ndarray | None) -> None:
+    """Refuse times (T, B) that pass from step to step unless those within the sequences are above 0."""
+    good = times > 0
+    if sizes is not None:
+        good |= np.arange(len(times))[:, None] >= sizes
+    if not good.all():
+        t, b = np.argwhere(~good)[0]
+        raise ValueError(
+            f"time steps, the last column of x, must be above 0: got {times[t, b]:g} at step {t} of sequence {b}; join "
+            "samples of one time"
+        )
+
+
 def sequences(value: Any, name: str, width: int, precision: np.dtype) -> np.ndarray:
     """Return numbers (T, B, width) of any name, C-contiguous and of the net's precision."""
     found = _contiguous(value, name, precision)

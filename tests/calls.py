@@ -252,7 +252,7 @@ class LayerCalls(Calls):
         lengths, training = self.lengths(T, B), rng.random() < 0.7
         x = self.x(pick(rng, "dense", "dense", "ids", "bags"), T, B, used.input_size)
         options = {"lengths": lengths, "training": training, "state": self.state_of(used, B, rng.random() < 0.3)}
-        if used.cell.feeds_back and rng.random() < 0.5:
+        if used.feeds_back and rng.random() < 0.5:
             options["feedback"] = self.numbers(T, B, used.output_size)
         y, state = used.forward(x, **options)
         same((y, state), fresh.forward(x, **options), "forward")
@@ -453,7 +453,7 @@ class NetworkCalls(Calls):
         rng, top, options = self.rng, self.used.layers[-1], {}
         if rng.random() < 0.2:
             options["sample_weight"] = rng.random(B)
-        if top.cell.feeds_back and rng.random() < 0.5:
+        if top.feeds_back and rng.random() < 0.5:
             options["feedback"] = self.numbers(T, B, self.width)
         return options
 

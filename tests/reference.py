@@ -138,6 +138,30 @@ def leaky(net, p, x, state, mask):
     return ((1 - leak) * h + leak * net.f(x @ p["W_xh"] + p["b_h"] + (mask * h) @ p["W_hh"]),)
 
 
+def ctrnn(net, p, x, state, mask):
+    """y' by Euler's or Runge and Kutta's method from τ dy/dt = -y + (mask*f(y))·W_hh + x·W_xh + b_h, h' = f(y')"""
+    h, y = state
+    dt = np.real(x[:, -1:]) if net.option("irregular") else net.option("time_step", 1.0)
+    n, share, taught = net.option("substeps", 1), net.option("teacher"), net.option("taught")
+    rate, total = dt / n * np.exp(-p["rho"]), x @ p["W_xh"] + p["b_h"]
+
+    def slope(y):
+        seen = net.f(y)
+        if share is not None:  # h is what was given instead, or f(y)
+            mixed = seen + share * (h - seen)
+            seen = np.concatenate([mixed[:, :taught], seen[:, taught:]], axis=1) if taught else mixed
+        return (mask * seen) @ p["W_hh"] + total - y
+
+    for _ in range(n):
+        k = slope(y)
+        if net.option("solver") == "rk4":
+            second = slope(y + rate / 2 * k)
+            third = slope(y + rate / 2 * second)
+            k = (k + 2 * second + 2 * third + slope(y + rate * third)) / 6
+        y = y + rate * k
+    return net.f(y), y
+
+
 def indrnn(net, p, x, state, mask):
     """h' = f(x·W_xh + b_h + u*mask*h), with u as if what is beyond ±bound were at it"""
     (h,), u, bound = state, p["u"], net.option("bound")
@@ -204,6 +228,10 @@ def mut_shapes(net: Stack, inputs: int) -> Shapes:
     return shapes | {"b_h": (3 * H,)}
 
 
+def ctrnn_shapes(net: Stack, inputs: int) -> Shapes:
+    return gated(1)(net, inputs) | {"rho": (net.hidden_size,)}
+
+
 def indrnn_shapes(net: Stack, inputs: int) -> Shapes:
     H = net.hidden_size
     return {"W_xh": (inputs, H), "u": (H,), "b_h": (H,)}
@@ -243,6 +271,7 @@ CELLS = {
     "mgu": Cell(mgu, gated(2), alike(1)),
     "indrnn": Cell(indrnn, indrnn_shapes, alike(1)),
     "leaky": Cell(leaky, gated(1), alike(1)),
+    "ctrnn": Cell(ctrnn, ctrnn_shapes, alike(2)),
     "jordan": Cell(jordan, jordan_shapes, jordan_widths, dropped=1),
 }
 
@@ -266,6 +295,10 @@ FAMILY: dict[str, tuple[str, dict]] = {
     "indrnn with a bound": ("indrnn", {"bound": 0.6}),
     "leaky": ("leaky", {}),
     "leaky, slow": ("leaky", {"leak": 0.1}),
+    "ctrnn": ("ctrnn", {"time_step": 0.5}),
+    "ctrnn in sub-steps": ("ctrnn", {"substeps": 3}),
+    "ctrnn, rk4": ("ctrnn", {"solver": "rk4"}),
+    "ctrnn, rk4 in sub-steps": ("ctrnn", {"solver": "rk4", "substeps": 2, "time_step": 0.7}),
     "jordan": ("jordan", {"outputs": 4}),
     "jordan, decaying": ("jordan", {"outputs": 2, "decay": 0.7, "output_activation": "sigmoid"}),
     "jordan, s as given": ("jordan", {"decay": 0.5, "output_activation": "tanh", "through_outputs": False}),

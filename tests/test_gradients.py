@@ -35,7 +35,8 @@ LAYER_OPTIONS = {
     "dropout": list(DROPOUTS),
     "truncate": [None, 1, 2],
 }
-NOT_ZONED = [name for name in ref.FAMILY if "FGR" in name or "jordan" in name]
+LAYERS = {name: rc.Recurrent(cell, 2, 8, **own) for name, (cell, own) in ref.FAMILY.items()}
+NOT_ZONED = [name for name, layer in LAYERS.items() if not layer.cell.record(layer.plan).zoned]
 NETWORK_OPTIONS = LAYER_OPTIONS | {
     "input": ["dense", "ids", "bags", "embedded ids", "embedded bags"],
     "head": ["softmax", "squared", "sigmoid"],

@@ -109,6 +109,32 @@ def leaky(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], state
     return [h * np.float32(1 - leak) + new * np.float32(leak)]
 
 
+def ctrnn(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], states: list[Value], x: Any) -> list[Value]:
+    """Y' by the solver from τ·dy/dt = -y + f(y)·W_hh + x·W_xh + b_h, h' = f(y')."""
+    if layer.plan.timed:
+        raise ValueError("irregular steps cannot be written: a model of ONNX takes x as it is multiplied")
+    y, total = states[1], x.by(g, "W_xh") + p["b_h"]
+    rate = np.asarray(options["time_step"] / options["substeps"] * np.exp(-p["rho"]), dtype=np.float32)
+
+    def f(y: Value) -> Value:
+        return _activation(g, layer.activation, layer.plan.parameter, y)
+
+    def slope(y: Value) -> Value:
+        return f(y) @ p["W_hh"] + total - y
+
+    for _ in range(options["substeps"]):
+        k = slope(y)
+        if options["solver"] == "euler":
+            y = y + k * rate
+            continue
+        weighted = k
+        for node, weight in ((rate / 2, 2), (rate / 2, 2), (rate, 1)):
+            k = slope(y + k * node)
+            weighted = weighted + k * np.float32(weight)
+        y = y + weighted * (rate / 6)
+    return [f(y), y]
+
+
 def indrnn(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], states: list[Value], x: Any) -> list[Value]:
     """H' = f(x·W_xh + u⊙h + b_h), u within its bound."""
     (h,) = states
@@ -143,5 +169,6 @@ def jordan(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], stat
 
 STEPS: Mapping[str, Step] = {
     **{"elman": elman, "lstm": lstm, "gru": gru, "mgu": mgu, "jordan": jordan, "indrnn": indrnn, "leaky": leaky},
+    "ctrnn": ctrnn,
     **dict.fromkeys(("mut1", "mut2", "mut3"), mut),
 }

@@ -44,10 +44,14 @@ class Plan(NamedTuple):
         Variants, as the kernel numbers them.
     activation, parameter
         The activation's number, and its slope or limit.
-    factor : float
-        The cell's own number, such as a decay.
+    factor, share : float
+        The cell's own numbers, such as a decay.
     optional : tuple of str
         Which of the record's optional parameters are there.
+    stages : int
+        How many a step of a staged kernel goes through.
+    timed : bool
+        The last column of its input is the length of each step: above 0.
     """
 
     kernel: str
@@ -56,6 +60,9 @@ class Plan(NamedTuple):
     parameter: float = 0.0
     factor: float = 0.0
     optional: tuple[str, ...] = ()
+    share: float = 0.0
+    stages: int = 1
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -306,6 +313,68 @@ class Leaky(Cell):
         return super().plan(activation, options)._replace(factor=leak)
 
 
+class CTRNN(Cell):
+    """Continuous-time network, h = f(y) with τ·dy/dt = -y + h·W_hh + x·W_xh + b_h, integrated between samples.
+
+    States (h, y), of which a step reads y alone; τ = exp(ρ), and ρ (rho) is a parameter like others.
+
+    Options:
+
+    - ``tau`` (1): the time constants to begin with, one number or one for each unit.
+    - ``time_step`` (1): how much time passes from step to step, in the units of τ.
+    - ``irregular`` (False): the last column of x says how much time passes in each step of each sequence, instead of
+      ``time_step``. Its row of W_xh starts at zero. No gradient passes through the times. For one layer of dense input.
+    - ``solver``: "euler", or "rk4", the Runge-Kutta method of order 4, four products a step.
+    - ``substeps`` (1): into how many equal ones the solver divides each step; x is the same in all.
+    - ``teacher`` (1) and ``taught`` (None: all units): with ``feedback=``, this share of what the first units, so many,
+      are seen to put out is what was given; the rest is their own. For Euler's method without sub-steps.
+    """
+
+    SOLVERS: Mapping[str, int] = {"euler": 1, "rk4": 4}  # stages
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        self._tau(options)
+        step, solver = options["time_step"], _choice(options["solver"], tuple(self.SOLVERS), "solver")
+        if not _number(step, "time_step") > 0:
+            raise ValueError(f"time_step must be above 0, the time that passes from step to step; got {step!r}")
+        stages = self.SOLVERS[solver] * _checks.whole(options["substeps"], "substeps", most=1000)
+        taught = options["taught"]
+        units = (1 << 24) if taught is None else _checks.whole(taught, "taught (None: all units)", most=1 << 24)
+        return (
+            super()
+            .plan(activation, options)
+            ._replace(
+                kernel="ctrnn" if stages == 1 else "ctrnn_staged",
+                flags=(solver == "rk4") | units << 1,
+                factor=float(step),
+                share=_number(options["teacher"], "teacher", most=1.0),
+                stages=stages,
+                timed=_choice(options["irregular"], (False, True), "irregular"),
+            )
+        )
+
+    def _tau(self, options: Mapping[str, Any]) -> np.ndarray:
+        """Return the time constants to begin with."""
+        given = options["tau"]
+        tau = np.asarray(given if isinstance(given, (Real, list, tuple, np.ndarray)) else np.nan)
+        if tau.dtype.kind not in "iuf" or tau.ndim > 1 or not (np.isfinite(tau) & (tau > 0)).all():
+            raise ValueError(f"tau must be a number above 0, or one for each unit; got {given!r}")
+        return tau.astype(float)
+
+    def initialise(
+        self, params: Mapping[str, np.ndarray], hidden: int, options: Mapping[str, Any], rng: np.random.Generator
+    ) -> None:
+        """Draw initial parameters; ρ follows from tau, and what times weigh is 0."""
+        super().initialise(params, hidden, options, rng)
+        tau = self._tau(options)
+        if tau.ndim and len(tau) != hidden:
+            raise ValueError(f"tau must be one number, or one for each of {hidden} units; got {len(tau)}")
+        params["rho"][...] = np.log(tau)
+        if options["irregular"]:
+            params["W_xh"][-1] = 0
+
+
 class Jordan(Cell):
     """Jordan network: a step sees the outputs before it, as a decaying sum of them.
 
@@ -374,6 +443,15 @@ CELLS: Mapping[str, Cell] = {
             activations=DETERMINISTIC,
             options={"leak": 0.5},
             source="Jaeger, Lukoševičius, Popovici and Siewert 2007, Neural Networks 20:335",
+        ),
+        CTRNN(
+            "ctrnn",
+            activations=DETERMINISTIC,
+            options={
+                **{"tau": 1.0, "time_step": 1.0, "irregular": False, "solver": "euler", "substeps": 1},
+                **{"teacher": 1.0, "taught": None},
+            },
+            source="Pearlmutter 1989, Neural Computation 1:263; Beer 1995, Adaptive Behavior 3:469",
         ),
         Jordan(
             "jordan",

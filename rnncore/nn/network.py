@@ -251,6 +251,11 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 raise ValueError(f"layer {n} has input_size {layer.input_size}, but {width} numbers come to it")
             width = layer.output_size
         first = self.layers[0]
+        if any(layer.plan.timed and (n or self.embedding or self._reader) for n, layer in enumerate(self.layers)):
+            raise ValueError(
+                "irregular is for the first layer, on dense data, whose last column says how much time passes: not on "
+                "top of other layers, an embedding or inputs"
+            )
         for layer in self.layers[1:]:
             if (layer.dtype, layer.truncate) != (first.dtype, first.truncate):
                 raise ValueError("all layers of a network need the same dtype and the same truncate")
@@ -556,16 +561,15 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
     # -------------------------------------------------------------- running
 
     def _check_input(self, x: Any, lengths: Any) -> tuple[int, np.ndarray, np.ndarray | None]:
+        if not self.embedding:
+            return self.layers[0].check_input(x, lengths)
         if type(x) is not np.ndarray:
             x = _checks.array(x, "x")
         steps, sequences = x.shape[:2] if x.ndim >= 2 else (0, 0)
         sizes = None if lengths is None else _checks.lengths(lengths, steps, sequences)
-        if x.dtype.kind in "iu":
-            symbols = self.embedding.symbols if self.embedding else self.layers[0].input_size
-            return EMBEDDED if self.embedding else SYMBOLS, _checks.ids(x, symbols, sizes), sizes
-        if self.embedding:
+        if x.dtype.kind not in "iu":
             raise ValueError(f"a network with an embedding reads ids (whole numbers), got an array of {x.dtype}")
-        return DENSE, _checks.dense(x, self.layers[0].input_size, self.dtype), sizes
+        return EMBEDDED, _checks.ids(x, self.embedding.symbols, sizes), sizes
 
     def check_state(self, state: Any, sequences: int) -> list[np.ndarray] | None:
         """Return a state's arrays, those of each of the ``layers`` in turn, checked."""

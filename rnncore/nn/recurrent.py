@@ -176,6 +176,8 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
         self.cell_options: Mapping[str, Any] = MappingProxyType(cell_options)
         settled = self.cell.settle(cell_options, self.activation)
         self.plan = self.cell.plan(self.activation, settled)
+        if self.plan.timed and self.num_layers > 1:
+            raise ValueError("irregular is for one layer, which reads the data: put other layers on top of it")
         self.zone_rates = _checks.zoneout(zoneout, self.cell.name, self.cell.record(self.plan).zoned)
         self.width = self.cell.output_width(self.hidden_size, settled)
         self.state_widths: Mapping[str, int] = MappingProxyType(
@@ -202,6 +204,11 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
     def directions(self) -> tuple[str, ...]:
         """Names of the directions, in the order of states and parameters."""
         return ("fwd", "bwd") if self.bidirectional else (DIRECTIONS[self.reverse],)
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether a step sees the outputs before it, which ``feedback=`` may give."""
+        return self.cell.record(self.plan).feeds_back
 
     @property
     def output_size(self) -> int:
@@ -241,6 +248,9 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
                     "activation": self.plan.activation,
                     "parameter": self.plan.parameter,
                     "factor": self.plan.factor,
+                    "share": self.plan.share,
+                    "stages": self.plan.stages,
+                    "timed": self.plan.timed and n == 0,
                     "flags": self.plan.flags,
                     "widths": widths,
                     "summed": self.bidirectional and self.merge == "sum",
@@ -424,10 +434,11 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
         """Return what is given instead of the last layer's outputs, checked; None where nothing is."""
         if feedback is None:
             return None
-        if not self.cell.feeds_back:
+        if not self.feeds_back:
             able = ", ".join(name for name, cell in CELLS.items() if cell.feeds_back)
             raise ValueError(
-                f"feedback is for cells that see their own outputs ({able}), not for {self.cell.name}: leave it out"
+                f"feedback is for cells that see their own outputs ({able}), not for {self.cell.name}"
+                f"{' in several stages' if self.cell.feeds_back else ''}: leave it out"
             )
         return _checks.feedback(feedback, (steps, sequences, self.output_size), self.dtype)
 
@@ -437,8 +448,13 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
         steps, sequences = array.shape[:2] if array.ndim >= 2 else (0, 0)
         sizes = None if lengths is None else _checks.lengths(lengths, steps, sequences)
         if array.dtype.kind in "iu":
+            if self.plan.timed:
+                raise ValueError("irregular steps are in the last column of x: expected numbers, got ids")
             return SYMBOLS, _checks.ids(array, self.input_size, sizes), sizes
-        return DENSE, _checks.dense(array, self.input_size, self.dtype), sizes
+        array = _checks.dense(array, self.input_size, self.dtype)
+        if self.plan.timed:
+            _checks.time_steps(array[..., -1], sizes)
+        return DENSE, array, sizes
 
     def forward(
         self,

@@ -79,7 +79,7 @@ class Parts(NamedTuple):
     """What a session takes from a layer or a network."""
 
     widths: list[tuple[int, int]]  # of a state's arrays: units, numbers
-    inputs: int
+    inputs: int  # columns of dense input that needs no look at its numbers, or -1: it does
     outputs: int  # of the last layer, or of the first head
     carries: bool  # a state, which layers do that run forward in time
     plain: bool  # one array comes, to compiled heads
@@ -99,7 +99,8 @@ def parts_of(owner: Any) -> Parts:
         plain = not (custom or owner._reader or owner.skip)
         alone = plain and owner.head is not None and owner.outputs[0].by_step and owner.head.name != "adaptive"
     carries = not any(layer.bidirectional or layer.reverse for layer in layers)
-    return Parts(units, layers[0].input_size, outputs, carries, plain, alone)
+    inputs = -1 if layers[0].plan.timed else layers[0].input_size
+    return Parts(units, inputs, outputs, carries, plain, alone)
 
 
 class Given(NamedTuple):

@@ -74,7 +74,10 @@ typedef struct {
     const rc_packed *W;    /* RC_MAX_MATRICES matrices that meet a state or an inner array at every step: the cell's, or none */
     const rc_packed *W_T;  /* their transposes */
     int activation, flags; /* flags: variants of a cell */
-    double activation_parameter, factor; /* factor: the cell's own number, such as a decay */
+    double activation_parameter, factor, share; /* factor and share: the cell's own numbers, such as a decay */
+    int stages;            /* of a staged cell; 1 of others */
+    const void *dt;        /* length of each row's step, dt_step apart; or NULL: it is `factor` */
+    long dt_step;
     const void *const *vectors; /* RC_MAX_VECTORS: the cell's own parameters, H numbers each (peepholes), padded, or NULL */
     void *a;               /* in: x·W_xh + b; out: the activated gates (a cell of one gate leaves h there: a is h) */
     void *state[RC_MAX_STATES];         /* out: the states that a step leaves; h, and what else there is */
@@ -82,7 +85,8 @@ typedef struct {
     long lds[RC_MAX_STATES];            /* their row lengths */
     void *carried;         /* h as matrices see it: h itself, or h under recurrent dropout */
     void *inner[RC_MAX_INNER]; /* (rows, H): what further matrices are multiplied with, at its own step */
-    void *extra;           /* (rows, extra·H): what else the backward pass wants to know */
+    long ldi;              /* their row length: ld, for each stage */
+    void *extra;           /* (rows, extra·H), for each stage: what else the backward pass wants to know */
     const void *feedback;  /* given instead of the last output (teacher forcing), or NULL; rows as of state 0 */
     const void *mask;      /* recurrent dropout's factors, or NULL */
     int mask_per_row;      /* one mask per step instead of one per sequence */
@@ -174,6 +178,9 @@ typedef struct rc_cell {
     int zoned;                  /* how many states, from the first on, zoneout can act on: 0, or all (two at most) */
     int in_place;               /* a is h */
     int noise;                  /* `extra` holds random numbers in (0, 1) on entry */
+    int staged;                 /* a step goes through `stages`, each with a block of a behind the others and rows of H
+                                 * numbers of each inner array: a matrix is given for the first and meets all; `work`
+                                 * has room for two of what a matrix meets */
     int feeds_back;             /* the kernel reads `feedback` */
     int own_bias;               /* b_h is among the vectors: nothing is added to x·W_xh */
 } rc_cell;

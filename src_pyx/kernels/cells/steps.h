@@ -1,7 +1,7 @@
 /* What the kernels have in common: rows of the arrays of one block, and products of whole rows.
  *
- * Shapes: a, da (rows, width·H); state s (rows, H or output); inner (rows, H); dcarry (sequences, as the state), or rows
- * of them when truncated; work (sequences, what its matrix meets). Each H and output rounded up to whole vectors.
+ * Shapes: a, da (rows, width·H); state s (rows, H or output); inner (rows, H), for each stage; dcarry
+ * (sequences, as the state), or rows of them when truncated; work (sequences, what its matrix meets). Each H and output rounded up to whole vectors.
  *
  * The first row of a block and the distance of its rows, in numbers, describe an array: row i is `i * step` on.
  */
@@ -20,7 +20,7 @@ static inline const real *before_row(const rc_unit *u, int state, long row) {
     return (const real *)u->before[state] + row * u->lds[state];
 }
 static inline real *inner_row(const rc_unit *u, const rc_block *b, int i) {
-    return (real *)u->inner[i] + b->row * u->ld;
+    return (real *)u->inner[i] + b->row * u->ldi;
 }
 /* recurrent dropout: its state as matrices see it, and its mask or NULL, both with rows of that state's length */
 static inline real *carried_row(const rc_unit *u, long row) {

@@ -1,5 +1,6 @@
 /* The record of every cell: its kernels, and all that the rest of the library has to know of it. kernels.h explains
  * `rc_cell`; Python reads the same records by name. */
+#include "ctrnn.h"
 #include "elman.h"
 #include "gru.h"
 #include "indrnn.h"
@@ -59,6 +60,10 @@
 #define MUT2                                                                                                           \
     KERNEL(mut2), RESET, BLOCKS("r", "z", "n"), B_H(3), INNER("r*h"), .matrices = {W_HH(0, 1), W_INNER(0, 2, 2)}
 
+#define CTRNN                                                                                                          \
+    KERNEL(ctrnn), .parameters = {GATED, {"rho"}}, BLOCKS(0), B_H(1), W_XH(0), STATES({"h", RC_H}, {"y", RC_H, .carries = 1}), \
+    INNER("f(y)"), VECTORS({"rho"}), .extra = 1
+
 #define JORDAN BLOCKS("h"), B_H(1), W_XH(0), VECTORS({"b_y"}), .dropped = 1, .feeds_back = 1
 #define JORDAN_STATES {"y", RC_OUTPUT, .carries = 1}, {"s", RC_OUTPUT, .carries = 1}
 #define W_YH {"W_yh", .gates = 1, .at = {0}, .source = 1}
@@ -108,6 +113,9 @@ static const rc_cell cells[] = {
 
     {.name = "leaky", KERNEL(leaky), .parameters = {GATED}, BLOCKS("f"), B_H(1), W_XH(0), STATES(H_CARRIED), .zoned = 1,
      .matrices = {W_HH(0)}},
+
+    {.name = "ctrnn", CTRNN, .matrices = {W_INNER(0, 0, 0)}, .feeds_back = 1},
+    {.name = "ctrnn_staged", CTRNN, .matrices = {W_INNER(0, 0, 1)}, .staged = 1},
 
     {.name = "jordan", KERNEL(jordan), .parameters = {{"W_xh"}, {"W_yh"}, {"b_h"}, {"W_hy"}, {"b_y"}}, JORDAN,
      STATES(JORDAN_STATES), INNER("h"),

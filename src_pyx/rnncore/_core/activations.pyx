@@ -57,7 +57,7 @@ cdef gate(Run *r, Unit *u, int block):
     cdef int i
     for i in range(u.kernel.inner):
         if strcmp(u.kernel.inner_name[i], name) == 0:
-            return rows_of(r, <char *> u.cell.inner[i], u.cell.ld, u.cell.hidden)
+            return rows_of(r, <char *> u.cell.inner[i], u.cell.ldi, u.cell.hidden)
     for i in range(u.kernel.states):
         if strcmp(u.kernel.state[i].name, name) == 0:
             return rows_of(r, <char *> u.cell.state[i], u.cell.lds[i], state_width(u, i))

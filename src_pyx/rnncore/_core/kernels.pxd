@@ -60,6 +60,10 @@ cdef extern from "kernels.h" nogil:
         int flags
         double activation_parameter
         double factor
+        double share
+        int stages
+        const void *dt
+        long dt_step
         const void *const *vectors
         void *a
         void **state
@@ -67,6 +71,7 @@ cdef extern from "kernels.h" nogil:
         long *lds
         void *carried
         void **inner
+        long ldi
         void *extra
         const void *feedback
         const void *mask
@@ -153,6 +158,7 @@ cdef extern from "kernels.h" nogil:
         int zoned
         int in_place
         int noise
+        int staged
         int feeds_back
         int own_bias
 

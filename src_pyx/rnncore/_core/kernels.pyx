@@ -131,6 +131,7 @@ def cell_record(str name):
         "zoned": cell.zoned,
         "in_place": bool(cell.in_place),
         "noise": bool(cell.noise),
+        "staged": bool(cell.staged),
         "feeds_back": bool(cell.feeds_back),
         "own_bias": bool(cell.own_bias),
     }

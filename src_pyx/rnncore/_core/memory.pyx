@@ -98,9 +98,9 @@ cdef void place_forward(Run *r, Bump *keep) noexcept nogil:
                 u.a_rows = take(keep, rows * u.cell.lda * size)
             u.cell.a = u.a_rows
             for i in range(u.kernel.inner):
-                u.cell.inner[i] = take(keep, rows * ld * size)
+                u.cell.inner[i] = take(keep, rows * u.cell.ldi * size)
             if u.kernel.extra:
-                u.cell.extra = take(keep, rows * u.kernel.extra * ld * size)
+                u.cell.extra = take(keep, rows * u.kernel.extra * u.cell.ldi * size)
             for i in range(2):
                 if layer.zoneout[i] > 0:  # the state as the next step reads it, apart from what the cell makes of it
                     front = B * u.cell.lds[i] * size
@@ -156,7 +156,8 @@ cdef void place_gradients(Run *r, const Layer *layer, Unit *u, Bump *scratch, bi
     for i in range(RC_MAX_MATRICES):
         if u.W[i] >= 0:
             makes_output = makes_output or u.kernel.matrices[i].to_output
-            u.cell.work[i] = take(scratch, B * padded(r.team.kernels, u.weights.W[i].K) * size)
+            u.cell.work[i] = take(scratch, B * (2 if u.kernel.staged else 1) *
+                                  padded(r.team.kernels, u.weights.W[i].K) * size)
     if u.kernel.in_place:  # a is h, still needed; dh may become da where nothing else reads it
         u.cell.da = take(scratch, rows * ld * size)
         u.dh = <char *> u.cell.da

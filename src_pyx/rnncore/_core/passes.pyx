@@ -107,11 +107,22 @@ cdef bint projects_by_step(const Run *r, const Layer *layer) noexcept nogil:
         depth * u.kernel.gates * u.cell.hidden * r.team.kernels.itemsize <= BYTES_PER_ROW * rows
 
 
+cdef void find_times(Run *r) noexcept nogil:
+    """The lengths of steps are the last column of the data, as they are before dropout."""
+    cdef Segment *x = &r.layer[0].input[0]
+    cdef int d
+    for d in range(r.layer[0].units):
+        if r.layer[0].unit[d].timed:
+            r.layer[0].unit[d].cell.dt = x.data + (x.width - 1) * r.team.kernels.itemsize
+            r.layer[0].unit[d].cell.dt_step = x.ld
+
+
 cdef void run_forward(Run *r) noexcept nogil:
     cdef Layer *layer
     cdef Unit *u
     cdef int n, s, d
     cdef bint stepwise, picks
+    find_times(r)
     for n in range(r.layer_count):
         layer = &r.layer[n]
         for s in range(layer.inputs if layer.drops_input and not (n == 0 and r.kind == SYMBOLS) else 0):
@@ -243,6 +254,7 @@ cdef void through_time(Run *r) noexcept nogil:
     """
     cdef long passes = r.truncate if r.truncate else 1, p
     cdef int n, d
+    find_times(r)
     for p in range(passes):
         for n in range(r.layer_count - 1, -1, -1):
             if n < r.layer_count - 1:
@@ -304,15 +316,19 @@ cdef void matrix_gradient(Run *r, Unit *u, int i, bint accumulate) noexcept nogi
     cdef const int *at = matrix.at
     cdef const char *da = <const char *> u.cell.da
     cdef const char *source  # rows 0, 1, ...
+    cdef int s
     if matrix.source >= RC_INNER:
         source = <const char *> u.cell.inner[matrix.source - RC_INNER]
+        ld = u.cell.ldi
     else:
         ld = u.cell.lds[matrix.source]
         source = <const char *> (u.cell.carried if matrix.source == u.kernel.dropped else u.cell.before[matrix.source])
     if matrix.to_output:
         da, lda, N = <const char *> u.cell.doutput, u.cell.ldo, u.cell.output
     if not matrix.linked:
-        gate_outer(r, N, M, v.rows, source, ld, NULL, da, lda, NULL, gates, at, accumulate, W, ldw, last, bias)
+        for s in range(u.cell.stages):
+            gate_outer(r, N, M, v.rows, source + s * u.cell.ld * size, ld, NULL, da + s * u.cell.ld * size, lda, NULL,
+                       gates, at, accumulate or s > 0, W, ldw, last, bias)
     elif u.reverse:  # rows B, B+1, ... are the states that the rows `earlier` of them started from
         gate_outer(r, N, M, v.rows - B, source + B * ld * size, ld, NULL, da, lda, v.earlier, gates, at, accumulate, W,
                    ldw, last, bias)

@@ -23,6 +23,7 @@ cdef struct Unit:
     rc_unit cell                 # what kernels are handed
     const rc_cell *kernel
     bint reverse
+    bint timed                   # the last column of its input is the length of each step
     int number                   # of its first state: layer by layer, forward before reverse
     int state_array, state_row   # where the caller's state tuples have its first state: which array, which row of it
     long W_xh, b_h               # offsets into theta, in numbers

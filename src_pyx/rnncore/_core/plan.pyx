@@ -50,7 +50,8 @@ cdef class Plan:
         Bytes in a number, 4 or 8.
     groups : list of lists of dicts
         Layers whose states lie in the same arrays, group by group. Per layer: cell (its kernel's name), hidden, output
-        (width), activation (its number), parameter, factor, flags, widths (of its input segments), summed (directions
+        (width), activation (its number), parameter, factor, share, flags, stages, timed (the last
+        column of its input is the length of each step), widths (of its input segments), summed (directions
         are added, not concatenated), dropout (rate on its input), recurrent_dropout, mask_per_step, zoneout, and units:
         per direction a dict of reverse and starts: name of each parameter that the unit has -> its offset in theta and
         its columns. What they are for, the cell's record says.
@@ -131,11 +132,15 @@ cdef class Plan:
         u.cell.output = spec["output"]
         u.cell.ld = padded(kernels, u.cell.hidden)
         u.cell.ldo = padded(kernels, u.cell.output)
-        u.cell.lda = row_length(kernels, u.kernel.width, u.cell.ld)
+        u.cell.stages = spec["stages"]
+        u.cell.ldi = u.cell.stages * u.cell.ld
+        u.cell.lda = row_length(kernels, u.kernel.width + (u.cell.stages if u.kernel.staged else 0), u.cell.ld)
         u.cell.activation = spec["activation"]
         u.cell.flags = spec["flags"]
         u.cell.activation_parameter = spec["parameter"]
         u.cell.factor = spec["factor"]
+        u.cell.share = spec["share"]
+        u.timed = spec["timed"]
         u.cell.mask_per_row = layer.mask_per_step
         for i in range(RC_MAX_STATES):
             u.cell.lds[i] = u.cell.ldo if state_width(u, i) == u.cell.output else u.cell.ld
