@@ -73,6 +73,8 @@ KINDS = {
     "TreeNetwork": "rnncore.models.trees",
     "RAAM": "rnncore.models.raam",
     "TreeClassifier": "rnncore.estimators.trees",
+    "Clockwork": "rnncore.models.clockwork",
+    "MTRNN": "rnncore.models.mtrnn",
 }
 
 

@@ -1,6 +1,7 @@
-"""Networks that are no cells: associative memories; networks on trees; reservoirs, which are `rc.Reservoir`.
+"""Networks that are no cells, named after what they are; reservoirs are `rc.Reservoir`.
 
-A memory is an estimator: `fit` takes the patterns that it shall know, `predict` patterns that it shall complete.
+Networks whose parts run at rates of their own, on trees, or beside a memory are parts on one flat array. An associative
+memory is an estimator: `fit` takes the patterns that it shall know, `predict` patterns that it shall complete.
 """
 
 from __future__ import annotations
@@ -10,14 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "BAM": "bam",
+    "Clockwork": "clockwork",
     "ContinuousHopfield": "continuous_hopfield",
     "Hopfield": "hopfield",
+    "MTRNN": "mtrnn",
     "ModernHopfield": "modern_hopfield",
     "RAAM": "raam",
     "TreeNetwork": "trees",
+    "simulate": "dynamics",
 }
 
-__all__ = ["BAM", "RAAM", "ContinuousHopfield", "Hopfield", "ModernHopfield", "TreeNetwork"]
+__all__ = [
+    "BAM",
+    "MTRNN",
+    "RAAM",
+    "Clockwork",
+    "ContinuousHopfield",
+    "Hopfield",
+    "ModernHopfield",
+    "TreeNetwork",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -34,8 +48,11 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from rnncore.models.bam import BAM as BAM
+    from rnncore.models.clockwork import Clockwork as Clockwork
     from rnncore.models.continuous_hopfield import ContinuousHopfield as ContinuousHopfield
+    from rnncore.models.dynamics import simulate as simulate
     from rnncore.models.hopfield import Hopfield as Hopfield
     from rnncore.models.modern_hopfield import ModernHopfield as ModernHopfield
+    from rnncore.models.mtrnn import MTRNN as MTRNN
     from rnncore.models.raam import RAAM as RAAM
     from rnncore.models.trees import TreeNetwork as TreeNetwork
