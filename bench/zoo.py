@@ -7,6 +7,7 @@ import importlib
 from typing import Any
 
 PARTS = {"memories": "bench.zoo_memories", "reservoirs": "bench.zoo_reservoirs", "trees": "bench.zoo_trees"}
+PARTS = {"memories": "bench.zoo_memories", "reservoirs": "bench.zoo_reservoirs", "clocks": "bench.zoo_clocks"}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

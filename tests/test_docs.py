@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from peers import peer
 
+import rnncore as rc
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -16,11 +18,15 @@ def ran(page: str, longest: float = math.inf, fence: str = "python", section: st
 
     fence : what stands behind the three ticks: "py" is what wants other packages.
     section : the title of the only one to run; none: all.
+    section : of a page whose sections stand alone, which of them: its heading.
     """
     text = (DOCS / page).read_text(encoding="utf-8")
     if section:
         text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
     names: dict = {"__name__": "docs"}
+    if section:
+        text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
+        names |= {"np": np, "rc": rc}
     for number, block in enumerate(re.findall(rf"^```{fence}\n(.*?)^```", text, re.DOTALL | re.MULTILINE), start=1):
         assert len([line for line in block.splitlines() if line.strip()]) <= longest
         exec(compile(block, f"docs/{page}, block {number}", "exec"), names)
@@ -218,3 +224,14 @@ def test_control():
 def test_small_weights_are_shown_as_they_are():
     names = ran("small_weights.md", longest=25)
     assert len(names["labels"]) == 40 and names["model"].weight_dtype == "int8"
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_family_in_time():
+    names = ran("family.md", longest=10, section="Continuous time")
+    assert names["period"] == pytest.approx(29, rel=0.005) and names["losses"][-1] < 0.05 * names["losses"][0]
+    names = ran("family.md", longest=10, section="Clocks and levels of time")
+    assert names["clockwork"].theta.size == 2497 and names["errors"][-1] < 0.02 * names["errors"][0]
+    assert np.mean(names["wrong"][-50:]) < 0.02
+    names = ran("family.md", longest=10, section="Multiple time scales")
+    assert names["alone"].max() < 0.02

@@ -19,6 +19,10 @@ DEMONSTRATIONS = {
     "trees": ("trees", "a recursive network tells what Boolean expressions are worth, however deep"),
     "raam": ("raam", "phrases become ten numbers each, and unfold into trees again"),
     "latch": ("latch", "guessing, genes, annealing and strategies find a net that remembers for 100 steps"),
+    "ctrnn": ("ctrnn", "units in continuous time swing by themselves, as they are made or as they have learned"),
+    "clockwork": ("clockwork", "modules that tick at rates of their own generate a sum of sines"),
+    "hierarchy": ("hierarchy", "levels of time remember for a hundred steps what a flat network forgets"),
+    "mtrnn": ("mtrnn", "fast and slow units make movements, and sequences of them, each from its intention"),
 }
 
 
