@@ -53,6 +53,8 @@ CASES = [
     Case("indrnn", "", {}),
     Case("ctrnn", "euler", {}),
     Case("ctrnn", "rk4", {"solver": "rk4"}),
+    Case("second_order", "", {}),
+    Case("second_order", "augmented", {"augmented": True, "accept_units": 1}),
     Case("jordan", f"{OUTPUTS} outputs", {"outputs": OUTPUTS}),
     Case("jordan", f"{OUTPUTS} outputs, hidden feedback", {"outputs": OUTPUTS, "hidden_feedback": True}),
 ]

@@ -170,6 +170,19 @@ def indrnn(net, p, x, state, mask):
     return (net.f(x @ p["W_xh"] + p["b_h"] + u * mask * h),)
 
 
+def second_order(net, p, x, state, mask):
+    """h_i = f(Σ_jk W_jki·(mask*h)_j·x_k + b_i), perhaps with a 1 beside h and x; the first units are not fed back"""
+    h, accept = mask * state[0], net.option("accept_units", 0)
+    h, x, rows = h[:, accept:], np.asarray(x), [p["W_xh"]]
+    if net.option("augmented"):
+        h = np.concatenate([h, np.ones((len(h), 1))], axis=1)
+        x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+        rows.append(p["b_h"][None])
+    W = np.concatenate(rows).reshape(x.shape[1], h.shape[1], net.hidden_size)
+    a = np.einsum("nj,nk,kji->ni", h, x, W)
+    return (net.f(a if net.option("augmented") else a + p["b_h"]),)
+
+
 def jordan(net, p, x, state, mask):
     """s' = μ*s + y, h' = f(x·W_xh + (mask*s')·W_yh + b_h), y' = g(h'·W_hy + b_y), and perhaps h·W_hh inside f"""
     y, s, *h = state
@@ -237,6 +250,12 @@ def indrnn_shapes(net: Stack, inputs: int) -> Shapes:
     return {"W_xh": (inputs, H), "u": (H,), "b_h": (H,)}
 
 
+def second_order_shapes(net: Stack, inputs: int) -> Shapes:
+    augmented = bool(net.option("augmented"))
+    GH = (net.hidden_size - net.option("accept_units", 0) + augmented) * net.hidden_size
+    return {"W_xh": (inputs, GH), "b_h": (GH if augmented else net.hidden_size,)}
+
+
 def jordan_shapes(net: Stack, inputs: int) -> Shapes:
     H, K = net.hidden_size, net.width
     hidden = {"W_hh": (H, H)} if net.option("hidden_feedback") else {}
@@ -259,6 +278,7 @@ class Cell:
     shapes: Callable[[Stack, int], Shapes]
     state_widths: Callable[[Stack], tuple[int, ...]]  # the output's first
     dropped: int = 0  # the state that recurrent dropout is for
+    calm: float = 1.0  # what random weights are scaled by: large products of pairs make chaos of rounding
 
 
 CELLS = {
@@ -272,6 +292,7 @@ CELLS = {
     "indrnn": Cell(indrnn, indrnn_shapes, alike(1)),
     "leaky": Cell(leaky, gated(1), alike(1)),
     "ctrnn": Cell(ctrnn, ctrnn_shapes, alike(2)),
+    "second_order": Cell(second_order, second_order_shapes, alike(1), calm=0.25),
     "jordan": Cell(jordan, jordan_shapes, jordan_widths, dropped=1),
 }
 
@@ -299,6 +320,8 @@ FAMILY: dict[str, tuple[str, dict]] = {
     "ctrnn in sub-steps": ("ctrnn", {"substeps": 3}),
     "ctrnn, rk4": ("ctrnn", {"solver": "rk4"}),
     "ctrnn, rk4 in sub-steps": ("ctrnn", {"solver": "rk4", "substeps": 2, "time_step": 0.7}),
+    "second_order": ("second_order", {}),
+    "second_order, cascaded": ("second_order", {"augmented": True, "accept_units": 1}),
     "jordan": ("jordan", {"outputs": 4}),
     "jordan, decaying": ("jordan", {"outputs": 2, "decay": 0.7, "output_activation": "sigmoid"}),
     "jordan, s as given": ("jordan", {"decay": 0.5, "output_activation": "tanh", "through_outputs": False}),
@@ -388,6 +411,7 @@ class Stack:
 
     def random_params(self, rng: np.random.Generator, scale: float = 0.5) -> Arrays:
         params, inputs = {}, self.input_size
+        scale *= CELLS[self.cell].calm
         for layer in range(self.num_layers):
             shapes = CELLS[self.cell].shapes(self, inputs)
             for way in self.directions:

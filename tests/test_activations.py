@@ -23,7 +23,7 @@ def member(name, *sizes, **options):
 def gates_of(net, p, x, before, after):
     """What a step computes on its way from the states before to those after, by name, from the equations."""
     H, s = net.hidden_size, ref.sigmoid
-    if net.cell in ("elman", "indrnn", "ctrnn"):
+    if net.cell in ("elman", "indrnn", "ctrnn", "second_order"):
         return {}
     if net.cell == "leaky":
         return {"f": net.f(x @ p["W_xh"] + p["b_h"] + before[0] @ p["W_hh"])}

@@ -143,6 +143,21 @@ def indrnn(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], stat
     return [_activation(g, layer.activation, layer.plan.parameter, x.by(g, "W_xh") + p["b_h"] + h * u)]
 
 
+def second_order(
+    g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], states: list[Value], x: Any
+) -> list[Value]:
+    """H' = f(h·M + c), where [M; c] = x·W_xh + b_h, or M = x·W_xh and c = b_h."""
+    (h,), H, accept = states, layer.hidden_size, options["accept_units"]
+    fed, M = H - accept, x.by(g, "W_xh")
+    c: Any = p["b_h"]
+    if accept:
+        h = g.ops("Split", [h, [accept, fed]], 2, axis=-1)[1]
+    if options["augmented"]:
+        M, c = g.ops("Split", [M + c, [fed * H, H]], 2, axis=-1)
+    product = g.op("Unsqueeze", h, [1]) @ g.op("Reshape", M, [-1, fed, H])
+    return [_activation(g, layer.activation, layer.plan.parameter, g.op("Squeeze", product, [1]) + c)]
+
+
 def mut(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], states: list[Value], x: Any) -> list[Value]:
     """MUT1, MUT2 and MUT3; where W_xh has a gate less than the cell, x itself stands in for it."""
     (h,) = states
@@ -170,5 +185,6 @@ def jordan(g: Graph, layer: Recurrent, p: Unit, options: Mapping[str, Any], stat
 STEPS: Mapping[str, Step] = {
     **{"elman": elman, "lstm": lstm, "gru": gru, "mgu": mgu, "jordan": jordan, "indrnn": indrnn, "leaky": leaky},
     "ctrnn": ctrnn,
+    "second_order": second_order,
     **dict.fromkeys(("mut1", "mut2", "mut3"), mut),
 }

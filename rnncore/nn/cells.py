@@ -133,7 +133,12 @@ class Cell:
     def shapes(self, inputs: int, hidden: int, options: Mapping[str, Any], plan: Plan) -> dict[str, tuple[int, ...]]:
         """Return the parameters of one layer in one direction: name -> shape."""
         sizes = {"D": inputs, "H": hidden, "output": self.output_width(hidden, options)}
+        sizes["matrix"] = self.matrix_size(hidden, options)
         return self.record(plan, inputs, hidden).parameters(sizes, plan.optional)
+
+    def matrix_size(self, hidden: int, options: Mapping[str, Any]) -> int:
+        """Return how many numbers the input makes of itself where they are a matrix of its step."""
+        return 0
 
     def bounds(self, options: Mapping[str, Any]) -> dict[str, float]:
         """Return which parameters stay within ± what: an optimizer's step ends by putting them back."""
@@ -375,6 +380,33 @@ class CTRNN(Cell):
             params["W_xh"][-1] = 0
 
 
+class SecondOrder(Cell):
+    """Second-order network, h_i = f(Σ_jk W_jki·h_prev_j·x_k + b_i): each symbol has a matrix of its own.
+
+    W_jki is ``W_xh[k, j·H + i]``. Started from a state of zeros it hears nothing of its first step: begin with another,
+    such as (1, 0, ..., 0), by ``state=``, or let a symbol stand in front of every sequence.
+
+    Options: ``augmented`` (False: with a 1 beside h_prev and x, so that first-order terms are among the products: W_xh
+    is (D, (H + 1)·H), and b_h as wide), and ``accept_units`` (0: so many units, the first ones, are seen by no unit).
+    With ``augmented=True, accept_units=1`` it is the sequential cascaded network of Pollack 1991, whose context net
+    h_prev sets the weights of a function net of x.
+    """
+
+    def plan(self, activation: str, options: Mapping[str, Any]) -> Plan:
+        """Return what the settled options mean to the kernel."""
+        accept = _checks.whole(options["accept_units"], "accept_units", 0)
+        augmented = _choice(options["augmented"], (False, True), "augmented")
+        kernel = "second_order_augmented" if augmented else "second_order"
+        return super().plan(activation, options)._replace(kernel=kernel, flags=accept)
+
+    def matrix_size(self, hidden: int, options: Mapping[str, Any]) -> int:
+        """Return how many numbers the input makes of itself where they are a matrix of its step."""
+        fed = hidden - options["accept_units"]
+        if fed < 1:
+            raise ValueError(f"accept_units must leave a unit that is fed back: {options['accept_units']} of {hidden}")
+        return int(fed + options["augmented"]) * hidden
+
+
 class Jordan(Cell):
     """Jordan network: a step sees the outputs before it, as a decaying sum of them.
 
@@ -452,6 +484,12 @@ CELLS: Mapping[str, Cell] = {
                 **{"teacher": 1.0, "taught": None},
             },
             source="Pearlmutter 1989, Neural Computation 1:263; Beer 1995, Adaptive Behavior 3:469",
+        ),
+        SecondOrder(
+            "second_order",
+            activations=("sigmoid", *(name for name in DETERMINISTIC if name != "sigmoid")),
+            options={"augmented": False, "accept_units": 0},
+            source="Giles et al. 1992, Neural Computation 4:393; Pollack 1991, Machine Learning 7:227",
         ),
         Jordan(
             "jordan",

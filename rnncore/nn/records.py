@@ -2,7 +2,8 @@
 
 Everything here is read from the cell's record in C (src_pyx/kernels/cells/table.h); nothing is said a second time. The
 shapes of parameters follow from how the kernels use them. They are products of symbols: D, the width of the input; H,
-the hidden units; output, the width of the output.
+the hidden units; output, the width of the output; matrix, the numbers in what the input makes of itself where that is
+a matrix.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from rnncore._core.kernels import cell_record
 
-Size = tuple[int, str]  # so many times H, D or output
+Size = tuple[int, str]  # so many times H, D, output or matrix
 
 
 class Matrix(NamedTuple):
@@ -94,7 +95,7 @@ class Record(NamedTuple):
     feeds_back: bool
 
     def parameters(self, sizes: Mapping[str, int], chosen: tuple[str, ...] = ()) -> dict[str, tuple[int, ...]]:
-        """Return name -> shape for given D, H and output, with those optional parameters that are `chosen`."""
+        """Return name -> shape for given sizes, with those optional parameters that are `chosen`."""
         return {
             name: tuple(count * sizes[symbol] for count, symbol in shape)
             for name, shape in self.shapes.items()
@@ -128,9 +129,9 @@ def record(name: str) -> Record:
 def _shape(name: str, found: Mapping[str, Any], matrices: tuple[Matrix, ...]) -> tuple[Size, ...]:
     """Return a parameter's shape from what the kernels use it for."""
     if name == "W_xh":
-        return (1, "D"), (len(found["input_blocks"]), "H")
+        return (1, "D"), (len(found["input_blocks"]), "matrix" if found["makes_matrix"] else "H")
     if name == "b_h":
-        return ((found["gates"], "H"),)
+        return ((found["gates"], "matrix" if found["makes_matrix"] and not found["own_bias"] else "H"),)
     own = [matrix for matrix in matrices if matrix.parameter == name]
     if own:
         columns = (1, "output") if own[0].to_output else (sum(matrix.gates for matrix in own), "H")

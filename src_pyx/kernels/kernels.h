@@ -120,7 +120,7 @@ typedef void (*rc_cell_step)(const rc_unit *unit, const rc_block *block);
  * (Python: rnncore/nn/records.py), and the shapes of the parameters follow from how the kernels use them, with
  * D inputs, H hidden units and `output` numbers in state 0:
  *
- *   W_xh (D, input_gates·H)     b_h (gates·H)     a vector (its parts·H)
+ *   W_xh (D, input_gates·H)     b_h (gates·H)     a vector (its parts·H)     (a matrix's numbers for H, where it is made)
  *   a parameter that matrices are parts of: (width of what they meet, the sum of their gates · H, or `output`)
  */
 enum { RC_H, RC_OUTPUT }; /* widths */
@@ -183,6 +183,7 @@ typedef struct rc_cell {
                                  * has room for two of what a matrix meets */
     int feeds_back;             /* the kernel reads `feedback` */
     int own_bias;               /* b_h is among the vectors: nothing is added to x·W_xh */
+    int makes_matrix;           /* x·W_xh + b_h is no gate of H numbers but a matrix of its step (second_order.h) */
 } rc_cell;
 
 /* What a softmax, squared-error or sigmoid head needs besides its scores. */

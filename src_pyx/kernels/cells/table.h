@@ -11,6 +11,7 @@
 #include "lstm_rows.h"
 #include "mgu.h"
 #include "reset.h"
+#include "second_order.h"
 #include "zoneout.h"
 
 #define COUNT(type, ...) (sizeof((type[]){__VA_ARGS__}) / sizeof(type))
@@ -64,6 +65,10 @@
     KERNEL(ctrnn), .parameters = {GATED, {"rho"}}, BLOCKS(0), B_H(1), W_XH(0), STATES({"h", RC_H}, {"y", RC_H, .carries = 1}), \
     INNER("f(y)"), VECTORS({"rho"}), .extra = 1
 
+#define SECOND_ORDER                                                                                                   \
+    KERNEL(second_order), .parameters = {{"W_xh"}, {"b_h"}}, BLOCKS(0), B_H(1), W_XH(0), .makes_matrix = 1,            \
+    STATES(H_CARRIED), .zoned = 1
+
 #define JORDAN BLOCKS("h"), B_H(1), W_XH(0), VECTORS({"b_y"}), .dropped = 1, .feeds_back = 1
 #define JORDAN_STATES {"y", RC_OUTPUT, .carries = 1}, {"s", RC_OUTPUT, .carries = 1}
 #define W_YH {"W_yh", .gates = 1, .at = {0}, .source = 1}
@@ -116,6 +121,8 @@ static const rc_cell cells[] = {
 
     {.name = "ctrnn", CTRNN, .matrices = {W_INNER(0, 0, 0)}, .feeds_back = 1},
     {.name = "ctrnn_staged", CTRNN, .matrices = {W_INNER(0, 0, 1)}, .staged = 1},
+    {.name = "second_order", SECOND_ORDER, .own_bias = 1, VECTORS({"b_h"})},
+    {.name = "second_order_augmented", SECOND_ORDER},
 
     {.name = "jordan", KERNEL(jordan), .parameters = {{"W_xh"}, {"W_yh"}, {"b_h"}, {"W_hy"}, {"b_y"}}, JORDAN,
      STATES(JORDAN_STATES), INNER("h"),

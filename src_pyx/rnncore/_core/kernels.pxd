@@ -161,6 +161,7 @@ cdef extern from "kernels.h" nogil:
         int staged
         int feeds_back
         int own_bias
+        int makes_matrix
 
     ctypedef struct rc_reservoir:
         long units

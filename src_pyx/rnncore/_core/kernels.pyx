@@ -134,6 +134,7 @@ def cell_record(str name):
         "staged": bool(cell.staged),
         "feeds_back": bool(cell.feeds_back),
         "own_bias": bool(cell.own_bias),
+        "makes_matrix": bool(cell.makes_matrix),
     }
 
 

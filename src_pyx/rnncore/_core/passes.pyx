@@ -55,13 +55,13 @@ cdef enum:
 cdef void project(Run *r, Layer *layer, Unit *u, bint symbols) noexcept nogil:
     """a = x·W_xh + b for all rows."""
     cdef const rc_kernels *kernels = r.team.kernels
-    cdef long size = kernels.itemsize, H = u.cell.hidden, columns = u.kernel.input_gates * H, g, at
+    cdef long size = kernels.itemsize, H = u.gate, columns = u.kernel.input_gates * H, g, at
     cdef bint biased = not u.kernel.own_bias
     cdef int s
     for g in range(u.kernel.input_gates if symbols else 0):
         at = u.kernel.input_at[g]
         kernels.gather(r.view.rows, H, r.per_row, r.ids, r.id_scale, r.theta + (u.W_xh + g * H) * size, columns,
-                       r.theta + (u.b_h + at * H) * size if biased else NULL, u.a_rows + at * u.cell.ld * size,
+                       r.theta + (u.b_h + at * H) * size if biased else NULL, u.a_rows + at * u.gate_ld * size,
                        u.cell.lda)
     for s in range(0 if symbols else layer.inputs):
         team_product(&r.team, &u.weights.input[s], r.view.rows, layer.operand[s].data, layer.operand[s].ld,
@@ -104,7 +104,7 @@ cdef bint projects_by_step(const Run *r, const Layer *layer) noexcept nogil:
     for s in range(layer.inputs):
         depth += layer.operand[s].width
     return r.team.gemm == NULL and not u.kernel.direct_at and rows >= FEWEST_ROWS and \
-        depth * u.kernel.gates * u.cell.hidden * r.team.kernels.itemsize <= BYTES_PER_ROW * rows
+        depth * u.kernel.gates * u.gate * r.team.kernels.itemsize <= BYTES_PER_ROW * rows
 
 
 cdef void find_times(Run *r) noexcept nogil:
@@ -170,10 +170,10 @@ cdef void note_seen(Run *r) noexcept nogil:
 
 cdef void product_gradients(Run *r, Unit *u, bint accumulate) noexcept nogil:
     """dP, and from it W_xh's gradient, of the symbols there are: others may be anything."""
-    cdef long size = r.team.kernels.itemsize, H = u.cell.hidden, lda = u.cell.lda, gates = u.kernel.input_gates
-    cdef long first = u.kernel.input_at[0] * u.cell.ld * size
+    cdef long size = r.team.kernels.itemsize, H = u.gate, lda = u.cell.lda, gates = u.kernel.input_gates
+    cdef long first = u.kernel.input_at[0] * u.gate_ld * size
     memset(u.dproducts, 0, r.features * lda * size)
-    team_scatter(&r.team, r.view.rows, gates * u.cell.ld, 1, r.ids, NULL, <char *> u.cell.da + first, lda,
+    team_scatter(&r.team, r.view.rows, gates * u.gate_ld, 1, r.ids, NULL, <char *> u.cell.da + first, lda,
                  u.dproducts + first, lda)
     gate_outer(r, H, r.embedding, r.seen_count, r.theta + r.table * size, r.embedding, r.seen, u.dproducts, lda, r.seen,
                gates, u.kernel.input_at, accumulate, u.W_xh, gates * H, gates, u.b_h)
@@ -344,7 +344,7 @@ cdef void matrix_gradient(Run *r, Unit *u, int i, bint accumulate) noexcept nogi
 
 
 cdef void weight_gradients(Run *r, Layer *layer, Unit *u, bint symbols, bint accumulate) noexcept nogil:
-    cdef long size = r.team.kernels.itemsize, H = u.cell.hidden, ld = u.cell.ld, lda = u.cell.lda, row = 0, g
+    cdef long size = r.team.kernels.itemsize, H = u.gate, ld = u.gate_ld, lda = u.cell.lda, row = 0, g
     cdef long columns = u.kernel.input_gates * H, first = u.kernel.input_at[0]
     cdef char *da = <char *> u.cell.da
     cdef bint picked = r.picks and layer == &r.layer[0]
@@ -368,8 +368,8 @@ cdef void weight_gradients(Run *r, Layer *layer, Unit *u, bint symbols, bint acc
                              r.grad + (u.b_h + g * H) * size)
     for i in range(u.kernel.vectors):
         if u.cell.dvectors[i] != NULL:
-            team_column_sums(&r.team, r.view.sequences, H, <char *> u.cell.dvectors[i], ld, accumulate,
-                             r.grad + u.vectors[i] * size)
+            team_column_sums(&r.team, r.view.sequences, u.cell.hidden, <char *> u.cell.dvectors[i], u.cell.ld,
+                             accumulate, r.grad + u.vectors[i] * size)
 
 
 cdef void run_backward(Run *r, bint accumulate, bint need_dx) noexcept nogil:

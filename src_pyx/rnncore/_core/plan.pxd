@@ -27,6 +27,7 @@ cdef struct Unit:
     int number                   # of its first state: layer by layer, forward before reverse
     int state_array, state_row   # where the caller's state tuples have its first state: which array, which row of it
     long W_xh, b_h               # offsets into theta, in numbers
+    long gate, gate_ld           # numbers in a gate of W_xh: H, or those of the matrix that it makes; in whole vectors
     long W[MAX_MATRICES]         # of the cell's matrices, their first gate, or -1: not there
     long ldw[MAX_MATRICES]       # and the columns of the parameter each of them is part of
     long vectors[MAX_VECTORS]    # of the cell's own parameters (H), or -1

@@ -100,7 +100,7 @@ cdef class Plan:
                     slot += 1
                 for s in range(layer.inputs if packs_input(r, n) else 0):
                     scratch = max(scratch, r.team.kernels.outer_scratch(
-                        layer.input[s].width, layer.unit[0].kernel.input_gates * layer.unit[0].cell.hidden))
+                        layer.input[s].width, layer.unit[0].kernel.input_gates * layer.unit[0].gate))
                 n += 1
             for s in range(layer.unit[0].kernel.states):
                 self.state_shapes.append((slot, state_width(&layer.unit[0], s)))
@@ -135,6 +135,10 @@ cdef class Plan:
         u.cell.stages = spec["stages"]
         u.cell.ldi = u.cell.stages * u.cell.ld
         u.cell.lda = row_length(kernels, u.kernel.width + (u.cell.stages if u.kernel.staged else 0), u.cell.ld)
+        u.gate = starts["W_xh"][1] // u.kernel.input_gates
+        u.gate_ld = padded(kernels, u.gate)
+        if u.kernel.makes_matrix:  # its rows lie side by side, vectors run over the end of the last; then one for da
+            u.cell.lda = row_length(kernels, 1, u.gate_ld + 2 * u.cell.ld)
         u.cell.activation = spec["activation"]
         u.cell.flags = spec["flags"]
         u.cell.activation_parameter = spec["parameter"]

@@ -327,7 +327,7 @@ cdef class Workspace:
         """
         cdef Run *r = &self.run
         cdef Unit *first = &r.layer[0].unit[0]
-        cdef long width = r.embedding if r.kind == EMBEDDED else first.kernel.input_gates * first.cell.hidden
+        cdef long width = r.embedding if r.kind == EMBEDDED else first.kernel.input_gates * first.gate
         cdef long d, size = r.team.kernels.itemsize, table
         new = None if r.kind == DENSE else distinct(r.ids, r.view.rows * r.per_row, r.features)
         for d in range(1 if r.kind == EMBEDDED else r.layer[0].units):

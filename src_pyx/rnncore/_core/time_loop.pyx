@@ -98,7 +98,7 @@ cdef void project_block(const Loop *loop, const Unit *u, const rc_block *block) 
 cdef void pick_block(const Loop *loop, const Unit *u, const rc_block *block) noexcept nogil:
     """The same, of symbols whose products are there."""
     cdef long size = loop.run.team.kernels.itemsize, i, row
-    cdef long first = u.kernel.input_at[0] * u.cell.ld * size, bytes = u.kernel.input_gates * u.cell.ld * size
+    cdef long first = u.kernel.input_at[0] * u.gate_ld * size, bytes = u.kernel.input_gates * u.gate_ld * size
     cdef int64_t id
     for i in range(block.count):
         row = block.row + i * block.stride

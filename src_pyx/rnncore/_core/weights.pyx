@@ -66,7 +66,7 @@ cdef void pack_weights(const Run *r, UnitWeights *units, const char *theta, bint
                 weights[count] = &w.input_T[s] if backward else &w.input[s]
                 biases[count] = NULL
                 if not (backward or s or u.kernel.own_bias):
-                    biases[count] = theta + (u.b_h + u.kernel.input_at[0] * u.cell.hidden) * size
+                    biases[count] = theta + (u.b_h + u.kernel.input_at[0] * u.gate) * size
                 count += 1
     team_pack(&team, weights, biases, count)
 
@@ -111,7 +111,7 @@ cdef class Weights:
                     w = &self.units[2 * n + d]
                     ld = u.cell.ld * size
                     if packs_input(r, n):
-                        w.input[0].bias = self.arena.take(u.kernel.gates * ld)
+                        w.input[0].bias = self.arena.take(u.kernel.gates * u.gate_ld * size)
                     for i in range(u.kernel.vectors):
                         w.vectors[i] = self.arena.take(max(ld, u.cell.ldo * size)) if u.vectors[i] >= 0 else NULL
                     for i in range(RC_MAX_MATRICES):
@@ -156,11 +156,11 @@ cdef class Weights:
             keep_as(team, &w.W[i], self.storage)
             bind_gates_T(team, &w.W_T[i], K, N, matrix.gates, matrix.at, u.ldw[i])
         for s in range(layer.inputs):
-            bind_gates(team, &w.input[s], layer.input[s].width, u.cell.hidden, u.kernel.input_gates,
-                       u.kernel.input_at, u.kernel.input_gates * u.cell.hidden, True)
+            bind_gates(team, &w.input[s], layer.input[s].width, u.gate, u.kernel.input_gates, u.kernel.input_at,
+                       u.kernel.input_gates * u.gate, True)
             keep_as(team, &w.input[s], self.storage)
-            bind_gates_T(team, &w.input_T[s], layer.input[s].width, u.cell.hidden, u.kernel.input_gates,
-                         u.kernel.input_at, u.kernel.input_gates * u.cell.hidden)
+            bind_gates_T(team, &w.input_T[s], layer.input[s].width, u.gate, u.kernel.input_gates, u.kernel.input_at,
+                         u.kernel.input_gates * u.gate)
 
     def size(self):
         """Return bytes held."""
