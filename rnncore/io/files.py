@@ -75,6 +75,7 @@ KINDS = {
     "TreeClassifier": "rnncore.estimators.trees",
     "Clockwork": "rnncore.models.clockwork",
     "MTRNN": "rnncore.models.mtrnn",
+    "StringRecognizer": "rnncore.models.recognizer",
 }
 
 

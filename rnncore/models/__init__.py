@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "Automaton": "automaton",
     "BAM": "bam",
     "Clockwork": "clockwork",
     "ContinuousHopfield": "continuous_hopfield",
@@ -17,7 +18,9 @@ _HOME = {
     "MTRNN": "mtrnn",
     "ModernHopfield": "modern_hopfield",
     "RAAM": "raam",
+    "StringRecognizer": "recognizer",
     "TreeNetwork": "trees",
+    "extract_automaton": "extraction",
     "simulate": "dynamics",
 }
 
@@ -25,11 +28,14 @@ __all__ = [
     "BAM",
     "MTRNN",
     "RAAM",
+    "Automaton",
     "Clockwork",
     "ContinuousHopfield",
     "Hopfield",
     "ModernHopfield",
+    "StringRecognizer",
     "TreeNetwork",
+    "extract_automaton",
     "simulate",
 ]
 
@@ -47,12 +53,15 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from rnncore.models.automaton import Automaton as Automaton
     from rnncore.models.bam import BAM as BAM
     from rnncore.models.clockwork import Clockwork as Clockwork
     from rnncore.models.continuous_hopfield import ContinuousHopfield as ContinuousHopfield
     from rnncore.models.dynamics import simulate as simulate
+    from rnncore.models.extraction import extract_automaton as extract_automaton
     from rnncore.models.hopfield import Hopfield as Hopfield
     from rnncore.models.modern_hopfield import ModernHopfield as ModernHopfield
     from rnncore.models.mtrnn import MTRNN as MTRNN
     from rnncore.models.raam import RAAM as RAAM
+    from rnncore.models.recognizer import StringRecognizer as StringRecognizer
     from rnncore.models.trees import TreeNetwork as TreeNetwork

@@ -75,7 +75,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, type | np.dtype):
         return np.dtype(value).name
-    return value if value is None or isinstance(value, bool | int | float | str | list | tuple) else None
+    return value if value is None or isinstance(value, bool | int | float | str | list | tuple | dict) else None
 
 
 def as_patterns(value: Any, name: str, values: str, width: int | None = None) -> np.ndarray:
