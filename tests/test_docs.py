@@ -179,6 +179,7 @@ def test_family():
     names = ran("family.md", longest=10)
     assert names["right"] == 1 and names["states"] == 4 and names["long"] and names["dot"].startswith("digraph")
     assert names["weights"] == 18 and names["parity"] == 1 and names["cycle"].tolist() == [True, False]
+    assert names["news"] < 0.06 and names["answered"] >= 0.99 and names["alone"] >= 0.99
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rnncore.datasets.adding import adding_problem
 from rnncore.datasets.arithmetic import ARITHMETIC_SYMBOLS, arithmetic
 from rnncore.datasets.bits import copying, delayed_xor, parity, temporal_xor
+from rnncore.datasets.blocks import long_blocks
 from rnncore.datasets.digits import DIGITS_RATE, glued_digits
 from rnncore.datasets.expressions import boolean_expressions, phrases
 from rnncore.datasets.languages import anbn, tomita, tomita_accepts, tomita_strings
@@ -43,6 +44,7 @@ __all__ = [
     "glued_digits",
     "iter_news_requests",
     "letters",
+    "long_blocks",
     "lorenz",
     "mackey_glass",
     "misspelt",

@@ -76,6 +76,7 @@ KINDS = {
     "Clockwork": "rnncore.models.clockwork",
     "MTRNN": "rnncore.models.mtrnn",
     "StringRecognizer": "rnncore.models.recognizer",
+    "HistoryCompressor": "rnncore.models.compressor",
 }
 
 

@@ -14,6 +14,7 @@ _HOME = {
     "BAM": "bam",
     "Clockwork": "clockwork",
     "ContinuousHopfield": "continuous_hopfield",
+    "HistoryCompressor": "compressor",
     "Hopfield": "hopfield",
     "MTRNN": "mtrnn",
     "ModernHopfield": "modern_hopfield",
@@ -31,6 +32,7 @@ __all__ = [
     "Automaton",
     "Clockwork",
     "ContinuousHopfield",
+    "HistoryCompressor",
     "Hopfield",
     "ModernHopfield",
     "StringRecognizer",
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from rnncore.models.automaton import Automaton as Automaton
     from rnncore.models.bam import BAM as BAM
     from rnncore.models.clockwork import Clockwork as Clockwork
+    from rnncore.models.compressor import HistoryCompressor as HistoryCompressor
     from rnncore.models.continuous_hopfield import ContinuousHopfield as ContinuousHopfield
     from rnncore.models.dynamics import simulate as simulate
     from rnncore.models.extraction import extract_automaton as extract_automaton
