@@ -77,6 +77,7 @@ KINDS = {
     "MTRNN": "rnncore.models.mtrnn",
     "StringRecognizer": "rnncore.models.recognizer",
     "HistoryCompressor": "rnncore.models.compressor",
+    "NeuralTuringMachine": "rnncore.models.turing",
 }
 
 

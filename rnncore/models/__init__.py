@@ -18,6 +18,7 @@ _HOME = {
     "Hopfield": "hopfield",
     "MTRNN": "mtrnn",
     "ModernHopfield": "modern_hopfield",
+    "NeuralTuringMachine": "turing",
     "RAAM": "raam",
     "StringRecognizer": "recognizer",
     "TreeNetwork": "trees",
@@ -26,15 +27,16 @@ _HOME = {
 }
 
 __all__ = [
-    "BAM",
-    "MTRNN",
-    "RAAM",
     "Automaton",
+    "BAM",
     "Clockwork",
     "ContinuousHopfield",
     "HistoryCompressor",
     "Hopfield",
+    "MTRNN",
     "ModernHopfield",
+    "NeuralTuringMachine",
+    "RAAM",
     "StringRecognizer",
     "TreeNetwork",
     "extract_automaton",
@@ -68,3 +70,4 @@ if TYPE_CHECKING:
     from rnncore.models.raam import RAAM as RAAM
     from rnncore.models.recognizer import StringRecognizer as StringRecognizer
     from rnncore.models.trees import TreeNetwork as TreeNetwork
+    from rnncore.models.turing import NeuralTuringMachine as NeuralTuringMachine

@@ -20,6 +20,7 @@
 #include "reservoir.h"
 #include "trees.h"
 #include "replica.h"
+#include "turing.h"
 
 #include "cells/table.h"
 
@@ -108,4 +109,5 @@ const rc_kernels KERNELS = {
     .replica = &replica_table,
     .crf = &crf_table,
     .trees = &tree_table,
+    .turing = &turing_table,
 };

@@ -205,6 +205,7 @@ typedef struct {
 
 #include "crf_api.h"
 #include "trees_api.h"
+#include "turing_api.h"
 
 typedef struct rc_kernels {
     const char *level;
@@ -286,6 +287,7 @@ typedef struct rc_kernels {
     const rc_replica *replica;
     const rc_crf_table *crf;
     const rc_tree_table *trees;
+    const rc_turing_table *turing;
 } rc_kernels;
 
 enum { RC_TANH, RC_SIGMOID, RC_RELU, RC_LEAKY_RELU, RC_CLIPPED_RELU, RC_IDENTITY, RC_BINARY };

@@ -240,6 +240,51 @@ cdef extern from "kernels.h" nogil:
         void (*pairs_back)(long, long, const void *, const void *, long, const void *, long, void *,
                            void *) noexcept nogil
 
+    ctypedef struct rc_turing:
+        long locations
+        long ld
+        long width
+        long reads
+        long writes
+        long shifts
+        long hidden
+        long ldh
+        int gates
+        long lda
+        long lds
+        long ldp
+        long steps
+        long sequences
+        const long *offsets
+        const long *active
+        rc_packed recurrent
+        rc_packed recurrent_T
+        rc_packed emit
+        rc_packed emit_T
+        void *a
+        void *c
+        void *state
+        void *emissions
+        void *memory
+        void *norms
+        void *cosines
+        void *content
+        void *shifted
+        void *weights
+        void *dstate
+        void *demissions
+        void *dmemory
+        void *dweights
+        void *dbefore
+        void *dc
+        void *work
+        long work_size
+
+    ctypedef struct rc_turing_table:
+        long (*work_size)(const rc_turing *) noexcept nogil
+        void (*forward)(const rc_turing *, long, long) noexcept nogil
+        void (*backward)(const rc_turing *, long, long) noexcept nogil
+
     ctypedef struct rc_kernels:
         const char *level
         int itemsize
@@ -300,6 +345,7 @@ cdef extern from "kernels.h" nogil:
         const UpdateTable *updates
         const rc_crf_table *crf
         const rc_tree_table *trees
+        const rc_turing_table *turing
 
 cdef extern from "pool.h" nogil:
     ctypedef struct rnncore_call:
