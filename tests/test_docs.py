@@ -175,11 +175,18 @@ def test_family_trees():
         names["rc"].Trees.of([tree], labelled=False).numbered({n: n for n in range(5)}) for tree in names["unfolded"]
     ]
     assert [tree.labels.tolist() for tree in unfolded] == [labels.tolist() for labels in wanted]
+
+
 def test_family():
     names = ran("family.md", longest=10)
     assert names["right"] == 1 and names["states"] == 4 and names["long"] and names["dot"].startswith("digraph")
     assert names["weights"] == 18 and names["parity"] == 1 and names["cycle"].tolist() == [True, False]
     assert names["news"] < 0.06 and names["answered"] >= 0.99 and names["alone"] >= 0.99
+
+
+def test_family():
+    names = ran("family.md", longest=10)
+    assert names["right"] > 0.98 and names["trace"].memory.shape == (17, 32, 8)
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")

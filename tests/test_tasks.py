@@ -36,6 +36,17 @@ def test_parity():
     assert all(y[n, t] == x[n, : t + 1].sum() % 2 for n in range(20) for t in range(40))
 
 
+def test_copied_vectors():
+    x, targets, lengths, counted = ds.copied_vectors(30, 2, 5, bits=3, random_state=1)
+    for b, length in enumerate(lengths):
+        n = length // 2
+        assert 2 <= n <= 5 and not x[n + 1 :, b].any() and (x[: n + 1, b, 3] == (np.arange(n + 1) == n)).all()
+        assert np.array_equal(targets[n + 1 : length, b], x[:n, b, :3]) and not targets[: n + 1, b].any()
+        assert np.array_equal(np.flatnonzero(counted[:, b]), np.arange(n + 1, length))
+    with pytest.raises(ValueError, match="longest must be at least 2"):
+        ds.copied_vectors(1, shortest=2, longest=1)
+
+
 def test_copying():
     x, y = ds.copying(20, length=5, gap=7, n_symbols=4)
     assert x.shape == y.shape == (20, 17)

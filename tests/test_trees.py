@@ -158,6 +158,25 @@ def test_gradients_by_differences(cell, hidden, where, activation, rng):
     np.testing.assert_allclose(net.grad, 2 * gradient, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.kernels
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_a_loss_outside(cell, rng):
+    trees, net = forest("mixed", rng), network(cell, hidden=4)
+    dh = rng.standard_normal((trees.n_nodes, 4))
+    assert np.array_equal(net.forward(trees), net.vectors(trees))
+    net.backward(dh)
+    gradient = net.grad.copy()
+    some = rng.permutation(len(net.theta))[:100]
+    assert worst(gradient[some], differences(net, lambda: float((net.vectors(trees) * dh).sum()), some)) < 1e-6
+    with pytest.raises(RuntimeError, match="each forward serves one backward"):
+        net.backward(dh)
+    net.forward(trees)
+    with pytest.raises(ValueError, match="dy must have the shape of the outputs"):
+        net.backward(dh[1:])
+    net.backward(dh)
+    np.testing.assert_allclose(net.grad, 2 * gradient, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_are_pytorch_s(cell, rng):
     torch = peer("torch")

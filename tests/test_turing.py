@@ -34,7 +34,9 @@ def batch(net, lengths=LENGTHS):
     rng = np.random.default_rng(2)
     T, B = max(lengths), len(lengths)
     x = rng.standard_normal((T, B, net.input_size))
-    targets = rng.integers(-1, net.output_size, (T, B)) if net.loss == "softmax" else rng.random((T, B, net.output_size))
+    targets = (
+        rng.integers(-1, net.output_size, (T, B)) if net.loss == "softmax" else rng.random((T, B, net.output_size))
+    )
     return x, targets, rng.random((T, B))
 
 
@@ -123,3 +125,101 @@ def test_gradient_is_that_of_central_differences(settings):
     once = net.grad.copy()
     net.loss_and_grad(x, targets, LENGTHS, accumulate=True, sample_weight=weight)
     np.testing.assert_allclose(net.grad, 2 * once, rtol=1e-12)
+
+
+def test_a_batch_is_its_sequences_one_by_one():
+    net = machine("float32", locations=33, width=5, hidden_size=19, read_heads=2)
+    x, _, _ = batch(net)
+    together = net.forward(x, LENGTHS)
+    for b, length in enumerate(LENGTHS):
+        assert np.array_equal(net.forward(x[:length, b : b + 1])[:, 0], together[:length, b])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bits_do_not_depend_on_threads(dtype):
+    lengths, found = [40, 37, 40, 12, 30, 5, 29], []
+    for threads in (1, 2, 3, 9):
+        net = machine(dtype, locations=33, width=5, hidden_size=40)
+        net.n_threads = threads
+        x, targets, weight = batch(net, lengths)
+        loss = net.loss_and_grad(x, targets, lengths, sample_weight=weight)
+        found.append((loss, net.grad.tobytes(), net.forward(x, lengths).tobytes()))
+    assert all(other == found[0] for other in found)
+
+
+def test_what_does_not_count_has_no_gradient():
+    net = machine(loss="softmax")
+    x, targets, _ = batch(net)
+    short = net.loss_and_grad(x[:, :2], targets[:, :2], LENGTHS[:2])
+    grad = net.grad.copy()
+    targets[:, 2:] = -1
+    assert net.loss_and_grad(x, targets, LENGTHS) == pytest.approx(short, rel=1e-12)
+    np.testing.assert_allclose(net.grad, grad, rtol=1e-9, atol=1e-12)
+
+
+def test_learns_and_stays_the_same_through_files_pickles_and_copies(tmp_path):
+    net = NeuralTuringMachine(4, 3, hidden_size=16, locations=10, width=4)
+    data = [rc.datasets.copied_vectors(8, longest=3, bits=3, random_state=seed) for seed in range(30)]
+    losses = net.fit(data * 10, rc.Adam(3e-3, clip_norm=1))
+    assert np.mean(losses[-30:]) < 0.7 * np.mean(losses[:30])
+    net.freeze("start.*")
+    net.save(tmp_path / "machine.safetensors")
+    twins = [rc.load(tmp_path / "machine.safetensors"), pickle.loads(pickle.dumps(net)), copy.deepcopy(net), net.copy()]
+    x = data[0].x
+    for twin in twins:
+        assert np.array_equal(twin.predict(x), net.predict(x)) and twin.frozen == net.frozen
+        assert twin.theta is not net.theta
+    before = net.params["start.weights"].copy()
+    net.fit(data[:2], rc.SGD(0.1))
+    assert np.array_equal(net.params["start.weights"], before)
+    wide = net.copy("float64")
+    np.testing.assert_allclose(wide.predict(x), net.predict(x), atol=1e-3)
+
+
+def test_a_number_that_is_not_finite_is_named():
+    net = machine("float32")
+    x, targets, _ = batch(net)
+    x[2, 1, 0] = np.nan
+    before = net.theta.copy()
+    with pytest.raises(rc.NonFiniteError) as caught:
+        net.train_step(x, targets, rc.SGD(), LENGTHS)
+    assert (caught.value.what, caught.value.sequence, caught.value.step) == ("x", 1, 2)
+    x[2, 1, 0] = 0
+    net.params["heads.W"][0, 0] = np.inf
+    with pytest.raises(rc.NonFiniteError, match=r"heads\.W"):
+        net.train_step(x, targets, rc.SGD(), LENGTHS)
+    net.params["heads.W"][0, 0] = before[net.layout.starts["heads.W"]]
+    assert np.array_equal(net.theta, before)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"locations": 2}, "locations must be at least 3"),
+        ({"width": 0}, "width"),
+        ({"controller": "gru"}, "controller must be one of lstm, feedforward"),
+        ({"loss": "hinge"}, "loss must be one of"),
+        ({"initial_memory": float("nan")}, "initial_memory must be a finite number"),
+        ({"dtype": "float16"}, "dtype"),
+    ],
+)
+def test_settings_out_of_range_are_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        NeuralTuringMachine(3, 2, **wrong)
+
+
+def test_arrays_that_do_not_fit_are_named():
+    net = machine()
+    x, targets, weight = batch(net)
+    with pytest.raises(ValueError, match="x"):
+        net.predict(x[..., :2])
+    with pytest.raises(ValueError, match="lengths"):
+        net.predict(x, [7, 1, 1, 1])
+    with pytest.raises(ValueError, match="targets"):
+        net.loss_and_grad(x, targets[:-1])
+    with pytest.raises(ValueError, match="nothing counts"):
+        net.loss_and_grad(x, targets, sample_weight=0 * weight)
+    with pytest.raises(ValueError, match="one sequence"):
+        net.trace(x)
+    with pytest.raises(AttributeError, match="fixed when it is built"):
+        net.width = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rnncore.datasets.adding import adding_problem
 from rnncore.datasets.arithmetic import ARITHMETIC_SYMBOLS, arithmetic
-from rnncore.datasets.bits import copying, delayed_xor, parity, temporal_xor
+from rnncore.datasets.bits import copied_vectors, copying, delayed_xor, parity, temporal_xor
 from rnncore.datasets.blocks import long_blocks
 from rnncore.datasets.digits import DIGITS_RATE, glued_digits
 from rnncore.datasets.expressions import boolean_expressions, phrases
@@ -35,6 +35,7 @@ __all__ = [
     "arithmetic",
     "boolean_expressions",
     "continual_reber",
+    "copied_vectors",
     "copying",
     "dates",
     "delayed_xor",

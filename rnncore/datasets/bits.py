@@ -2,16 +2,19 @@
 
 Sources: Elman 1990 (Cognitive Science 14:179) for the temporal XOR; Schuster & Paliwal 1997 for the need of both
 directions, which the delayed XOR makes absolute; Hochreiter & Schmidhuber 1997 for the copying of symbols over a gap,
-in the form of Arjovsky, Shah & Bengio 2016 (arXiv 1511.06464).
+in the form of Arjovsky, Shah & Bengio 2016 (arXiv 1511.06464); Graves, Wayne & Danihelka 2014 (arXiv 1410.5401) for
+the copying of vectors.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from rnncore.datasets.drawing import at_least, generator
 
-__all__ = ["copying", "delayed_xor", "parity", "temporal_xor"]
+__all__ = ["Copies", "copied_vectors", "copying", "delayed_xor", "parity", "temporal_xor"]
 
 
 def temporal_xor(n_bits: int = 3000, random_state: int = 0) -> np.ndarray:
@@ -114,3 +117,51 @@ def copying(
     x[:, length + gap] = n_symbols + 1
     y[:, length + gap :] = symbols
     return x, y
+
+
+class Copies(NamedTuple):
+    """A batch of sequences to be copied, in the order of a machine's arguments.
+
+    Attributes
+    ----------
+    x : ndarray (T, B, bits + 1) float32
+        Vectors of bits; then the mark alone, in the last place; then zeros for as many steps as there were vectors.
+    targets : ndarray (T, B, bits) float32
+        The vectors again, after the mark.
+    lengths : ndarray (B,) int64
+        Steps of each sequence: twice its vectors, and one.
+    sample_weight : ndarray (T, B) float64
+        1 where a vector is to be given, else 0.
+    """
+
+    x: np.ndarray
+    targets: np.ndarray
+    lengths: np.ndarray
+    sample_weight: np.ndarray
+
+
+def copied_vectors(
+    n_sequences: int = 16, shortest: int = 1, longest: int = 8, bits: int = 4, random_state: int | None = 0
+) -> Copies:
+    """Make sequences of random vectors of bits that are to be given again after a mark.
+
+    Examples
+    --------
+    >>> x, targets, lengths, counted = copied_vectors(2, shortest=3, longest=3)
+    >>> x.shape, lengths.tolist(), bool((targets[4:] == x[:3, :, :4]).all())
+    ((7, 2, 5), [7, 7], True)
+    """
+    at_least("n_sequences", n_sequences, 1)
+    at_least("shortest", shortest, 1)
+    at_least("longest", longest, shortest)
+    at_least("bits", bits, 1)
+    rng = generator(random_state)
+    vectors = rng.integers(shortest, longest, size=n_sequences, endpoint=True)
+    steps = 2 * int(vectors.max()) + 1
+    x = np.zeros((steps, n_sequences, bits + 1), dtype=np.float32)
+    targets = np.zeros((steps, n_sequences, bits), dtype=np.float32)
+    counted = np.zeros((steps, n_sequences))
+    for b, n in enumerate(vectors.tolist()):
+        x[:n, b, :bits] = targets[n + 1 : 2 * n + 1, b] = rng.integers(2, size=(n, bits))
+        x[n, b, bits] = counted[n + 1 : 2 * n + 1, b] = 1
+    return Copies(x, targets, 2 * vectors + 1, counted)

@@ -124,6 +124,7 @@ class TreeNetwork(Recursive):
         last = {"tensor": "V", "child_sum": "W_f"}.get(cell, "")
         self._begin(shapes, kind, H, 1 if cell == "child_sum" else A, self.activation, last)
         self._draw()
+        self._pending: tuple[int, int] | None = None  # the shape of the vectors that wait for a gradient
         self._idle_heads: list[Dense] = []
         self._training_head = self._new_head()
 
@@ -157,6 +158,54 @@ class TreeNetwork(Recursive):
             For labels that are no numbers of symbols, and too many children.
         """
         return self._vectors(self._check(trees))
+
+    def forward(self, trees: Trees) -> np.ndarray:
+        """Return h of all nodes (N, H), and keep what ``backward`` needs: for a loss of your own on them.
+
+        Raises
+        ------
+        ValueError
+            As ``vectors``.
+        """
+        trees = self._check(trees)
+        with self._access.training:
+            h = self._forward(trees)
+            self._pending = trees.n_nodes, self.hidden_size
+        return h
+
+    def backward(self, dh: Any) -> None:
+        """Go back through the latest ``forward``; gradients are added to ``grad``.
+
+        Parameters
+        ----------
+        dh : array (N, H)
+            Gradient of the nodes' vectors.
+
+        Raises
+        ------
+        RuntimeError
+            Without a forward pass before it: each serves one backward pass.
+        ValueError
+            For an array of another shape.
+
+        Examples
+        --------
+        >>> import numpy as np, rnncore as rc
+        >>> net = rc.models.TreeNetwork(symbols=2, hidden_size=3, classes=2)
+        >>> h = net.forward(rc.Trees.of([(1, 0, 0)]).numbered({0: 0, 1: 1}))
+        >>> net.backward(np.ones_like(h))
+        >>> bool(net.grads["W"].any()), bool(net.grads["W_out"].any())
+        (True, False)
+        """
+        with self._access.training:
+            if self._pending is None:
+                raise RuntimeError(
+                    "backward needs a forward before it, and each forward serves one backward: call forward again"
+                )
+            dh = _checks.output_gradient(dh, self._pending, self.dtype)
+            self._pending = None
+            self._touched.mark_all()
+            self._backward(dh)
 
     def predict(self, trees: Trees, at: str = "root") -> np.ndarray:
         """Return probabilities of classes; any number of threads may call at once.
@@ -213,6 +262,7 @@ class TreeNetwork(Recursive):
         nodes, classes, weights = self._targets(trees, targets, sample_weight)
         total = float(len(nodes)) if divisor is None else float(divisor)
         with self._access.training:
+            self._pending = None
             self._touched.mark_all()
             if not accumulate:
                 self._grad[...] = 0

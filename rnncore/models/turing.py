@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,15 +39,7 @@ OPTIONS = (
     "random_state",
 )
 _FOCUS = 5.0  # every head looks at location 0 at first, 150 times as much as at any other
-_PLACES = (
-    "controller.W_xh",
-    "controller.W_hh",
-    "controller.b_h",
-    "heads.W",
-    "heads.b",
-    "output.W_hy",
-    "output.b_y",
-)
+_PLACES = ("controller.W_xh", "controller.W_hh", "controller.b_h", "heads.W", "heads.b", "output.W_hy", "output.b_y")
 
 
 class MachineTrace(NamedTuple):
@@ -164,11 +157,10 @@ class NeuralTuringMachine(FlatArrays, Freezable, saving.Savable, RunSettings):
         dtype: Any = "float32",
         n_threads: int | None = None,
     ) -> None:
-        self.input_size, self.output_size = (
-            _checks.whole(input_size, "input_size"),
-            _checks.whole(output_size, "output_size"),
-        )
-        self.hidden_size, self.width = _checks.whole(hidden_size, "hidden_size"), _checks.whole(width, "width")
+        self.input_size = _checks.whole(input_size, "input_size")
+        self.output_size = _checks.whole(output_size, "output_size")
+        self.hidden_size = _checks.whole(hidden_size, "hidden_size")
+        self.width = _checks.whole(width, "width")
         self.read_heads = _checks.whole(read_heads, "read_heads")
         self.write_heads = _checks.whole(write_heads, "write_heads")
         self.shifts = _checks.whole(shifts, "shifts")
@@ -427,6 +419,30 @@ class NeuralTuringMachine(FlatArrays, Freezable, saving.Savable, RunSettings):
             raise self._explained(np.asarray(x), lengths, loss)
         optimizer.step(self)
         return loss
+
+    def fit(self, batches: Iterable[Any], optimizer: Any) -> list[float]:
+        """Train on batches that come one by one; return the loss of each before its update.
+
+        Parameters
+        ----------
+        batches : iterable of tuples
+            x, targets and, where there are some, lengths and sample_weight, as `loss_and_grad` takes them.
+        optimizer
+            Such as ``rnncore.Adam(3e-3, clip_norm=1)``.
+
+        Examples
+        --------
+        >>> import rnncore as rc
+        >>> machine = rc.models.NeuralTuringMachine(5, 4, hidden_size=32, locations=32, width=8)
+        >>> batches = (rc.datasets.copied_vectors(16, longest=8, random_state=n) for n in range(10))
+        >>> len(machine.fit(batches, rc.Adam(3e-3, clip_norm=1)))
+        10
+        """
+        losses = []
+        for x, targets, *more in batches:
+            lengths, weight = (*more, None, None)[:2]
+            losses.append(self.train_step(x, targets, optimizer, lengths, weight))
+        return losses
 
     def _explained(self, x: np.ndarray, lengths: Any, loss: float) -> NonFiniteError:
         """Return what made a loss not finite: x, the parameters, or else the loss itself."""

@@ -384,7 +384,8 @@ class SecondOrder(Cell):
     """Second-order network, h_i = f(Σ_jk W_jki·h_prev_j·x_k + b_i): each symbol has a matrix of its own.
 
     W_jki is ``W_xh[k, j·H + i]``. Started from a state of zeros it hears nothing of its first step: begin with another,
-    such as (1, 0, ..., 0), by ``state=``, or let a symbol stand in front of every sequence.
+    such as (1, 0, ..., 0), by ``state=``, or let a symbol stand in front of every sequence. A step keeps H² numbers for
+    each sequence, for the way back: it is meant for some tens of units.
 
     Options: ``augmented`` (False: with a 1 beside h_prev and x, so that first-order terms are among the products: W_xh
     is (D, (H + 1)·H), and b_h as wide), and ``accept_units`` (0: so many units, the first ones, are seen by no unit).

@@ -75,7 +75,7 @@ cdef class Turing:
     cdef Team team
     cdef rc_turing machine
     cdef rc_packed input, output, output_T
-    cdef long D, O, K, P, ldx, ldy, row_work
+    cdef long D, Y, K, P, ldx, ldy, row_work
     cdef long[7] place
     cdef Arena packed, memory
     cdef Schedule schedule
@@ -101,7 +101,7 @@ cdef class Turing:
         self.P = P = (reads + writes) * (width + 4 + 2 * shifts) + 2 * writes * width
         self.K = K = read + hidden if lstm else read
         m.ldp = padded(team.kernels, P)
-        self.D, self.O = inputs, outputs
+        self.D, self.Y = inputs, outputs
         self.ldx, self.ldy = padded(team.kernels, inputs), padded(team.kernels, outputs)
         self.row_work = K * m.gates * hidden + hidden * P + 4 * (reads + writes) * width * m.ld
         bind_gates(team, &self.input, inputs, hidden, m.gates, at, m.gates * hidden, False)
@@ -197,9 +197,9 @@ cdef class Turing:
         cdef const char *old_reads = <const char *> cnp.PyArray_DATA(reads)
         cdef char *first
         cdef char *target
-        cdef long size = team.kernels.itemsize, rows = schedule.view.rows, B = schedule.view.sequences, N = m.locations, b
-        cdef long heads = m.reads + m.writes, read = m.reads * m.width
-        y = np.empty((rows, self.O), dtype=theta.dtype)
+        cdef long size = team.kernels.itemsize, rows = schedule.view.rows, B = schedule.view.sequences, b
+        cdef long N = m.locations, heads = m.reads + m.writes, read = m.reads * m.width
+        y = np.empty((rows, self.Y), dtype=theta.dtype)
         target = <char *> cnp.PyArray_DATA(y)
         self.schedule = schedule
         m.steps, m.sequences = schedule.view.steps, B
@@ -228,7 +228,7 @@ cdef class Turing:
             team_product(team, &self.input, rows, self.x, self.ldx, RC_FROM_BIAS, <char *> m.a, m.lda)
             parallel(forward_task, &job, job.shards, job.shards)
             team_product(team, &self.output, rows, <char *> m.state, m.lds, RC_FROM_BIAS, self.y, self.ldy)
-            team.kernels.copy(rows, self.O, self.y, self.ldy, target, self.O)
+            team.kernels.copy(rows, self.Y, self.y, self.ldy, target, self.Y)
             end_call(&call)
         if call.stopped:
             raise_stopped()
@@ -264,7 +264,7 @@ cdef class Turing:
             gates[g].at, gates[g].count = g * m.ldh, H
             gates[g].sums = base + (self.place[B_H] + g * H) * size
         emitted.at, emitted.count, emitted.sums = 0, self.P, base + self.place[B_HEADS] * size
-        scores.at, scores.count, scores.sums = 0, self.O, base + self.place[B_Y] * size
+        scores.at, scores.count, scores.sums = 0, self.Y, base + self.place[B_Y] * size
         with nogil:
             begin_call(&call, True)
             for t in range(m.steps):
@@ -272,7 +272,7 @@ cdef class Turing:
                 for b in range(m.active[t]):
                     previous[m.offsets[t] + b] = at + b
             team.kernels.fill(rows * self.ldy, 0, self.y)
-            team.kernels.copy(rows, self.O, given, self.O, self.y, self.ldy)
+            team.kernels.copy(rows, self.Y, given, self.Y, self.y, self.ldy)
             team.kernels.fill(rows * m.lds, 0, m.dstate)
             team.kernels.fill(rows * m.ldp, 0, m.demissions)
             team.kernels.fill(B * m.width * m.ld, 0, m.dmemory)
@@ -281,16 +281,16 @@ cdef class Turing:
             team.kernels.fill(B * m.ldh, 0, m.dc)
             team_product(team, &self.output_T, rows, self.y, self.ldy, RC_FROM_ZERO, <char *> m.dstate, m.lds)
             parallel(backward_task, &job, job.shards, job.shards)
-            team_outer(team, self.D, rows, self.x, self.ldx, NULL, <char *> m.a, m.lda, NULL, m.gates, gates, accumulate,
-                       base + self.place[W_XH] * size, G)
+            team_outer(team, self.D, rows, self.x, self.ldx, NULL, <char *> m.a, m.lda, NULL, m.gates, gates,
+                       accumulate, base + self.place[W_XH] * size, G)
             for g in range(m.gates):
                 gates[g].sums = NULL
-            team_outer(team, self.K, rows, before, m.lds, previous, <char *> m.a, m.lda, NULL, m.gates, gates, accumulate,
-                       base + self.place[W_HH] * size, G)
-            team_outer(team, H, rows, <char *> m.state + read * size, m.lds, NULL, <char *> m.demissions, m.ldp, NULL, 1,
-                       &emitted, accumulate, base + self.place[W_HEADS] * size, self.P)
-            team_outer(team, read + H, rows, <char *> m.state, m.lds, NULL, self.y, self.ldy, NULL, 1, &scores, accumulate,
-                       base + self.place[W_HY] * size, self.O)
+            team_outer(team, self.K, rows, before, m.lds, previous, <char *> m.a, m.lda, NULL, m.gates, gates,
+                       accumulate, base + self.place[W_HH] * size, G)
+            team_outer(team, H, rows, <char *> m.state + read * size, m.lds, NULL, <char *> m.demissions, m.ldp, NULL,
+                       1, &emitted, accumulate, base + self.place[W_HEADS] * size, self.P)
+            team_outer(team, read + H, rows, <char *> m.state, m.lds, NULL, self.y, self.ldy, NULL, 1, &scores,
+                       accumulate, base + self.place[W_HY] * size, self.Y)
             for b in range(B):
                 made = <char *> m.dweights + b * heads * m.ld * size
                 team.kernels.copy(heads, m.locations, made, m.ld, weights + b * heads * m.locations * size, m.locations)
@@ -302,7 +302,7 @@ cdef class Turing:
         return dweights, dreads
 
     def traces(self):
-        """Return copies of the memory after each step (rows, width, locations) and of the weights (rows, heads, locations)."""
+        """Return the memory after each step (rows, width, locations), and the weights (rows, heads, locations)."""
         cdef rc_turing *m = &self.machine
         cdef long size = self.team.kernels.itemsize, rows = self.schedule.view.rows, heads = m.reads + m.writes
         dtype = np.float32 if size == 4 else np.float64
