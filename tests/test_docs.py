@@ -177,16 +177,20 @@ def test_family_trees():
     assert [tree.labels.tolist() for tree in unfolded] == [labels.tolist() for labels in wanted]
 
 
-def test_family():
-    names = ran("family.md", longest=10)
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_family_languages():
+    names = ran("family.md", longest=10, section="Second-order networks and the automata in them")
     assert names["right"] == 1 and names["states"] == 4 and names["long"] and names["dot"].startswith("digraph")
+    names = ran("family.md", longest=10, section="Sequential cascaded networks")
     assert names["weights"] == 18 and names["parity"] == 1 and names["cycle"].tolist() == [True, False]
-    assert names["news"] < 0.06 and names["answered"] >= 0.99 and names["alone"] >= 0.99
 
 
-def test_family():
-    names = ran("family.md", longest=10)
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_family_memories():
+    names = ran("family.md", longest=10, section="Neural Turing machines")
     assert names["right"] > 0.98 and names["trace"].memory.shape == (17, 32, 8)
+    names = ran("family.md", longest=10, section="History compressors")
+    assert names["news"] < 0.06 and names["answered"] >= 0.99 and names["alone"] >= 0.99
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")

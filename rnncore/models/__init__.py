@@ -27,16 +27,16 @@ _HOME = {
 }
 
 __all__ = [
-    "Automaton",
     "BAM",
+    "MTRNN",
+    "RAAM",
+    "Automaton",
     "Clockwork",
     "ContinuousHopfield",
     "HistoryCompressor",
     "Hopfield",
-    "MTRNN",
     "ModernHopfield",
     "NeuralTuringMachine",
-    "RAAM",
     "StringRecognizer",
     "TreeNetwork",
     "extract_automaton",
