@@ -17,12 +17,9 @@ def ran(page: str, longest: float = math.inf, fence: str = "python", section: st
     """Run a page's Python, blocks of at most so many lines, from top to bottom; return the names it leaves.
 
     fence : what stands behind the three ticks: "py" is what wants other packages.
-    section : the title of the only one to run; none: all.
     section : of a page whose sections stand alone, which of them: its heading.
     """
     text = (DOCS / page).read_text(encoding="utf-8")
-    if section:
-        text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
     names: dict = {"__name__": "docs"}
     if section:
         text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
