@@ -67,7 +67,7 @@ COMMANDS = {
 TAG_PARTS = "of news, snips, ewt; without: all, or news where DATA is given"
 CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken, chorales, step, large; without: all"
 FORECAST_PARTS = "of airline, sunspots, mackey-glass, fit; without: all"
-ZOO_PARTS = "of memories, reservoirs, trees; without: all"
+ZOO_PARTS = "of memories, reservoirs, trees, clocks, tapes; without: all"
 CTC_PARTS = "of loss, digits; without: all"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 

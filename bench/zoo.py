@@ -6,9 +6,13 @@ import argparse
 import importlib
 from typing import Any
 
-PARTS = {"memories": "bench.zoo_memories", "reservoirs": "bench.zoo_reservoirs", "trees": "bench.zoo_trees"}
-PARTS = {"memories": "bench.zoo_memories", "reservoirs": "bench.zoo_reservoirs", "clocks": "bench.zoo_clocks"}
-PARTS = {"memories": "bench.zoo_memories", "reservoirs": "bench.zoo_reservoirs", "tapes": "bench.zoo_tapes"}
+PARTS = {
+    "memories": "bench.zoo_memories",
+    "reservoirs": "bench.zoo_reservoirs",
+    "trees": "bench.zoo_trees",
+    "clocks": "bench.zoo_clocks",
+    "tapes": "bench.zoo_tapes",
+}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
