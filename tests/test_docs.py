@@ -188,6 +188,8 @@ def test_family_memories():
     assert names["right"] > 0.98 and names["trace"].memory.shape == (17, 32, 8)
     names = ran("family.md", longest=10, section="History compressors")
     assert names["news"] < 0.06 and names["answered"] >= 0.99 and names["alone"] >= 0.99
+    names = ran("family.md", longest=10, section="Pushdown automata")
+    assert names["deep"] and names["half"].tolist() == [0.5, 0]
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")

@@ -57,3 +57,30 @@ def test_an_lstm_of_that_size_does_not(tell):
 
     found = for_each_seed(tell, attempt)
     assert max(long for _, long in found) < 0.95
+
+
+def a_then_b(string):
+    half = len(string) // 2
+    return half > 0 and string == "a" * half + "b" * half
+
+
+def balanced(string):
+    while "()" in string:
+        string = string.replace("()", "")
+    return not string
+
+
+@pytest.mark.parametrize(("symbols", "belongs", "wanted"), [("ab", a_then_b, 2), ("()", balanced, 3)])
+def test_pushdown_network_learns_a_language(symbols, belongs, wanted, tell):
+    """Das, Giles and Sun 1992: strings of up to 8 symbols; after quantisation all of up to 12, and n up to 50."""
+    strings = rc.models.all_strings(symbols, 12)
+
+    def attempt(seed):
+        net = rc.models.PushdownNetwork(symbols, random_state=seed)
+        automaton = net.fit_language(belongs)
+        wrong = sum(automaton.accepts(string) != belongs(string) for string in strings)
+        own = int(sum(net.predict(strings) != [belongs(string) for string in strings]))
+        return wrong, sum(automaton.accepts(symbols[0] * n + symbols[1] * n) for n in range(1, 51)), own
+
+    found = for_each_seed(tell, attempt, symbols=symbols)
+    solved_by([wrong == 0 and long == 50 for wrong, long, _ in found], wanted)

@@ -78,6 +78,7 @@ KINDS = {
     "StringRecognizer": "rnncore.models.recognizer",
     "HistoryCompressor": "rnncore.models.compressor",
     "NeuralTuringMachine": "rnncore.models.turing",
+    "PushdownNetwork": "rnncore.models.pushdown",
 }
 
 

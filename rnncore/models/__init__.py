@@ -14,14 +14,18 @@ _HOME = {
     "BAM": "bam",
     "Clockwork": "clockwork",
     "ContinuousHopfield": "continuous_hopfield",
+    "ContinuousStack": "stack",
     "HistoryCompressor": "compressor",
     "Hopfield": "hopfield",
     "MTRNN": "mtrnn",
     "ModernHopfield": "modern_hopfield",
     "NeuralTuringMachine": "turing",
+    "PushdownAutomaton": "pushdown",
+    "PushdownNetwork": "pushdown",
     "RAAM": "raam",
     "StringRecognizer": "recognizer",
     "TreeNetwork": "trees",
+    "all_strings": "pushdown",
     "extract_automaton": "extraction",
     "simulate": "dynamics",
 }
@@ -33,12 +37,16 @@ __all__ = [
     "Automaton",
     "Clockwork",
     "ContinuousHopfield",
+    "ContinuousStack",
     "HistoryCompressor",
     "Hopfield",
     "ModernHopfield",
     "NeuralTuringMachine",
+    "PushdownAutomaton",
+    "PushdownNetwork",
     "StringRecognizer",
     "TreeNetwork",
+    "all_strings",
     "extract_automaton",
     "simulate",
 ]
@@ -67,7 +75,11 @@ if TYPE_CHECKING:
     from rnncore.models.hopfield import Hopfield as Hopfield
     from rnncore.models.modern_hopfield import ModernHopfield as ModernHopfield
     from rnncore.models.mtrnn import MTRNN as MTRNN
+    from rnncore.models.pushdown import PushdownAutomaton as PushdownAutomaton
+    from rnncore.models.pushdown import PushdownNetwork as PushdownNetwork
+    from rnncore.models.pushdown import all_strings as all_strings
     from rnncore.models.raam import RAAM as RAAM
     from rnncore.models.recognizer import StringRecognizer as StringRecognizer
+    from rnncore.models.stack import ContinuousStack as ContinuousStack
     from rnncore.models.trees import TreeNetwork as TreeNetwork
     from rnncore.models.turing import NeuralTuringMachine as NeuralTuringMachine

@@ -22,6 +22,7 @@ DEMONSTRATIONS = {
     "cascaded": ("cascaded", "a cascaded network of 18 weights learns parity, and goes over into a cycle"),
     "chunker": ("chunker", "a history compressor remembers only what it could not foresee"),
     "turing": ("turing", "a neural Turing machine learns to copy, and copies more than it was shown"),
+    "pushdown": ("pushdown", "a small network learns to use a stack, and becomes an automaton"),
     "latch": ("latch", "guessing, genes, annealing and strategies find a net that remembers for 100 steps"),
     "ctrnn": ("ctrnn", "units in continuous time swing by themselves, as they are made or as they have learned"),
     "clockwork": ("clockwork", "modules that tick at rates of their own generate a sum of sines"),
