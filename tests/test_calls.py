@@ -38,7 +38,7 @@ class CallsOfKeeps(calls.LayerCalls):
 @kernels
 def test_the_net_catches_what_an_earlier_call_left():
     caught = 0
-    for seed in range(24):
+    for seed in range(40):
         try:
             CallsOfKeeps(seed).run(calls.CALLS)
         except calls.DiffersError:

@@ -56,7 +56,7 @@ def refused(path, *words):
 
 def test_what_is_written_comes_back(model):
     header, arrays = read_model(model)
-    assert header["kind"] == "Toy" and header["format"] == FORMAT_VERSION
+    assert header["kind"] == "Toy" and header["format"] == 1  # what an older rnncore reads, too
     assert {key: header[key] for key in HEADER} == HEADER
     assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():

@@ -28,8 +28,8 @@ def shrink(arrays: Arrays, weight_dtype: str) -> Arrays:
     >>> small = shrink({"W": np.array([[1, 0.5], [-0.25, 0]], dtype="float32")}, "int8")
     >>> small["W"].tolist(), (small["W:scale"] * 127).tolist()
     ([[127, 127], [-32, 0]], [[1.0, 0.5]])
-    >>> restore(small, "int8")["W"].round(3).tolist()
-    [[1.0, 0.5], [-0.252, 0.0]]
+    >>> (restore(small, "int8")["W"] * 1000).round().tolist()
+    [[1000.0, 500.0], [-252.0, 0.0]]
     """
     found: Arrays = {}
     for name, array in arrays.items():

@@ -228,6 +228,7 @@ class Trainer:
         self._carried: Any = None
         self._next_checkpoint = math.inf
         self._warned = False
+        self._signals: list[int] = []  # that came during `run`
         self._checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
         if self._checkpoints is not None:
             self._connect(self._checkpoints, batch_size, shuffle)
@@ -315,6 +316,7 @@ class Trainer:
         return self
 
     def _train(self, signals: list[int], callbacks: list[Callback]) -> None:
+        self._signals = signals
         every = math.inf if self._checkpoints is None else self._checkpoints.every
         self._next_checkpoint = time.perf_counter() + every
         while self._at.epoch <= self.max_epochs and self.stopped is None:
@@ -346,7 +348,7 @@ class Trainer:
         started = time.perf_counter() - at.seconds
         for batch in self._source.epoch(at.epoch, self.rng, at.batch):
             try:
-                loss = self._step(batch, signals)
+                loss = self._step(batch)
             except NonFiniteError as problem:
                 self._diverged(problem, at.batch + 1, batch.rows)
                 break
@@ -372,10 +374,10 @@ class Trainer:
             raise ValueError(f"epoch {at.epoch}: expected at least one batch, got none")
         return {"epoch": at.epoch, "loss": at.total / (at.done or 1), "seconds": time.perf_counter() - started}
 
-    def _step(self, batch: Batch, signals: list[int]) -> float:
+    def _step(self, batch: Batch) -> float:
         network, optimizer = self.network, self.optimizer
         if self._shards is not None:
-            return self._step_together(self._shards, batch, signals)
+            return self._step_together(self._shards, batch)
         if self._divide is not None:
             parts = in_parts(batch, *self._divide, network)
             if len(parts) > 1:
@@ -436,7 +438,7 @@ class Trainer:
             own = [self.network.dropout_seed, self.network.dropout_step]
             self.network.dropout_seed, self.network.dropout_step = json.loads(shards.share(json.dumps(own).encode()))
 
-    def _step_together(self, shards: Shards, batch: Batch, signals: list[int]) -> float:
+    def _step_together(self, shards: Shards, batch: Batch) -> float:
         network = self.network
         divisor: Any = network.batch_shape(batch.x)[1]
         if self.reduction == "mean":
@@ -448,7 +450,7 @@ class Trainer:
             )
             return loss
 
-        loss = shards.step(batch, self.optimizer, divisor, self.carry, self._flags(signals), learn)
+        loss = shards.step(batch, self.optimizer, divisor, self.carry, self._flags(self._signals), learn)
         return loss if self.reduction == "mean" else loss * divisor / batch.size
 
     def _flags(self, signals: list[int]) -> int:
