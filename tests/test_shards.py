@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from processes import run_together
 
 import rnncore as rc
+from rnncore.train.agreement import ProcessError
 from rnncore.train.communicators import communicator
 from rnncore.train.partial import Gradients, Partial, tree_sum
-from rnncore.train.shards import ProcessError
 from rnncore.train.trainer import DivergenceWarning
 
 RNG = np.random.default_rng(0)

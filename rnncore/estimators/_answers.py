@@ -17,6 +17,7 @@ from rnncore.estimators._joint import SENTENCE, TAGS, JointTask, described, targ
 from rnncore.estimators._settings import check_flag
 from rnncore.estimators._tally import AnswersTally
 from rnncore.estimators._uncertainty import Uncertainty
+from rnncore.estimators.base import over_processes
 from rnncore.estimators.sequences import Method, named
 from rnncore.io.checkpoints import Checkpoints
 from rnncore.train.predictions import decode_surely
@@ -54,6 +55,7 @@ class AnswersEstimator(Uncertainty):
 
     @named
     @third_is_labels
+    @over_processes
     def fit(  # type: ignore[override]
         self,
         X: Any,
@@ -64,6 +66,9 @@ class AnswersEstimator(Uncertainty):
         checkpoint: str | os.PathLike[str] | Checkpoints | None = None,
         checkpoint_every: float = 60.0,
         resume: str | os.PathLike[str] | None = None,
+        *,
+        comm: Any = None,
+        shards: int | None = None,
     ) -> Self:
         """Learn from sentences and their tags.
 
@@ -91,6 +96,9 @@ class AnswersEstimator(Uncertainty):
         resume : path, optional
             A checkpoint to go on from, with the same data and settings. The result has the same bits as if training had
             never stopped. Further checkpoints take its place, unless `checkpoint` names another file.
+        comm, shards : optional
+            Processes that train together, and the parts that each minibatch is dealt to, as `rnncore.Trainer` takes
+            them: `fit` is called in all of them, with the same data.
 
         Returns
         -------
@@ -115,7 +123,11 @@ class AnswersEstimator(Uncertainty):
         if validation_data is not None:
             validation_data = self._apart(validation_data)
         targets = self._targets(y, sentence_labels, self.warm_start and hasattr(self, "network_"))
-        return super().fit(X, targets, sample_weight, validation_data, checkpoint, checkpoint_every, resume)
+        return super().fit(
+            *(X, targets, sample_weight, validation_data, checkpoint, checkpoint_every, resume),
+            comm=comm,
+            shards=shards,
+        )
 
     @named
     @third_is_labels

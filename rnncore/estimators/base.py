@@ -7,11 +7,12 @@ A subclass names its own parameters and makes a pipeline and a task of them. Wha
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -36,9 +37,20 @@ from rnncore.nn.recurrent import Recurrent
 from rnncore.optim.arguments import check_choice
 from rnncore.optim.optimizers import Optimizer
 from rnncore.optim.schedules import Schedule
+from rnncore.train.agreement import Agreement
 from rnncore.train.trainer import Trainer
 
-__all__ = ["Estimator", "Specification", "check_flag", "recurrent_layers", "setting_from_json", "setting_to_json"]
+__all__ = [
+    "Estimator",
+    "Specification",
+    "check_flag",
+    "over_processes",
+    "recurrent_layers",
+    "setting_from_json",
+    "setting_to_json",
+]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _WORTH_SHARING = 64 * 256 * 256  # multiply-adds of a step's recurrent product; less is for one thread
 
@@ -173,6 +185,7 @@ class Estimator(BaseEstimator, ABC):
     history_: list[dict[str, Any]] = field(init=False)
     n_epochs_: int = field(init=False)
     stopped_: str | None = field(init=False)
+    _processes: Agreement = field(init=False)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -246,15 +259,19 @@ class Estimator(BaseEstimator, ABC):
             if watched is not None:
                 checkpoints.settings["validation data"] = fingerprint(watched)
             checkpoints.estimator = type(self).__name__
+        together = self.__dict__.get("_processes") or Agreement()
         trainer = Trainer(
             self.network_,
             optimizer,
             data,
+            comm=together.given,
+            shards=together.shards,
             callbacks=self.callbacks,
             progress=bool(self.verbose),
             checkpoint=checkpoints,
             **options,
         )
+        together.shards = trainer.shards
         try:
             trainer.run()
         finally:  # a signal, or a callback that raises
@@ -334,6 +351,7 @@ class Estimator(BaseEstimator, ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
+        state.pop("_processes", None)
         if "network_" in state:
             state["network_"] = {name: np.array(array) for name, array in self.network_.params.items()}
             state["_dropout_step"] = self.network_.dropout_step
@@ -346,6 +364,25 @@ class Estimator(BaseEstimator, ABC):
             self.network_ = self.specification_.network()
             self.network_.dropout_step = dropout_step
             _copy_weights(arrays, self.network_)
+
+
+def over_processes(fit: Method) -> Method:
+    """Let a `fit` with the arguments `comm` and `shards` draw what process 0 draws, and train with the others.
+
+    What fails in one of them before training begins ends it in all. Meanwhile `_processes` is who they are.
+    """
+
+    @functools.wraps(fit)
+    def call(self: Any, *args: Any, **options: Any) -> Any:
+        processes = Agreement(options.get("comm"), options.get("shards"))
+        try:
+            with processes.heard():
+                self._processes = processes
+                return fit(self, *args, **options)
+        finally:
+            self.__dict__.pop("_processes", None)
+
+    return call  # type: ignore[return-value]
 
 
 def recurrent_layers(of: Specification, input_size: int | None = None, **options: Any) -> Recurrent:

@@ -20,7 +20,7 @@ from rnncore.estimators._forecast_windows import Windows, measured
 from rnncore.estimators._pipeline import Pipeline
 from rnncore.estimators._settings import check_flag, make_optimizer
 from rnncore.estimators._task import Task
-from rnncore.estimators.base import Estimator, Specification, recurrent_layers
+from rnncore.estimators.base import Estimator, Specification, over_processes, recurrent_layers
 from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.nn.heads import Head
 from rnncore.nn.network import Network
@@ -216,6 +216,7 @@ class Forecaster(Estimator):
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
+    @over_processes
     def fit(
         self,
         y: Any,
@@ -224,6 +225,9 @@ class Forecaster(Estimator):
         checkpoint: str | os.PathLike[str] | Checkpoints | None = None,
         checkpoint_every: float = 60.0,
         resume: str | os.PathLike[str] | None = None,
+        *,
+        comm: Any = None,
+        shards: int | None = None,
     ) -> Self:
         """Learn from series until now.
 
@@ -236,6 +240,9 @@ class Forecaster(Estimator):
             Covariates that are known when y is.
         checkpoint, checkpoint_every, resume
             As for ``SequenceTagger.fit``.
+        comm, shards : optional
+            Processes that train together, and the parts that each minibatch is dealt to, as `rnncore.Trainer` takes
+            them: `fit` is called in all of them, with the same data.
 
         Returns
         -------
@@ -256,7 +263,7 @@ class Forecaster(Estimator):
         return self._fit_histories(histories, checkpoints, np.ndim(first) == 1)
 
     def _fit_histories(self, histories: Mapping[Any, History], checkpoints: Checkpoints | None, flat: bool) -> Self:
-        rng = generator(self.random_state)
+        rng = self._processes.generator(self.random_state)
         if checkpoints is not None:
             checkpoints.begin(rng)
         names = {name: "" if name is None else f" of series {name!r}" for name in histories}
@@ -327,6 +334,7 @@ class Forecaster(Estimator):
         """Forecast the end of every series with a network that has not seen it, and take note of what it misses."""
         seed = self.specification_.seed
         other = clone(self).set_params(calibration=0.0, random_state=seed, callbacks=None, verbose=0, warm_start=False)
+        other._processes = self._processes
         other._fit_histories(before, None, self.flat_)
         direct = self.strategy == "direct"
         tails = {name: len(one.y) - len(before[name].y) for name, one in histories.items()}

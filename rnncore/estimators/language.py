@@ -17,7 +17,7 @@ from rnncore.estimators._judges import JudgesTexts
 from rnncore.estimators._settings import check_flag, make_optimizer
 from rnncore.estimators._text import NextSymbol, TextPipeline
 from rnncore.estimators._writes import WritesTexts
-from rnncore.estimators.base import Estimator, Specification, recurrent_layers
+from rnncore.estimators.base import Estimator, Specification, over_processes, recurrent_layers
 from rnncore.estimators.presets import LANGUAGE_MODELS, settings_of
 from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.nn.network import Network
@@ -204,6 +204,7 @@ class LanguageModel(JudgesTexts, WritesTexts, Estimator):
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
+    @over_processes
     def fit(
         self,
         text: Any,
@@ -213,6 +214,9 @@ class LanguageModel(JudgesTexts, WritesTexts, Estimator):
         checkpoint_every: float = 60.0,
         resume: str | os.PathLike[str] | None = None,
         vocabulary: Any = None,
+        *,
+        comm: Any = None,
+        shards: int | None = None,
     ) -> Self:
         """Learn from a text.
 
@@ -229,6 +233,9 @@ class LanguageModel(JudgesTexts, WritesTexts, Estimator):
             never stopped. Further checkpoints take its place, unless `checkpoint` names another file.
         vocabulary : text, optional
             Whose symbols are to be known, if more than those of `text`.
+        comm, shards : optional
+            Processes that train together, and the parts that each minibatch is dealt to, as `rnncore.Trainer` takes
+            them: `fit` is called in all of them, with the same data.
 
         Returns
         -------
@@ -243,7 +250,7 @@ class LanguageModel(JudgesTexts, WritesTexts, Estimator):
         """
         self._check_settings()
         text, validation_data = read_once(text, self.unit), read_once(validation_data, self.unit)
-        rng = generator(self.random_state)
+        rng = self._processes.generator(self.random_state)
         checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
         if checkpoints is not None:
             checkpoints.begin(rng)

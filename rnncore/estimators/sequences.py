@@ -21,7 +21,7 @@ from rnncore.estimators._examples import Examples, Nouns, Targets, with_steps
 from rnncore.estimators._pipeline import Pipeline
 from rnncore.estimators._settings import check_flag, make_optimizer
 from rnncore.estimators._task import SequenceTask
-from rnncore.estimators.base import Estimator, Specification, recurrent_layers
+from rnncore.estimators.base import Estimator, Specification, over_processes, recurrent_layers
 from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.nn.network import Network
 from rnncore.optim.optimizers import Optimizer
@@ -95,6 +95,7 @@ class SequenceEstimator(Estimator):
     # -- learning -----------------------------------------------------------------------------------------------------
 
     @named
+    @over_processes
     def fit(
         self,
         X: Any,
@@ -104,6 +105,9 @@ class SequenceEstimator(Estimator):
         checkpoint: str | os.PathLike[str] | Checkpoints | None = None,
         checkpoint_every: float = 60.0,
         resume: str | os.PathLike[str] | None = None,
+        *,
+        comm: Any = None,
+        shards: int | None = None,
     ) -> Self:
         """Learn from sequences and their targets.
 
@@ -126,6 +130,9 @@ class SequenceEstimator(Estimator):
         resume : path, optional
             A checkpoint to go on from, with the same data and settings. The result has the same bits as if training had
             never stopped. Further checkpoints take its place, unless `checkpoint` names another file.
+        comm, shards : optional
+            Processes that train together, and the parts that each minibatch is dealt to, as `rnncore.Trainer` takes
+            them: `fit` is called in all of them, with the same data.
 
         Returns
         -------
@@ -142,7 +149,7 @@ class SequenceEstimator(Estimator):
         warm = self.warm_start and hasattr(self, "network_")
         task = self.specification_.task if warm else self._task_for(self, y, X)
         train = task.examples(X, y, self._nouns).weighed(sample_weight, self._nouns, task.check)
-        rng = generator(self.random_state)
+        rng = self._processes.generator(self.random_state)
         checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
         if checkpoints is not None:
             checkpoints.begin(rng)

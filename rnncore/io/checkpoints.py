@@ -67,6 +67,13 @@ class Checkpoints:
                 raise ModelFileError(f"{self._name}: its parts do not fit together ({error})") from error
         self.start = plain(rng.bit_generator.state)
 
+    @property
+    def shards(self) -> int | None:
+        """How many shards the training that goes on had, if any."""
+        settings = {} if self.resume is None else self.resume[0].get("settings")
+        found = settings.get("shards") if isinstance(settings, dict) else None
+        return found if isinstance(found, int) else None
+
     def restore(self, trainer: Any) -> None:
         """Put `trainer` where the checkpoint stands; nothing without one.
 

@@ -44,6 +44,11 @@ class _Touched(TouchedRows):
         part, own = self._tables[table]
         return part.of(own)
 
+    def replace(self, table: int, rows: np.ndarray) -> Rows:
+        """Note that a table is written anew, in these rows alone; return those that must be cleared first."""
+        part, own = self._tables[table]
+        return part.replace(own, rows)
+
     def mark_all(self) -> None:
         """Note that any row may be written to."""
         for _, part in self._parts:
@@ -240,22 +245,26 @@ class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings,
         """Take flat arrays as the parameters and gradients, of the two halves too; values move along."""
         self._theta, self._grad = theta, grad
         self._params, self._grads = self.layout.views(theta), self.layout.views(grad)
-        touched, tables = [], []
+        touched = []
         start = 0
-        for prefix, half in self._halves():
+        for _, half in self._halves():
             where = slice(start, start + half.layout.size)
             theta[where] = half._theta
             half._bind(theta[where], grad[where])
             touched.append((start, half._touched))
-            tables += [prefix + name for name in half._tables()]
             start = where.stop
         self._touched = _Touched(touched)
-        self._ranges = UpdateRanges(self.layout, tables)
+        self._ranges = UpdateRanges(self.layout, self._tables())
         self._bridge: Dense | None = None
         if "bridge.W" in self.layout.shapes:
             starts, (inputs, outputs) = self.layout.starts, self.layout.shapes["bridge.W"]
             places = starts["bridge.W"], starts["bridge.b"]
             self._bridge = Dense(self.dtype.itemsize, inputs, outputs, *places, True)
+
+    def _tables(self) -> dict[str, int]:
+        """Both halves' parameters whose rows belong to symbols, and where they begin; in the order of theta."""
+        names = [prefix + name for prefix, half in self._halves() for name in half._tables()]
+        return {name: self.layout.starts[name] for name in names}
 
     @property
     def batch_first(self) -> bool:

@@ -20,18 +20,13 @@ import numpy as np
 
 from rnncore._finite import NonFiniteError
 from rnncore.optim.arguments import check_count
+from rnncore.train.agreement import Agreement, as_bytes, failure
 from rnncore.train.batches import Batch
-from rnncore.train.communicators import Communicator, communicator
 from rnncore.train.partial import Gradients, Partial, tree_sum
 
-__all__ = ["ProcessError", "Shards"]
+__all__ = ["Shards"]
 
-FAILED, NOT_FINITE, STOP, SIGNALLED, KEEP = 1, 2, 4, 8, 16
-MESSAGE = 400  # bytes of what a process says of its failure
-
-
-class ProcessError(RuntimeError):
-    """Another process of the same training failed; the message is its."""
+STOP, SIGNALLED, KEEP = 4, 8, 16  # what a process asks all of them for
 
 
 class Shards:
@@ -60,7 +55,8 @@ class Shards:
     """
 
     def __init__(self, network: Any, comm: Any, count: int | None) -> None:
-        self.comm: Communicator = communicator(comm)
+        self.agreement = Agreement(comm)
+        self.comm = self.agreement.comm
         size = self.comm.size
         if count is None:
             count = size
@@ -81,61 +77,26 @@ class Shards:
 
     def begin(self, content: dict[str, Any]) -> None:
         """Start everywhere from the same parameters; refuse to where `content`, numbers and words, is not the same."""
+        agreement = self.agreement
+        agreement.agree()
         text = json.dumps(content, sort_keys=True, default=str).encode()
-        first = np.frombuffer(self.share(text), np.uint8)
-        self.agree(0, None if first.tobytes() == text else ValueError(_difference(first.tobytes(), text)))
-        theta = self.network.theta
-        self.comm.bcast(theta.view(np.uint8))
+        first = agreement.share(text)
+        agreement.agree(0, None if first == text else ValueError(_difference(first, text)))
+        self.comm.bcast(self.network.theta.view(np.uint8))
 
-    def share(self, content: bytes) -> bytes:
-        """Return what process 0 gives."""
-        size = np.array([len(content)], np.int64)
-        self.comm.bcast(size.view(np.uint8))
-        buffer = np.frombuffer(content, np.uint8).copy() if self.comm.rank == 0 else np.empty(int(size[0]), np.uint8)
-        self.comm.bcast(buffer)
-        return buffer.tobytes()
-
-    def agree(self, flags: int, problem: BaseException | None = None) -> int:
-        """Return what anybody asks for; raise what anybody met."""
-        self._header(flags, problem, [], [0] * len(self.gradients.widths))
+    def agree(self, flags: int) -> int:
+        """Return what anybody asks for."""
+        self.flags = self.agreement.agree(flags)
         return self.flags
 
     def _header(
         self, flags: int, problem: BaseException | None, losses: list[float], counts: list[int]
     ) -> tuple[list[float], np.ndarray]:
         """Tell and hear how all are; return all shards' losses, and how many rows of each table each has touched."""
-        if problem is not None:
-            flags |= NOT_FINITE if isinstance(problem, NonFiniteError) else FAILED
-        mine = np.array([flags, *counts, *losses], np.float64)
-        found = self._gathered(mine)
-        self.flags = int(np.bitwise_or.reduce(found[:, 0].astype(np.int64)))
-        if self.flags & (FAILED | NOT_FINITE):
-            self._raise(found[:, 0].astype(np.int64), problem)
+        found = self.agreement.gathered(np.array([flags | failure(problem), *counts, *losses], np.float64))
+        self.flags = self.agreement.heed(found[:, 0].astype(np.int64), problem)
         tables = len(counts)
         return found[:, 1 + tables :].reshape(-1).tolist(), found[:, 1 : 1 + tables].astype(np.int64)
-
-    def _raise(self, flags: np.ndarray, problem: BaseException | None) -> None:
-        message = np.zeros(MESSAGE, np.uint8)
-        text = (str(problem) or type(problem).__name__).encode()[:MESSAGE] if problem is not None else b""
-        message[: len(text)] = np.frombuffer(text, np.uint8)
-        all_of = self._gathered(message)
-        failed = flags & FAILED > 0
-        rank = int(np.flatnonzero(failed if failed.any() else flags & NOT_FINITE > 0)[0])
-        found: BaseException
-        its = all_of[rank].tobytes().rstrip(b"\0").decode(errors="replace")
-        if problem is not None and (rank == self.comm.rank or not failed.any()):
-            found = problem
-        elif failed.any():
-            found = ProcessError(f"process {rank} of {self.comm.size} failed: {its}")
-        else:
-            found = NonFiniteError(f"{its} (process {rank})", its)
-        found.everywhere = True  # type: ignore[attr-defined]
-        raise found
-
-    def _gathered(self, mine: np.ndarray) -> np.ndarray:
-        all_of = np.empty((self.comm.size, *mine.shape), mine.dtype)
-        self.comm.allgather(_bytes(mine), _bytes(all_of).reshape(self.comm.size, -1))
-        return all_of
 
     # ------------------------------------------------------------ a step
 
@@ -210,8 +171,8 @@ class Shards:
         flat = np.zeros((size, each), partial.dense.dtype)
         np.concatenate(parts, out=flat.reshape(-1)[:length])
         slices = np.empty_like(flat)
-        self.comm.alltoall(_bytes(flat).reshape(size, -1), _bytes(slices).reshape(size, -1))
-        self.comm.allgather(_bytes(tree_sum(slices)), _bytes(flat).reshape(size, -1))
+        self.comm.alltoall(as_bytes(flat).reshape(size, -1), as_bytes(slices).reshape(size, -1))
+        self.comm.allgather(as_bytes(tree_sum(slices)), as_bytes(flat).reshape(size, -1))
         total, at, values = flat.reshape(-1), self.gradients.size, []
         for own, width in zip(rows, self.gradients.widths, strict=True):
             values.append(total[at : at + len(own) * width].reshape(-1, width))
@@ -225,7 +186,7 @@ class Shards:
         padded = np.zeros(int(counts.sum(axis=1).max()), np.int64)
         own = np.concatenate(mine)
         padded[: len(own)] = own
-        found = self._gathered(padded)
+        found = self.agreement.gathered(padded)
         ends = np.cumsum(counts, axis=1)
         return [
             np.unique(np.concatenate([found[r, ends[r, n] - counts[r, n] : ends[r, n]] for r in range(len(found))]))
@@ -242,15 +203,15 @@ class Shards:
         """Return the arrays (layers, B, H) of all sequences' carried state, everywhere; none where there is none."""
         parts = [None if state is None else _arrays(state) for state in self.carried]
         shapes = None if parts[0] is None else [(len(one), *one.shape[2:]) for one in parts[0]]
-        held = self._gathered(np.array([sum(part[0].shape[1] for part in parts if part)], np.int64))
-        shapes = json.loads(self.share(json.dumps(shapes).encode()))
+        held = self.agreement.gathered(np.array([sum(part[0].shape[1] for part in parts if part)], np.int64))
+        shapes = json.loads(self.agreement.share(json.dumps(shapes).encode()))
         whole = []
         for a, (layers, width) in enumerate(shapes or ()):
             own = np.zeros((layers, int(held.sum()), width), self.network.theta.dtype)
             for number, part in zip(self.mine, parts, strict=True):
                 if part is not None:
                     own[:, number :: self.count] = part[a]
-            every = self._gathered(own)
+            every = self.agreement.gathered(own)
             for number in range(self.count):
                 rank = number // len(self.mine)
                 own[:, number :: self.count] = every[rank][:, number :: self.count]
@@ -269,10 +230,6 @@ class Shards:
 def _arrays(state: Any) -> list[np.ndarray]:
     """Return the arrays of a state: a tuple of them, or a list of tuples."""
     return [array for part in state for array in part] if isinstance(state, list) else list(state)
-
-
-def _bytes(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def _difference(first: bytes, own: bytes) -> str:

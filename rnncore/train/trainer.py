@@ -126,7 +126,8 @@ class Trainer:
         has the same network in the end. Callbacks are called in all of them, the bar and checkpoints are process 0's.
     shards : int, optional
         Parts that every batch is dealt to, sequence by sequence in turn, whatever their number of processes: a power of
-        two, and a multiple of theirs. The bits depend on the shards alone. Without: as many as processes.
+        two, and a multiple of theirs. The bits depend on the shards alone. Without: those of the checkpoint that
+        training goes on from, or as many as processes.
     resume : path, optional
         A checkpoint to go on from, with an equal network, optimizer and data: the result has the same bits as if
         training had never stopped. Further checkpoints take its place, unless `checkpoint` names another file.
@@ -141,6 +142,8 @@ class Trainer:
         Time steps in an epoch, where that is known before.
     n_done : int
         Time steps trained on until now.
+    shards : int or None
+        How many parts every batch is dealt to; None where it is whole.
     stopped : str or None
         Why training ended: None (all epochs done), "early", "callback", "interrupted" (by Ctrl-C, SIGTERM or SIGHUP,
         after the minibatch at hand) or "diverged" (a loss or gradient that is not finite: it never reaches the weights,
@@ -216,8 +219,12 @@ class Trainer:
             watched = self._batches(validation, batch_size, False, None, None, arrange)
             validate = validation_of(network, watched, carry)
         self.validate = validate
+        self._checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
+        if shards is None and self._checkpoints is not None:
+            shards = self._checkpoints.shards
         together = comm is not None or shards is not None
         self._shards = Shards(network, comm, shards) if together else None
+        self.shards = None if self._shards is None else self._shards.count
         self.rank = 0 if self._shards is None else self._shards.comm.rank
         self._stopper = None if validate is None or n_iter_no_change is None else EarlyStopping(n_iter_no_change)
         self.callbacks = as_callbacks(callbacks)
@@ -229,7 +236,6 @@ class Trainer:
         self._next_checkpoint = math.inf
         self._warned = False
         self._signals: list[int] = []  # that came during `run`
-        self._checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
         if self._checkpoints is not None:
             self._connect(self._checkpoints, batch_size, shuffle)
 
@@ -294,6 +300,7 @@ class Trainer:
         except Exception as problem:
             if self._shards is not None and not getattr(problem, "everywhere", False):
                 end_all(self._shards.comm)
+                problem.everywhere = True  # type: ignore[attr-defined]
             raise
 
     def _run(self) -> Trainer:
@@ -431,12 +438,14 @@ class Trainer:
             "data": [fingerprint([one]) for one in self._source.content],
         }
         shards.begin(content)
-        state = json.loads(shards.share(made))
+        state = json.loads(shards.agreement.share(made))
         if self.rank:
             self.rng.bit_generator.state = self._at.rng = state
         if hasattr(self.network, "dropout_seed"):
             own = [self.network.dropout_seed, self.network.dropout_step]
-            self.network.dropout_seed, self.network.dropout_step = json.loads(shards.share(json.dumps(own).encode()))
+            self.network.dropout_seed, self.network.dropout_step = json.loads(
+                shards.agreement.share(json.dumps(own).encode())
+            )
 
     def _step_together(self, shards: Shards, batch: Batch) -> float:
         network = self.network
@@ -474,7 +483,7 @@ class Trainer:
         if self._shards is None:
             return validate()
         measured = plain(validate()) if self.rank == 0 else None
-        found: dict[str, float] = json.loads(self._shards.share(json.dumps(measured).encode()))
+        found: dict[str, float] = json.loads(self._shards.agreement.share(json.dumps(measured).encode()))
         return found
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
@@ -499,10 +508,10 @@ class Trainer:
                 "parts": list(self._divide or ()),
                 "early_stopping": self._stopper is not None and self._stopper.n_iter_no_change,
             }
-            if self._shards is not None:
-                checkpoints.settings["shards"] = self._shards.count
         else:
             checkpoints.data = fingerprint(self._source.content)
+        if self.shards is not None:
+            checkpoints.settings["shards"] = self.shards
         checkpoints.restore(self)
 
     def _keep(self, signals: list[int]) -> None:
