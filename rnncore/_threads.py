@@ -39,9 +39,14 @@ def _default() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2": of nested levels
     if asked.isascii() and asked.isdigit() and int(asked[:9]) > 0:
         return min(int(asked[:9]), MAX_THREADS)
+    return min(len(processors()), MAX_THREADS)
+
+
+def processors() -> set[int]:
+    """Return the processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), MAX_THREADS)
-    return min(os.cpu_count() or 1, MAX_THREADS)
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def set_num_threads(n: int | None) -> None:

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from rnncore.cli.processes import is_first
 from rnncore.cli.status import BAD_INPUT, BUG, INTERRUPTED
 
 __all__ = ["main"]
@@ -23,7 +24,8 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        _say(self.prog, f"{message} (see {self.prog} --help)")
+        self.exit(BAD_INPUT)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Write as argparse does, but let it be known where it cannot be written."""
@@ -51,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _no_output("rnncore", error)
     if closed and not (getattr(options, "quiet", False) or getattr(options, "out", None)):
         return _finished(f"rnncore {options.command}", 0, closed)
-    return _finished(f"rnncore {options.command}", _run(options), False)
+    code = _finished(f"rnncore {options.command}", _run(options), False)
+    return code if options.command != "train" or is_first() else 0  # a launcher kills all for one that fails
 
 
 def _finished(command: str, code: int, closed: bool) -> int:
@@ -80,6 +83,7 @@ def _drop_output() -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from rnncore.train.agreement import ProcessError
     from rnncore.train.trainer import CheckpointWarning, DivergenceWarning
 
     command = f"rnncore {options.command}"
@@ -96,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough, as with | head
         _drop_output()
         return 0
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ProcessError) as error:
         if isinstance(error, OSError) and not error.filename:  # all other writing names its file
             return _no_output(command, error)
         _say(command, _describe(error))
@@ -121,6 +125,8 @@ def _describe(error: Exception) -> str:
 
 
 def _say(command: str, message: str) -> None:
+    if command == "rnncore train" and not is_first():  # what several processes have to say process 0 says
+        return
     line = f"{command}: {' '.join(message.split())}"
     with contextlib.suppress(OSError):  # there is no other place to say it
         if "tqdm" in sys.modules:  # a progress bar may be under way on this line

@@ -58,9 +58,9 @@ class Captions(Task):
         described = f"{source}: {count(len(train[1]), 'sentence')} to train on{watched}, {len(test[1]):,} to test on"
         return Data(train, valid, test, described)
 
-    def fit(self, model: Any, data: Data, checkpoints: Any) -> None:
+    def fit(self, model: Any, data: Data, **options: Any) -> None:
         """Train."""
-        model.fit(*data.train, validation_data=data.valid, checkpoint=checkpoints)
+        model.fit(*data.train, validation_data=data.valid, **options)
 
     def report(self, model: Any, data: Data, seconds: float) -> dict[str, Any]:
         """Count what is written without a fault, and edits."""

@@ -65,10 +65,10 @@ class Forecasting(Task):
         )
         return Data((train, known, past), None, (whole, ends), described)
 
-    def fit(self, model: Any, data: Data, checkpoints: Any) -> None:
+    def fit(self, model: Any, data: Data, **options: Any) -> None:
         """Train."""
         y, known, past = data.train
-        model.fit(y, _or_none(known), _or_none(past), checkpoint=checkpoints)
+        model.fit(y, _or_none(known), _or_none(past), **options)
 
     def report(self, model: Any, data: Data, seconds: float) -> dict[str, Any]:
         """Measure forecasts from the steps of the test part."""

@@ -54,12 +54,12 @@ class Language(Task):
         valid = named_text(options.valid, unit) if options.valid else None
         return Data((text, whole), valid, test, source)
 
-    def fit(self, model: Any, data: Data, checkpoints: Any) -> None:
+    def fit(self, model: Any, data: Data, **options: Any) -> None:
         """Train the language model."""
         text, whole = data.train
         if data.test is not None and whole is None:
             model.reads(text, data.test)  # before all the work
-        model.fit(text, validation_data=data.valid, checkpoint=checkpoints, vocabulary=whole)
+        model.fit(text, validation_data=data.valid, vocabulary=whole, **options)
 
     def report(self, model: Any, data: Data, seconds: float) -> dict[str, Any]:
         """Return nats per symbol: of the last epoch's training, of what was watched (the best, if kept), and tested."""

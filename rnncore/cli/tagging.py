@@ -52,9 +52,9 @@ class Tagging(Task):
         described = f"{source}: {count(len(train[0]), 'sentence')} to train on{watched}, {len(test[0]):,} to test on"
         return Data(train, valid, test, described)
 
-    def fit(self, model: Any, data: Data, checkpoints: Any) -> None:
+    def fit(self, model: Any, data: Data, **options: Any) -> None:
         """Train the tagger."""
-        model.fit(*data.train, validation_data=data.valid, checkpoint=checkpoints)
+        model.fit(*data.train, validation_data=data.valid, **options)
 
     def report(self, model: Any, data: Data, seconds: float) -> dict[str, Any]:
         """Count what is tagged right."""

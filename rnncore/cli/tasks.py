@@ -49,8 +49,8 @@ class Task(ABC):
         """Read the files; settings as they will be."""
 
     @abstractmethod
-    def fit(self, model: Any, data: Data, checkpoints: Any) -> None:
-        """Train."""
+    def fit(self, model: Any, data: Data, **options: Any) -> None:
+        """Train; options are of `fit`: where checkpoints go, and which processes train together."""
 
     @abstractmethod
     def report(self, model: Any, data: Data, seconds: float) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from typing import Any
 
 from rnncore.cli.arguments import add_column, add_quiet, check_target, number
 from rnncore.cli.config import read_config, read_settings
+from rnncore.cli.processes import Processes
 from rnncore.cli.status import BAD_INPUT, INTERRUPTED
 from rnncore.cli.tables import count, tell
-from rnncore.cli.tasks import TASKS, task_of
+from rnncore.cli.tasks import TASKS, Data, Task, task_of
 from rnncore.data.readers import DataError
 from rnncore.estimators.presets import CLASSIFIERS, FORECASTERS, LANGUAGE_MODELS, TAGGERS
 from rnncore.io.checkpoints import Checkpoints, forget, read_checkpoint
@@ -127,6 +128,13 @@ def add_commands(commands: Any) -> None:
         help="threads to use (default: all the process may use)",
     )
     parser.add_argument(
+        "--shards",
+        type=number(int, 1, 2**31, "a power of two"),
+        metavar="N",
+        help="parts of each minibatch, 2, 4, 8, ..., that processes started by mpiexec share; the result depends on "
+        "their number, and not on that of the processes (default: as many as processes)",
+    )
+    parser.add_argument(
         "--resume", metavar="CHECKPOINT", help="go on with a training that was cut off; needs no other option"
     )
     parser.add_argument(
@@ -144,38 +152,21 @@ def add_commands(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, test, save, report; or tell what can be set."""
-    kept = None if options.settings else _resumed(options)
-    of_file = read_config(options)
-    task = task_of(options.task or "tag")
-    estimator = task.estimator()
     if options.settings:
-        return _show_settings(estimator)
-    known = estimator().get_params(deep=False)
-    settings = _kept_settings(kept) if kept else read_settings(options, of_file, known, task)
-    if options.seed is not None and not kept:
-        settings["random_state"] = options.seed
-    _fill_in(options)
-    settings.setdefault("random_state", options.seed)
-    _check_targets(options, resuming=kept is not None)
+        read_config(options)
+        return _show_settings(task_of(options.task or "tag").estimator())
+    processes = Processes(options.shards)
+    options.quiet = options.quiet or not processes.is_first
+    with processes.together():
+        task, model, data, checkpoints = _prepared(options, processes)
     say = (lambda *columns: None) if options.quiet else tell
-    estimator(**settings)._check_settings()
-    data = task.read(options, settings)
-
-    if not options.quiet:
-        import tqdm.auto  # noqa: F401 (now, not within the time of the fit)
-    chosen: dict[str, Any] = {"verbose": 0 if options.quiet else 1, **settings}
-    if options.threads is not None:
-        chosen["n_threads"] = options.threads
-    model = estimator(**chosen)
-    checkpoints = Checkpoints(options.checkpoint, options.checkpoint_every, kept, _command(options, settings))
-    say("data", data.described)
-    if kept:
-        say("resumed", f"{options.resume}, from epoch {_epoch(kept)} on")
     started = time.perf_counter()
     try:
-        task.fit(model, data, checkpoints)
+        task.fit(model, data, checkpoint=checkpoints, **processes.options)
     except (KeyboardInterrupt, SystemExit) as stop:
-        return _interrupted(model, options, stop)
+        return _interrupted(model, options, stop) if processes.is_first else 0
+    if not processes.is_first:
+        return 0
     seconds = time.perf_counter() - started
     _save(model, options)
     report = _report(options, model, seconds) | task.report(model, data, seconds)
@@ -189,6 +180,39 @@ def run(options: argparse.Namespace) -> int:
     say("saved", f"{options.out} ({os.path.getsize(options.out) / 1e6:.2f} MB)")
     forget(options.checkpoint)
     return BAD_INPUT if model.stopped_ == "diverged" else 0
+
+
+def _prepared(options: argparse.Namespace, processes: Processes) -> tuple[Task, Any, Data, Checkpoints]:
+    """Read options and data, check everything that can be checked before the work, and make the estimator."""
+    kept = _resumed(options)
+    of_file = read_config(options)
+    task = task_of(options.task or "tag")
+    estimator = task.estimator()
+    known = estimator().get_params(deep=False)
+    settings = _kept_settings(kept) if kept else read_settings(options, of_file, known, task)
+    if options.seed is not None and not kept:
+        settings["random_state"] = options.seed
+    _fill_in(options)
+    settings.setdefault("random_state", options.seed)
+    if processes.is_first:
+        _check_targets(options, resuming=kept is not None)
+    say = (lambda *columns: None) if options.quiet else tell
+    estimator(**settings)._check_settings()
+    data = task.read(options, settings)
+
+    if not options.quiet:
+        import tqdm.auto  # noqa: F401 (now, not within the time of the fit)
+    threads = processes.share_cores()
+    chosen: dict[str, Any] = {"verbose": 0 if options.quiet else 1, **settings}
+    if options.threads is not None:
+        chosen["n_threads"] = options.threads
+    say("data", data.described)
+    if processes.size > 1:
+        say("over", f"{processes.size} processes, of {count(options.threads or threads, 'thread')} each")
+    if kept:
+        say("resumed", f"{options.resume}, from epoch {_epoch(kept)} on")
+    checkpoints = Checkpoints(options.checkpoint, options.checkpoint_every, kept, _command(options, settings))
+    return task, estimator(**chosen), data, checkpoints
 
 
 def _show_settings(estimator: type) -> int:

@@ -57,10 +57,10 @@ class Transcribing(Task):
         described = f"{source}: {count(len(train.names), noun)} to train on{watched}, {len(test.names):,} to test on"
         return Data(train, valid, test, described)
 
-    def fit(self, model: Any, data: Data, checkpoints: Any) -> None:
+    def fit(self, model: Any, data: Data, **options: Any) -> None:
         """Train the transcriber."""
         valid = None if data.valid is None else (data.valid.sequences, data.valid.strings)
-        model.fit(data.train.sequences, data.train.strings, validation_data=valid, checkpoint=checkpoints)
+        model.fit(data.train.sequences, data.train.strings, validation_data=valid, **options)
 
     def report(self, model: Any, data: Data, seconds: float) -> dict[str, Any]:
         """Count edits."""
