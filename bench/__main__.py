@@ -40,6 +40,9 @@ COMMANDS = {
     "torch": Command("torch_modules", "a PyTorch script with rnncore.torch's modules beside torch.nn's", "1,2"),
     "denormals": Command("denormals", "numbers that die away into denormals", "1", "float32,float64", "elman,lstm,gru"),
     "scaling": Command("scaling", "rnncore with several threads beside rnncore with one", "1,2", one_process=True),
+    "distributed": Command(
+        "distributed", "processes that train together beside one with the same shards", "2", one_process=True
+    ),
     "memory": Command("memory", "what a training step keeps, beside its bound", one_process=True),
     "import": Command("importing", "import time, and Python's share of one training step", one_process=True),
     "replica": Command("replica", "the original's runs repeated, beside what it printed and took", "1,2"),
@@ -69,6 +72,7 @@ CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken, chorales, step, lar
 FORECAST_PARTS = "of airline, sunspots, mackey-glass, fit; without: all"
 ZOO_PARTS = "of memories, reservoirs, trees, clocks, tapes; without: all"
 CTC_PARTS = "of loss, digits; without: all"
+DISTRIBUTED_PARTS = "of lm, tag; without: both"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 
 
@@ -114,6 +118,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=TAG_PARTS)
             sub.add_argument("--seeds", type=int, default=5)
             sub.add_argument("--splits", type=int, default=10)
+        if name == "distributed":
+            sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=DISTRIBUTED_PARTS)
         if name == "ctc":
             sub.add_argument("--part", type=comma_list, default="", metavar="NAME[,NAME…]", help=CTC_PARTS)
         if name == "zoo":

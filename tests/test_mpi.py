@@ -122,7 +122,7 @@ def test_a_process_that_is_killed_ends_all_and_the_last_checkpoint_goes_on():
         time.sleep(rng.uniform(0, 0.5))
         os.kill(children(process.pid)[rng.integers(2)], signal.SIGKILL)
         status, out, err = end(process)
-        assert status and "signal 9" in out + err
+        assert status and ("signal 9" in out + err or "cannot go on" in err)
         header, arrays = read_checkpoint("long.checkpoint")
         assert header["settings"]["shards"] == 4 and np.isfinite(arrays["theta"]).all()
         assert not os.path.exists("long")

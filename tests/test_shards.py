@@ -9,7 +9,7 @@ from processes import run_together
 import rnncore as rc
 from rnncore.train.agreement import ProcessError
 from rnncore.train.communicators import communicator
-from rnncore.train.partial import Gradients, Partial, tree_sum
+from rnncore.train.partial import Gradients, tree_sum
 from rnncore.train.trainer import DivergenceWarning
 
 RNG = np.random.default_rng(0)
@@ -243,29 +243,35 @@ def test_what_does_not_go_together_is_refused():
 def test_a_tree_of_trees_is_the_tree(count, processes, seed):
     if processes > count:
         return
-    rng = np.random.default_rng(seed)
-
-    def part():
-        rows = np.flatnonzero(rng.random(9) < 0.4)
-        return Partial(rng.standard_normal(5).astype("f4"), [rows], [rng.standard_normal((len(rows), 2)).astype("f4")])
-
-    parts = [part() for _ in range(count)]
+    parts = np.random.default_rng(seed).standard_normal((count, 5)).astype("f4")
     each = count // processes
-    whole = tree_sum(parts)
-    parted = tree_sum(tree_sum(parts[n * each : (n + 1) * each]) for n in range(processes))
-    assert np.array_equal(whole.dense, parted.dense) and np.array_equal(whole.rows[0], parted.rows[0])
-    assert np.array_equal(whole.values[0], parted.values[0])
-    dense = np.sum([one.dense.astype(float) for one in parts], axis=0)
-    assert np.allclose(whole.dense, dense, atol=1e-4)
+    parted = np.array([tree_sum(parts[n * each : (n + 1) * each].copy()) for n in range(processes)])
+    assert np.allclose(tree_sum(parted), parts.astype(float).sum(axis=0), atol=1e-4)
+    assert np.array_equal(tree_sum(parts), parted[0])
 
 
-def test_gradients_are_taken_and_put_back():
+def test_gradients_are_added_as_the_arrays_are():
+    net = embedded()
+    found = Gradients(net)
+    net.loss_and_grad(np.array([[3, 7], [7, 7]]), np.zeros((2, 2), int))
+    left, wanted = found.take(), np.array(net._grad)
+    net.loss_and_grad(np.array([[4, 9], [1, 7]]), np.zeros((2, 2), int))
+    wanted += net._grad
+    found.add(left)
+    assert np.array_equal(net._grad, wanted)
+    assert net._touched.of(net.layout.starts["embedding.E"]).tolist() == [1, 3, 4, 7, 9]
+    assert found.length(found.rows()) == found.size + 5 * 8
+
+
+def test_gradients_are_written_and_read_back():
     net = embedded()
     net.loss_and_grad(np.array([[3, 7], [7, 7]]), np.zeros((2, 2), int))
-    found = Gradients(net)
-    taken, wanted = found.take(), np.array(net._grad)
-    assert taken.rows[0].tolist() == [3, 7]
-    net.loss_and_grad(np.array([[4, 9], [1, 7]]), np.zeros((2, 2), int))
-    found.put(taken)
+    found, wanted = Gradients(net), np.array(net._grad)
+    rows = [np.array([1, 3, 7])]
+    flat = np.empty(found.length(rows), net.dtype)
+    found.write_to(flat, rows)
+    found.clear()
+    assert not net._grad.any() and not len(found.rows()[0])
+    found.read_from(flat, rows)
     assert np.array_equal(net._grad, wanted)
-    assert net._touched.of(net.layout.starts["embedding.E"]).tolist() == [3, 7]
+    assert net._touched.of(net.layout.starts["embedding.E"]).tolist() == [1, 3, 7]

@@ -144,7 +144,7 @@ def end_all(comm: Communicator) -> None:
     abort = getattr(comm, "abort", None)
     if abort is None or comm.size == 1:
         return
-    print(f"rnncore: process {comm.rank} of {comm.size} failed, and ends the others:", file=sys.stderr)
+    print(f"rnncore: process {comm.rank} of {comm.size} cannot go on, and ends the others:", file=sys.stderr)
     traceback.print_exc()
     sys.stderr.flush()
     sys.stdout.flush()

@@ -10,54 +10,50 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Gradients", "Partial", "tree_sum"]
+__all__ = ["Gradients", "Partial", "merged", "tree_sum"]
 
 
-class Partial:
-    """A gradient: all that is not in a table, end to end, and of each table the touched rows."""
-
-    def __init__(self, dense: np.ndarray, rows: list[np.ndarray], values: list[np.ndarray]) -> None:
-        self.dense, self.rows, self.values = dense, rows, values
-
-    def __add__(self, other: Partial) -> Partial:
-        rows = [np.union1d(a, b) for a, b in zip(self.rows, other.rows, strict=True)]
-        mine, its = self.on(rows), other.on(rows)
-        return Partial(self.dense + other.dense, rows, [a + b for a, b in zip(mine, its, strict=True)])
-
-    def on(self, rows: list[np.ndarray]) -> list[np.ndarray]:
-        """Return the values of these rows, among which its own are, of each table; zero where it has none."""
-        found = []
-        for all_of, own, values in zip(rows, self.rows, self.values, strict=True):
-            if len(own) == len(all_of):
-                found.append(values)
-                continue
-            wide = np.zeros((len(all_of), values.shape[1]), values.dtype)
-            wide[np.searchsorted(all_of, own)] = values
-            found.append(wide)
-        return found
-
-
-def tree_sum(parts: Iterable[Any]) -> Any:
-    """Add up a power of two of parts, neighbours first, as they come: no more of them are there at once than levels.
+def merged(parts: list[np.ndarray]) -> np.ndarray:
+    """Return the sorted numbers that are in any of some sorted arrays, each once.
 
     Examples
     --------
-    >>> tree_sum([1e16, 1.0, -1e16, 1.0])  # (1e16 + 1) + (-1e16 + 1)
+    >>> merged([np.array([1, 4]), np.array([0, 4, 7])]).tolist()
+    [0, 1, 4, 7]
+    """
+    found = np.concatenate(parts)
+    found.sort(kind="stable")  # a merge, where parts are sorted
+    first = np.empty(len(found), bool)
+    first[:1] = True
+    np.not_equal(found[1:], found[:-1], out=first[1:])
+    return found[first]
+
+
+class Partial(NamedTuple):
+    """A gradient: all that is not in a table, end to end, and of each table the touched rows."""
+
+    dense: np.ndarray
+    rows: list[np.ndarray]
+    values: list[np.ndarray]
+
+
+def tree_sum(parts: np.ndarray) -> Any:
+    """Add up a power of two of numbers or arrays in their place, neighbours first, and return the sum.
+
+    Examples
+    --------
+    >>> float(tree_sum(np.array([1e16, 1.0, -1e16, 1.0])))  # (1e16 + 1) + (-1e16 + 1)
     0.0
     """
-    waiting: list[tuple[int, Any]] = []
-    for part in parts:
-        level = 0
-        while waiting and waiting[-1][0] == level:
-            part = waiting.pop()[1] + part
-            level += 1
-        waiting.append((level, part))
-    ((_, total),) = waiting
-    return total
+    apart = 1
+    while apart < len(parts):
+        parts[:: 2 * apart] += parts[apart :: 2 * apart]
+        apart *= 2
+    return parts[0]
 
 
 class Gradients:
@@ -103,30 +99,69 @@ class Gradients:
         start, rows, width = self._starts[number], self._lengths[number], self.widths[number]
         return self._flat[start : start + rows * width].reshape(rows, width)
 
-    def take(self) -> Partial:
-        """Return a copy of what is in ``grad``."""
-        flat = self._flat
-        dense = np.concatenate([flat[start:stop] for start, stop in self._dense])
-        rows = []
+    def rows(self) -> list[np.ndarray]:
+        """Return the touched rows of each table; the first one's array again where a table's are the same."""
+        found: list[np.ndarray] = []
         for start, length in zip(self._starts, self._lengths, strict=True):
             touched = self._network._touched.of(start)
-            rows.append(np.arange(length, dtype=np.int64) if touched is None else touched)
+            own = np.arange(length, dtype=np.int64) if touched is None else touched
+            found.append(found[0] if found and np.array_equal(found[0], own) else own)
+        return found
+
+    def take(self) -> Partial:
+        """Return a copy of what is in ``grad``."""
+        flat, rows = self._flat, self.rows()
+        dense = np.concatenate([flat[start:stop] for start, stop in self._dense])
         return Partial(dense, rows, [self._table(n)[own] for n, own in enumerate(rows)])
 
-    def none(self) -> Partial:
-        """Return the gradient of no sequence at all."""
-        dtype = self._flat.dtype
-        nothing = [np.empty(0, np.int64) for _ in self._starts]
-        return Partial(np.zeros(self.size, dtype), nothing, [np.zeros((0, width), dtype) for width in self.widths])
-
-    def put(self, total: Partial) -> None:
-        """Make ``grad`` what `total` is: zero in rows of tables that it does not have."""
-        flat, at = self._flat, 0
-        for start, stop in self._dense:
-            flat[start:stop] = total.dense[at : at + stop - start]
-            at += stop - start
-        for n, (start, rows, values) in enumerate(zip(self._starts, total.rows, total.values, strict=True)):
-            before = self._network._touched.replace(start, rows)
+    def add(self, left: Partial) -> None:
+        """Make ``grad`` the sum of `left` and of what is in it."""
+        for (start, stop), part in zip(self._dense, self._parts(left.dense), strict=True):
+            self._flat[start:stop] += part
+        both: list[np.ndarray] = []
+        mine = self.rows()
+        for n, (start, own, its, values) in enumerate(zip(self._starts, mine, left.rows, left.values, strict=True)):
             table = self._table(n)
-            table[slice(None) if before is None else before] = 0
-            table[rows] = values
+            table[own] += 0  # what the left half has there: -0 becomes 0, as everywhere
+            table[its] += values
+            alike = n > 0 and own is mine[0] and its is left.rows[0]
+            both.append(both[0] if alike else merged([own, its]))
+            self._network._touched.replace(start, both[n])
+
+    def length(self, rows: list[np.ndarray]) -> int:
+        """Return how many numbers a gradient is that touches these rows."""
+        return self.size + sum(len(own) * width for own, width in zip(rows, self.widths, strict=True))
+
+    def write_to(self, flat: np.ndarray, rows: list[np.ndarray]) -> None:
+        """Write what is in ``grad`` to an array, end to end: these rows of tables, all that are touched among them."""
+        for (start, stop), part in zip(self._dense, self._parts(flat), strict=True):
+            part[...] = self._flat[start:stop]
+        for n, (own, values) in enumerate(zip(rows, self._values(flat, rows), strict=True)):
+            np.take(self._table(n), own, axis=0, out=values, mode="clip")
+
+    def read_from(self, flat: np.ndarray, rows: list[np.ndarray]) -> None:
+        """Read back what `write_to` has written, of these rows."""
+        for (start, stop), part in zip(self._dense, self._parts(flat), strict=True):
+            self._flat[start:stop] = part
+        for n, (own, values) in enumerate(zip(rows, self._values(flat, rows), strict=True)):
+            self._table(n)[own] = values
+            self._network._touched.replace(self._starts[n], own)
+
+    def clear(self) -> None:
+        """Leave the gradient of no sequence at all."""
+        for start, stop in self._dense:
+            self._flat[start:stop] = 0
+        for n, start in enumerate(self._starts):
+            before = self._network._touched.replace(start, np.empty(0, np.int64))
+            self._table(n)[slice(None) if before is None else before] = 0
+
+    def _parts(self, flat: np.ndarray) -> list[np.ndarray]:
+        ends = np.cumsum([stop - start for start, stop in self._dense]).tolist()
+        return np.split(flat[: self.size], ends[:-1]) if ends else []
+
+    def _values(self, flat: np.ndarray, rows: list[np.ndarray]) -> list[np.ndarray]:
+        found, at = [], self.size
+        for own, width in zip(rows, self.widths, strict=True):
+            found.append(flat[at : at + len(own) * width].reshape(-1, width))
+            at += len(own) * width
+        return found

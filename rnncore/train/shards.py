@@ -22,7 +22,7 @@ from rnncore._finite import NonFiniteError
 from rnncore.optim.arguments import check_count
 from rnncore.train.agreement import Agreement, as_bytes, failure
 from rnncore.train.batches import Batch
-from rnncore.train.partial import Gradients, Partial, tree_sum
+from rnncore.train.partial import Gradients, merged, tree_sum
 
 __all__ = ["Shards"]
 
@@ -71,6 +71,7 @@ class Shards:
         self.mine = range(self.comm.rank * each, (self.comm.rank + 1) * each)
         self.gradients = Gradients(network)
         self.flags = 0
+        self._memory = np.empty(0, network.theta.dtype)  # of gradients that are sent, and of slices
         self.carried: list[Any] = [None] * each
 
     # ------------------------------------------------------------ agreement
@@ -91,12 +92,12 @@ class Shards:
 
     def _header(
         self, flags: int, problem: BaseException | None, losses: list[float], counts: list[int]
-    ) -> tuple[list[float], np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Tell and hear how all are; return all shards' losses, and how many rows of each table each has touched."""
         found = self.agreement.gathered(np.array([flags | failure(problem), *counts, *losses], np.float64))
         self.flags = self.agreement.heed(found[:, 0].astype(np.int64), problem)
         tables = len(counts)
-        return found[:, 1 + tables :].reshape(-1).tolist(), found[:, 1 : 1 + tables].astype(np.int64)
+        return found[:, 1 + tables :].reshape(-1), found[:, 1 : 1 + tables].astype(np.int64)
 
     # ------------------------------------------------------------ a step
 
@@ -129,69 +130,90 @@ class Shards:
         """
         network = self.network
         first = network.dropout_step
-        losses, partial, problem = [0.0] * len(self.mine), self.gradients.none(), None
+        losses, problem, rows = [0.0] * len(self.mine), None, [np.empty(0, np.int64)] * len(self.gradients.widths)
         try:
-            partial = tree_sum(self._partials(batch, divisor, carry, losses, first, learn))
+            self._learn(batch, divisor, carry, losses, learn)
+            rows = self.gradients.rows()
         except Exception as error:  # the others must hear of it
             problem = error
         network.dropout_step = first
-        found, counts = self._header(flags, problem, losses, [len(rows) for rows in partial.rows])
-        loss: float = tree_sum(found)
+        found, counts = self._header(flags, problem, losses, self._counts(rows))
+        loss = float(tree_sum(found))
         if not np.isfinite(loss):
             raise NonFiniteError("the loss is not finite", "the loss")
-        self.gradients.put(self._summed(partial, counts))
+        if self.comm.size > 1:
+            self._exchange(rows, counts)
         optimizer.step(network)
         network.dropout_step = first + self.count
         return loss
 
-    def _partials(
-        self, batch: Batch, divisor: Any, carry: bool, losses: list[float], first: int, learn: Callable[..., float]
-    ) -> Any:
-        network = self.network
-        for n, number in enumerate(self.mine):
-            part = self.shard(batch, number)
+    def _learn(self, batch: Batch, divisor: Any, carry: bool, losses: list[float], learn: Callable[..., float]) -> None:
+        """Leave in ``grad`` the sum of the gradients of this process's shards."""
+        network, first = self.network, self.network.dropout_step
+
+        def each(n: int) -> bool:
+            part = self.shard(batch, self.mine[n])
             if part is None:
-                yield self.gradients.none()
-                continue
-            network.dropout_step = first + number
+                return False
+            network.dropout_step = first + self.mine[n]
             losses[n] = learn(part, self.carried[n], divisor)
             if carry:
                 self.carried[n] = network.state
-            yield self.gradients.take()
+            return True
 
-    def _summed(self, partial: Partial, counts: np.ndarray) -> Partial:
-        """Return the sum of all processes' partial gradients."""
-        size = self.comm.size
-        if size == 1:
-            return partial
-        rows = self._all_rows(partial.rows, counts)
-        parts = [partial.dense, *(values.reshape(-1) for values in partial.on(rows))]
-        length = sum(map(len, parts))
+        def leave(begin: int, end: int) -> None:
+            """Leave the sum of some shards' gradients."""
+            if end - begin > 1:
+                middle = (begin + end) // 2
+                leave(begin, middle)
+                left = self.gradients.take()
+                leave(middle, end)
+                self.gradients.add(left)
+            elif not each(begin):
+                self.gradients.clear()
+
+        leave(0, len(self.mine))
+
+    @staticmethod
+    def _counts(rows: list[np.ndarray]) -> list[int]:
+        return [-1 if n and own is rows[0] else len(own) for n, own in enumerate(rows)]
+
+    def _exchange(self, rows: list[np.ndarray], counts: np.ndarray) -> None:
+        """Add up all processes' gradients, each process one slice of them."""
+        size, gradients = self.comm.size, self.gradients
+        rows = self._all_rows(rows, counts)
+        length = gradients.length(rows)
         each = -(-length // size)
-        flat = np.zeros((size, each), partial.dense.dtype)
-        np.concatenate(parts, out=flat.reshape(-1)[:length])
-        slices = np.empty_like(flat)
+        if self._memory.size < 2 * size * each:
+            self._memory = np.empty(2 * size * each, self.network.theta.dtype)
+        flat, slices = self._memory[: 2 * size * each].reshape(2, size, each)
+        whole = flat.reshape(-1)
+        gradients.write_to(whole, rows)
+        whole[length:] = 0
         self.comm.alltoall(as_bytes(flat).reshape(size, -1), as_bytes(slices).reshape(size, -1))
         self.comm.allgather(as_bytes(tree_sum(slices)), as_bytes(flat).reshape(size, -1))
-        total, at, values = flat.reshape(-1), self.gradients.size, []
-        for own, width in zip(rows, self.gradients.widths, strict=True):
-            values.append(total[at : at + len(own) * width].reshape(-1, width))
-            at += len(own) * width
-        return Partial(total[: self.gradients.size], rows, values)
+        gradients.read_from(whole, rows)
 
     def _all_rows(self, mine: list[np.ndarray], counts: np.ndarray) -> list[np.ndarray]:
-        """Return the rows of each table that anybody has touched."""
-        if not len(mine) or not counts.any():
+        """Return the rows of each table that anybody has touched; a count of -1: those of the first table."""
+        if not mine:
             return mine
-        padded = np.zeros(int(counts.sum(axis=1).max()), np.int64)
-        own = np.concatenate(mine)
+        lengths = np.maximum(counts, 0)
+        padded = np.zeros(int(lengths.sum(axis=1).max()), np.int64)
+        own = np.concatenate([mine[0], *(one for one in mine[1:] if one is not mine[0])])
         padded[: len(own)] = own
         found = self.agreement.gathered(padded)
-        ends = np.cumsum(counts, axis=1)
-        return [
-            np.unique(np.concatenate([found[r, ends[r, n] - counts[r, n] : ends[r, n]] for r in range(len(found))]))
-            for n in range(len(mine))
-        ]
+        ends = np.cumsum(lengths, axis=1)
+
+        def its(rank: int, table: int) -> np.ndarray:
+            end = ends[rank, table]
+            return its(rank, 0) if counts[rank, table] < 0 else found[rank, end - lengths[rank, table] : end]
+
+        every: list[np.ndarray] = []
+        for table in range(len(mine)):
+            alike = table > 0 and (counts[:, table] < 0).all()
+            every.append(every[0] if alike else merged([its(rank, table) for rank in range(len(found))]))
+        return every
 
     # ------------------------------------------------------------ states of streams
 
