@@ -119,11 +119,11 @@ def test_a_training_that_was_cut_off_goes_on(text, monkeypatch, capsys):
     assert train(text, "--quiet", "--out", "whole.safetensors") == 0
     original, seen = Trainer._step, []
 
-    def interrupted(self, batch, signals):
+    def interrupted(self, batch):
         seen.append(batch)
         if len(seen) == 40:
             raise KeyboardInterrupt
-        return original(self, batch, signals)
+        return original(self, batch)
 
     monkeypatch.setattr(Trainer, "_step", interrupted)
     assert train(text, "--quiet", "--checkpoint-every", "0") == 130
