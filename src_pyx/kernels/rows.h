@@ -51,25 +51,69 @@ static void scatter(long rows, long from, long to, long per_row, const int64_t *
     }
 }
 
+enum { DROPOUT_CHUNK = 256 }; /* columns per batch of random numbers */
+
+#define PHILOX_ROUNDS 10
+#define PHILOX_FACTOR 0xD256D193u
+#define PHILOX_STEP 0x9E3779B9u /* of the key, from round to round */
+
+/* x, y of columns c < C after all rounds, in the lower halves of 64-bit numbers. */
+#if defined(X86) && VECTOR_BYTES >= 32
+/* A product's lower half is the next y where it lies: what stands above it is never looked at. */
+static void philox(long C, uint32_t key, uint32_t row, uint32_t first, uint64_t *xs, uint64_t *ys) {
+#if VECTOR_BYTES == 64
+    enum { LANES = 8 };
+    const __m512i factor = _mm512_set1_epi64(PHILOX_FACTOR), lanes = _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7);
+    for (long c = 0; c < C; c += LANES) {
+        __m512i x = _mm512_add_epi64(_mm512_set1_epi64(first + (uint32_t)c), lanes), y = _mm512_set1_epi64(row);
+        UNROLL_ALL for (uint32_t round = 0; round < PHILOX_ROUNDS; round++) {
+            const __m512i product = _mm512_mul_epu32(x, factor), k = _mm512_set1_epi64(key + round * PHILOX_STEP);
+            x = _mm512_xor_si512(_mm512_xor_si512(_mm512_srli_epi64(product, 32), k), y);
+            y = product;
+        }
+        _mm512_storeu_si512(xs + c, x);
+        _mm512_storeu_si512(ys + c, y);
+    }
+#else
+    enum { LANES = 4 };
+    const __m256i factor = _mm256_set1_epi64x(PHILOX_FACTOR), lanes = _mm256_setr_epi64x(0, 1, 2, 3);
+    for (long c = 0; c < C; c += LANES) {
+        __m256i x = _mm256_add_epi64(_mm256_set1_epi64x(first + (uint32_t)c), lanes), y = _mm256_set1_epi64x(row);
+        UNROLL_ALL for (uint32_t round = 0; round < PHILOX_ROUNDS; round++) {
+            const __m256i product = _mm256_mul_epu32(x, factor), k = _mm256_set1_epi64x(key + round * PHILOX_STEP);
+            x = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(product, 32), k), y);
+            y = product;
+        }
+        _mm256_storeu_si256((__m256i *)(xs + c), x);
+        _mm256_storeu_si256((__m256i *)(ys + c), y);
+    }
+#endif
+}
+#else
+static void philox(long C, uint32_t key, uint32_t row, uint32_t first, uint64_t *xs, uint64_t *ys) {
+    for (long c = 0; c < C; c++) {
+        uint32_t x = first + (uint32_t)c, y = row;
+        for (uint32_t round = 0; round < PHILOX_ROUNDS; round++) {
+            const uint64_t product = (uint64_t)x * PHILOX_FACTOR;
+            x = (uint32_t)(product >> 32) ^ (key + round * PHILOX_STEP) ^ y;
+            y = (uint32_t)product;
+        }
+        xs[c] = x;
+        ys[c] = y;
+    }
+}
+#endif
+
 /* Philox2x32-10 (Salmon et al. 2011): a random function of (key, row, column), the same at every level. Each call
  * gives four 16-bit numbers, for the columns c, c+C, c+2C, c+3C with C = ceil(n/4). */
 static void random16(long C, uint32_t key, uint32_t row, uint32_t first, uint16_t *restrict out) {
-    for (long c = 0; c < C; c++) {
-        uint32_t x = first + (uint32_t)c, y = row, k = key;
-        for (int round = 0; round < 10; round++) {
-            uint64_t product = (uint64_t)x * 0xD256D193u;
-            x = (uint32_t)(product >> 32) ^ k ^ y;
-            y = (uint32_t)product;
-            k += 0x9E3779B9u;
-        }
-        out[c] = (uint16_t)x;
-        out[C + c] = (uint16_t)(x >> 16);
-        out[2 * C + c] = (uint16_t)y;
-        out[3 * C + c] = (uint16_t)(y >> 16);
-    }
+    uint64_t xs[DROPOUT_CHUNK / 4 + 8], ys[DROPOUT_CHUNK / 4 + 8];
+    philox(C, key, row, first, xs, ys);
+    for (long c = 0; c < C; c++) out[c] = (uint16_t)xs[c];
+    for (long c = 0; c < C; c++) out[C + c] = (uint16_t)(xs[c] >> 16);
+    for (long c = 0; c < C; c++) out[2 * C + c] = (uint16_t)ys[c];
+    for (long c = 0; c < C; c++) out[3 * C + c] = (uint16_t)(ys[c] >> 16);
 }
-
-enum { DROPOUT_CHUNK = 256 }; /* columns per batch of random numbers */
 
 /* Inverted dropout: out = in·m, m = 1/(1-rate) with probability 1-rate and 0 otherwise; without `in`, out = m.
  * Probabilities are exact to 2^-16. */
