@@ -72,7 +72,7 @@ CLASSIFY_PARTS = "of vowels, rows, pixels, permuted, spoken, chorales, step, lar
 FORECAST_PARTS = "of airline, sunspots, mackey-glass, fit; without: all"
 ZOO_PARTS = "of memories, reservoirs, trees, clocks, tapes; without: all"
 CTC_PARTS = "of loss, digits; without: all"
-DISTRIBUTED_PARTS = "of lm, tag; without: both"
+DISTRIBUTED_PARTS = "of lm, tag, tag256; without: all"
 LM_PARTS = "of charrnn, minchar, wildml, words, generate, tail; without: all"
 
 

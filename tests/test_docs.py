@@ -250,3 +250,9 @@ def test_family_in_time():
     assert np.mean(names["wrong"][-50:]) < 0.02
     names = ran("family.md", longest=10, section="Multiple time scales")
     assert names["alone"].max() < 0.02
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_processes():
+    names = ran("processes.md", longest=25)
+    assert len(names["alone"].history_) == 3
