@@ -66,7 +66,7 @@ class Processes:
         if self.comm is not None and not os.environ.get("RNNCORE_NUM_THREADS"):
             mine = os.uname().nodename, sorted(_threads.processors())
             alike = self.comm.allgather(mine).count(mine)
-            _threads.set_num_threads(max(1, len(mine[1]) // alike))
+            _threads.set_num_threads(min(_threads.get_num_threads(), max(1, len(mine[1]) // alike)))
         return _threads.get_num_threads()
 
 
