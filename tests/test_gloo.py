@@ -23,6 +23,7 @@ sentences, tags = rc.datasets.news_requests(60)
 tagger = rc.SequenceTagger(hidden_size=8, max_epochs=2, random_state=None if sys.argv[3] == "None" else 0)
 tagger.fit(sentences, tags, comm=dist if rank else dist.group.WORLD, shards=4)
 np.save(f"{folder}/theta{rank}.npy", tagger.network_.theta)
+dist.barrier()
 dist.destroy_process_group()
 """
 
@@ -51,6 +52,7 @@ for _ in range(3):
     optimizer.step()
 np.save(f"{folder}/of{size}-{rank}.npy", torch.cat([one.detach().flatten() for one in model.parameters()]).numpy())
 if size > 1:
+    dist.barrier()
     dist.destroy_process_group()
 """
 
@@ -68,7 +70,7 @@ def run(program, size, folder, *more):
         for rank in range(size)
     ]
     for process in started:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
 
 
