@@ -44,6 +44,7 @@ def show(say: Callable[[str], None]) -> Demonstration:
         above.legend(frameon=False, fontsize=8)
         below.imshow(trace.states.T, aspect="auto", cmap="Greys", vmin=0, vmax=1)
         below.set_ylabel("states")
+        below.set_yticks(range(trace.states.shape[1]))
         below.set_xticks(at, list(_SHOWN))
 
     return Demonstration(figures, draw)
