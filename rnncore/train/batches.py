@@ -250,22 +250,21 @@ def in_parts(batch: Batch, n_parts: int | None, max_rows: int | None, network: A
     size = -(-sequences // n_parts) if n_parts else max(1, (max_rows or steps) // steps)
     if size >= sequences:
         return [batch]
-    parts = []
-    for start in range(0, sequences, size):
-        some = slice(start, start + size)
-        lengths = None if batch.lengths is None else np.asarray(batch.lengths)[some]
-        longest = steps if lengths is None else int(lengths.max())
-        x, targets = network.part_of_batch(batch.x, batch.targets, longest, some)
-        parts.append(
-            batch._replace(
-                x=x,
-                targets=targets,
-                lengths=lengths,
-                sample_weight=_weights(batch.sample_weight, longest, some, network),
-                rows=None if batch.rows is None else batch.rows[some],
-            )
-        )
-    return parts
+    return [some_of(batch, slice(start, start + size), steps, network) for start in range(0, sequences, size)]
+
+
+def some_of(batch: Batch, some: slice, steps: int, network: Any) -> Batch:
+    """Return some of a batch's sequences, of at most so many steps, cut to the longest of them."""
+    lengths = None if batch.lengths is None else np.ascontiguousarray(np.asarray(batch.lengths)[some])
+    longest = steps if lengths is None else int(lengths.max())
+    x, targets = network.part_of_batch(batch.x, batch.targets, longest, some)
+    return batch._replace(
+        x=x,
+        targets=targets,
+        lengths=lengths,
+        sample_weight=_weights(batch.sample_weight, longest, some, network),
+        rows=None if batch.rows is None else batch.rows[some],
+    )
 
 
 def _weights(given: Any, longest: int, some: slice, network: Any) -> np.ndarray | None:

@@ -21,10 +21,10 @@ import numpy as np
 from rnncore._finite import NonFiniteError
 from rnncore.optim.arguments import check_count
 from rnncore.train.agreement import Agreement, as_bytes, failure
-from rnncore.train.batches import Batch
+from rnncore.train.batches import Batch, some_of
 from rnncore.train.partial import Gradients, merged, tree_sum
 
-__all__ = ["Shards"]
+__all__ = ["Shards", "arrays_of"]
 
 STOP, SIGNALLED, KEEP = 4, 8, 16  # what a process asks all of them for
 
@@ -103,23 +103,12 @@ class Shards:
 
     def shard(self, batch: Batch, number: int) -> Batch | None:
         """Return every so many-th sequence of a batch, or None where there are not so many."""
-        network = self.network
-        steps, sequences = network.batch_shape(batch.x)
+        steps, sequences = self.network.batch_shape(batch.x)
         if number >= sequences:
             return None
         if self.count == 1:
             return batch
-        some = slice(number, None, self.count)
-        lengths = None if batch.lengths is None else np.ascontiguousarray(np.asarray(batch.lengths)[some])
-        longest = steps if lengths is None else int(lengths.max())
-        x, targets = network.part_of_batch(batch.x, batch.targets, longest, some)
-        weights = batch.sample_weight
-        if weights is not None:
-            weights = np.asarray(weights)
-            both = (some, slice(longest)) if network.batch_first else (slice(longest), some)
-            weights = weights[some] if weights.ndim == 1 else weights[both]
-        rows = None if batch.rows is None else batch.rows[some]
-        return batch._replace(x=x, targets=targets, lengths=lengths, sample_weight=weights, rows=rows)
+        return some_of(batch, slice(number, None, self.count), steps, self.network)
 
     def step(
         self, batch: Batch, optimizer: Any, divisor: Any, carry: bool, flags: int, learn: Callable[..., float]
@@ -223,7 +212,7 @@ class Shards:
 
     def whole_state(self) -> list[np.ndarray]:
         """Return the arrays (layers, B, H) of all sequences' carried state, everywhere; none where there is none."""
-        parts = [None if state is None else _arrays(state) for state in self.carried]
+        parts = [None if state is None else arrays_of(state) for state in self.carried]
         shapes = None if parts[0] is None else [(len(one), *one.shape[2:]) for one in parts[0]]
         held = self.agreement.gathered(np.array([sum(part[0].shape[1] for part in parts if part)], np.int64))
         shapes = json.loads(self.agreement.share(json.dumps(shapes).encode()))
@@ -249,7 +238,7 @@ class Shards:
                 self.carried[n] = self.network.join_state(own)
 
 
-def _arrays(state: Any) -> list[np.ndarray]:
+def arrays_of(state: Any) -> list[np.ndarray]:
     """Return the arrays of a state: a tuple of them, or a list of tuples."""
     return [array for part in state for array in part] if isinstance(state, list) else list(state)
 

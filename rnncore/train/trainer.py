@@ -27,7 +27,7 @@ from rnncore.train.batches import Batch, GivenBatches, SequenceBatches, generato
 from rnncore.train.callbacks import Callback, EarlyStopping, ProgressBar, as_callbacks
 from rnncore.train.communicators import end_all
 from rnncore.train.predictions import batches_to_predict, decode, predict
-from rnncore.train.shards import KEEP, SIGNALLED, STOP, Shards
+from rnncore.train.shards import KEEP, SIGNALLED, STOP, Shards, arrays_of
 from rnncore.train.signals import deferred_signals, stop_for
 from rnncore.train.streams import Stream
 from rnncore.train.validation import batch_weight, validation_of
@@ -554,7 +554,7 @@ class Trainer:
         if best.get("best"):
             header["best"], arrays["best"] = best["best"], best["weights"]
         if self._carried is not None:
-            for number, array in enumerate(_arrays_of(self._carried)):
+            for number, array in enumerate(arrays_of(self._carried)):
                 arrays[f"state.{number}"] = array
         for number, one in enumerate(self.callbacks):
             for name, value in one.state_dict().items():
@@ -649,13 +649,6 @@ def _described(network: Any) -> list[str]:
     """Tell one network from another: what it is made of, and all options of its layers."""
     layers = [sorted(cell_options(layer).items()) for layer in getattr(network, "layers", ())]
     return [repr(network), *map(repr, layers)]
-
-
-def _arrays_of(state: Any) -> list[np.ndarray]:
-    """Return the arrays of a state: a tuple of them, or a list of tuples."""
-    if isinstance(state, list):
-        return [array for part in state for array in part]
-    return list(state)
 
 
 def _counted(weight: Any) -> Any:
