@@ -3,7 +3,8 @@
 The numeric code (src_pyx/kernels) is compiled once per instruction-set level into static libraries that are linked into
 one extension, rnncore._core.kernels, which picks a level at run time. RNNCORE_PORTABLE=1 builds the plain-C level
 alone, without threads; RNNCORE_DEBUG=1 adds bounds checks; RNNCORE_SANITIZE=1 adds AddressSanitizer and
-UndefinedBehaviorSanitizer, which end the process where they find something. Each kind of build keeps its objects in a
+UndefinedBehaviorSanitizer, which end the process where they find something; RNNCORE_EMULATE=1 adds a level for tests,
+"emulated", whose tile instructions (AMX) are plain C. Each kind of build keeps its objects in a
 folder of its own, so that none ends up in another. RNNCORE_MODULES=kernels,... builds these extensions alone: with
 RNNCORE_PORTABLE=1, the quickest way to try a kernel.
 """
@@ -23,7 +24,8 @@ SOURCE = "src_pyx"
 PORTABLE = os.environ.get("RNNCORE_PORTABLE") == "1" or sys.platform == "win32"
 DEBUG = os.environ.get("RNNCORE_DEBUG") == "1"
 SANITIZE = os.environ.get("RNNCORE_SANITIZE") == "1"
-KINDS = {"portable": PORTABLE, "debug": DEBUG, "sanitize": SANITIZE}
+EMULATE = os.environ.get("RNNCORE_EMULATE") == "1" and sys.platform != "win32"
+KINDS = {"portable": PORTABLE, "debug": DEBUG, "sanitize": SANITIZE, "emulate": EMULATE}
 BUILD = os.path.join("build", "-".join(kind for kind, chosen in KINDS.items() if chosen) or "release")
 X86_64 = platform.machine().lower() in ("x86_64", "amd64") and not PORTABLE
 if sys.platform == "darwin":  # python.org's Python would compile for both of Apple's processors at once
@@ -40,6 +42,8 @@ if not PORTABLE:
     LEVELS["baseline"] = []
 if X86_64:
     LEVELS |= {"v3": V3, "v4": V4}
+if EMULATE:
+    LEVELS["emulated"] = ["-Wno-psabi"]
 
 COMMON = [] if sys.platform == "win32" else ["-O2", "-fvisibility=hidden", "-g" if DEBUG or SANITIZE else "-g0"]
 LINK: list[str] = []
@@ -58,13 +62,13 @@ if X86_64:
     MACROS.append(("RNNCORE_HAVE_V4", "1"))
 
 
-def library(name: str, sources: list[str], flags: list[str]) -> tuple[str, dict]:
+def library(name: str, sources: list[str], flags: list[str], macros: tuple = ()) -> tuple[str, dict]:
     """Describe one static library; its objects end up inside rnncore._core.kernels."""
     fpic = [] if sys.platform == "win32" else ["-fPIC"]
     return name, {
         "sources": sources,
         "include_dirs": INCLUDE,
-        "macros": MACROS,
+        "macros": [*MACROS, *macros],
         "cflags": COMMON + flags + fpic,
         "obj_deps": {"": DEPENDS},
     }
@@ -77,7 +81,8 @@ def c_code(folder: str) -> list[str]:
 
 DEPENDS = [*c_code(SOURCE), *c_code("rnncore/include"), "setup.py"]
 # Linkers resolve names from left to right: what refers to the levels' tables stands before them.
-libraries = [library("rnncore_common", [f"{SOURCE}/kernels/isa.c", f"{SOURCE}/threads/pool.c"], [])]
+COMMON_CODE = [f"{SOURCE}/kernels/isa.c", f"{SOURCE}/threads/pool.c", f"{SOURCE}/threads/tiles.c"]
+libraries = [library("rnncore_common", COMMON_CODE, [], (("RNNCORE_EMULATE", "1"),) if EMULATE else ())]
 libraries += [
     library(f"rnncore_{level}", [f"{SOURCE}/kernels/isa/{level}_f{bits}.c" for bits in (32, 64)], NUMERIC + flags)
     for level, flags in LEVELS.items()

@@ -36,6 +36,7 @@ def config() -> dict[str, str]:
         "compiler": core["compiler"],
         "instruction set": f"{'+'.join((core['isa'], *core['extensions']))} (available: {', '.join(available)}; "
         "RNNCORE_ISA chooses)",
+        "tiles": f"{core['tiles']} (AMX, of products of bfloat16)",
         "products": f"{core['gemm']} (native, blas or auto; RNNCORE_GEMM chooses)",
         "BLAS": _blas(),
         "threads": f"{_threads.get_num_threads()} ({core['threads']}; RNNCORE_NUM_THREADS or set_num_threads chooses)",

@@ -10,16 +10,19 @@
 #define RNNCORE_INT8_H
 #include <math.h>
 
+#define INT8_WAY(bytes, operands, tiles) {4, 1, bytes, 1, 0, operands, tiles}
+static const stored_product int8_shape = INT8_WAY(2, 0, 0); /* of panels: the same for all */
+
 static long int8_size(const rc_packed *B) {
-    return B->blocks * (stored_block(B, 4) + vectors_in(B->N) * VL * (long)sizeof(real));
+    return B->blocks * (stored_block(&int8_shape, B) + vectors_in(B->N) * VL * (long)sizeof(real));
 }
 
 static void int8_pack(const rc_packed *B, int block) {
-    const long groups = stored_groups(B->K, 4);
-    real *scales = stored_scales(B, 4) + block * vectors_in(B->N) * VL;
+    const long groups = stored_groups(&int8_shape, B->K);
+    real *scales = stored_scales(&int8_shape, B) + block * vectors_in(B->N) * VL;
     for (long p = 0; p < panel_count(B->N); p++) {
         const long begin = panel_vector(B->N, p) * VL, width = panel_vectors(B->N, p) * VL;
-        uint8_t *P = (uint8_t *)B->panels + block * stored_block(B, 4) + groups * begin * 4;
+        uint8_t *P = (uint8_t *)B->panels + block * stored_block(&int8_shape, B) + groups * begin * 4;
         memset(P, 128, groups * width * 4);
         for (long j = 0; j < width; j++) {
             real most = 0, bad = 0;
@@ -170,7 +173,7 @@ static void int8_tiles(int panels, int nv, int rows, const stored_tile *t) {
 
 static void int8_product(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from, void *C,
                          long ldc) {
-    static const stored_product way = {4, 2, 1, int8_operands, int8_tiles};
+    static const stored_product way = INT8_WAY(2, int8_operands, int8_tiles);
     stored_blocks(&way, B, first, last, M, A, lda, from, C, ldc);
 }
 
@@ -179,7 +182,7 @@ static void int8_bytes(const real *row, long depth, long stride, stored_operands
     sint numbers[INT8_ROOM];
     int8_t *out = (int8_t *)(o->rows + i * stride);
     int8_operand(row, depth, o, i, numbers);
-    for (long k = 0; k < stored_groups(depth, 4) * 4; k++) out[k] = (int8_t)numbers[k];
+    for (long k = 0; k < stored_groups(&int8_shape, depth) * 4; k++) out[k] = (int8_t)numbers[k];
 }
 
 WITH_VNNI static inline __attribute__((always_inline)) void int8_dot(const int panels, const int nv, const int rows,
@@ -204,7 +207,7 @@ WITH_VNNI static void int8_dots(int panels, int nv, int rows, const stored_tile 
 
 static void int8_dot_product(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from,
                              void *C, long ldc) {
-    static const stored_product way = {4, 1, 1, int8_bytes, int8_dots};
+    static const stored_product way = INT8_WAY(1, int8_bytes, int8_dots);
     stored_blocks(&way, B, first, last, M, A, lda, from, C, ldc);
 }
 #endif

@@ -1,4 +1,7 @@
 #include "isa.h"
+#include "tiles.h"
+
+#include <string.h>
 
 #if defined(RNNCORE_HAVE_V4)
 extern const rc_kernels rc_v4_f32, rc_v4_f64, rc_v3_f32, rc_v3_f64;
@@ -7,6 +10,9 @@ extern const rc_kernels rc_v4_f32, rc_v4_f64, rc_v3_f32, rc_v3_f64;
 extern const rc_kernels rc_baseline_f32, rc_baseline_f64;
 #endif
 extern const rc_kernels rc_portable_f32, rc_portable_f64;
+#if defined(RNNCORE_EMULATE)
+extern const rc_kernels rc_emulated_f32, rc_emulated_f64;
+#endif
 
 static const rc_kernels *const tables[][2] = {
 #if defined(RNNCORE_HAVE_V4)
@@ -17,6 +23,9 @@ static const rc_kernels *const tables[][2] = {
     {&rc_baseline_f32, &rc_baseline_f64},
 #endif
     {&rc_portable_f32, &rc_portable_f64},
+#if defined(RNNCORE_EMULATE)
+    {&rc_emulated_f32, &rc_emulated_f64},
+#endif
 };
 
 static int processor_runs(const char *level) {
@@ -33,8 +42,13 @@ static int processor_runs(const char *level) {
     return 1;
 }
 
-const char *rnncore_extension(int number, int *runs, int *gains) {
+const char *rnncore_extension(const char *level, int number, int *runs, int *gains) {
+    if (!strcmp(level, "emulated") && number == 0) {
+        *gains = *runs = 1;
+        return "amx";
+    }
 #if defined(RNNCORE_HAVE_V4)
+    if (strcmp(level, "v4")) return 0;
     __builtin_cpu_init();
     if (number == 0) {
         *gains = *runs = !!__builtin_cpu_supports("avx512vnni");
@@ -45,8 +59,12 @@ const char *rnncore_extension(int number, int *runs, int *gains) {
         *gains = *runs && !__builtin_cpu_is("intel");
         return "bf16";
     }
+    if (number == 2) { /* 16 times as much; the system may refuse it when it is asked */
+        *gains = *runs = rnncore_tiles_there();
+        return "amx";
+    }
 #endif
-    (void)number, (void)runs, (void)gains;
+    (void)level, (void)number, (void)runs, (void)gains;
     return 0;
 }
 

@@ -6,10 +6,10 @@
 #include "vmath.h"
 
 #include "gemm.h"
+#include "outer.h"
 #if REAL_BITS == 32
 #include "storage.h"
 #endif
-#include "outer.h"
 #include "rows.h"
 #include "attention.h"
 #include "global_attention.h"

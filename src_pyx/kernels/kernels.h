@@ -37,21 +37,30 @@ typedef struct rc_packed {
     const void *soon; /* the columns of W that are packed next, to be fetched meanwhile; or NULL */
 } rc_packed;
 
+/* Neighbouring columns of a matrix, and where their sums go, or NULL. */
+typedef struct {
+    long at, count;
+    void *sums;
+} rc_columns;
+
+/* Weight gradients (outer.h), and the numbers of scratch that they want. */
+typedef void (*rc_outer)(long M, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
+                         const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C, long ldc,
+                         rc_gemm gemm, void *scratch);
+typedef long (*rc_outer_scratch)(long M, long N);
+
 /* A way to keep a packed matrix in fewer bits, and to multiply by it: C's blocks first to last - 1. `extension`: the
- * instructions that it needs beside the level's, or NULL. size: bytes. */
+ * instructions that it needs beside the level's, or NULL. size: bytes. outer: of mixed precision, which multiplies
+ * rounded numbers everywhere, else NULL. */
 typedef struct rc_storage {
     const char *name, *extension;
     long (*size)(const rc_packed *B);
     void (*pack)(const rc_packed *B, int block);
     void (*product)(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from, void *C,
                     long ldc);
+    rc_outer outer;
+    rc_outer_scratch outer_scratch;
 } rc_storage;
-
-/* Neighbouring columns of a matrix, and where their sums go, or NULL. */
-typedef struct {
-    long at, count;
-    void *sums;
-} rc_columns;
 
 /* Where the rows of a product start from. */
 enum { RC_FROM_ZERO, RC_FROM_BIAS, RC_FROM_C };
@@ -223,10 +232,8 @@ typedef struct rc_kernels {
     void (*prepare)(rc_packed *B);
     void (*pack)(rc_packed *B, const void *bias, long panel_from, long panel_to); /* of blocks·panel_count */
     void (*product)(const rc_packed *B, long M, const void *A, long lda, int from, void *C, long ldc);
-    long (*outer_scratch)(long M, long N);
-    void (*outer)(long M, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,
-                  const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C, long ldc,
-                  rc_gemm gemm, void *scratch);
+    rc_outer_scratch outer_scratch;
+    rc_outer outer;
     void (*column_sums)(long rows, long from, long to, const void *A, long lda, int accumulate, void *sums);
 
     /* tables of rows: out[r] (+)= sum over f of table[ids[r, f]]; negative ids count nothing */

@@ -1,31 +1,34 @@
 /* Packed matrices that are kept in fewer bits: what all ways to do so have in common. Part of gemm.h; float32 alone.
  *
  *   C (M, N) = (0 | bias | C) + Â·B̂      Â, B̂: A's rows and B as bfloat16 (bf16.h), or as int8 with scales (int8.h)
+ *   C (M, N) = (0 | C) + ÂᵀB̂            weight gradients, of mixed precision
  *
  * Depth goes by groups of as many k (`each`) as fit into 32 bits: a group's row of a panel holds, column after column,
- * its k side by side. So in any storage a panel of nv vectors of columns is groups · nv · VECTOR_BYTES long.
+ * its k side by side. So in any storage a panel of nv vectors of columns is groups · nv · VL words long.
  *
  * Some rows of A are made into operands, once for all panels they meet, OPERAND_DEPTH of each at a time. An element is
  * one chain of sums, in pieces of that depth, whatever the tile: the same bits for any number of rows.
  */
 #ifndef RNNCORE_STORAGE_H
 #define RNNCORE_STORAGE_H
+#include "outer.h"
+#include "tiles.h"
 
 #define OPERAND_DEPTH 1024
-#define OPERAND_ROWS 48
-#define OPERAND_BYTES 24576 /* they share the L1 cache with a panel */
-#define PANELS_TOGETHER 4   /* for one row, 2 for up to three: else sums would wait for one another */
+#define OPERAND_ROWS 128  /* they share the L2 cache with a panel, in RNNCORE_OPERAND_BYTES */
+#define PANELS_TOGETHER 4 /* for one row, 2 for up to three: else sums would wait for one another */
 
 /* Rows of A, ready to be multiplied: `stride` bytes each, zero where a last group is not full. */
 typedef struct {
-    _Alignas(64) char rows[OPERAND_BYTES];
+    char *rows;
     real scale[OPERAND_ROWS];  /* int8: what a row's numbers are multiples of, */
     sint excess[OPERAND_ROWS]; /* and what its sums are too large by */
 } stored_operands;
 
-/* Some operands that meet some panels of nv vectors. */
+/* Some operands that meet some panels of nv vectors, or some vectors of a panel. */
 typedef struct {
     long groups, stride, ldi, ldc;
+    long ldp; /* bytes of a group's row of a panel */
     const char *A;
     const real *row_scale;
     const sint *row_excess;
@@ -35,19 +38,28 @@ typedef struct {
     real *C[PANELS_TOGETHER];
 } stored_tile;
 
-/* One way to multiply: how many k make a group, the bytes of one k in an operand, how operands and tiles are made. */
+/* One way to multiply: how many k make a group, the groups that are multiplied together (the last ones are filled up
+ * with zeros), the bytes of one k in an operand, how operands and tiles are made. */
 typedef struct {
-    int each, bytes, scaled;
+    int each, together, bytes;
+    int scaled; /* int8 */
+    int tall;   /* tiles of up to 32 rows and 2 vectors, of the height that rnncore_set_tiles was told (amx.h) */
     void (*operands)(const real *row, long depth, long stride, stored_operands *o, long i);
     void (*tile)(int panels, int nv, int rows, const stored_tile *t);
 } stored_product;
 
-static inline long stored_groups(long depth, int each) { return (depth + each - 1) / each; }
-static inline long stored_block(const rc_packed *B, int each) { /* bytes of one block's panels */
-    return stored_groups(B->K, each) * vectors_in(B->N) * VL * 4;
+static inline long stored_groups(const stored_product *way, long depth) {
+    const long unit = way->each * way->together;
+    return (depth + unit - 1) / unit * way->together;
 }
-static inline real *stored_scales(const rc_packed *B, int each) { /* after the panels: for each column of each block */
-    return (real *)((char *)B->panels + B->blocks * stored_block(B, each));
+static inline long stored_block(const stored_product *way, const rc_packed *B) { /* bytes of one block's panels */
+    return stored_groups(way, B->K) * vectors_in(B->N) * VL * 4;
+}
+static inline real *stored_scales(const stored_product *way, const rc_packed *B) { /* after the panels: of each column */
+    return (real *)((char *)B->panels + B->blocks * stored_block(way, B));
+}
+static inline long stored_stride(const stored_product *way, long groups) { /* bytes from operand to operand */
+    return (groups * way->each * way->bytes + 63) / 64 * 64;
 }
 
 /* B[k, j] of a block, where it lies unpacked */
@@ -70,54 +82,258 @@ static const real *stored_row(const rc_packed *B, long k, long depth, const real
     return room;
 }
 
+/* Operands 0 to rows - 1 by some panels of nv vectors, or by the two vectors at a time that a tall tile takes. */
+INLINE void stored_rows(const stored_product *way, int panels, int nv, long rows, const stored_operands *o,
+                        stored_tile *t) {
+    stored_tile all = *t;
+    const int wide = way->tall ? 2 : nv;
+    const long height = way->tall ? 2 * rnncore_tile_height(rows) : 0;
+    for (int j = 0; j < nv; j += wide) {
+        for (int i = 0; i < panels; i++) {
+            t->P[i] = all.P[i] + j * VL * 4;
+            t->init[i] = all.init[i] + j * VL;
+            t->C[i] = all.C[i] + j * VL;
+        }
+        for (long m = 0, count; m < rows; m += count) {
+            count = way->tall ? lmin(height, rows - m) : tile_rows(rows - m);
+            t->A = o->rows + m * t->stride;
+            t->row_scale = o->scale + m;
+            t->row_excess = o->excess + m;
+            way->tile(panels, (int)lmin(wide, nv - j), (int)count, t);
+            for (int i = 0; i < panels; i++) t->C[i] += count * t->ldc, t->init[i] += count * t->ldi;
+        }
+    }
+}
+
 /* All operands by one block's panels, from row k of B on. */
 INLINE void stored_panels(const stored_product *way, const rc_packed *B, int block, long k, long rows, int from,
                           const stored_operands *o, stored_tile *t, real *C) {
-    const long panels = panel_count(B->N), most = rows == 1 ? PANELS_TOGETHER : rows <= 3 ? 2 : 1;
-    const long all = stored_groups(B->K, way->each);
+    const long panels = panel_count(B->N), most = way->tall ? 1 : rows == 1 ? PANELS_TOGETHER : rows <= 3 ? 2 : 1;
+    const long all = stored_groups(way, B->K);
     const real *bias = from == RC_FROM_BIAS ? packed_bias(B, block) : 0;
     for (long p = 0, together; p < panels; p += together) {
         const long nv = panel_vectors(B->N, p);
         together = most;
         while (p + together > panels || panel_vectors(B->N, p + together - 1) != nv) together /= 2;
+        t->ldp = nv * VL * 4;
         for (long i = 0; i < together; i++) {
             const long begin = panel_vector(B->N, p + i) * VL;
-            t->P[i] = (const char *)B->panels + block * stored_block(B, way->each) + all * begin * 4 +
-                      k / way->each * nv * VL * 4;
-            t->scale[i] = way->scaled ? stored_scales(B, way->each) + block * vectors_in(B->N) * VL + begin : 0;
+            t->P[i] = (const char *)B->panels + block * stored_block(way, B) + all * begin * 4 + k / way->each * t->ldp;
+            t->scale[i] = way->scaled ? stored_scales(way, B) + block * vectors_in(B->N) * VL + begin : 0;
             t->C[i] = C + B->block_at[block] + begin;
             t->init[i] = from == RC_FROM_ZERO ? zeros : bias ? bias + begin : t->C[i];
         }
-        for (long m = 0, count; m < rows; m += count) {
-            count = tile_rows(rows - m);
-            t->A = o->rows + m * t->stride;
-            t->row_scale = o->scale + m;
-            t->row_excess = o->excess + m;
-            way->tile((int)together, (int)nv, (int)count, t);
-            for (long i = 0; i < together; i++) t->C[i] += count * t->ldc, t->init[i] += count * t->ldi;
-        }
+        stored_rows(way, (int)together, (int)nv, rows, o, t);
     }
 }
 
 INLINE void stored_blocks(const stored_product *way, const rc_packed *B, int first, int last, long M, const real *A,
                           long lda, int from, real *C, long ldc) {
-    stored_operands o;
+    stored_operands o = {.rows = rnncore_operands()};
     _Alignas(64) real room[OPERAND_DEPTH];
     stored_tile t = {.ldc = ldc};
     for (long k = 0, depth; k < B->K; k += depth, from = RC_FROM_C) {
         depth = lmin(OPERAND_DEPTH, B->K - k);
-        t.groups = stored_groups(depth, way->each);
-        t.stride = (t.groups * way->each * way->bytes + 63) / 64 * 64;
+        t.groups = stored_groups(way, depth);
+        t.stride = stored_stride(way, t.groups);
         t.ldi = from == RC_FROM_C ? ldc : 0;
         for (long m = 0, rows; m < M; m += rows) {
-            rows = lmin(lmin(OPERAND_ROWS, OPERAND_BYTES / t.stride), M - m);
+            rows = lmin(lmin(OPERAND_ROWS, RNNCORE_OPERAND_BYTES / t.stride), M - m);
             if (m && rnncore_stopping()) return;
             for (long i = 0; i < rows; i++)
                 way->operands(stored_row(B, k, depth, A + (m + i) * lda, room), depth, t.stride, &o, i);
+            if (way->tall) rnncore_set_tiles((int)rnncore_tile_height(rows));
             for (int block = first; block < last; block++) stored_panels(way, B, block, k, rows, from, &o, &t, C + m * ldc);
         }
     }
 }
+
+/* x to the nearest number of bfloat16, ties to even. Infinities stay, and so do NaNs, whose bits may not carry into the
+ * sign. */
+INLINE vec vround_bf16(vec x) {
+    const ivec bits = vbits(x), odd = ishr(bits, 16) & iset1(1);
+    const vec rounded = vfrom_bits((ivec)((uvec)bits + (uvec)iset1(0x7fff) + (uvec)odd) & iset1((sint)0xffff0000));
+    return vselect(vless(x - x, vset1(1)), rounded, x); /* x - x is NaN for both */
+}
+
+/* The words of a group of rounded numbers, column after column: one in 32 bits, or two. */
+INLINE ivec group_words(const int each, const vec *x) {
+    const ivec first = vbits(vround_bf16(x[0]));
+    if (each == 1) return first;
+    return (ivec)(ishr(first, 16) | (vbits(vround_bf16(x[1])) & iset1((sint)0xffff0000)));
+}
+INLINE void store_words(char *to, ivec words) { memcpy(to, &words, sizeof words); }
+
+INLINE vec vload_some(const real *p, long count) { /* zeros after them */
+    real some[VL] = {0};
+    if (count >= VL) return vload(p);
+    if (count > 0) memcpy(some, p, count * sizeof(real));
+    return vload(some);
+}
+
+/* P = the words of `depth` rows of nv vectors, row k at B + at[k], or B + k·ldb, of which `columns` numbers are there;
+ * zeros up to `groups`. The sums of the columns are added to `sums`, or NULL. */
+INLINE void pack_words(const int each, long groups, long depth, long nv, long columns, const real *B, const long *at,
+                       long ldb, char *P, real *sums) {
+    for (long g = 0; g < groups; g++)
+        for (long j = 0; j < nv; j++, P += VL * 4) {
+            vec x[2] = {vset1(0), vset1(0)};
+            for (int e = 0; e < each; e++) {
+                const long k = g * each + e;
+                if (k >= depth) continue;
+                x[e] = vload_some(B + (at ? at[k] : k * ldb) + j * VL, columns - j * VL);
+                if (sums) vstore(sums + j * VL, vload(sums + j * VL) + x[e]);
+            }
+            store_words(P, group_words(each, x));
+        }
+}
+
+/* The same of a matrix that lies transposed: number (k, j) is W[j·ldw + k]. */
+INLINE void pack_transposed_words(const int each, long groups, long depth, long nv, long columns, const real *W,
+                                  long ldw, char *P) {
+    enum { ROWS = VL > 1 ? VL : 2 };
+    for (long k = 0; k < groups * each; k += ROWS)
+        for (long j = 0; j < nv; j++) {
+            real block[ROWS * VL], turned[ROWS * VL] = {0};
+            for (int i = 0; i < VL; i++)
+                for (int part = 0; part < ROWS; part += VL)
+                    vstore(block + i * ROWS + part, vload_some(W + (j * VL + i) * ldw + k + part,
+                                                               j * VL + i < columns ? depth - k - part : 0));
+            if (VL > 1)
+                transpose_block(block, VL, turned, VL);
+            else
+                memcpy(turned, block, sizeof turned);
+            for (long g = k / each, e = 0; e < ROWS && g < groups; e += each, g++) {
+                const vec x[2] = {vload(turned + e * VL), vload(turned + (e + each - 1) * VL)};
+                store_words(P + (g * nv + j) * VL * 4, group_words(each, x));
+            }
+        }
+}
+
+INLINE void pack_rounded(const stored_product *way, const int each, const rc_packed *B, int block) {
+    const long groups = stored_groups(way, B->K);
+    for (long p = 0; p < panel_count(B->N); p++) {
+        const long begin = panel_vector(B->N, p) * VL, nv = panel_vectors(B->N, p);
+        char *P = (char *)B->panels + block * stored_block(way, B) + groups * begin * 4;
+        const real *W = (const real *)B->W + (B->transposed ? begin * B->ldw : block * B->N + begin);
+        if (B->transposed)
+            pack_transposed_words(each, groups, B->K, nv, B->N - begin, W, B->ldw, P);
+        else
+            pack_words(each, groups, B->K, nv, B->N - begin, W, 0, B->ldw, P, 0);
+    }
+}
+
+/* Operands of A's columns, `depth` rows at A + at[k]: row m has the words of column m. Room for whole vectors of rows. */
+INLINE void column_operands(const int each, long groups, long depth, long columns, const real *A, const long *at,
+                            long stride, char *out) {
+    for (long m = 0; m < columns; m += VL)
+        for (long g = 0; g < groups; g += VL) {
+            real words[VL * VL];
+            for (int i = 0; i < VL; i++) {
+                vec x[2] = {vset1(0), vset1(0)};
+                for (int e = 0; e < each; e++) {
+                    const long k = (g + i) * each + e;
+                    if (k < depth) x[e] = vload_some(A + at[k] + m, columns - m);
+                }
+                store_words((char *)(words + i * VL), group_words(each, x));
+            }
+            transpose_block(words, VL, (real *)(out + m * stride) + g, stride / 4);
+        }
+}
+
+#define OUTER_MOST 1024
+#define OUTER_BYTES (1 << 20) /* of operands */
+static inline long stored_depth(const stored_product *way, long M) {
+    const long most = way->each == 1 ? 256 : OUTER_MOST; /* a panel of float32 shares the L2 cache with them */
+    return lmin(most, OUTER_BYTES / (way->bytes * M) / 256 * 256 + 256);
+}
+static inline long stored_outer_operands(const stored_product *way, long M) { /* bytes; tall tiles read on */
+    return stored_stride(way, stored_groups(way, stored_depth(way, M))) * (vectors_in(M) * VL + 32);
+}
+static long stored_outer_scratch(const stored_product *way, long M) { /* numbers */
+    return (stored_outer_operands(way, M) + stored_groups(way, stored_depth(way, M)) * TILE_WIDTH * 4) / 4 + 64;
+}
+
+/* A panel of C's columns: edge columns are finished by hand, as rows of C are not padded. */
+INLINE void stored_outer_panel(const stored_product *way, long M, long nv, long columns, const char *PA, stored_tile *t,
+                               const char *PB, int from_c, real *C, long ldc) {
+    enum { ROWS = 64 };
+    real edge[ROWS * TILE_WIDTH];
+    stored_operands o;
+    const int whole = columns == nv * VL;
+    t->ldp = nv * VL * 4;
+    for (long m = 0, rows; m < M; m += rows) {
+        rows = whole ? M : lmin(ROWS, M - m);
+        o.rows = (char *)PA + m * t->stride;
+        t->P[0] = PB;
+        t->C[0] = whole ? C : edge;
+        t->ldc = whole ? ldc : TILE_WIDTH;
+        t->init[0] = from_c ? t->C[0] : zeros;
+        t->ldi = from_c ? t->ldc : 0;
+        for (long i = 0; i < (whole || !from_c ? 0 : rows); i++) {
+            memset(edge + i * TILE_WIDTH, 0, sizeof(real) * TILE_WIDTH);
+            memcpy(edge + i * TILE_WIDTH, C + (m + i) * ldc, columns * sizeof(real));
+        }
+        if (way->tall) rnncore_set_tiles((int)rnncore_tile_height(rows));
+        stored_rows(way, 1, (int)nv, rows, &o, t);
+        for (long i = 0; i < (whole ? 0 : rows); i++)
+            memcpy(C + (m + i) * ldc, edge + i * TILE_WIDTH, columns * sizeof(real));
+    }
+}
+
+/* outer() of rounded numbers; sums are of the numbers as they are. */
+INLINE void stored_outer(const stored_product *way, const int each, long M, long K, const real *A, long lda,
+                         const int64_t *a_rows, const real *B, long ldb, const int64_t *b_rows, int runs,
+                         const rc_columns *run, int accumulate, real *C, long ldc, char *PA) {
+    char *PB = PA + stored_outer_operands(way, M);
+    long a_at[OUTER_MOST], b_at[OUTER_MOST];
+    if (K == 0) {
+        outer(M, K, A, lda, a_rows, B, ldb, b_rows, runs, run, accumulate, C, ldc, 0, PA);
+        return;
+    }
+    for (long k0 = 0, depth; k0 < K; k0 += depth) {
+        depth = lmin(stored_depth(way, M), K - k0);
+        if (rnncore_stopping()) return;
+        for (long k = 0; k < depth; k++) {
+            a_at[k] = (a_rows ? a_rows[k0 + k] : k0 + k) * lda;
+            b_at[k] = (b_rows ? b_rows[k0 + k] : k0 + k) * ldb;
+        }
+        stored_tile t = {.groups = stored_groups(way, depth)};
+        t.stride = stored_stride(way, t.groups);
+        column_operands(each, t.groups, depth, M, A, a_at, t.stride, PA);
+        const int from_c = accumulate || k0 > 0;
+        long at_C = 0;
+        for (int r = 0; r < runs; at_C += run[r++].count)
+            for (long p = 0; p < panel_count(run[r].count); p++) {
+                const long begin = panel_vector(run[r].count, p) * VL, nv = panel_vectors(run[r].count, p);
+                const long columns = lmin(nv * VL, run[r].count - begin);
+                real total[TILE_WIDTH] = {0}, *sums = run[r].sums ? (real *)run[r].sums + begin : 0;
+                if (sums && from_c) memcpy(total, sums, columns * sizeof(real));
+                pack_words(each, t.groups, depth, nv, nv * VL, B + run[r].at + begin, b_at, 0, PB, sums ? total : 0);
+                if (sums) memcpy(sums, total, columns * sizeof(real));
+                stored_outer_panel(way, M, nv, columns, PA, &t, PB, from_c, C + at_C + begin, ldc);
+            }
+    }
+}
+
+/* What a way of mixed precision is in the table of storages. */
+#define MIXED_WAY(name, way, each)                                                                                     \
+    static void name##_outer(long M, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,  \
+                             const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C,          \
+                             long ldc, rc_gemm gemm, void *scratch) {                                                  \
+        (void)gemm;                                                                                                    \
+        stored_outer(&way, each, M, K, A, lda, a_rows, B, ldb, b_rows, runs, run, accumulate, C, ldc, scratch);        \
+    }                                                                                                                  \
+    static long name##_outer_scratch(long M, long N) {                                                                 \
+        (void)N;                                                                                                       \
+        return stored_outer_scratch(&way, M);                                                                          \
+    }
+#define STORAGE_WAY(name, way)                                                                                         \
+    static long name##_size(const rc_packed *B) { return B->blocks * stored_block(&way, B); }                          \
+    static void name##_product(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from,     \
+                               void *C, long ldc) {                                                                    \
+        stored_blocks(&way, B, first, last, M, A, lda, from, C, ldc);                                                  \
+    }
 
 /* All tiles of a way to multiply, of its inline function tile(panels, nv, rows, t). */
 #define STORED_TILE(tile, panels, nv, rows)                                                                            \
@@ -139,21 +355,34 @@ INLINE void stored_blocks(const stored_product *way, const rc_packed *B, int fir
 #if VECTOR_BYTES == 64 && defined(X86)
 #define WITH_VNNI __attribute__((target("avx512vnni")))
 #define WITH_BF16 __attribute__((target("avx512bf16")))
+#if defined(__linux__) && __has_include(<amxtileintrin.h>)
+#define HAVE_TILES
+#endif
+#endif
+#if defined(EMULATED_TILES)
+#define HAVE_TILES
 #endif
 
 #include "bf16.h"
+#include "amx.h"
 #include "int8.h"
 
 /* The first of a name that may be used is. */
 static const rc_storage storages[] = {
+#if defined(HAVE_TILES)
+    {"bfloat16", "amx", amx_size, amx_pack, amx_product, 0, 0},
+    {"mixed_bfloat16", "amx", amx_size, amx_pack, amx_product, amx_outer, amx_outer_scratch},
+#endif
 #if defined(WITH_BF16)
-    {"bfloat16", "bf16", bf16_size, bf16_pack, bf16_dot_product},
+    {"bfloat16", "bf16", bf16_size, bf16_pack, bf16_dot_product, 0, 0},
+    {"mixed_bfloat16", "bf16", bf16_size, bf16_pack, bf16_dot_product, bf16_dot_outer, bf16_dot_outer_scratch},
 #endif
-    {"bfloat16", 0, bf16_size, bf16_pack, bf16_product},
+    {"bfloat16", 0, bf16_size, bf16_pack, bf16_product, 0, 0},
+    {"mixed_bfloat16", 0, rounded_size, rounded_pack, rounded_product, rounded_outer, rounded_outer_scratch},
 #if defined(WITH_VNNI)
-    {"int8", "vnni", int8_size, int8_pack, int8_dot_product},
+    {"int8", "vnni", int8_size, int8_pack, int8_dot_product, 0, 0},
 #endif
-    {"int8", 0, int8_size, int8_pack, int8_product},
+    {"int8", 0, int8_size, int8_pack, int8_product, 0, 0},
 };
 
 #endif

@@ -69,7 +69,16 @@ INLINE ivec ishr(ivec i, int count) { return (ivec)((uvec)i >> count); }
 /* vless: a < b for each number, false for NaN. vselect: a where the mask holds, else b.
  * vmin, vmax: where an argument is NaN the second one is the result: clamp as vmin(limit, x) to let NaN through.
  * From plain comparisons compilers make two or three instructions of each, so x86 is asked for its own by name. */
-#if VECTOR_BYTES > 0 && defined(__SSE2__)
+#if defined(__AVX512F__)
+#define X86_BYTES 64
+#elif defined(__AVX2__)
+#define X86_BYTES 32
+#elif defined(__SSE2__)
+#define X86_BYTES 16
+#else
+#define X86_BYTES 0
+#endif
+#if VECTOR_BYTES > 0 && VECTOR_BYTES <= X86_BYTES
 #include <immintrin.h>
 #define X86_PASTE(width, name, type) _mm##width##_##name##_##type
 #define X86_NAME(width, name, type) X86_PASTE(width, name, type)

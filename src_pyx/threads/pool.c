@@ -1,4 +1,5 @@
 #include "pool.h"
+#include "tiles.h"
 
 #include <time.h>
 
@@ -68,6 +69,7 @@ void rnncore_begin(rnncore_call *call, int (*check)(void)) {
 
 int rnncore_end(rnncore_call *call) {
     current = call->outer;
+    rnncore_release_tiles();
     restore_mode(call->mode);
     return call->stopped;
 }
@@ -143,6 +145,7 @@ static void work_for_caller(void) { /* in the mode that the caller's call is in 
     unsigned long mode = job.call ? flush_denormals() : 0;
     current = job.call;
     work();
+    rnncore_release_tiles();
     if (job.call) restore_mode(mode);
     current = 0;
 }

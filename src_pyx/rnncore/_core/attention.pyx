@@ -13,13 +13,23 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.gemm cimport Arena, bind_packed, padded, team_outer, team_pack, team_product
+from rnncore._core.gemm cimport (
+    Arena,
+    Team,
+    bind_packed,
+    make_team,
+    outer_scratch,
+    padded,
+    team_outer,
+    team_pack,
+    team_product,
+    without_storage,
+)
 from rnncore._core.kernels cimport (
     RC_FROM_C,
     RC_FROM_ZERO,
     begin_call,
     end_call,
-    gemm_for,
     kernels_for,
     parallel,
     raise_stopped,
@@ -101,10 +111,11 @@ cdef void task(void *arg, int index) noexcept nogil:
 cdef void pack_memory(const Core *c, rc_packed *B, long n, bint transposed, int index) noexcept nogil:
     """A sequence's memory (S, M), or its transpose, as what is multiplied with."""
     cdef long S = c.memory_steps[n]
+    cdef Team plain = without_storage(&c.team)
     if transposed:
-        bind_packed(&c.team, B, c.M, S, c.ldm, True)
+        bind_packed(&plain, B, c.M, S, c.ldm, True)
     else:
-        bind_packed(&c.team, B, S, c.M, c.ldm, False)
+        bind_packed(&plain, B, S, c.M, c.ldm, False)
     B.W = c.m + c.memory_first[n] * c.ldm * c.team.kernels.itemsize
     B.panels = c.task_memory + index * c.task_size
     B.bias = NULL
@@ -225,15 +236,16 @@ cdef long share_out(Core *c, bint training) noexcept nogil:
     cdef const rc_kernels *kernels = c.team.kernels
     cdef long n, S, all_of_one, numbers = 0, most = 0, panels = 0, scratch = 0, size = kernels.itemsize
     cdef rc_packed B
+    cdef Team plain = without_storage(&c.team)
     for n in range(c.view.sequences):
         S = c.memory_steps[n]
         c.weights_first[n] = numbers
         all_of_one = c.steps[n] * padded(kernels, S)
         numbers += all_of_one
         most = max(most, all_of_one)
-        bind_packed(&c.team, &B, c.M, S, c.ldm, True)
+        bind_packed(&plain, &B, c.M, S, c.ldm, True)
         panels = max(panels, kernels.packed_size(&B))
-        bind_packed(&c.team, &B, S, c.M, c.ldm, False)
+        bind_packed(&plain, &B, S, c.M, c.ldm, False)
         panels = max(panels, kernels.packed_size(&B))
         scratch = max(scratch, kernels.outer_scratch(S, c.M))
     c.tasks = min(<long> c.team.threads, c.view.sequences) if numbers * c.M > SMALL else 1
@@ -259,14 +271,16 @@ cdef class Attention:
         Of the scores.
     causal : bool
         Query t sees the memory's steps 0 to t.
+    mixed : bool
+        Whether products of weights round their operands to bfloat16; those of queries and memory do not.
     """
 
-    def __cinit__(self, int itemsize, tuple widths, long W, long W_c, double factor, bint causal):
+    def __cinit__(self, int itemsize, tuple widths, long W, long W_c, double factor, bint causal, bint mixed=False):
         cdef Core *c = &self.c
         cdef const rc_kernels *kernels = kernels_for(itemsize)
         cdef long scratch
         cdef int i
-        c.team.kernels, c.team.gemm, c.team.threads = kernels, gemm_for(itemsize), 1
+        make_team(&c.team, itemsize, mixed)
         c.H, c.M, c.F = widths
         c.ldh, c.ldm, c.ldf = padded(kernels, c.H), padded(kernels, c.M), padded(kernels, c.F)
         c.W, c.W_c, c.general, c.causal, c.factor = W, W_c, W >= 0, causal, factor
@@ -275,7 +289,8 @@ cdef class Attention:
         for i in range(2):
             bind_packed(&c.team, &c.joined[i], c.H if i else c.M, c.F, c.F, False)
             bind_packed(&c.team, &c.joined_T[i], c.F, c.H if i else c.M, c.F, True)
-        scratch = max(kernels.outer_scratch(c.M, c.F), kernels.outer_scratch(c.H, c.F), kernels.outer_scratch(c.H, c.M))
+        scratch = max(outer_scratch(&c.team, c.M, c.F), outer_scratch(&c.team, c.H, c.F),
+                      outer_scratch(&c.team, c.H, c.M))
         c.team.scratch_size = whole_lines(scratch * itemsize)
         self.weights_memory, self.places, self.memory = Arena(), Arena(), Arena()
         while c.team.gemm == NULL:

@@ -14,7 +14,16 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.gemm cimport Arena, Team, bind_packed, padded, team_column_sums, team_outer, team_pack
+from rnncore._core.gemm cimport (
+    Arena,
+    Team,
+    bind_packed,
+    padded,
+    team_column_sums,
+    team_outer,
+    team_pack,
+    without_storage,
+)
 from rnncore._core.kernels cimport (
     RC_CRF_EXACT,
     RC_CRF_PARTIAL,
@@ -107,9 +116,10 @@ cdef class Chain:
         """Places for what is made of the parameters."""
         cdef rc_crf *c = &self.c
         cdef long size = team.kernels.itemsize, K = c.labels
+        cdef Team plain = without_storage(team)
         c.ld = padded(team.kernels, K)
-        bind_packed(team, &c.onward, K, K, c.ld, False)
-        bind_packed(team, &c.back, K, K, c.ld, True)
+        bind_packed(&plain, &c.onward, K, K, c.ld, False)
+        bind_packed(&plain, &c.back, K, K, c.ld, True)
         while True:
             self.weights.start()
             c.transitions = self.weights.take(K * c.ld * size)
@@ -264,9 +274,10 @@ cdef class Chain:
                                    bint accumulate) noexcept nogil:
         """out (K, K) = or += scale·(E∘Σ_t α_{t-1}ᵀ·γ_t - counts)."""
         cdef rc_crf *c = &self.c
+        cdef Team plain = without_storage(team)
         cdef rc_columns labels
         labels.at, labels.count, labels.sums = 0, c.labels, NULL
-        team_outer(team, c.labels, v.rows - v.sequences, <char *> c.alpha, c.ld, v.earlier,
+        team_outer(&plain, c.labels, v.rows - v.sequences, <char *> c.alpha, c.ld, v.earlier,
                    <char *> c.gamma + v.sequences * c.ld * team.kernels.itemsize, c.ld, NULL, 1, &labels, False,
                    self.expected, c.labels)
         team.kernels.crf.transition_gradient(c, scale, self.expected, self.counts, accumulate, out)

@@ -9,17 +9,27 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.gemm cimport Arena, Team, bind_packed, keep_as, padded, team_outer, team_pack, team_product
+from rnncore._core.gemm cimport (
+    Arena,
+    Team,
+    bind_packed,
+    keep_as,
+    make_team,
+    outer_scratch,
+    padded,
+    team_outer,
+    team_pack,
+    team_product,
+)
 from rnncore._core.kernels cimport (
     RC_FROM_BIAS,
     RC_FROM_ZERO,
     begin_call,
     end_call,
-    gemm_for,
-    kernels_for,
     raise_stopped,
     rc_columns,
     rc_packed,
+    rc_storage,
     rnncore_call,
     storage_named,
 )
@@ -37,6 +47,8 @@ cdef class Dense:
         Places in theta; b is -1 where there is none.
     squash : bool
         Whether y is tanh of the map.
+    mixed : bool
+        Whether products round their operands to bfloat16.
     """
     cdef Team team
     cdef rc_packed weight, weight_T
@@ -45,14 +57,14 @@ cdef class Dense:
     cdef Arena packed, kept, memory  # kept: of weights in fewer bits
     cdef object held
 
-    def __cinit__(self, int itemsize, long inputs, long outputs, long W, long b, bint squash):
+    def __cinit__(self, int itemsize, long inputs, long outputs, long W, long b, bint squash, bint mixed=False):
         cdef Team *team = &self.team
-        team.kernels, team.gemm, team.threads = kernels_for(itemsize), gemm_for(itemsize), 1
+        make_team(team, itemsize, mixed)
         self.K, self.N, self.W, self.b, self.squash = inputs, outputs, W, b, squash
         self.ldk, self.ldn = padded(team.kernels, inputs), padded(team.kernels, outputs)
         bind_packed(team, &self.weight, inputs, outputs, outputs, False)
         bind_packed(team, &self.weight_T, outputs, inputs, outputs, True)
-        team.scratch_size = (team.kernels.outer_scratch(inputs, outputs) * itemsize + 63) // 64 * 64
+        team.scratch_size = (outer_scratch(team, inputs, outputs) * itemsize + 63) // 64 * 64
         self.packed, self.kept, self.memory = Arena(), Arena(), Arena()
         while True:
             self.packed.start()
@@ -77,8 +89,9 @@ cdef class Dense:
 
     def hold(self, theta, str storage="float32"):
         """Pack the weights of parameters that will not change, once, kept as `storage`."""
-        keep_as(&self.team, &self.weight, storage_named(storage))
-        while self.weight.storage != NULL:
+        cdef const rc_storage *kept = storage_named(storage)
+        keep_as(&self.team, &self.weight, kept)
+        while kept != NULL and self.weight.storage == kept:
             self.kept.start()
             self.weight.panels = self.kept.take(self.team.kernels.packed_size(&self.weight) * 4)
             if not self.kept.settle():

@@ -19,9 +19,10 @@ cdef struct Segment:
     long width
 
 cdef struct Team:
-    # Who works and with what: the numeric table, the threads, and one scratch area per thread.
+    # Who works and with what: the numeric table, the products, the threads, and one scratch area per thread.
     const rc_kernels *kernels
-    rc_gemm gemm
+    rc_gemm gemm               # BLAS's, or NULL
+    const rc_storage *storage  # mixed precision: how its matrices are kept and multiplied; else NULL
     int threads
     char *scratch
     long scratch_size
@@ -36,6 +37,9 @@ cdef struct RunningOuter:
     char *sums                # or NULL
     double *totals            # where sums over blocks of rows are joined, as `team_outer` does; or NULL
 
+cdef int make_team(Team *team, int itemsize, bint mixed=*) except -1
+cdef Team without_storage(const Team *team) noexcept nogil
+cdef long outer_scratch(const Team *team, long M, long N) noexcept nogil
 cdef void team_product(const Team *team, const rc_packed *B, long M, const char *A, long lda, int start,
                        char *C, long ldc) noexcept nogil
 cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *B,

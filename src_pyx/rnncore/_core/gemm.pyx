@@ -10,12 +10,48 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-from rnncore._core.kernels cimport RC_MAX_GATES, parallel, rc_columns, rc_kernels, rc_packed, rc_storage
+from rnncore._core.kernels cimport (
+    RC_MAX_GATES,
+    gemm_for,
+    kernels_for,
+    parallel,
+    rc_columns,
+    rc_kernels,
+    rc_outer,
+    rc_packed,
+    rc_storage,
+    storage_named,
+)
 
 cnp.import_array()
 
 cdef enum:
     SMALL = 500000  # multiply-adds that one thread finishes before a second one has woken up
+
+
+cdef int make_team(Team *team, int itemsize, bint mixed=False) except -1:
+    """One thread, and the products for numbers of so many bytes; mixed: of float32 numbers rounded to bfloat16."""
+    team.kernels = kernels_for(itemsize)
+    team.storage = storage_named("mixed_bfloat16") if mixed else NULL
+    team.gemm = NULL if mixed else gemm_for(itemsize)
+    team.threads = 1
+    return 0
+
+
+cdef Team without_storage(const Team *team) noexcept nogil:
+    """The same, for products whose operands are not rounded."""
+    cdef Team plain = team[0]
+    plain.storage = NULL
+    return plain
+
+
+cdef rc_outer outer_of(const Team *team) noexcept nogil:
+    return team.kernels.outer if team.storage == NULL else team.storage.outer
+
+
+cdef long outer_scratch(const Team *team, long M, long N) noexcept nogil:
+    """Numbers of scratch that a weight gradient (M, N) wants."""
+    return team.kernels.outer_scratch(M, N) if team.storage == NULL else team.storage.outer_scratch(M, N)
 
 
 cdef long padded(const rc_kernels *kernels, long n) noexcept nogil:
@@ -67,13 +103,13 @@ cdef void bind_packed(const Team *team, rc_packed *B, long K, long N, long ldw, 
     B.ldw = ldw
     B.transposed = transposed
     B.gemm = team.gemm
-    B.storage = NULL
+    B.storage = team.storage
     B.soon = NULL
     team.kernels.prepare(B)
 
 
 cdef void keep_as(const Team *team, rc_packed *B, const rc_storage *storage) noexcept nogil:
-    """Have a float32 matrix packed in fewer bits; NULL, and one of float64: as it is."""
+    """Have a float32 matrix packed in fewer bits; NULL, and one of float64: as its team keeps it."""
     if storage == NULL or team.kernels.itemsize != 4:
         return
     B.storage = storage
@@ -222,9 +258,9 @@ cdef void outer_task(void *arg, int index) noexcept nogil:
     if columns > 0 and job.totals != NULL:
         outer_by_blocks(job, index, first, columns, run)
     elif columns > 0:
-        team.kernels.outer(columns, job.K, job.A + first * size, job.lda, job.a_rows, job.B, job.ldb, job.b_rows,
-                           job.runs, run, job.accumulate, job.C + first * job.ldc * size, job.ldc, team.gemm,
-                           team.scratch + index * team.scratch_size)
+        outer_of(team)(columns, job.K, job.A + first * size, job.lda, job.a_rows, job.B, job.ldb, job.b_rows, job.runs,
+                       run, job.accumulate, job.C + first * job.ldc * size, job.ldc, team.gemm,
+                       team.scratch + index * team.scratch_size)
 
 cdef void outer_by_blocks(OuterJob *job, int index, long first, long columns, const rc_columns *run) noexcept nogil:
     """The same, a block of rows at a time, each from zero."""
@@ -247,11 +283,12 @@ cdef void outer_by_blocks(OuterJob *job, int index, long first, long columns, co
                 if run[r].sums != NULL:
                     kernels.widen(1, run[r].count, run[r].sums, N, sums + at)
                 at += run[r].count
-        kernels.outer(columns, depth, job.A + (first + (start * job.lda if job.a_rows == NULL else 0)) * size, job.lda,
-                      NULL if job.a_rows == NULL else job.a_rows + start,
-                      job.B + (start * job.ldb if job.b_rows == NULL else 0) * size, job.ldb,
-                      NULL if job.b_rows == NULL else job.b_rows + start, job.runs, run, False, C, job.ldc,
-                      job.team.gemm, job.team.scratch + index * job.team.scratch_size)
+        outer_of(job.team)(
+            columns, depth, job.A + (first + (start * job.lda if job.a_rows == NULL else 0)) * size, job.lda,
+            NULL if job.a_rows == NULL else job.a_rows + start,
+            job.B + (start * job.ldb if job.b_rows == NULL else 0) * size, job.ldb,
+            NULL if job.b_rows == NULL else job.b_rows + start, job.runs, run, False, C, job.ldc, job.team.gemm,
+            job.team.scratch + index * job.team.scratch_size)
         kernels.widen(columns, N, C, job.ldc, total)
         at = 0
         for r in range(job.runs):

@@ -15,12 +15,10 @@ cimport numpy as cnp
 from rnncore._core.adaptive cimport Tails
 from rnncore._core.crf cimport Chain
 from rnncore._core.ctc cimport Alignments
-from rnncore._core.gemm cimport Arena, RunningOuter, bind_packed, keep_as, padded
+from rnncore._core.gemm cimport Arena, RunningOuter, bind_packed, keep_as, make_team, outer_scratch, padded
 from rnncore._core.kernels cimport (
     begin_call,
     end_call,
-    gemm_for,
-    kernels_for,
     raise_stopped,
     rc_loss_options,
     rc_storage,
@@ -118,16 +116,16 @@ cdef class Head:
         W_hy is the place of a table, and its transpose what projects: the embedding's, or
     sampled : bool
         one of the head's own, and training looks at some classes only, those of `take_samples`.
+    mixed : bool
+        Whether products round their operands to bfloat16; losses and label chains do not.
     """
 
     def __cinit__(self, int itemsize, int loss, int pooling, list widths, long outputs, long W_hy, long b_y,
                   class_weight, double label_smoothing, chain=None, skip=None, attention=None, tails=None,
-                  bint tied=False, bint sampled=False):
+                  bint tied=False, bint sampled=False, bint mixed=False):
         cdef Core *c = &self.c
         cdef int s
-        c.team.kernels = kernels_for(itemsize)
-        c.team.gemm = gemm_for(itemsize)
-        c.team.threads = 1
+        make_team(&c.team, itemsize, mixed)
         c.loss = loss
         c.parts = len(widths)
         c.direct = W_hy < 0
@@ -150,14 +148,12 @@ cdef class Head:
             self.skip = Skip(skip[0], outputs, skip[1])
         size, W, b, v = attention or (0, -1, -1, -1)
         describe_pooling(&c.pooling, &c.team, pooling, widths, size, W, b, v)
-        scratch = max(c.team.kernels.outer_scratch(min(outputs, TABLE_ROWS), max(widths)) if tied else
-                      c.team.kernels.outer_scratch(max(widths), outputs),
-                      c.team.kernels.outer_scratch(max(widths), max(size, 1)))
+        scratch = max(outer_scratch(&c.team, min(outputs, TABLE_ROWS), max(widths)) if tied else
+                      outer_scratch(&c.team, max(widths), outputs), outer_scratch(&c.team, max(widths), max(size, 1)))
         if chain is not None:
             scratch = max(scratch, c.team.kernels.outer_scratch(outputs, outputs))
         for _, classes, inner, _, _ in tails[1] if tails is not None else ():
-            scratch = max(scratch, c.team.kernels.outer_scratch(max(widths), inner),
-                          c.team.kernels.outer_scratch(inner, classes))
+            scratch = max(scratch, outer_scratch(&c.team, max(widths), inner), outer_scratch(&c.team, inner, classes))
         c.team.scratch_size = (scratch * itemsize + 63) // 64 * 64
         for s in range(c.parts):
             c.input[s].width = widths[s]

@@ -8,9 +8,20 @@ cdef extern from "kernels.h" nogil:
     enum:
         RC_MAX_GATES
 
+    ctypedef struct rc_columns:
+        long at
+        long count
+        void *sums
+
+    ctypedef void (*rc_outer)(long, long, const void *, long, const int64_t *, const void *, long, const int64_t *, int,
+                              const rc_columns *, int, void *, long, rc_gemm, void *) noexcept nogil
+    ctypedef long (*rc_outer_scratch)(long, long) noexcept nogil
+
     ctypedef struct rc_storage:
         const char *name
         const char *extension
+        rc_outer outer
+        rc_outer_scratch outer_scratch
 
     ctypedef struct rc_packed:
         long K
@@ -29,11 +40,6 @@ cdef extern from "kernels.h" nogil:
         void *panels
         void *bias
         const void *soon
-
-    ctypedef struct rc_columns:
-        long at
-        long count
-        void *sums
 
     enum:
         RC_FROM_ZERO
@@ -299,9 +305,8 @@ cdef extern from "kernels.h" nogil:
         void (*prepare)(rc_packed *) noexcept nogil
         void (*pack)(rc_packed *, const void *, long, long) noexcept nogil
         void (*product)(const rc_packed *, long, const void *, long, int, void *, long) noexcept nogil
-        long (*outer_scratch)(long, long) noexcept nogil
-        void (*outer)(long, long, const void *, long, const int64_t *, const void *, long, const int64_t *, int,
-                      const rc_columns *, int, void *, long, rc_gemm, void *) noexcept nogil
+        rc_outer_scratch outer_scratch
+        rc_outer outer
         void (*column_sums)(long, long, long, const void *, long, int, void *) noexcept nogil
         void (*gather)(long, long, long, const int64_t *, const void *, const void *, long, const void *, void *,
                        long) noexcept nogil

@@ -12,7 +12,7 @@ import numpy as np
 
 cdef extern from "isa.h" nogil:
     const rc_kernels *rnncore_isa(int number, int itemsize, int *runs)
-    const char *rnncore_extension(int number, int *runs, int *gains)
+    const char *rnncore_extension(const char *level, int number, int *runs, int *gains)
     const char *rnncore_compiler()
 
 cdef extern from "pool.h" nogil:
@@ -22,6 +22,10 @@ cdef extern from "pool.h" nogil:
     void rnncore_begin(rnncore_call *call, int (*check)() noexcept nogil)
     int rnncore_end(rnncore_call *call)
     int rnncore_stopping()
+
+cdef extern from "tiles.h" nogil:
+    int rnncore_permit_tiles()
+    int rnncore_tiles_refused()
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals()
@@ -168,9 +172,10 @@ def levels():
 def extensions(str level, bint gains=False):
     """Return the instructions beside a level's own that this processor runs there, or those that it is faster for."""
     cdef int number = 0, runs = 0, faster = 0
+    cdef bytes of_level = level.encode()
     found = []
-    while level == "v4":
-        name = rnncore_extension(number, &runs, &faster)
+    while True:
+        name = rnncore_extension(of_level, number, &runs, &faster)
         if name == NULL:
             break
         if faster if gains else runs:
@@ -207,8 +212,29 @@ _choose(os.environ.get("RNNCORE_ISA"), os.environ.get("RNNCORE_GEMM"))
 def config():
     """Return the level, product and kind of threads in use, and the compiler of the kernels."""
     return {"isa": chosen[0].level.decode(), "isa_available": levels(), "extensions": used,
-            "gemm": "blas" if use_blas else "native",
+            "tiles": tiles(), "gemm": "blas" if use_blas else "native",
             "threads": rnncore_pool_kind().decode(), "compiler": rnncore_compiler().decode()}
+
+
+cdef bint _may_use(const char *extension):
+    """Whether an extension, or none, may be used. The system is asked for tiles when they first are wanted."""
+    if extension == NULL:
+        return True
+    if extension.decode() not in used:
+        return False
+    return strcmp(extension, "amx") != 0 or chosen[0].level.decode() == "emulated" or rnncore_permit_tiles() == 0
+
+
+def tiles():
+    """Return what is known of the tile registers (AMX): "none", "not asked for", "permitted", why they are refused."""
+    cdef int answer = rnncore_tiles_refused()
+    if "amx" not in used:
+        return "none"
+    if chosen[0].level.decode() == "emulated":
+        return "emulated"
+    if answer < 0:
+        return "not asked for"
+    return f"refused: {os.strerror(answer)}" if answer else "permitted"
 
 
 cdef const rc_storage *storage_named(str name) except? NULL:
@@ -218,8 +244,7 @@ cdef const rc_storage *storage_named(str name) except? NULL:
     if name in ("float32", "float64"):
         return NULL
     for i in range(kernels.storage_count):
-        if kernels.storages[i].name.decode() == name and (
-                kernels.storages[i].extension == NULL or kernels.storages[i].extension.decode() in used):
+        if kernels.storages[i].name.decode() == name and _may_use(kernels.storages[i].extension):
             return &kernels.storages[i]
     raise ValueError(f"there is no way to keep weights as {name!r}")
 

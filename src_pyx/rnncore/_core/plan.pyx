@@ -5,14 +5,12 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.gemm cimport padded
+from rnncore._core.gemm cimport make_team, outer_scratch, padded
 from rnncore._core.kernels cimport (
     RC_MAX_MATRICES,
     RC_MAX_STATES,
     RC_MAX_VECTORS,
     cell_named,
-    gemm_for,
-    kernels_for,
     rc_cell_matrix,
     rc_kernels,
 )
@@ -59,16 +57,16 @@ cdef class Plan:
         Input: 0 dense, 1 symbols (ids pick rows of W_xh), 2 symbols through an embedding table.
     options : dict
         symbols, embedding (width), table (offset in theta), output_dropout, truncate.
+    mixed : bool
+        Whether products round their operands to bfloat16.
     """
 
-    def __cinit__(self, int itemsize, list groups, int kind, dict options):
+    def __cinit__(self, int itemsize, list groups, int kind, dict options, bint mixed=False):
         cdef Run *r = &self.structure
         cdef Layer *layer
         cdef int n = 0, d, s, first, slot
         cdef long scratch = 0
-        r.team.kernels = kernels_for(itemsize)
-        r.team.gemm = gemm_for(itemsize)
-        r.team.threads = 1
+        make_team(&r.team, itemsize, mixed)
         r.kind = kind
         r.features = options["symbols"]
         r.embedding = options["embedding"]
@@ -99,8 +97,8 @@ cdef class Plan:
                     scratch = max(scratch, self.read_unit(layer, &layer.unit[d], spec, spec["units"][d]))
                     slot += 1
                 for s in range(layer.inputs if packs_input(r, n) else 0):
-                    scratch = max(scratch, r.team.kernels.outer_scratch(
-                        layer.input[s].width, layer.unit[0].kernel.input_gates * layer.unit[0].gate))
+                    scratch = max(scratch, outer_scratch(
+                        &r.team, layer.input[s].width, layer.unit[0].kernel.input_gates * layer.unit[0].gate))
                 n += 1
             for s in range(layer.unit[0].kernel.states):
                 self.state_shapes.append((slot, state_width(&layer.unit[0], s)))
@@ -160,4 +158,4 @@ cdef class Plan:
         cdef const rc_cell_matrix *matrix = &u.kernel.matrices[i]
         cdef long N = u.cell.output if matrix.to_output else u.cell.hidden
         u.W[i] += matrix.gate * N
-        return self.structure.team.kernels.outer_scratch(source_width(u, matrix.source), matrix.gates * N)
+        return outer_scratch(&self.structure.team, source_width(u, matrix.source), matrix.gates * N)

@@ -176,7 +176,7 @@ cdef void project(Core *c, bint add) noexcept nogil:
 cdef bint passes_once(const Core *c) noexcept nogil:
     """Whether so few rows meet so many scores that packed weights are used but once."""
     return (c.rows <= min(c.block, FEW_ROWS) and c.options.outputs >= MANY_SCORES and not c.direct
-            and c.team.gemm == NULL)
+            and c.team.gemm == NULL and c.team.storage == NULL)
 
 
 cdef void once_task(void *arg, int index) noexcept nogil:

@@ -23,6 +23,7 @@ from rnncore._core.gemm cimport (
     bind_packed,
     end_outer,
     go_on_outer,
+    outer_scratch,
     padded,
     team_column_sums,
     team_product,
@@ -80,7 +81,7 @@ cdef class Samples:
             bind_packed(&c.team, &p.weight[s], c.input[s].width, self.count, self.width, True)
             bind_packed(&c.team, &p.weight_T[s], self.count, c.input[s].width, self.width, False)
             widest = max(widest, c.input[s].width)
-        p.team.scratch_size = (c.team.kernels.outer_scratch(self.count, widest) * size + 63) // 64 * 64
+        p.team.scratch_size = (outer_scratch(&c.team, self.count, widest) * size + 63) // 64 * 64
         while True:
             self.arena.start()
             self.vectors = self.arena.take(self.count * self.width * size)

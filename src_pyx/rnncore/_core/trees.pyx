@@ -31,6 +31,7 @@ from rnncore._core.gemm cimport (
     chunk_for,
     end_outer,
     go_on_outer,
+    make_team,
     padded,
     team_column_sums,
     team_outer,
@@ -43,7 +44,6 @@ from rnncore._core.kernels cimport (
     RC_MAX_GATES,
     begin_call,
     end_call,
-    gemm_for,
     kernels_for,
     parallel,
     raise_stopped,
@@ -314,7 +314,7 @@ cdef class TreeKernel:
     def __cinit__(self, int itemsize, long hidden, int positions, str kind, int activation, tuple starts):
         cdef Team *team = &self.team
         cdef long n, gates
-        team.kernels, team.gemm, team.threads = kernels_for(itemsize), gemm_for(itemsize), 1
+        make_team(team, itemsize)
         self.kind, self.activation, self.positions = KINDS[kind], activation, positions
         self.H, self.ld = hidden, padded(team.kernels, hidden)
         self.ldp = padded(team.kernels, hidden * hidden) if self.kind == TENSOR else self.ld

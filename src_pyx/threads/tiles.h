@@ -1,0 +1,30 @@
+/* The tile registers of Intel's processors (AMX), and the memory that operands of products are made in.
+ *
+ * A process asks the system for the tiles once, when first something wants to use them; a container may refuse, and
+ * so may a thread whose stack for signals is too small for what is then saved there. Each thread loads a configuration of
+ * its own, kept until its call or task ends: what is released costs nothing when threads change places. A child of a fork
+ * has the permission, and the forking thread's configuration. */
+#ifndef RNNCORE_TILES_H
+#define RNNCORE_TILES_H
+
+/* One buffer for each thread, 64-byte aligned, in which a product's operands are made; tall tiles read beyond them. */
+#define RNNCORE_OPERAND_BYTES (1 << 18)
+char *rnncore_operands(void);
+
+/* Whether there are tiles: 0: not in this processor, or not for this system, 1: they may be asked for. */
+int rnncore_tiles_there(void);
+/* Ask for them: 0, or what the system says against it, an errno. Asked once; the answer stays. */
+int rnncore_permit_tiles(void);
+/* What is known: -1: nobody has asked yet, else as rnncore_permit_tiles. */
+int rnncore_tiles_refused(void);
+
+/* Rows of a tile: all of them about equally high, at most 16. */
+static inline long rnncore_tile_height(long rows) {
+    const long tiles = (rows + 15) / 16;
+    return (rows + tiles - 1) / tiles;
+}
+/* Tiles 0 to 5 have so many rows from now on, 6 and 7 have 16, all of them 64 bytes wide; on this thread. */
+void rnncore_set_tiles(int rows);
+int rnncore_tile_rows(void); /* 0: not set */
+void rnncore_release_tiles(void);
+#endif
