@@ -1,9 +1,10 @@
-/* Products of bfloat16 by tiles. Part of storage.h, for vectors of 64 bytes.
+/* Products by tiles (AMX). Part of storage.h, for vectors of 64 bytes.
  *
- *   c += Σ_i â_2i·b̂_2i + Σ_i â_2i+1·b̂_2i+1     of 32 k at a time: two chains from zero in float32, their sum added to c
+ *   bfloat16   c += Σ_i â_2i·b̂_2i + Σ_i â_2i+1·b̂_2i+1   of 32 k: two chains from zero in float32, their sum added to c
+ *   int8       c += Σ_k â_k·b̂_k   of 64 k, exact; â has a sign, b̂ has none
  *
- * A tile has up to 16 rows of 64 bytes: of C 16 numbers of a row, of A 32 numbers of one, of B 16 pairs of rows, as panels
- * have them. Two rows of tiles by two columns are worked on together: each operand is read for two products.
+ * A tile has up to 16 rows of 64 bytes: of C 16 numbers of a row, of A 32 or 64 numbers of one, of B 16 groups of rows, as
+ * panels have them. Two rows of tiles by two columns are worked on together: each operand is read for two products.
  *
  * With EMULATED_TILES the instructions are plain C, in the order of sums that Intel's manual gives them.
  */
@@ -40,18 +41,37 @@ static void tile_products(int c, int a, int b) {
             registers[c][m][n] += even + odd;
         }
 }
+static void tile_whole_products(int c, int a, int b) {
+    for (int m = 0; m < rows_of(c); m++)
+        for (int n = 0; n < 16; n++) {
+            int8_t x[4];
+            uint8_t y[4];
+            int32_t sum;
+            memcpy(&sum, &registers[c][m][n], sizeof sum);
+            for (int k = 0; k < 16; k++) {
+                memcpy(x, &registers[a][m][k], sizeof x);
+                memcpy(y, &registers[b][k][n], sizeof y);
+                for (int i = 0; i < 4; i++) sum += x[i] * y[i];
+            }
+            memcpy(&registers[c][m][n], &sum, sizeof sum);
+        }
+}
 #else
-#define TILES __attribute__((target("amx-tile,amx-bf16")))
+#define TILES __attribute__((target("amx-tile,amx-bf16,amx-int8")))
 #define tile_load(tile, from, stride) _tile_loadd(tile, from, stride)
 #define tile_store(tile, to, stride) _tile_stored(tile, to, stride)
 #define tile_products(c, a, b) _tile_dpbf16ps(c, a, b)
+#define tile_whole_products(c, a, b) _tile_dpbsud(c, a, b)
 #endif
 #define MEMORY_IS_WRITTEN __asm__ volatile("" : : : "memory") /* gcc's tile loads do not say that they read */
 
-/* One or two rows of tiles, the second `height` rows further, by one or two columns of them. Strides in bytes. */
-TILES static inline __attribute__((always_inline)) void amx_block(const int two_rows, const int two_columns,
-                                                                  const stored_tile *t, long height, const real *init,
-                                                                  long ldi, real *C, long ldc) {
+#define MULTIPLY(c, a, b) do if (whole) tile_whole_products(c, a, b); else tile_products(c, a, b); while (0)
+
+/* One or two rows of tiles, the second `height` rows further, by one or two columns of them. `whole`: of int8. */
+TILES static inline __attribute__((always_inline)) void amx_block(const int whole, const int two_rows,
+                                                                  const int two_columns, const stored_tile *t,
+                                                                  long height, const real *init, long ldi, real *C,
+                                                                  long ldc) {
     const char *A = t->A, *A2 = A + height * t->stride, *B = t->P[0];
     const real *init2 = init + height * ldi;
     real *C2 = C + height * ldc;
@@ -64,15 +84,15 @@ TILES static inline __attribute__((always_inline)) void amx_block(const int two_
     for (long g = 0; g < t->groups; g += 16, A += 64, A2 += 64, B += 16 * t->ldp) {
         tile_load(4, A, t->stride);
         tile_load(6, B, t->ldp);
-        tile_products(0, 4, 6);
+        MULTIPLY(0, 4, 6);
         if (two_columns) {
             tile_load(7, B + 64, t->ldp);
-            tile_products(1, 4, 7);
+            MULTIPLY(1, 4, 7);
         }
         if (two_rows) {
             tile_load(5, A2, t->stride);
-            tile_products(2, 5, 6);
-            if (two_columns) tile_products(3, 5, 7);
+            MULTIPLY(2, 5, 6);
+            if (two_columns) MULTIPLY(3, 5, 7);
         }
     }
     tile_store(0, C, ldc);
@@ -82,28 +102,35 @@ TILES static inline __attribute__((always_inline)) void amx_block(const int two_
     MEMORY_IS_WRITTEN;
 }
 
-/* `rows` rows, at most twice a tile's, and one or two vectors. Where a tile is not full, what it has of C is set apart. */
+/* `rows` rows, at most twice a tile's, and one or two vectors. C has room for whole tiles. */
+TILES static inline __attribute__((always_inline)) void amx_tiles(const int whole, int nv, int rows,
+                                                                  const stored_tile *t, const real *init, long ldi) {
+    const long height = rnncore_tile_rows();
+    if (rows > height && nv == 2)
+        amx_block(whole, 1, 1, t, height, init, ldi, t->C[0], t->ldc);
+    else if (rows > height)
+        amx_block(whole, 1, 0, t, height, init, ldi, t->C[0], t->ldc);
+    else if (nv == 2)
+        amx_block(whole, 0, 1, t, height, init, ldi, t->C[0], t->ldc);
+    else
+        amx_block(whole, 0, 0, t, height, init, ldi, t->C[0], t->ldc);
+}
+
+/* Where a tile is not full, what it has of C is set apart. */
 TILES static void amx_tile(int panels, int nv, int rows, const stored_tile *t) {
     (void)panels;
     const long height = rnncore_tile_rows();
-    const int two_rows = rows > height, whole = rows == height || rows == 2 * height;
-    real edge[32 * 32];
-    real *C = whole ? t->C[0] : edge;
-    const real *init = t->init[0];
-    long ldc = whole ? t->ldc : 32, ldi = t->ldi;
-    if (!whole && ldi) {
-        for (int i = 0; i < rows; i++) memcpy(edge + 32 * i, init + i * ldi, nv * 16 * sizeof(real));
-        init = edge, ldi = 32;
+    if (rows == height || rows == 2 * height) {
+        amx_tiles(0, nv, rows, t, t->init[0], t->ldi);
+        return;
     }
-    if (two_rows && nv == 2)
-        amx_block(1, 1, t, height, init, ldi, C, ldc);
-    else if (two_rows)
-        amx_block(1, 0, t, height, init, ldi, C, ldc);
-    else if (nv == 2)
-        amx_block(0, 1, t, height, init, ldi, C, ldc);
-    else
-        amx_block(0, 0, t, height, init, ldi, C, ldc);
-    for (int i = 0; i < (whole ? 0 : rows); i++) memcpy(t->C[0] + i * t->ldc, edge + 32 * i, nv * 16 * sizeof(real));
+    real edge[32 * 32];
+    stored_tile apart = *t;
+    apart.C[0] = edge, apart.ldc = 32;
+    for (int i = 0; i < (t->ldi ? rows : 0); i++)
+        memcpy(edge + 32 * i, t->init[0] + i * t->ldi, nv * 16 * sizeof(real));
+    amx_tiles(0, nv, rows, &apart, t->ldi ? edge : t->init[0], t->ldi ? 32 : 0);
+    for (int i = 0; i < rows; i++) memcpy(t->C[0] + i * t->ldc, edge + 32 * i, nv * 16 * sizeof(real));
 }
 
 static const stored_product amx_way = {2, 16, 2, 0, 1, bf16_pairs, amx_tile};

@@ -10,19 +10,18 @@
 #define RNNCORE_INT8_H
 #include <math.h>
 
-#define INT8_WAY(bytes, operands, tiles) {4, 1, bytes, 1, 0, operands, tiles}
-static const stored_product int8_shape = INT8_WAY(2, 0, 0); /* of panels: the same for all */
+#define INT8_WAY(together, bytes, tall, operands, tiles) {4, together, bytes, 1, tall, operands, tiles}
 
-static long int8_size(const rc_packed *B) {
-    return B->blocks * (stored_block(&int8_shape, B) + vectors_in(B->N) * VL * (long)sizeof(real));
+INLINE long int8_size_of(const stored_product *way, const rc_packed *B) {
+    return B->blocks * (stored_block(way, B) + vectors_in(B->N) * VL * (long)sizeof(real));
 }
 
-static void int8_pack(const rc_packed *B, int block) {
-    const long groups = stored_groups(&int8_shape, B->K);
-    real *scales = stored_scales(&int8_shape, B) + block * vectors_in(B->N) * VL;
+INLINE void int8_pack_of(const stored_product *way, const rc_packed *B, int block) {
+    const long groups = stored_groups(way, B->K);
+    real *scales = stored_scales(way, B) + block * vectors_in(B->N) * VL;
     for (long p = 0; p < panel_count(B->N); p++) {
         const long begin = panel_vector(B->N, p) * VL, width = panel_vectors(B->N, p) * VL;
-        uint8_t *P = (uint8_t *)B->panels + block * stored_block(&int8_shape, B) + groups * begin * 4;
+        uint8_t *P = (uint8_t *)B->panels + block * stored_block(way, B) + groups * begin * 4;
         memset(P, 128, groups * width * 4);
         for (long j = 0; j < width; j++) {
             real most = 0, bad = 0;
@@ -171,20 +170,27 @@ static void int8_tiles(int panels, int nv, int rows, const stored_tile *t) {
     switch (panels * 100 + nv * 10 + rows) { STORED_TILES(int8_tile) }
 }
 
-static void int8_product(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from, void *C,
-                         long ldc) {
-    static const stored_product way = INT8_WAY(2, int8_operands, int8_tiles);
-    stored_blocks(&way, B, first, last, M, A, lda, from, C, ldc);
-}
+#define INT8_STORAGE(name, way)                                                                                         \
+    static long name##_size(const rc_packed *B) { return int8_size_of(&way, B); }                                      \
+    static void name##_pack(const rc_packed *B, int block) { int8_pack_of(&way, B, block); }                           \
+    static void name##_product(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from,     \
+                               void *C, long ldc) {                                                                    \
+        stored_blocks(&way, B, first, last, M, A, lda, from, C, ldc);                                                  \
+    }
+static const stored_product int8_way = INT8_WAY(1, 2, 0, int8_operands, int8_tiles);
+INT8_STORAGE(int8, int8_way)
 
-#if defined(WITH_VNNI)
+#if defined(WITH_VNNI) || defined(HAVE_TILES)
 static void int8_bytes(const real *row, long depth, long stride, stored_operands *o, long i) {
     sint numbers[INT8_ROOM];
     int8_t *out = (int8_t *)(o->rows + i * stride);
     int8_operand(row, depth, o, i, numbers);
-    for (long k = 0; k < stored_groups(&int8_shape, depth) * 4; k++) out[k] = (int8_t)numbers[k];
+    for (long k = 0; k < depth; k++) out[k] = (int8_t)numbers[k];
+    memset(out + depth, 0, stride - depth);
 }
+#endif
 
+#if defined(WITH_VNNI)
 WITH_VNNI static inline __attribute__((always_inline)) void int8_dot(const int panels, const int nv, const int rows,
                                                                      const stored_tile *t) {
     INT8_SUMS;
@@ -205,10 +211,25 @@ WITH_VNNI static void int8_dots(int panels, int nv, int rows, const stored_tile 
     switch (panels * 100 + nv * 10 + rows) { STORED_TILES(int8_dot) }
 }
 
-static void int8_dot_product(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from,
-                             void *C, long ldc) {
-    static const stored_product way = INT8_WAY(1, int8_bytes, int8_dots);
-    stored_blocks(&way, B, first, last, M, A, lda, from, C, ldc);
+static const stored_product int8_dot_way = INT8_WAY(1, 1, 0, int8_bytes, int8_dots);
+INT8_STORAGE(int8_dot, int8_dot_way)
+#endif
+
+#if defined(HAVE_TILES)
+TILES static void int8_tall_tile(int panels, int nv, int rows, const stored_tile *t) {
+    (void)panels;
+    real sums[32 * 32]; /* whole numbers, of as many bits */
+    stored_tile whole = *t;
+    whole.C[0] = sums, whole.ldc = 32;
+    amx_tiles(1, nv, rows, &whole, zeros, 0);
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < nv; j++) {
+            const vec sum = int8_real(vbits(vload(sums + i * 32 + j * VL)) - iset1(t->row_excess[i]));
+            const vec scale = vset1(t->row_scale[i]) * vload(t->scale[0] + j * VL);
+            vstore(t->C[0] + i * t->ldc + j * VL, vload(t->init[0] + i * t->ldi + j * VL) + sum * scale);
+        }
 }
+static const stored_product int8_tall_way = INT8_WAY(16, 1, 1, int8_bytes, int8_tall_tile);
+INT8_STORAGE(int8_tall, int8_tall_way)
 #endif
 #endif

@@ -91,6 +91,7 @@ INLINE void stored_rows(const stored_product *way, int panels, int nv, long rows
     for (int j = 0; j < nv; j += wide) {
         for (int i = 0; i < panels; i++) {
             t->P[i] = all.P[i] + j * VL * 4;
+            t->scale[i] = all.scale[i] ? all.scale[i] + j * VL : 0;
             t->init[i] = all.init[i] + j * VL;
             t->C[i] = all.C[i] + j * VL;
         }
@@ -379,8 +380,11 @@ static const rc_storage storages[] = {
 #endif
     {"bfloat16", 0, bf16_size, bf16_pack, bf16_product, 0, 0},
     {"mixed_bfloat16", 0, rounded_size, rounded_pack, rounded_product, rounded_outer, rounded_outer_scratch},
+#if defined(HAVE_TILES)
+    {"int8", "amx", int8_tall_size, int8_tall_pack, int8_tall_product, 0, 0},
+#endif
 #if defined(WITH_VNNI)
-    {"int8", "vnni", int8_size, int8_pack, int8_dot_product, 0, 0},
+    {"int8", "vnni", int8_dot_size, int8_dot_pack, int8_dot_product, 0, 0},
 #endif
     {"int8", 0, int8_size, int8_pack, int8_product, 0, 0},
 };

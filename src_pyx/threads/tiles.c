@@ -40,7 +40,7 @@ static int answer = -1;
 
 int rnncore_tiles_there(void) {
     unsigned a, b, c, d, low, high;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 22 & 1) == 0 || (d >> 24 & 1) == 0) return 0; /* BF16, TILE */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 22 & 1 & d >> 24 & d >> 25) == 0) return 0; /* BF16, TILE, INT8 */
     if (!__get_cpuid(1, &a, &b, &c, &d) || (c >> 27 & 1) == 0) return 0;                                /* OSXSAVE */
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (low >> 17 & 3) == 3;

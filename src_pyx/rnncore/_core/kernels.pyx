@@ -26,6 +26,7 @@ cdef extern from "pool.h" nogil:
 cdef extern from "tiles.h" nogil:
     int rnncore_permit_tiles()
     int rnncore_tiles_refused()
+    int rnncore_tile_rows()
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals()
@@ -235,6 +236,11 @@ def tiles():
     if answer < 0:
         return "not asked for"
     return f"refused: {os.strerror(answer)}" if answer else "permitted"
+
+
+def tile_rows():
+    """Return how many rows the tiles of this thread have, 0 between calls: they are then given back."""
+    return rnncore_tile_rows()
 
 
 cdef const rc_storage *storage_named(str name) except? NULL:
