@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from bench import agreement, ours, published, report, shapes
+from bench import agreement, layer_mixed, ours, published, report, shapes
 from bench.setting import Setting
 from bench.shapes import GATES, Shape, layer_flops
 from bench.timing import Peak, interleaved
@@ -15,6 +15,8 @@ SECONDS = 2.5
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     setting = Setting.of(options, "torch")
+    if setting.dtype == layer_mixed.DTYPE:
+        return layer_mixed.run(options, setting)
     figures: list[dict[str, Any]] = []
     for cell in setting.cells(options.cell):
         rows = [_measure(setting, cell, shape) for shape in shapes.select(shapes.STEP, options.rows)]
@@ -55,8 +57,8 @@ def _measure(setting: Setting, cell: str, shape: Shape) -> dict[str, Any]:
         "gflops": {name: flops / setting.seconds(timing) / 1e9 for name, timing in timings.items()},
         "timings": {name: timing.as_dict() for name, timing in timings.items()},
         "peak": peak.best or None,
-        "oneDNN": report.ratio(onednn, published.PEAK),
-        "libxsmm": report.ratio(libxsmm, published.PEAK),
+        "oneDNN": report.ratio(onednn, published.machine().peak),
+        "libxsmm": report.ratio(libxsmm, published.machine().peak),
     }
 
 
@@ -86,7 +88,7 @@ def _print(setting: Setting, cell: str, rows: list[dict[str, Any]]) -> None:
     peaks = [row["peak"] for row in rows if row["peak"]]
     if peaks:
         title += f" and shares of peak: {min(peaks):.0f}-{max(peaks):.0f} here, beside each row; "
-        title += f"{published.PEAK:.0f} for raw oneDNN and libxsmm"
+        title += f"{published.machine().peak:.0f} for raw oneDNN and libxsmm ({published.machine().name})"
     columns = [("#", ""), ("B, T, D, H", ""), ("rnncore", ".0f"), ("share", ".1%"), ("oneDNN", ".1%")]
     columns += [("libxsmm", ".1%"), ("x better raw", ".2f"), ("PyTorch", ".0f"), ("x PyTorch", ".2f")]
     report.table(title, columns, lines)

@@ -113,6 +113,21 @@ class Layer:
         return {**arrays, "y": self.y.detach().numpy(), "dx": self.grads[0].numpy()}
 
 
+class Autocast(Layer):
+    """`Layer` with parameters in float32 and products in bfloat16, as PyTorch's users ask for it."""
+
+    name = "PyTorch, autocast"
+
+    def __init__(self, cell: str, shape: Shape) -> None:
+        super().__init__(cell, shape, "float32")
+
+    def call(self) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            self.y, _ = self.layer(self.x)
+        self.grads = torch.autograd.grad(self.y, self.tensors, self.dy.to(self.y.dtype))
+        self.y = self.y.float()
+
+
 class AlreadyPacked(Layer):
     """Ragged `Layer` whose data come and stay packed and sorted: less than any user's job, PyTorch at its best."""
 

@@ -1,5 +1,12 @@
 """Products of mixed precision: operands rounded to bfloat16, sums in float32; held against exact sums in NumPy."""
 
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,6 +96,61 @@ def test_what_is_not_finite_stays_so_and_stays_in_its_row(strange):
     x[7, 36] = strange  # 3.4e38 is beyond the largest number of bfloat16
     y = one(K, N).forward(theta, x, 1)
     assert not np.isfinite(y[7]).any() and np.array_equal(np.delete(y, 7, 0), np.delete(plain, 7, 0))
+
+
+def some_product():
+    rng = np.random.default_rng(3)
+    return one(70, 50).forward(numbers(rng, 70 * 50 + 50), numbers(rng, 41, 70), 2)
+
+
+def test_threads_and_forks_configure_tiles_for_themselves():
+    """Trivially so where there are none."""
+    wanted, found = some_product(), []
+
+    def later():
+        found.append(some_product())
+        found.append(kernels.tile_rows())
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    thread.join()
+    assert np.array_equal(found[0], wanted)
+    assert found[1] == kernels.tile_rows() == 0, "tiles are given back when a call ends"
+    if hasattr(os, "fork"):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if np.array_equal(some_product(), wanted) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="Linux gives tiles on x86-64")
+def test_a_system_that_refuses_the_tiles_gets_other_products():
+    """A filter of system calls, as containers have them, answers for the system."""
+    code = f"""
+        import ctypes, struct, sys
+        libc = ctypes.CDLL(None, use_errno=True)
+        # the call's number; another one than arch_prctl: allow; its first argument; another one: allow; refuse
+        program = b"".join(struct.pack("HBBI", *line) for line in (
+            (0x20, 0, 0, 0), (0x15, 0, 3, 158), (0x20, 0, 0, 16), (0x15, 0, 1, 0x1023),
+            (0x06, 0, 0, 0x00050000 + {errno.EPERM}), (0x06, 0, 0, 0x7FFF0000)))
+        room = ctypes.create_string_buffer(program)
+        lines = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 6, ctypes.addressof(room)))
+        if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, lines, 0, 0):
+            print("filters are not allowed here")
+            sys.exit(0)
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from test_mixed_products import kernels, some_product
+        y = some_product()
+        assert kernels.permit_tiles() == {errno.EPERM}, kernels.permit_tiles()
+        assert kernels.tiles() != "permitted"
+        print("refused", float(abs(y).sum()))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if done.stdout.startswith("refused"):
+        assert float(done.stdout.split()[1]) == pytest.approx(float(np.abs(some_product()).sum()), rel=1e-5)
+    else:
+        pytest.skip(done.stdout)
 
 
 def test_tiles_add_in_the_order_of_the_manual():

@@ -238,6 +238,11 @@ def tiles():
     return f"refused: {os.strerror(answer)}" if answer else "permitted"
 
 
+def permit_tiles():
+    """Ask the system for the tile registers, as the first product that wants them does; 0, or an errno."""
+    return rnncore_permit_tiles()
+
+
 def tile_rows():
     """Return how many rows the tiles of this thread have, 0 between calls: they are then given back."""
     return rnncore_tile_rows()
