@@ -82,27 +82,33 @@ static const real *stored_row(const rc_packed *B, long k, long depth, const real
     return room;
 }
 
-/* Operands 0 to rows - 1 by some panels of nv vectors, or by the two vectors at a time that a tall tile takes. */
-INLINE void stored_rows(const stored_product *way, int panels, int nv, long rows, const stored_operands *o,
+/* Operands 0 to rows - 1 by some panels of nv vectors, `height` of them at most in a tile (0: as in gemm.h). */
+INLINE void stored_rows(const stored_product *way, int panels, int nv, long rows, long height, const stored_operands *o,
                         stored_tile *t) {
-    stored_tile all = *t;
-    const int wide = way->tall ? 2 : nv;
-    const long height = way->tall ? 2 * rnncore_tile_height(rows) : 0;
-    for (int j = 0; j < nv; j += wide) {
-        for (int i = 0; i < panels; i++) {
-            t->P[i] = all.P[i] + j * VL * 4;
-            t->scale[i] = all.scale[i] ? all.scale[i] + j * VL : 0;
-            t->init[i] = all.init[i] + j * VL;
-            t->C[i] = all.C[i] + j * VL;
-        }
-        for (long m = 0, count; m < rows; m += count) {
-            count = way->tall ? lmin(height, rows - m) : tile_rows(rows - m);
-            t->A = o->rows + m * t->stride;
-            t->row_scale = o->scale + m;
-            t->row_excess = o->excess + m;
-            way->tile(panels, (int)lmin(wide, nv - j), (int)count, t);
-            for (int i = 0; i < panels; i++) t->C[i] += count * t->ldc, t->init[i] += count * t->ldi;
-        }
+    for (long m = 0, count; m < rows; m += count) {
+        count = height ? lmin(height, rows - m) : tile_rows(rows - m);
+        t->A = o->rows + m * t->stride;
+        t->row_scale = o->scale + m;
+        t->row_excess = o->excess + m;
+        way->tile(panels, nv, (int)count, t);
+        for (int i = 0; i < panels; i++) t->C[i] += count * t->ldc, t->init[i] += count * t->ldi;
+    }
+}
+
+/* The same; tall tiles take two vectors of one panel at a time. */
+INLINE void stored_columns(const stored_product *way, int panels, int nv, long rows, const stored_operands *o,
+                           stored_tile *t) {
+    if (!way->tall) {
+        stored_rows(way, panels, nv, rows, 0, o, t);
+        return;
+    }
+    const stored_tile all = *t;
+    for (int j = 0; j < nv; j += 2) {
+        t->P[0] = all.P[0] + j * VL * 4;
+        t->scale[0] = all.scale[0] ? all.scale[0] + j * VL : 0;
+        t->init[0] = all.init[0] + j * VL;
+        t->C[0] = all.C[0] + j * VL;
+        stored_rows(way, 1, (int)lmin(2, nv - j), rows, 2 * rnncore_tile_height(rows), o, t);
     }
 }
 
@@ -124,7 +130,7 @@ INLINE void stored_panels(const stored_product *way, const rc_packed *B, int blo
             t->C[i] = C + B->block_at[block] + begin;
             t->init[i] = from == RC_FROM_ZERO ? zeros : bias ? bias + begin : t->C[i];
         }
-        stored_rows(way, (int)together, (int)nv, rows, o, t);
+        stored_columns(way, (int)together, (int)nv, rows, o, t);
     }
 }
 
@@ -276,7 +282,7 @@ INLINE void stored_outer_panel(const stored_product *way, long M, long nv, long 
             memcpy(edge + i * TILE_WIDTH, C + (m + i) * ldc, columns * sizeof(real));
         }
         if (way->tall) rnncore_set_tiles((int)rnncore_tile_height(rows));
-        stored_rows(way, 1, (int)nv, rows, &o, t);
+        stored_columns(way, 1, (int)nv, rows, &o, t);
         for (long i = 0; i < (whole ? 0 : rows); i++)
             memcpy(C + (m + i) * ldc, edge + i * TILE_WIDTH, columns * sizeof(real));
     }
