@@ -105,7 +105,7 @@ TILES static inline __attribute__((always_inline)) void amx_block(const int whol
 /* `rows` rows, at most twice a tile's, and one or two vectors. C has room for whole tiles. */
 TILES static inline __attribute__((always_inline)) void amx_tiles(const int whole, int nv, int rows,
                                                                   const stored_tile *t, const real *init, long ldi) {
-    const long height = rnncore_tile_rows();
+    const long height = t->height;
     if (rows > height && nv == 2)
         amx_block(whole, 1, 1, t, height, init, ldi, t->C[0], t->ldc);
     else if (rows > height)
@@ -119,8 +119,7 @@ TILES static inline __attribute__((always_inline)) void amx_tiles(const int whol
 /* Where a tile is not full, what it has of C is set apart. */
 TILES static void amx_tile(int panels, int nv, int rows, const stored_tile *t) {
     (void)panels;
-    const long height = rnncore_tile_rows();
-    if (rows == height || rows == 2 * height) {
+    if (rows == t->height || rows == 2 * t->height) {
         amx_tiles(0, nv, rows, t, t->init[0], t->ldi);
         return;
     }
@@ -135,8 +134,8 @@ TILES static void amx_tile(int panels, int nv, int rows, const stored_tile *t) {
 
 static const stored_product amx_way = {2, 16, 2, 0, 1, bf16_pairs, amx_tile};
 STORAGE_WAY(amx, amx_way)
-MIXED_WAY(amx, amx_way, 2)
-static void amx_pack(const rc_packed *B, int block) { pack_rounded(&amx_way, 2, B, block); }
+MIXED_WAY(amx, amx_way, FASTEST_PAIRS)
+static void amx_pack(const rc_packed *B, int block) { pack_rounded(&amx_way, FASTEST_PAIRS, B, block); }
 
 #endif
 #endif

@@ -43,7 +43,7 @@ static void bf16_tiles(int panels, int nv, int rows, const stored_tile *t) {
 
 static const stored_product bf16_way = {2, 1, 4, 0, 0, bf16_operands, bf16_tiles};
 STORAGE_WAY(bf16, bf16_way)
-static void bf16_pack(const rc_packed *B, int block) { pack_rounded(&bf16_way, 2, B, block); }
+static void bf16_pack(const rc_packed *B, int block) { pack_rounded(&bf16_way, PAIRS, B, block); }
 
 INLINE void rounded_tile(const int panels, const int nv, const int rows, const stored_tile *t) {
     vec c[TILE_ROWS][PANELS_TOGETHER][TILE_VECTORS];
@@ -70,17 +70,16 @@ static void rounded_tiles(int panels, int nv, int rows, const stored_tile *t) {
 }
 static const stored_product rounded_way = {1, 1, 4, 0, 0, bf16_operands, rounded_tiles};
 STORAGE_WAY(rounded, rounded_way)
-MIXED_WAY(rounded, rounded_way, 1)
-static void rounded_pack(const rc_packed *B, int block) { pack_rounded(&rounded_way, 1, B, block); }
+MIXED_WAY(rounded, rounded_way, ALONE)
+static void rounded_pack(const rc_packed *B, int block) { pack_rounded(&rounded_way, ALONE, B, block); }
 
 /* Rows of pairs. */
 #if defined(WITH_BF16)
 static void bf16_pairs(const real *row, long depth, long stride, stored_operands *o, long i) {
-    uint16_t *numbers = (uint16_t *)(o->rows + i * stride);
-    for (long k = 0; 2 * k < stride; k += 16) {
-        const vec x = vround_bf16(vload_some(row + k, depth - k));
-        _mm256_storeu_si256((__m256i *)(numbers + k), _mm512_cvtepi32_epi16(_mm512_srli_epi32((__m512i)vbits(x), 16)));
-    }
+    char *halves = o->rows + i * stride;
+    for (long k = 0; 2 * k < stride; k += 2 * VL)
+        _mm512_storeu_si512(halves + 2 * k, fast_halves(vload_some(row + k, depth - k),
+                                                        vload_some(row + k + VL, depth - k - VL)));
 }
 #elif defined(HAVE_TILES)
 static void bf16_pairs(const real *row, long depth, long stride, stored_operands *o, long i) {
@@ -120,6 +119,7 @@ WITH_BF16 static void bf16_dots(int panels, int nv, int rows, const stored_tile 
 
 static const stored_product bf16_dot_way = {2, 1, 2, 0, 0, bf16_pairs, bf16_dots};
 STORAGE_WAY(bf16_dot, bf16_dot_way)
-MIXED_WAY(bf16_dot, bf16_dot_way, 2)
+MIXED_WAY(bf16_dot, bf16_dot_way, FAST_PAIRS)
+static void bf16_dot_pack(const rc_packed *B, int block) { pack_rounded(&bf16_dot_way, FAST_PAIRS, B, block); }
 #endif
 #endif

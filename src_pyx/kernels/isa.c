@@ -60,7 +60,7 @@ const char *rnncore_extension(const char *level, int number, int *runs, int *gai
         return "bf16";
     }
     if (number == 2) { /* 16 times as much; the system may refuse it when it is asked */
-        *gains = *runs = rnncore_tiles_there();
+        *gains = *runs = rnncore_tiles_there() && __builtin_cpu_supports("avx512bf16");
         return "amx";
     }
 #endif

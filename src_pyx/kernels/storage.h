@@ -14,6 +14,18 @@
 #include "outer.h"
 #include "tiles.h"
 
+/* Instructions that a level does not have as a whole: asked for function by function. */
+#if VECTOR_BYTES == 64 && defined(X86)
+#define WITH_VNNI __attribute__((target("avx512vnni")))
+#define WITH_BF16 __attribute__((target("avx512bf16")))
+#if defined(__linux__) && __has_include(<amxtileintrin.h>)
+#define HAVE_TILES
+#endif
+#endif
+#if defined(EMULATED_TILES)
+#define HAVE_TILES
+#endif
+
 #define OPERAND_DEPTH 1024
 #define OPERAND_ROWS 128  /* they share the L2 cache with a panel, in RNNCORE_OPERAND_BYTES */
 #define PANELS_TOGETHER 4 /* for one row, 2 for up to three: else sums would wait for one another */
@@ -28,7 +40,8 @@ typedef struct {
 /* Some operands that meet some panels of nv vectors, or some vectors of a panel. */
 typedef struct {
     long groups, stride, ldi, ldc;
-    long ldp; /* bytes of a group's row of a panel */
+    long ldp;    /* bytes of a group's row of a panel */
+    long height; /* tall tiles: rows of one of the two that stand over each other */
     const char *A;
     const real *row_scale;
     const sint *row_excess;
@@ -103,12 +116,13 @@ INLINE void stored_columns(const stored_product *way, int panels, int nv, long r
         return;
     }
     const stored_tile all = *t;
+    t->height = rnncore_tile_height(rows);
     for (int j = 0; j < nv; j += 2) {
         t->P[0] = all.P[0] + j * VL * 4;
         t->scale[0] = all.scale[0] ? all.scale[0] + j * VL : 0;
         t->init[0] = all.init[0] + j * VL;
         t->C[0] = all.C[0] + j * VL;
-        stored_rows(way, 1, (int)lmin(2, nv - j), rows, 2 * rnncore_tile_height(rows), o, t);
+        stored_rows(way, 1, (int)lmin(2, nv - j), rows, 2 * t->height, o, t);
     }
 }
 
@@ -163,10 +177,34 @@ INLINE vec vround_bf16(vec x) {
     return vselect(vless(x - x, vset1(1)), rounded, x); /* x - x is NaN for both */
 }
 
-/* The words of a group of rounded numbers, column after column: one in 32 bits, or two. */
-INLINE ivec group_words(const int each, const vec *x) {
+/* How rounded numbers stand in 32 bits: one alone, or two of bfloat16, which some processors make by an instruction. */
+enum { ALONE, PAIRS, FAST_PAIRS };
+#define EACH(form) ((form) == ALONE ? 1 : 2)
+
+#if defined(WITH_BF16)
+#define FASTEST_PAIRS FAST_PAIRS
+/* `low`, then `high`, in bfloat16; denormal numbers as zeros. By name, so that functions of any target can have it. */
+INLINE __m512i fast_halves(vec low, vec high) {
+    __m512i halves;
+    __asm__("vcvtne2ps2bf16 %2, %1, %0" : "=v"(halves) : "v"(high), "v"(low));
+    return halves;
+}
+INLINE ivec fast_pairs(vec first, vec second) {
+    static const uint16_t order[32] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                                       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return (ivec)_mm512_permutexvar_epi16(_mm512_loadu_si512(order), fast_halves(first, second));
+}
+#else
+#define FASTEST_PAIRS PAIRS
+#endif
+
+/* The words of a group, column after column. */
+INLINE ivec group_words(const int form, const vec *x) {
+#if defined(WITH_BF16)
+    if (form == FAST_PAIRS) return fast_pairs(x[0], x[1]);
+#endif
     const ivec first = vbits(vround_bf16(x[0]));
-    if (each == 1) return first;
+    if (form == ALONE) return first;
     return (ivec)(ishr(first, 16) | (vbits(vround_bf16(x[1])) & iset1((sint)0xffff0000)));
 }
 INLINE void store_words(char *to, ivec words) { memcpy(to, &words, sizeof words); }
@@ -180,8 +218,9 @@ INLINE vec vload_some(const real *p, long count) { /* zeros after them */
 
 /* P = the words of `depth` rows of nv vectors, row k at B + at[k], or B + k·ldb, of which `columns` numbers are there;
  * zeros up to `groups`. The sums of the columns are added to `sums`, or NULL. */
-INLINE void pack_words(const int each, long groups, long depth, long nv, long columns, const real *B, const long *at,
+INLINE void pack_words(const int form, long groups, long depth, long nv, long columns, const real *B, const long *at,
                        long ldb, char *P, real *sums) {
+    const int each = EACH(form);
     for (long g = 0; g < groups; g++)
         for (long j = 0; j < nv; j++, P += VL * 4) {
             vec x[2] = {vset1(0), vset1(0)};
@@ -191,13 +230,14 @@ INLINE void pack_words(const int each, long groups, long depth, long nv, long co
                 x[e] = vload_some(B + (at ? at[k] : k * ldb) + j * VL, columns - j * VL);
                 if (sums) vstore(sums + j * VL, vload(sums + j * VL) + x[e]);
             }
-            store_words(P, group_words(each, x));
+            store_words(P, group_words(form, x));
         }
 }
 
 /* The same of a matrix that lies transposed: number (k, j) is W[j·ldw + k]. */
-INLINE void pack_transposed_words(const int each, long groups, long depth, long nv, long columns, const real *W,
+INLINE void pack_transposed_words(const int form, long groups, long depth, long nv, long columns, const real *W,
                                   long ldw, char *P) {
+    const int each = EACH(form);
     enum { ROWS = VL > 1 ? VL : 2 };
     for (long k = 0; k < groups * each; k += ROWS)
         for (long j = 0; j < nv; j++) {
@@ -212,27 +252,28 @@ INLINE void pack_transposed_words(const int each, long groups, long depth, long 
                 memcpy(turned, block, sizeof turned);
             for (long g = k / each, e = 0; e < ROWS && g < groups; e += each, g++) {
                 const vec x[2] = {vload(turned + e * VL), vload(turned + (e + each - 1) * VL)};
-                store_words(P + (g * nv + j) * VL * 4, group_words(each, x));
+                store_words(P + (g * nv + j) * VL * 4, group_words(form, x));
             }
         }
 }
 
-INLINE void pack_rounded(const stored_product *way, const int each, const rc_packed *B, int block) {
+INLINE void pack_rounded(const stored_product *way, const int form, const rc_packed *B, int block) {
     const long groups = stored_groups(way, B->K);
     for (long p = 0; p < panel_count(B->N); p++) {
         const long begin = panel_vector(B->N, p) * VL, nv = panel_vectors(B->N, p);
         char *P = (char *)B->panels + block * stored_block(way, B) + groups * begin * 4;
         const real *W = (const real *)B->W + (B->transposed ? begin * B->ldw : block * B->N + begin);
         if (B->transposed)
-            pack_transposed_words(each, groups, B->K, nv, B->N - begin, W, B->ldw, P);
+            pack_transposed_words(form, groups, B->K, nv, B->N - begin, W, B->ldw, P);
         else
-            pack_words(each, groups, B->K, nv, B->N - begin, W, 0, B->ldw, P, 0);
+            pack_words(form, groups, B->K, nv, B->N - begin, W, 0, B->ldw, P, 0);
     }
 }
 
 /* Operands of A's columns, `depth` rows at A + at[k]: row m has the words of column m. Room for whole vectors of rows. */
-INLINE void column_operands(const int each, long groups, long depth, long columns, const real *A, const long *at,
+INLINE void column_operands(const int form, long groups, long depth, long columns, const real *A, const long *at,
                             long stride, char *out) {
+    const int each = EACH(form);
     for (long m = 0; m < columns; m += VL)
         for (long g = 0; g < groups; g += VL) {
             real words[VL * VL];
@@ -242,7 +283,7 @@ INLINE void column_operands(const int each, long groups, long depth, long column
                     const long k = (g + i) * each + e;
                     if (k < depth) x[e] = vload_some(A + at[k] + m, columns - m);
                 }
-                store_words((char *)(words + i * VL), group_words(each, x));
+                store_words((char *)(words + i * VL), group_words(form, x));
             }
             transpose_block(words, VL, (real *)(out + m * stride) + g, stride / 4);
         }
@@ -289,7 +330,7 @@ INLINE void stored_outer_panel(const stored_product *way, long M, long nv, long 
 }
 
 /* outer() of rounded numbers; sums are of the numbers as they are. */
-INLINE void stored_outer(const stored_product *way, const int each, long M, long K, const real *A, long lda,
+INLINE void stored_outer(const stored_product *way, const int form, long M, long K, const real *A, long lda,
                          const int64_t *a_rows, const real *B, long ldb, const int64_t *b_rows, int runs,
                          const rc_columns *run, int accumulate, real *C, long ldc, char *PA) {
     char *PB = PA + stored_outer_operands(way, M);
@@ -307,7 +348,7 @@ INLINE void stored_outer(const stored_product *way, const int each, long M, long
         }
         stored_tile t = {.groups = stored_groups(way, depth)};
         t.stride = stored_stride(way, t.groups);
-        column_operands(each, t.groups, depth, M, A, a_at, t.stride, PA);
+        column_operands(form, t.groups, depth, M, A, a_at, t.stride, PA);
         const int from_c = accumulate || k0 > 0;
         long at_C = 0;
         for (int r = 0; r < runs; at_C += run[r++].count)
@@ -316,7 +357,7 @@ INLINE void stored_outer(const stored_product *way, const int each, long M, long
                 const long columns = lmin(nv * VL, run[r].count - begin);
                 real total[TILE_WIDTH] = {0}, *sums = run[r].sums ? (real *)run[r].sums + begin : 0;
                 if (sums && from_c) memcpy(total, sums, columns * sizeof(real));
-                pack_words(each, t.groups, depth, nv, nv * VL, B + run[r].at + begin, b_at, 0, PB, sums ? total : 0);
+                pack_words(form, t.groups, depth, nv, nv * VL, B + run[r].at + begin, b_at, 0, PB, sums ? total : 0);
                 if (sums) memcpy(sums, total, columns * sizeof(real));
                 stored_outer_panel(way, M, nv, columns, PA, &t, PB, from_c, C + at_C + begin, ldc);
             }
@@ -324,12 +365,12 @@ INLINE void stored_outer(const stored_product *way, const int each, long M, long
 }
 
 /* What a way of mixed precision is in the table of storages. */
-#define MIXED_WAY(name, way, each)                                                                                     \
+#define MIXED_WAY(name, way, form)                                                                                     \
     static void name##_outer(long M, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,  \
                              const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C,          \
                              long ldc, rc_gemm gemm, void *scratch) {                                                  \
         (void)gemm;                                                                                                    \
-        stored_outer(&way, each, M, K, A, lda, a_rows, B, ldb, b_rows, runs, run, accumulate, C, ldc, scratch);        \
+        stored_outer(&way, form, M, K, A, lda, a_rows, B, ldb, b_rows, runs, run, accumulate, C, ldc, scratch);        \
     }                                                                                                                  \
     static long name##_outer_scratch(long M, long N) {                                                                 \
         (void)N;                                                                                                       \
@@ -358,18 +399,6 @@ INLINE void stored_outer(const stored_product *way, const int each, long M, long
 #define STORED_TILES(tile) STORED_TILES_OF(tile, 1) STORED_TILES_OF(tile, 2)
 #endif
 
-/* Instructions that a level does not have as a whole: asked for function by function. */
-#if VECTOR_BYTES == 64 && defined(X86)
-#define WITH_VNNI __attribute__((target("avx512vnni")))
-#define WITH_BF16 __attribute__((target("avx512bf16")))
-#if defined(__linux__) && __has_include(<amxtileintrin.h>)
-#define HAVE_TILES
-#endif
-#endif
-#if defined(EMULATED_TILES)
-#define HAVE_TILES
-#endif
-
 #include "bf16.h"
 #include "amx.h"
 #include "int8.h"
@@ -381,8 +410,8 @@ static const rc_storage storages[] = {
     {"mixed_bfloat16", "amx", amx_size, amx_pack, amx_product, amx_outer, amx_outer_scratch},
 #endif
 #if defined(WITH_BF16)
-    {"bfloat16", "bf16", bf16_size, bf16_pack, bf16_dot_product, 0, 0},
-    {"mixed_bfloat16", "bf16", bf16_size, bf16_pack, bf16_dot_product, bf16_dot_outer, bf16_dot_outer_scratch},
+    {"bfloat16", "bf16", bf16_dot_size, bf16_dot_pack, bf16_dot_product, 0, 0},
+    {"mixed_bfloat16", "bf16", bf16_dot_size, bf16_dot_pack, bf16_dot_product, bf16_dot_outer, bf16_dot_outer_scratch},
 #endif
     {"bfloat16", 0, bf16_size, bf16_pack, bf16_product, 0, 0},
     {"mixed_bfloat16", 0, rounded_size, rounded_pack, rounded_product, rounded_outer, rounded_outer_scratch},
