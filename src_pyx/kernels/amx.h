@@ -16,7 +16,10 @@
 #define TILES
 static __thread float registers[8][16][16];
 
-static inline int rows_of(int tile) { return tile < 6 ? rnncore_tile_rows() : 16; }
+static inline int rows_of(int tile) {
+    const rnncore_tile_rows set = rnncore_tiles_set();
+    return tile >= 6 ? 16 : tile == 2 || tile == 3 || tile == 5 ? set.lower : set.upper;
+}
 static void tile_load(int tile, const void *from, long stride) {
     for (int i = 0; i < rows_of(tile); i++) memcpy(registers[tile][i], (const char *)from + i * stride, 64);
 }
@@ -67,14 +70,14 @@ static void tile_whole_products(int c, int a, int b) {
 
 #define MULTIPLY(c, a, b) do if (whole) tile_whole_products(c, a, b); else tile_products(c, a, b); while (0)
 
-/* One or two rows of tiles, the second `height` rows further, by one or two columns of them. `whole`: of int8. */
+/* One or two rows of tiles, the second `upper` rows further, by one or two columns of them. `whole`: of int8. */
 TILES static inline __attribute__((always_inline)) void amx_block(const int whole, const int two_rows,
                                                                   const int two_columns, const stored_tile *t,
-                                                                  long height, const real *init, long ldi, real *C,
-                                                                  long ldc) {
-    const char *A = t->A, *A2 = A + height * t->stride, *B = t->P[0];
-    const real *init2 = init + height * ldi;
-    real *C2 = C + height * ldc;
+                                                                  const real *init, long ldi, real *C, long ldc) {
+    const long upper = t->height.upper;
+    const char *A = t->A, *A2 = A + upper * t->stride, *B = t->P[0];
+    const real *init2 = init + upper * ldi;
+    real *C2 = C + upper * ldc;
     ldi *= sizeof(real), ldc *= sizeof(real);
     MEMORY_IS_WRITTEN;
     tile_load(0, init, ldi);
@@ -102,24 +105,24 @@ TILES static inline __attribute__((always_inline)) void amx_block(const int whol
     MEMORY_IS_WRITTEN;
 }
 
-/* `rows` rows, at most twice a tile's, and one or two vectors. C has room for whole tiles. */
+/* `rows` rows, at most those of a pair of tiles, and one or two vectors. C has room for whole tiles. */
 TILES static inline __attribute__((always_inline)) void amx_tiles(const int whole, int nv, int rows,
                                                                   const stored_tile *t, const real *init, long ldi) {
-    const long height = t->height;
-    if (rows > height && nv == 2)
-        amx_block(whole, 1, 1, t, height, init, ldi, t->C[0], t->ldc);
-    else if (rows > height)
-        amx_block(whole, 1, 0, t, height, init, ldi, t->C[0], t->ldc);
+    const int two_rows = rows > t->height.upper;
+    if (two_rows && nv == 2)
+        amx_block(whole, 1, 1, t, init, ldi, t->C[0], t->ldc);
+    else if (two_rows)
+        amx_block(whole, 1, 0, t, init, ldi, t->C[0], t->ldc);
     else if (nv == 2)
-        amx_block(whole, 0, 1, t, height, init, ldi, t->C[0], t->ldc);
+        amx_block(whole, 0, 1, t, init, ldi, t->C[0], t->ldc);
     else
-        amx_block(whole, 0, 0, t, height, init, ldi, t->C[0], t->ldc);
+        amx_block(whole, 0, 0, t, init, ldi, t->C[0], t->ldc);
 }
 
 /* Where a tile is not full, what it has of C is set apart. */
 TILES static void amx_tile(int panels, int nv, int rows, const stored_tile *t) {
     (void)panels;
-    if (rows == t->height || rows == 2 * t->height) {
+    if (rows == t->height.upper || rows == t->height.upper + t->height.lower) {
         amx_tiles(0, nv, rows, t, t->init[0], t->ldi);
         return;
     }

@@ -11,7 +11,9 @@
 
 static void bf16_operands(const real *row, long depth, long stride, stored_operands *o, long i) {
     real *numbers = (real *)(o->rows + i * stride);
-    for (long k = 0; k < depth; k += VL) vstore(numbers + k, vround_bf16(vload_some(row + k, depth - k)));
+    const long whole = depth / VL * VL;
+    for (long k = 0; k < whole; k += VL) vstore(numbers + k, vround_bf16(vload(row + k)));
+    if (whole < depth) vstore(numbers + whole, vround_bf16(vload_some(row + whole, depth - whole)));
     if (depth % 2) numbers[depth] = 0; /* the last group's second k */
 }
 
@@ -77,7 +79,10 @@ static void rounded_pack(const rc_packed *B, int block) { pack_rounded(&rounded_
 #if defined(WITH_BF16)
 static void bf16_pairs(const real *row, long depth, long stride, stored_operands *o, long i) {
     char *halves = o->rows + i * stride;
-    for (long k = 0; 2 * k < stride; k += 2 * VL)
+    const long whole = depth / (2 * VL) * 2 * VL;
+    for (long k = 0; k < whole; k += 2 * VL)
+        _mm512_storeu_si512(halves + 2 * k, fast_halves(vload(row + k), vload(row + k + VL)));
+    for (long k = whole; 2 * k < stride; k += 2 * VL)
         _mm512_storeu_si512(halves + 2 * k, fast_halves(vload_some(row + k, depth - k),
                                                         vload_some(row + k + VL, depth - k - VL)));
 }

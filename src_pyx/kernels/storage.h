@@ -41,7 +41,7 @@ typedef struct {
 typedef struct {
     long groups, stride, ldi, ldc;
     long ldp;    /* bytes of a group's row of a panel */
-    long height; /* tall tiles: rows of one of the two that stand over each other */
+    rnncore_tile_rows height; /* of tall tiles */
     const char *A;
     const real *row_scale;
     const sint *row_excess;
@@ -116,13 +116,13 @@ INLINE void stored_columns(const stored_product *way, int panels, int nv, long r
         return;
     }
     const stored_tile all = *t;
-    t->height = rnncore_tile_height(rows);
+    t->height = rnncore_deal_rows(rows);
     for (int j = 0; j < nv; j += 2) {
         t->P[0] = all.P[0] + j * VL * 4;
         t->scale[0] = all.scale[0] ? all.scale[0] + j * VL : 0;
         t->init[0] = all.init[0] + j * VL;
         t->C[0] = all.C[0] + j * VL;
-        stored_rows(way, 1, (int)lmin(2, nv - j), rows, 2 * t->height, o, t);
+        stored_rows(way, 1, (int)lmin(2, nv - j), rows, t->height.upper + t->height.lower, o, t);
     }
 }
 
@@ -163,7 +163,7 @@ INLINE void stored_blocks(const stored_product *way, const rc_packed *B, int fir
             if (m && rnncore_stopping()) return;
             for (long i = 0; i < rows; i++)
                 way->operands(stored_row(B, k, depth, A + (m + i) * lda, room), depth, t.stride, &o, i);
-            if (way->tall) rnncore_set_tiles((int)rnncore_tile_height(rows));
+            if (way->tall) rnncore_set_tiles(rnncore_deal_rows(rows));
             for (int block = first; block < last; block++) stored_panels(way, B, block, k, rows, from, &o, &t, C + m * ldc);
         }
     }
@@ -216,22 +216,52 @@ INLINE vec vload_some(const real *p, long count) { /* zeros after them */
     return vload(some);
 }
 
-/* P = the words of `depth` rows of nv vectors, row k at B + at[k], or B + k·ldb, of which `columns` numbers are there;
- * zeros up to `groups`. The sums of the columns are added to `sums`, or NULL. */
+/* Where row k lies: at + at[k], or k rows of ld numbers after the first. */
+#define ROW(A, at, ld, k) ((A) + ((at) ? (at)[k] : (k) * (ld)))
+
+/* One group's row of a panel: of rows k and, for pairs, k + 1 where it is less than `depth`. */
+INLINE void pack_group(const int form, const int nv, const int whole, long k, long depth, long columns, const real *B,
+                       const long *at, long ldb, char *P, vec *sum) {
+    const real *first = ROW(B, at, ldb, k), *second = k + 1 < depth ? ROW(B, at, ldb, k + 1) : 0;
+    UNROLL for (int j = 0; j < nv; j++) {
+        vec x[2];
+        x[0] = whole ? vload(first + j * VL) : vload_some(first + j * VL, columns - j * VL);
+        sum[j] += x[0];
+        if (form != ALONE) {
+            x[1] = !second ? vset1(0) : whole ? vload(second + j * VL) : vload_some(second + j * VL, columns - j * VL);
+            sum[j] += x[1];
+        }
+        store_words(P + j * VL * 4, group_words(form, x));
+    }
+}
+
+INLINE void pack_words_of(const int form, const int nv, long groups, long depth, long columns, const real *B,
+                          const long *at, long ldb, char *P, real *sums) {
+    const int each = EACH(form), whole = columns >= nv * VL;
+    const long full = depth / each, some = (depth + each - 1) / each;
+    vec sum[TILE_VECTORS];
+    UNROLL for (int j = 0; j < nv; j++) sum[j] = sums ? vload(sums + j * VL) : vset1(0);
+    if (whole)
+        for (long g = 0; g < full; g++, P += nv * VL * 4)
+            pack_group(form, nv, 1, g * each, depth, columns, B, at, ldb, P, sum);
+    for (long g = whole ? full : 0; g < some; g++, P += nv * VL * 4)
+        pack_group(form, nv, 0, g * each, depth, columns, B, at, ldb, P, sum);
+    memset(P, 0, (groups - some) * nv * VL * 4);
+    if (sums) UNROLL for (int j = 0; j < nv; j++) vstore(sums + j * VL, sum[j]);
+}
+
+/* P = the words of `depth` rows of nv vectors, of which `columns` numbers are there; zeros up to `groups`. The sums of the
+ * columns are added to `sums`, or NULL. */
 INLINE void pack_words(const int form, long groups, long depth, long nv, long columns, const real *B, const long *at,
                        long ldb, char *P, real *sums) {
-    const int each = EACH(form);
-    for (long g = 0; g < groups; g++)
-        for (long j = 0; j < nv; j++, P += VL * 4) {
-            vec x[2] = {vset1(0), vset1(0)};
-            for (int e = 0; e < each; e++) {
-                const long k = g * each + e;
-                if (k >= depth) continue;
-                x[e] = vload_some(B + (at ? at[k] : k * ldb) + j * VL, columns - j * VL);
-                if (sums) vstore(sums + j * VL, vload(sums + j * VL) + x[e]);
-            }
-            store_words(P, group_words(form, x));
-        }
+    switch (nv) {
+    case 1: pack_words_of(form, 1, groups, depth, columns, B, at, ldb, P, sums); break;
+#if TILE_VECTORS == 4
+    case 2: pack_words_of(form, 2, groups, depth, columns, B, at, ldb, P, sums); break;
+    case 3: pack_words_of(form, 3, groups, depth, columns, B, at, ldb, P, sums); break;
+#endif
+    default: pack_words_of(form, TILE_VECTORS, groups, depth, columns, B, at, ldb, P, sums);
+    }
 }
 
 /* The same of a matrix that lies transposed: number (k, j) is W[j·ldw + k]. */
@@ -241,15 +271,20 @@ INLINE void pack_transposed_words(const int form, long groups, long depth, long 
     enum { ROWS = VL > 1 ? VL : 2 };
     for (long k = 0; k < groups * each; k += ROWS)
         for (long j = 0; j < nv; j++) {
-            real block[ROWS * VL], turned[ROWS * VL] = {0};
-            for (int i = 0; i < VL; i++)
-                for (int part = 0; part < ROWS; part += VL)
-                    vstore(block + i * ROWS + part, vload_some(W + (j * VL + i) * ldw + k + part,
-                                                               j * VL + i < columns ? depth - k - part : 0));
-            if (VL > 1)
-                transpose_block(block, VL, turned, VL);
-            else
-                memcpy(turned, block, sizeof turned);
+            real block[ROWS * VL], turned[ROWS * VL];
+            const real *from = W + j * VL * ldw + k;
+            if (VL > 1 && (j + 1) * VL <= columns && k + ROWS <= depth)
+                transpose_block(from, ldw, turned, VL);
+            else {
+                for (int i = 0; i < VL; i++)
+                    for (int part = 0; part < ROWS; part += VL)
+                        vstore(block + i * ROWS + part, vload_some(from + i * ldw + part,
+                                                                   j * VL + i < columns ? depth - k - part : 0));
+                if (VL > 1)
+                    transpose_block(block, VL, turned, VL);
+                else
+                    memcpy(turned, block, sizeof turned);
+            }
             for (long g = k / each, e = 0; e < ROWS && g < groups; e += each, g++) {
                 const vec x[2] = {vload(turned + e * VL), vload(turned + (e + each - 1) * VL)};
                 store_words(P + (g * nv + j) * VL * 4, group_words(form, x));
@@ -277,7 +312,14 @@ INLINE void column_operands(const int form, long groups, long depth, long column
     for (long m = 0; m < columns; m += VL)
         for (long g = 0; g < groups; g += VL) {
             real words[VL * VL];
-            for (int i = 0; i < VL; i++) {
+            const int whole = m + VL <= columns && (g + VL) * each <= depth;
+            if (whole)
+                UNROLL_ALL for (int i = 0; i < VL; i++) {
+                    const long k = (g + i) * each;
+                    const vec x[2] = {vload(A + at[k] + m), vload(A + at[k + each - 1] + m)};
+                    store_words((char *)(words + i * VL), group_words(form, x));
+                }
+            for (int i = 0; i < (whole ? 0 : VL); i++) {
                 vec x[2] = {vset1(0), vset1(0)};
                 for (int e = 0; e < each; e++) {
                     const long k = (g + i) * each + e;
@@ -322,7 +364,7 @@ INLINE void stored_outer_panel(const stored_product *way, long M, long nv, long 
             memset(edge + i * TILE_WIDTH, 0, sizeof(real) * TILE_WIDTH);
             memcpy(edge + i * TILE_WIDTH, C + (m + i) * ldc, columns * sizeof(real));
         }
-        if (way->tall) rnncore_set_tiles((int)rnncore_tile_height(rows));
+        if (way->tall) rnncore_set_tiles(rnncore_deal_rows(rows));
         stored_columns(way, 1, (int)nv, rows, &o, t);
         for (long i = 0; i < (whole ? 0 : rows); i++)
             memcpy(C + (m + i) * ldc, edge + i * TILE_WIDTH, columns * sizeof(real));

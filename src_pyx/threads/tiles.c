@@ -18,8 +18,8 @@ typedef struct {
 static THREAD_LOCAL operands room;
 char *rnncore_operands(void) { return room.bytes; }
 
-static THREAD_LOCAL int tile_rows;
-int rnncore_tile_rows(void) { return tile_rows; }
+static THREAD_LOCAL rnncore_tile_rows set;
+rnncore_tile_rows rnncore_tiles_set(void) { return set; }
 
 #if defined(RNNCORE_HAVE_V4) && defined(__linux__) && defined(__has_include)
 #if __has_include(<amxtileintrin.h>)
@@ -52,7 +52,7 @@ int rnncore_permit_tiles(void) {
 }
 int rnncore_tiles_refused(void) { return answer; }
 
-__attribute__((target("amx-tile"))) static void load_configuration(int rows) {
+__attribute__((target("amx-tile"))) static void load_configuration(rnncore_tile_rows wanted) {
     struct {
         uint8_t palette, start, reserved[14];
         uint16_t row_bytes[16];
@@ -60,29 +60,36 @@ __attribute__((target("amx-tile"))) static void load_configuration(int rows) {
     } tiles;
     memset(&tiles, 0, sizeof tiles);
     tiles.palette = 1;
+    const int rows[8] = {wanted.upper, wanted.upper, wanted.lower, wanted.lower, wanted.upper, wanted.lower, 16, 16};
     for (int i = 0; i < 8; i++) {
-        tiles.rows[i] = (uint8_t)(i < 6 ? rows : 16);
+        tiles.rows[i] = (uint8_t)rows[i];
         tiles.row_bytes[i] = 64;
     }
     __asm__ volatile("" : : "m"(tiles) : "memory"); /* gcc 12 thinks that 8 of its bytes are read */
     _tile_loadconfig(&tiles);
 }
-__attribute__((target("amx-tile"))) static void release(void) { _tile_release(); }
-
-void rnncore_set_tiles(int rows) {
-    if (tile_rows == rows) return;
-    if (answer == 0) load_configuration(rows);
-    tile_rows = rows;
+__attribute__((target("amx-tile"))) static void release(void) {
+    if (answer == 0) _tile_release();
 }
-void rnncore_release_tiles(void) {
-    if (!tile_rows) return;
-    if (answer == 0) release();
-    tile_rows = 0;
+
+static void load(rnncore_tile_rows rows) {
+    if (answer == 0) load_configuration(rows);
 }
 #else
 int rnncore_tiles_there(void) { return 0; }
 int rnncore_permit_tiles(void) { return -1; }
 int rnncore_tiles_refused(void) { return -1; }
-void rnncore_set_tiles(int rows) { tile_rows = rows; }
-void rnncore_release_tiles(void) { tile_rows = 0; }
+static void load(rnncore_tile_rows rows) { (void)rows; }
+static void release(void) {}
 #endif
+
+void rnncore_set_tiles(rnncore_tile_rows rows) {
+    if (set.upper == rows.upper && set.lower == rows.lower) return;
+    load(rows);
+    set = rows;
+}
+void rnncore_release_tiles(void) {
+    if (!set.upper) return;
+    release();
+    set = (rnncore_tile_rows){0, 0};
+}

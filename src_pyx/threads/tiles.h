@@ -18,13 +18,18 @@ int rnncore_permit_tiles(void);
 /* What is known: -1: nobody has asked yet, else as rnncore_permit_tiles. */
 int rnncore_tiles_refused(void);
 
-/* Rows of a tile: all of them about equally high, at most 16. */
-static inline long rnncore_tile_height(long rows) {
-    const long tiles = (rows + 15) / 16;
-    return (rows + tiles - 1) / tiles;
+/* How rows are dealt to tiles of at most 16, in pairs: an upper one, and a lower one that may be a row less. */
+typedef struct {
+    int upper, lower;
+} rnncore_tile_rows;
+static inline rnncore_tile_rows rnncore_deal_rows(long rows) {
+    const long tiles = (rows + 15) / 16, upper = (rows + tiles - 1) / tiles;
+    const int exact = tiles % 2 == 0 && tiles / 2 * (2 * upper - 1) == rows; /* 50 rows are 13 + 12 + 13 + 12 */
+    return (rnncore_tile_rows){(int)upper, (int)(exact ? upper - 1 : upper)};
 }
-/* Tiles 0 to 5 have so many rows from now on, 6 and 7 have 16, all of them 64 bytes wide; on this thread. */
-void rnncore_set_tiles(int rows);
-int rnncore_tile_rows(void); /* 0: not set */
+/* Tiles 0, 1 and 4 have `upper` rows from now on, 2, 3 and 5 `lower` ones, 6 and 7 have 16, all of them 64 bytes wide; on
+ * this thread. */
+void rnncore_set_tiles(rnncore_tile_rows rows);
+rnncore_tile_rows rnncore_tiles_set(void); /* zeros: not set */
 void rnncore_release_tiles(void);
 #endif

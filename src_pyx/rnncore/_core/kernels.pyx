@@ -26,7 +26,9 @@ cdef extern from "pool.h" nogil:
 cdef extern from "tiles.h" nogil:
     int rnncore_permit_tiles()
     int rnncore_tiles_refused()
-    int rnncore_tile_rows()
+    ctypedef struct rnncore_tile_rows:
+        int upper
+    rnncore_tile_rows rnncore_tiles_set()
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals()
@@ -245,7 +247,7 @@ def permit_tiles():
 
 def tile_rows():
     """Return how many rows the tiles of this thread have, 0 between calls: they are then given back."""
-    return rnncore_tile_rows()
+    return rnncore_tiles_set().upper
 
 
 cdef const rc_storage *storage_named(str name) except? NULL:
