@@ -9,6 +9,7 @@
 #ifndef RNNCORE_ATTENTION_H
 #define RNNCORE_ATTENTION_H
 #include "kernels.h"
+#include "pool.h"
 #include "vmath.h"
 
 /* Σ x·y of n numbers, in double */
@@ -34,7 +35,9 @@ static void add_scaled(long n, double factor, const void *x, void *y) {
 
 /* u = tanh(u), e = u·v; whole vectors of columns */
 static void attention_energies(long rows, long size, long ld, void *u_, const void *v, void *e) {
+    long left = RNNCORE_BETWEEN;
     for (long r = 0; r < rows; r++) {
+        if (rnncore_stops_after(ld, &left)) return;
         real *u = (real *)u_ + r * ld;
         for (long j = 0; j < ld; j += VL) vstore(u + j, vtanh(vload(u + j)));
         ((real *)e)[r] = (real)dot(size, u, v);

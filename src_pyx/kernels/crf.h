@@ -255,12 +255,13 @@ static void crf_backward(const rc_crf *c, long shard, long shards) {
             crf_times(c, beta, alpha);
         }
     }
-    for (long b = shard; b < c->sequences; b += shards) /* what went wrong must not spoil the sums over rows */
+    /* what went wrong must not spoil the sums over rows; of rows that were not made, flags say nothing */
+    for (long b = shard; b < c->sequences && !rnncore_stopping(); b += shards)
         for (long t = 0; t < c->length[b] && c->flags[b] & RC_CRF_EXACT; t++) {
             memset(crf_row(c, c->alpha, c->offsets[t] + b), 0, c->ld * sizeof(real));
             memset(crf_row(c, c->gamma, c->offsets[t] + b), 0, c->ld * sizeof(real));
         }
-    for (long b = shard; b < c->sequences && c->weight; b += shards) /* of the expected transitions */
+    for (long b = shard; b < c->sequences && c->weight && !rnncore_stopping(); b += shards) /* of the transitions */
         for (long t = 1; t < c->length[b]; t++)
             crf_scale(c, (real)c->weight[b], crf_row(c, c->gamma, c->offsets[t] + b));
 }
@@ -297,6 +298,7 @@ static double crf_exact(const rc_crf *c, long b, const int64_t *targets, int mar
     for (t = 1; t < T; t++, from = next_from, to = next_to) {
         s = crf_row(c, c->scores, c->offsets[t] + b);
         crf_choices(c, targets, c->offsets[t] + b, &next_from, &next_to);
+        if (rnncore_stopping()) return 0;
         for (j = next_from; j < next_to; j++) {
             LOG_SUM(la[t * K + j], i, from, to, la[(t - 1) * K + i] + A[i * c->ld + j]);
             la[t * K + j] += s[j];
@@ -311,7 +313,7 @@ static double crf_exact(const rc_crf *c, long b, const int64_t *targets, int mar
         if (sign > 0) memset(p, 0, c->ld * sizeof(real));
         crf_choices(c, targets, row, &from, &to);
         for (j = from; j < to; j++) p[j] += (real)(sign * exp(la[t * K + j] + lb[t * K + j] - total));
-        if (!t) break;
+        if (!t || rnncore_stopping()) break;
         s = crf_row(c, c->scores, row);
         crf_choices(c, targets, c->offsets[t - 1] + b, &next_from, &next_to);
         for (i = next_from; i < next_to; i++) {
@@ -341,7 +343,7 @@ static double crf_path_score(const rc_crf *c, long b, const int64_t *labels, voi
 /* ---------------------------------------------------------------- results */
 
 static void crf_finish(const rc_crf *c, const int64_t *targets, double scale, long shard, long shards) {
-    for (long t = 0, count; (count = crf_count(c, t, shard, shards)); t++)
+    for (long t = 0, count; (count = crf_count(c, t, shard, shards)) && !rnncore_stopping(); t++)
         for (long n = 0; n < count; n++) {
             const long b = shard + n * shards, row = c->offsets[t] + b;
             real *s = crf_row(c, c->scores, row);
@@ -436,6 +438,7 @@ static void crf_viterbi(const rc_crf *c, long shard, long shards, int64_t *paths
             if (!t) EACH_VECTOR_OF(c) vstore(delta + k, vload(start + k) + vload(s + k));
             crf_near_zero(c, delta);
             if (t + 1 < c->length[b]) continue;
+            if (rnncore_stopping()) return;
             long label = 0;
             for (long k = 1; k < c->labels; k++) label = delta[k] + end[k] > delta[label] + end[label] ? k : label;
             paths[row] = label;
@@ -518,6 +521,7 @@ static void crf_best(const rc_crf *c, long b, long top, long rows, void *work, i
     double *now = work, *before = now + size, *last = before + size, *worst = last + top;
     int64_t *from = (int64_t *)(worst + K), *chosen = from + T * size, *order = chosen + top;
     for (long t = 0; t < T; t++) {
+        if (rnncore_stopping()) return;
         const real *s = crf_row(c, c->scores, c->offsets[t] + b);
         for (long i = 0; i < size; i++) now[i] = -INFINITY;
         for (long j = 0; j < K; j++) worst[j] = -INFINITY;

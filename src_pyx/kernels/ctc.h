@@ -211,7 +211,8 @@ static double ctc_forward(const ctc_space *c, const rc_loss_options *o, real *sc
                           double scale, int *enough) {
     const double tiny = (2 * c->L + 3) * CTC_TINY;
     double loss = 0, lost = 0;
-    for (long t = 0; t < c->T; t++) {
+    long left = RNNCORE_BETWEEN;
+    for (long t = 0; t < c->T && !rnncore_stops_after(o->ld + c->w, &left); t++) {
         real *s = scores + (offsets[t] + b) * o->ld;
         const double inverse = ctc_symbols(c, o, t, s);
         if (scale != 0) times(o, (real)(scale * inverse), s);
@@ -234,7 +235,7 @@ static double ctc_forward(const ctc_space *c, const rc_loss_options *o, real *sc
 static double ctc_forward_lifted(const ctc_space *c) {
     double *a = c->a, *b = c->b, *a2 = c->a2, *b2 = c->b2, *swap, loss = 0;
     ctc_first(c, a, b);
-    for (long t = 1; t < c->T; t++) {
+    for (long t = 1; t < c->T && !rnncore_stopping(); t++) {
         const double sum = ctc_onward(c, t, a, b, a2, b2, CTC_TINY);
         CTC_SWAP(a, a2);
         CTC_SWAP(b, b2);
@@ -250,7 +251,7 @@ static double ctc_backward_lifted(const ctc_space *c) {
     double *a = c->a, *b = c->b, *a2 = c->a2, *b2 = c->b2, *swap, loss = 0;
     memset(a - 1, 0, (4 * c->w + 1) * sizeof(double));
     ctc_last(c, a, b);
-    for (long t = c->T - 1; t > 0; t--) {
+    for (long t = c->T - 1; t > 0 && !rnncore_stopping(); t--) {
         const double *y = c->y + t * c->w;
         for (long i = c->from[t]; i < c->to[t]; i += DL) {
             dstore(a + i, dload(a + i) * dload(y + i));
@@ -276,7 +277,9 @@ static int ctc_backward(const ctc_space *c, double scale, int *enough) {
     memset(a - 1, 0, (4 * c->w + 1) * sizeof(double));
     ctc_last(c, a, b);
     *enough = 1;
+    long left = RNNCORE_BETWEEN;
     for (long t = c->T - 1;; t--) {
+        if (rnncore_stops_after(c->w, &left)) return 1;
         double *A = c->A + t * c->w, *B = c->B + t * c->w, *y = c->y + t * c->w;
         const long from = c->from[t], to = c->to[t];
         const dvec blank = dset1(c->blank[t]);
@@ -331,7 +334,7 @@ static double ctc_exact(const ctc_space *c, double scale) {
     const long L = c->L, T = c->T, w = c->w;
     ctc_logarithms(c);
     for (long k = 0; k < T * w; k++) c->A[k] = c->B[k] = -INFINITY;
-    for (long t = 0; t < T; t++) {
+    for (long t = 0; t < T && !rnncore_stopping(); t++) {
         double *A = c->A + t * w, *B = c->B + t * w, *y = c->y + t * w;
         for (long i = c->from[t]; i < c->to[t] && i <= L; i++) {
             double before = i && t ? A[i - 1 - w] : -INFINITY;
@@ -345,7 +348,7 @@ static double ctc_exact(const ctc_space *c, double scale) {
     for (long i = 0; i < w; i++) a[i] = b[i] = -INFINITY;
     if (L) a[L - 1] = 0;
     b[L] = 0;
-    for (long t = T - 1; t >= 0 && scale != 0; t--) {
+    for (long t = T - 1; t >= 0 && scale != 0 && !rnncore_stopping(); t--) {
         double *A = c->A + t * w, *B = c->B + t * w, *y = c->y + t * w;
         c->blanks[t] = 0;
         for (long i = 0; i <= L; i++) {
@@ -385,7 +388,7 @@ static double ctc(const rc_loss_options *o, void *scores_, const long *offsets, 
         if (enough && !bound) enough = ctc_close(loss, ctc_backward_lifted(&c));
     }
     if (!enough) loss = ctc_exact(&c, scale);
-    for (long t = 0; t < T && scale != 0; t++) {
+    for (long t = 0; t < T && scale != 0 && !rnncore_stopping(); t++) {
         real *s = scores + (offsets[t] + b) * o->ld;
         const double *A = c.A + t * c.w;
         for (long i = c.from[t]; i < L && i < c.to[t]; i++) s[l[i]] -= (real)A[i];

@@ -20,12 +20,11 @@
 #include "vmath.h"
 #include <math.h>
 
-enum { QUERIES_BETWEEN = 64 }; /* looks at whether to stop */
-
 /* e becomes a, relative to the largest score */
 static void memory_weights(long T, long S, long ld, int causal, double factor, void *e_) {
+    long left = RNNCORE_BETWEEN;
     for (long t = 0; t < T; t++) {
-        if (t % QUERIES_BETWEEN == 0 && rnncore_stopping()) return;
+        if (rnncore_stops_after(ld, &left)) return;
         real *e = (real *)e_ + t * ld;
         const long seen = causal && t + 1 < S ? t + 1 : S, whole = (seen + VL - 1) / VL * VL;
         for (long s = seen; s < whole; s++) e[s] = -INFINITY;
@@ -50,8 +49,9 @@ static void memory_weights(long T, long S, long ld, int causal, double factor, v
 
 /* da becomes de */
 static void memory_weights_back(long T, long S, long ld, int causal, double factor, const void *a_, void *da_) {
+    long left = RNNCORE_BETWEEN;
     for (long t = 0; t < T; t++) {
-        if (t % QUERIES_BETWEEN == 0 && rnncore_stopping()) return;
+        if (rnncore_stops_after(ld, &left)) return;
         const real *a = (const real *)a_ + t * ld;
         real *da = (real *)da_ + t * ld, mean = 0;
         const long seen = causal && t + 1 < S ? t + 1 : S, whole = (seen + VL - 1) / VL * VL;
@@ -86,8 +86,9 @@ INLINE void context(const int n, long S, const real *a, long ldm, const real *m,
  * infinity is not zero. The same multiply-adds in the same order as a product's. */
 static void contexts(long T, long S, long lda, const void *a_, int causal, long ldm, const void *m_, void *c_, long ldc) {
     const real *m = m_;
+    long left = RNNCORE_BETWEEN;
     for (long t = 0; t < T; t++) {
-        if (t % QUERIES_BETWEEN == 0 && rnncore_stopping()) return;
+        if (rnncore_stops_after(S * ldm, &left)) return;
         const real *a = (const real *)a_ + t * lda;
         real *c = (real *)c_ + t * ldc;
         const long seen = causal && t + 1 < S ? t + 1 : S;
@@ -101,6 +102,9 @@ static void contexts(long T, long S, long lda, const void *a_, int causal, long 
 static void tanh_back(long n, const void *h_, void *dh_) {
     const real *h = h_;
     real *dh = dh_;
-    for (long i = 0; i < n; i++) dh[i] *= 1 - h[i] * h[i];
+    for (long i = 0, end; i < n && !(i && rnncore_stopping()); i = end) {
+        end = lmin(i + RNNCORE_BETWEEN, n);
+        for (long j = i; j < end; j++) dh[j] *= 1 - h[j] * h[j];
+    }
 }
 #endif

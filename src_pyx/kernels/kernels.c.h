@@ -29,7 +29,10 @@
         const real *x = x_;                                                                                            \
         real *y = y_, last[VL] = {0};                                                                                  \
         long whole = n / VL * VL;                                                                                      \
-        for (long i = 0; i < whole; i += VL) vstore(y + i, name(vload(x + i)));                                        \
+        for (long i = 0, end; i < whole && !(i && rnncore_stopping()); i = end) {                                      \
+            end = lmin(i + RNNCORE_BETWEEN, whole);                                                                    \
+            for (long j = i; j < end; j += VL) vstore(y + j, name(vload(x + j)));                                      \
+        }                                                                                                              \
         for (long i = whole; i < n; i++) last[i - whole] = x[i];                                                       \
         vstore(last, name(vload(last)));                                                                               \
         for (long i = whole; i < n; i++) y[i] = last[i - whole];                                                       \

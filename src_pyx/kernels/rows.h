@@ -10,15 +10,14 @@
 #include "pool.h"
 #include "vec.h"
 
-enum { ROWS_BETWEEN = 1024 }; /* looks at whether to stop */
-
 /* out[r] = bias + Σ_f scale[r,f]·table[ids[r,f]]: x·W for x a sum of one-hot vectors, never built. Negative ids
  * stand for nothing. Without a bias the sum starts at zero. */
 static void gather(long rows, long width, long per_row, const int64_t *ids, const void *scale_, const void *table,
                    long ldt, const void *bias, void *out, long ldo) {
     const real *scale = scale_;
+    long left = RNNCORE_BETWEEN;
     for (long r = 0; r < rows; r++) {
-        if (r % ROWS_BETWEEN == 0 && rnncore_stopping()) return;
+        if (rnncore_stops_after(width * per_row, &left)) return;
         real *o = (real *)out + r * ldo;
         if (bias)
             memcpy(o, bias, width * sizeof(real));
@@ -39,8 +38,9 @@ static void gather(long rows, long width, long per_row, const int64_t *ids, cons
 static void scatter(long rows, long from, long to, long per_row, const int64_t *ids, const void *scale_,
                     const void *d, long ldd, void *table, long ldt) {
     const real *scale = scale_;
+    long left = RNNCORE_BETWEEN;
     for (long r = 0; r < rows; r++) {
-        if (r % ROWS_BETWEEN == 0 && rnncore_stopping()) return;
+        if (rnncore_stops_after((to - from) * per_row, &left)) return;
         const real *g = (const real *)d + r * ldd;
         for (long f = 0; f < per_row; f++) {
             int64_t id = ids[r * per_row + f];
@@ -152,7 +152,9 @@ static void dropout_at(long n, double rate, uint32_t key, uint32_t row, long col
 }
 
 static void add(long rows, long n, const void *a, long lda, void *out, long ldo) {
+    long left = RNNCORE_BETWEEN;
     for (long r = 0; r < rows; r++) {
+        if (rnncore_stops_after(n, &left)) return;
         const real *x = (const real *)a + r * lda;
         real *y = (real *)out + r * ldo;
         for (long j = 0; j < n; j++) y[j] += x[j];
@@ -172,7 +174,9 @@ static void narrow(long rows, long n, const double *total, void *x, long ldx) {
 }
 
 static void copy(long rows, long n, const void *a, long lda, void *out, long ldo) {
+    long left = RNNCORE_BETWEEN;
     for (long r = 0; r < rows; r++) {
+        if (rnncore_stops_after(n, &left)) return;
         const real *x = (const real *)a + r * lda;
         real *y = (real *)out + r * ldo;
         if (n < VL) {

@@ -223,8 +223,14 @@ void rnncore_pool_run(void (*task)(void *arg, int index), void *arg, int tasks, 
     for (int i = 0; i < helpers; i++) {
         int offered = OFFERED;
         if (atomic_compare_exchange_strong(&slots[i].state, &offered, IDLE)) continue;
-        for (int spins = 0; atomic_load_explicit(&slots[i].state, memory_order_acquire) == WORKING; spins++)
-            spins < SPINS ? pause_briefly() : (void)sched_yield();
+        for (unsigned spins = 0; atomic_load_explicit(&slots[i].state, memory_order_acquire) == WORKING;) {
+            if (++spins < SPINS) {
+                pause_briefly();
+                continue;
+            }
+            (void)rnncore_stopping(); /* for the worker, which does not ask check itself */
+            sched_yield();
+        }
     }
     pthread_mutex_unlock(&in_use);
 }

@@ -14,7 +14,7 @@
 #define RNNCORE_MAX_THREADS 64
 
 typedef struct rnncore_call {
-    int (*check)(void);         /* asked every 50 ms, on the caller: nonzero: stop; NULL: never stop */
+    int (*check)(void);         /* asked every 50 ms, on the caller, while it waits, too: nonzero: stop; NULL: never */
     struct rnncore_call *outer; /* the call that this one is part of */
     long long asked;            /* when check was asked last, in ns */
     unsigned long mode;         /* the thread's own floating-point mode */
@@ -24,6 +24,16 @@ typedef struct rnncore_call {
 void rnncore_begin(rnncore_call *call, int (*check)(void));
 int rnncore_end(rnncore_call *call); /* whether it was stopped */
 int rnncore_stopping(void);
+
+/* The same for loops that touch much memory, whose pages may be slow to come: asked once in a million numbers. `left`
+ * counts them down, from RNNCORE_BETWEEN on. */
+enum { RNNCORE_BETWEEN = 1 << 20 };
+static inline int rnncore_stops_after(long numbers, long *left) {
+    if ((*left -= numbers) > 0) return 0;
+    if (rnncore_stopping()) return 1; /* again when asked again */
+    *left = RNNCORE_BETWEEN;
+    return 0;
+}
 
 void rnncore_pool_run(void (*task)(void *arg, int index), void *arg, int tasks, int n_threads);
 const char *rnncore_pool_kind(void);

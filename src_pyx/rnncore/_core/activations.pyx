@@ -8,7 +8,7 @@ import numpy as np
 
 cimport numpy as cnp
 
-from rnncore._core.kernels cimport begin_call, end_call, rnncore_call
+from rnncore._core.kernels cimport begin_call, end_call, raise_stopped, rnncore_call
 from rnncore._core.plan cimport Run, Unit, state_width
 from rnncore._core.run cimport Workspace
 from rnncore._core.transfer cimport exchange
@@ -23,9 +23,11 @@ cdef rows_of(Run *r, char *rows, long ld, long width):
     found = np.zeros((r.view.steps, r.view.sequences, width), "f4" if r.team.kernels.itemsize == 4 else "f8")
     target = <char *> cnp.PyArray_DATA(found)
     with nogil:
-        begin_call(&call, False)
+        begin_call(&call, True)
         exchange(r, width, rows, ld, target, width, True)
         end_call(&call)
+    if call.stopped:
+        raise_stopped()
     return found
 
 

@@ -25,7 +25,16 @@ from rnncore._core.gemm cimport (
     team_product,
     team_scatter,
 )
-from rnncore._core.kernels cimport RC_FROM_C, RC_FROM_ZERO, kernels_for, rc_packed, rc_storage
+from rnncore._core.kernels cimport (
+    BETWEEN,
+    RC_FROM_C,
+    RC_FROM_ZERO,
+    kernels_for,
+    rc_packed,
+    rc_storage,
+    stopping,
+    stops_after,
+)
 from rnncore._core.projection cimport (
     SOFTMAX,
     Core,
@@ -238,11 +247,13 @@ cdef class Tails:
     cdef void into_cluster(self, Core *head, Tail *a, long rows) noexcept nogil:
         """h = z·P, of the rows that count."""
         cdef char *z = self.z
-        cdef long n, ld, size = head.team.kernels.itemsize
+        cdef long n, ld, size = head.team.kernels.itemsize, left = BETWEEN
         cdef int s
         for s in range(self.parts):
             ld = head.input[s].ld * size
             for n in range(rows):
+                if stops_after(head.input[s].ld, &left):
+                    break
                 memcpy(z + n * ld, head.input[s].data + a.at[n] * ld, ld)
             team_product(&a.c.team, &a.down[s], rows, z, head.input[s].ld, RC_FROM_C if s else RC_FROM_ZERO,
                          a.c.input[0].data, a.c.input[0].ld)
@@ -318,7 +329,7 @@ cdef class Tails:
                 pack_weights(&a.c)
             self.into_cluster(head, a, a.c.rows)
             first = 0
-            while first < head.rows:
+            while first < head.rows and not (first and stopping()):
                 part = a.c
                 part.rows = min(a.c.block, head.rows - first)
                 part.input[0].data += first * part.input[0].ld * size

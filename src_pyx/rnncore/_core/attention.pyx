@@ -26,6 +26,7 @@ from rnncore._core.gemm cimport (
     without_storage,
 )
 from rnncore._core.kernels cimport (
+    BETWEEN,
     RC_FROM_C,
     RC_FROM_ZERO,
     begin_call,
@@ -38,6 +39,7 @@ from rnncore._core.kernels cimport (
     rc_packed,
     rnncore_call,
     stopping,
+    stops_after,
 )
 from rnncore._core.plan cimport Layer, Run
 from rnncore._core.run cimport Workspace
@@ -73,20 +75,24 @@ cdef void exchange(const Core *c, const View *v, const int64_t *first, char *row
 
     Those of ours begin at `column`.
     """
-    cdef long b, t, n, size = c.team.kernels.itemsize
+    cdef long b, t, n, size = c.team.kernels.itemsize, left = BETWEEN
     cdef char *one
     cdef char *other
     for b in range(v.sequences):
         n = v.order[b]
         for t in range(v.length[b]):
+            if stops_after(width, &left):
+                return
             one = rows + ((first[n] + t) * ld + column) * size
             other = theirs + (v.offsets[t] + b if packed else t * v.sequences + n) * their_ld * size
             memcpy(other if to_them else one, one if to_them else other, width * size)
 
 
 cdef void clear_pads(const Core *c, long rows, long width, char *x, long ld) noexcept nogil:
-    cdef long r, size = c.team.kernels.itemsize
+    cdef long r, size = c.team.kernels.itemsize, left = BETWEEN
     for r in range(rows if ld > width else 0):
+        if stops_after(ld, &left):
+            return
         memset(x + (r * ld + width) * size, 0, (ld - width) * size)
 
 
@@ -110,7 +116,7 @@ cdef void task(void *arg, int index) noexcept nogil:
 
 cdef void pack_memory(const Core *c, rc_packed *B, long n, bint transposed, int index) noexcept nogil:
     """A sequence's memory (S, M), or its transpose, as what is multiplied with."""
-    cdef long S = c.memory_steps[n]
+    cdef long S = c.memory_steps[n], panel
     cdef Team plain = without_storage(&c.team)
     if transposed:
         bind_packed(&plain, B, c.M, S, c.ldm, True)
@@ -119,7 +125,10 @@ cdef void pack_memory(const Core *c, rc_packed *B, long n, bint transposed, int 
     B.W = c.m + c.memory_first[n] * c.ldm * c.team.kernels.itemsize
     B.panels = c.task_memory + index * c.task_size
     B.bias = NULL
-    c.team.kernels.pack(B, NULL, 0, B.panel_count)
+    for panel in range(B.panel_count):
+        if panel and stopping():
+            return
+        c.team.kernels.pack(B, NULL, panel, panel + 1)
 
 
 cdef void sequence(const Core *c, long n, int index) noexcept nogil:
@@ -418,14 +427,22 @@ cdef class Attention:
         """Return the weights of the latest pass (T, B, S), zero past the ends."""
         cdef Core *c = &self.c
         cdef long n, t, S, size = c.team.kernels.itemsize, most = c.memory_view.steps, B = c.view.sequences
+        cdef long left = BETWEEN
+        cdef rnncore_call call
         found = np.zeros((c.view.steps, B, most), dtype=dtype)
         cdef char *target = <char *> cnp.PyArray_DATA(found)
         with nogil:
+            begin_call(&call, True)
             for n in range(B):
                 S = c.memory_steps[n]
                 for t in range(c.steps[n]):
+                    if stops_after(S, &left):
+                        break
                     memcpy(target + (t * B + n) * most * size,
                            c.a + (c.weights_first[n] + t * padded(c.team.kernels, S)) * size, S * size)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         return found
 
     # ------------------------------------------------------------ in a network
@@ -487,11 +504,16 @@ cdef class Attention:
 
     def memory_gradient(self, dtype):
         """Return the gradient of the memory from outside (S, B, M) that the latest `attend_back` left."""
+        cdef rnncore_call call
         cdef Core *c = &self.c
         dm = np.zeros((c.memory_view.steps, c.view.sequences, c.M), dtype=dtype)
         cdef char *target = <char *> cnp.PyArray_DATA(dm)
         with nogil:
+            begin_call(&call, True)
             exchange(c, &c.memory_view, c.memory_first, c.dm, c.ldm, target, c.M, c.M, 0, False, True)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         return dm
 
     def sizes(self):

@@ -25,6 +25,7 @@ from rnncore._core.gemm cimport (
     without_storage,
 )
 from rnncore._core.kernels cimport (
+    BETWEEN,
     RC_CRF_EXACT,
     RC_CRF_PARTIAL,
     begin_call,
@@ -38,6 +39,8 @@ from rnncore._core.kernels cimport (
     rc_kernels,
     rc_packed,
     rnncore_call,
+    stopping,
+    stops_after,
 )
 from rnncore._core.schedule cimport Schedule, View
 
@@ -198,6 +201,8 @@ cdef class Chain:
         with nogil:
             begin_call(&call, True)
             for b in range(v.sequences):
+                if stopping():
+                    break
                 if c.flags[b] & RC_CRF_EXACT:
                     c.log_total[b] = team.kernels.crf.exact(c, b, NULL, marginals, 1, self.counts)
             end_call(&call)
@@ -211,7 +216,7 @@ cdef class Chain:
         cdef rc_crf *w
         cdef View part
         cdef ChainJob job
-        cdef long n = marked.shape[0], K = c.labels, i, t, k, row
+        cdef long n = marked.shape[0], K = c.labels, i, t, k, row, left = BETWEEN
         cdef const float *narrow
         cdef double *row_of
         lengths = np.array([v.length[marked[i]] for i in range(n)], dtype=np.int64)
@@ -236,11 +241,6 @@ cdef class Chain:
         cdef double[::1] scores = np.zeros(schedule.rows * ld), weight = np.ones(n)
         for i in range(n):
             weight[i] = c.weight[marked[i]] if c.weight != NULL else 1
-            for t in range(part.length[i]):
-                narrow = <const float *> c.scores + (v.offsets[t] + marked[i]) * c.ld
-                row = (part.offsets[t] + i) * ld
-                for k in range(K):
-                    scores[row + k] = narrow[k]
         self.wide.carve(&self.wide_team, &part, <char *> &scores[0])
         w = &self.wide.c
         w.weight = &weight[0]
@@ -249,20 +249,35 @@ cdef class Chain:
         memset(self.wide.counts, 0, K * K * sizeof(double))
         with nogil:
             begin_call(&call, True)
+            for i in range(n):
+                for t in range(part.length[i]):
+                    if stops_after(K, &left):
+                        break
+                    narrow = <const float *> c.scores + (v.offsets[t] + marked[i]) * c.ld
+                    row = (part.offsets[t] + i) * ld
+                    for k in range(K):
+                        scores[row + k] = narrow[k]
             self.wide.prepare(&self.wide_team, <const char *> &wide_theta[0])
             spread(&job, BOTH_WAYS if marginals else FORWARD)
             end_call(&call)
         if call.stopped:
             raise_stopped()
         self.wide.redo(&self.wide_team, &part, NULL, marginals)
-        for i in range(n):
-            c.log_total[marked[i]] = w.log_total[i]
-            for t in range(part.length[i] if marginals else 0):
-                narrow = <const float *> c.beta + (v.offsets[t] + marked[i]) * c.ld
-                memset(<void *> narrow, 0, c.ld * sizeof(float))
-                row_of = <double *> w.beta + (part.offsets[t] + i) * ld
-                for k in range(K):
-                    (<float *> narrow)[k] = <float> row_of[k]
+        with nogil:
+            begin_call(&call, True)
+            for i in range(n):
+                c.log_total[marked[i]] = w.log_total[i]
+                for t in range(part.length[i] if marginals else 0):
+                    if stops_after(K, &left):
+                        break
+                    narrow = <const float *> c.beta + (v.offsets[t] + marked[i]) * c.ld
+                    memset(<void *> narrow, 0, c.ld * sizeof(float))
+                    row_of = <double *> w.beta + (part.offsets[t] + i) * ld
+                    for k in range(K):
+                        (<float *> narrow)[k] = <float> row_of[k]
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         if not marginals:
             return
         cdef double[::1] expected = np.empty(K * K)
@@ -318,6 +333,8 @@ cdef class Chain:
         with nogil:
             begin_call(&call, True)
             for b in range(v.sequences):
+                if stopping():
+                    break
                 total += (1 if weight == NULL else weight[b]) * (c.log_total[b] - (
                     team.kernels.crf.exact(c, b, targets, True, -1, self.counts) if c.flags[b] & RC_CRF_PARTIAL
                     else team.kernels.crf.path_score(c, b, targets, self.counts)))
@@ -392,6 +409,8 @@ cdef class Chain:
             else:
                 spread(&job, VITERBI)
                 for b in range(v.sequences):
+                    if stopping():  # then not all paths are there
+                        break
                     job.scores[b] = team.kernels.crf.path_score(c, b, job.paths, NULL)
             end_call(&call)
         if call.stopped:

@@ -21,6 +21,7 @@ from rnncore._core.kernels cimport (
     rc_kernels,
     rc_loss_options,
     rnncore_call,
+    stopping,
 )
 from rnncore._core.schedule cimport Schedule, View
 
@@ -48,7 +49,7 @@ cdef void task(void *arg, int shard) noexcept nogil:
     cdef const int64_t *target
     cdef long b = shard, L
     cdef double factor
-    while b < job.v.sequences:
+    while b < job.v.sequences and not stopping():
         target = job.targets + job.v.order[b] * job.longest
         L = 0
         while L < job.longest and target[L] >= 0:
@@ -132,11 +133,15 @@ def losses_of_scores(Schedule schedule, scores, targets, gradient, int threads):
     with nogil:
         begin_call(&call, True)
         for t in range(v.steps):
+            if stopping():
+                break
             for b in range(v.active[t]):
                 memcpy(rows + (v.offsets[t] + b) * options.ld * size,
                        given + (t * v.sequences + v.order[b]) * outputs * size, outputs * size)
         alignments.losses(&team, &options, v, rows, 0 if back == NULL else 1, NULL, packed)
         for t in range(v.steps if back != NULL else 0):
+            if stopping():
+                break
             for b in range(v.active[t]):
                 memcpy(back + (t * v.sequences + v.order[b]) * outputs * size,
                        rows + (v.offsets[t] + b) * options.ld * size, outputs * size)

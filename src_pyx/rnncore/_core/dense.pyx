@@ -13,6 +13,7 @@ from rnncore._core.gemm cimport (
     Arena,
     Team,
     bind_packed,
+    clear,
     keep_as,
     make_team,
     outer_scratch,
@@ -161,9 +162,9 @@ cdef class Dense:
         columns.sums = NULL if self.b < 0 else target + self.b * size
         with nogil:
             begin_call(&call, True)
-            team.kernels.fill(rows * self.ldk, 0, inputs)
-            team.kernels.fill(rows * self.ldn, 0, outputs)
-            team.kernels.fill(rows * self.ldn, 0, du)
+            clear(inputs, rows * self.ldk * size)
+            clear(outputs, rows * self.ldn * size)
+            clear(du, rows * self.ldn * size)
             team.kernels.copy(rows, self.K, given, self.K, inputs, self.ldk)
             team.kernels.copy(rows, self.N, made, self.N, outputs, self.ldn)
             team.kernels.copy(rows, self.N, source, self.N, du, self.ldn)

@@ -66,6 +66,8 @@ cdef void recurrent_masks(Run *r, const Layer *layer, Unit *u) noexcept nogil:
     cdef char *mask = <char *> u.cell.mask
     cdef uint64_t site = site_of(ON_STATE, u.number, 0)
     for t in range(-1, v.steps if layer.mask_per_step else 0):
+        if stopping():
+            return
         for b in range(v.sequences if t < 0 else v.active[t]):
             row = v.offsets[t] + b if t >= 0 else b - v.sequences if layer.mask_per_step else b
             kernels.dropout(state_width(u, u.kernel.dropped), layer.recurrent_dropout,
@@ -83,6 +85,8 @@ cdef void zone_masks(Run *r, const Layer *layer, Unit *u) noexcept nogil:
             continue
         width = state_width(u, s)
         for t in range(v.steps):
+            if stopping():
+                return
             key = key_for(r.seed, r.drop_step, site_of(ON_STEP, u.number + s, 0), t)
             for b in range(v.active[t]):
                 r.team.kernels.dropout(width, layer.zoneout[s], key, <uint32_t> v.order[b], NULL,
@@ -96,6 +100,8 @@ cdef void draw_noise(Run *r, Unit *u) noexcept nogil:
     cdef uint32_t key
     cdef char *noise = <char *> u.cell.extra
     for t in range(v.steps):
+        if stopping():
+            return
         key = key_for(r.seed, r.drop_step, site_of(ON_STEP, u.number, 1), t)
         for b in range(v.active[t]):
             if r.training:

@@ -57,6 +57,7 @@ cdef void team_add_rows(const Team *team, long rows, const int64_t *at, long n, 
 cdef bint team_sums_wide(const Team *team, long rows) noexcept nogil
 cdef void team_scatter(const Team *team, long rows, long width, long per_row, const int64_t *ids, const char *scale,
                        const char *d, long ldd, char *table, long ldt) noexcept nogil
+cdef void clear(void *memory, long bytes) noexcept nogil
 cdef long chunk_for(long n, long parts, long multiple) noexcept nogil
 cdef long padded(const rc_kernels *kernels, long n) noexcept nogil
 cdef void bind_packed(const Team *team, rc_packed *B, long K, long N, long ldw, bint transposed) noexcept nogil

@@ -20,6 +20,7 @@ from rnncore._core.kernels cimport (
     rc_outer,
     rc_packed,
     rc_storage,
+    stopping,
     storage_named,
 )
 
@@ -27,6 +28,7 @@ cnp.import_array()
 
 cdef enum:
     SMALL = 500000  # multiply-adds that one thread finishes before a second one has woken up
+    PIECE = 4194304  # bytes that are cleared at a time
 
 
 cdef int make_team(Team *team, int itemsize, bint mixed=False) except -1:
@@ -60,6 +62,14 @@ cdef long padded(const rc_kernels *kernels, long n) noexcept nogil:
 
 
 cdef size_t NOWHERE = (<size_t> 1) << (8 * sizeof(size_t) - 2)  # far from null and from the end
+
+
+cdef void clear(void *memory, long bytes) noexcept nogil:
+    """Set much memory to zero, and ask now and then whether to stop."""
+    cdef long first = 0
+    while first < bytes and not (first and stopping()):
+        memset(<char *> memory + first, 0, min(bytes - first, PIECE))
+        first += PIECE
 
 
 cdef class Arena:
@@ -467,7 +477,7 @@ cdef void scatter_sorted(const ColumnJob *job, long first, long last) noexcept n
     cdef char *row
     cdef int64_t none = 0
     cdef long i = 0, end, k, n, column, size = kernels.itemsize, count = job.rows * job.per_row
-    while i < count:
+    while i < count and not stopping():
         end = i + 1
         while end < count and job.ids[job.order[end]] == job.ids[job.order[i]]:
             end += 1

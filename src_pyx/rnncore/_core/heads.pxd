@@ -38,8 +38,8 @@ cdef class Head:
     cdef long outputs(self) noexcept
     cdef stored(self, Workspace ws, out, dtype)
     cdef weigh(self, const View *v, sample_weight)
-    cdef double weight_at(self, const char *target) noexcept
-    cdef double weight_of(self, int64_t y) noexcept
+    cdef double weight_at(self, const char *target) noexcept nogil
+    cdef double weight_of(self, int64_t y) noexcept nogil
 
 cdef void score_rows(Core *c, const Run *run, char *scores) noexcept nogil
 cdef void finish_rows(Core *c) noexcept nogil

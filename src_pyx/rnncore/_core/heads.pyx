@@ -15,14 +15,16 @@ cimport numpy as cnp
 from rnncore._core.adaptive cimport Tails
 from rnncore._core.crf cimport Chain
 from rnncore._core.ctc cimport Alignments
-from rnncore._core.gemm cimport Arena, RunningOuter, bind_packed, keep_as, make_team, outer_scratch, padded
+from rnncore._core.gemm cimport Arena, RunningOuter, bind_packed, clear, keep_as, make_team, outer_scratch, padded
 from rnncore._core.kernels cimport (
+    BETWEEN,
     begin_call,
     end_call,
     raise_stopped,
     rc_loss_options,
     rc_storage,
     rnncore_call,
+    stops_after,
     storage_named,
 )
 from rnncore._core.memory cimport Saved
@@ -314,7 +316,8 @@ cdef class Head:
         cdef Core *c = &self.c
         cdef const View *v = &ws.seen.view
         cdef bint weighted = sample_weight is not None or (c.loss == CHAIN and c.options.class_weight != NULL)
-        cdef long t, b, width
+        cdef long t, b, width, left = BETWEEN
+        cdef rnncore_call call
         cdef char *source = <char *> cnp.PyArray_DATA(targets)
         cdef double weight = 0
         c.soft = c.loss == SOFTMAX and targets.dtype.kind == "f"
@@ -324,13 +327,23 @@ cdef class Head:
         if self.alignments is not None:
             self.alignments.take(targets)
             self.alignments.carve(&c.team, v)
-        for t in range(0 if self.alignments is not None else v.steps if c.pooling.kind == EVERY else 1):
-            for b in range(v.active[t]):
-                memcpy(c.targets + (v.offsets[t] + b) * width, source + (t * v.sequences + v.order[b]) * width, width)
-        for b in range(0 if self.alignments is not None else c.rows):
-            weight += self.weight_at(c.targets + b * width)
-        if self.alignments is not None:
             weight = v.sequences
+        else:
+            with nogil:
+                begin_call(&call, True)
+                for t in range(v.steps if c.pooling.kind == EVERY else 1):
+                    for b in range(v.active[t]):
+                        if stops_after(width, &left):
+                            break
+                        memcpy(c.targets + (v.offsets[t] + b) * width,
+                               source + (t * v.sequences + v.order[b]) * width, width)
+                for b in range(c.rows):
+                    if stops_after(width, &left):
+                        break
+                    weight += self.weight_at(c.targets + b * width)
+                end_call(&call)
+            if call.stopped:
+                raise_stopped()
         if divisor is not None:
             weight = divisor
         c.scale = factor / weight if weight > 0 else 0
@@ -462,13 +475,21 @@ cdef class Head:
         cdef bint every = c.pooling.kind == EVERY
         cdef const char *given = <const char *> cnp.PyArray_DATA(targets)
         cdef double weight = 0
-        cdef long t, b
+        cdef long t, b, left = BETWEEN
+        cdef rnncore_call call
         if self.alignments is not None:
             return <double> v.sequences
         c.soft = c.loss == SOFTMAX and targets.dtype.kind == "f"
-        for t in range(v.steps if every else 1):
-            for b in range(v.active[t]):
-                weight += self.weight_at(given + (t * v.sequences + v.order[b]) * target_bytes(c))
+        with nogil:
+            begin_call(&call, True)
+            for t in range(v.steps if every else 1):
+                for b in range(v.active[t]):
+                    if stops_after(target_bytes(c), &left):
+                        break
+                    weight += self.weight_at(given + (t * v.sequences + v.order[b]) * target_bytes(c))
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         return weight
 
     def forward(self, Workspace ws, theta, bint training, skip_ids=None, skip_values=None):
@@ -501,7 +522,7 @@ cdef class Head:
         cdef rnncore_call call
         cdef Core *c = &self.c
         cdef const View *v = &ws.seen.view
-        cdef long t, b, size = c.team.kernels.itemsize, K = c.options.outputs
+        cdef long t, b, size = c.team.kernels.itemsize, K = c.options.outputs, left = BETWEEN
         cdef const char *source = <const char *> cnp.PyArray_DATA(dscores)
         if first:
             ws.begin_backward(saved, True, want_dx, False)
@@ -509,9 +530,11 @@ cdef class Head:
         self.clear_tables(ws, touched, accumulate)
         with nogil:
             begin_call(&call, True)
-            memset(c.scores, 0, c.rows * c.options.ld * size)
+            clear(c.scores, c.rows * c.options.ld * size)
             for t in range(v.steps if c.pooling.kind == EVERY else 1):
                 for b in range(v.active[t]):
+                    if stops_after(K, &left):
+                        break
                     memcpy(c.scores + (v.offsets[t] + b) * c.options.ld * size,
                            source + (t * v.sequences + v.order[b]) * K * size, K * size)
             self.back(ws.seen, first, accumulate)
@@ -525,7 +548,8 @@ cdef class Head:
         """The scores in the caller's order."""
         cdef Core *c = &self.c
         cdef const View *v = &ws.seen.view
-        cdef long t, b, size = c.team.kernels.itemsize, K = self.outputs(), ld = c.options.ld
+        cdef long t, b, size = c.team.kernels.itemsize, K = self.outputs(), ld = c.options.ld, left = BETWEEN
+        cdef rnncore_call call
         cdef const char *found = c.scores
         cdef char *target
         if self.tails is not None:
@@ -538,10 +562,16 @@ cdef class Head:
             out.fill(0)
         target = <char *> cnp.PyArray_DATA(out)
         with nogil:
+            begin_call(&call, True)
             for t in range(v.steps if c.pooling.kind == EVERY else 1):
                 for b in range(v.active[t]):
+                    if stops_after(K, &left):
+                        break
                     memcpy(target + (t * v.sequences + v.order[b]) * K * size, found + (v.offsets[t] + b) * ld * size,
                            K * size)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         return out
 
     cdef long outputs(self) noexcept:
@@ -576,7 +606,7 @@ cdef class Head:
                     known += 1
             c.importance[b] *= total / known if known else 1
 
-    cdef double weight_at(self, const char *target) noexcept:
+    cdef double weight_at(self, const char *target) noexcept nogil:
         """How much a target counts in the mean."""
         cdef Core *c = &self.c
         cdef double weight = 0
@@ -592,7 +622,7 @@ cdef class Head:
                 weight += (<const double *> target)[k] * self.weight_of(k)
         return weight
 
-    cdef double weight_of(self, int64_t y) noexcept:
+    cdef double weight_of(self, int64_t y) noexcept nogil:
         if self.c.options.class_weight == NULL:
             return 1
         if self.c.team.kernels.itemsize == 4:

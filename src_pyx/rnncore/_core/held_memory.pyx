@@ -15,6 +15,7 @@ cimport numpy as cnp
 
 from rnncore._core.gemm cimport Arena, chunk_for, padded
 from rnncore._core.kernels cimport (
+    BETWEEN,
     begin_call,
     end_call,
     kernels_for,
@@ -23,6 +24,7 @@ from rnncore._core.kernels cimport (
     rc_kernels,
     rnncore_call,
     stopping,
+    stops_after,
 )
 
 cnp.import_array()
@@ -88,6 +90,8 @@ cdef class HeldMemory:
         cdef long size = kernels.itemsize, n, s, h, lds, B = keys.shape[1]
         cdef const char *given = <const char *> cnp.PyArray_DATA(keys)
         cdef const char *rows = <const char *> cnp.PyArray_DATA(memory)
+        cdef long left = BETWEEN
+        cdef rnncore_call call
         cdef char *place
         all_.kernels, all_.factor = kernels, factor
         all_.H, all_.M = keys.shape[2], memory.shape[2]
@@ -110,14 +114,20 @@ cdef class HeldMemory:
             if not self.arena.settle():
                 break
         with nogil:
+            begin_call(&call, True)
             for n in range(B):
                 lds = padded(kernels, all_.steps[n])
                 for s in range(all_.steps[n]):
+                    if stops_after(all_.M + all_.H, &left):
+                        break
                     place = <char *> all_.memory + (all_.memory_at[n] + s * all_.ldm) * size
                     memcpy(place, rows + (s * B + n) * all_.M * size, all_.M * size)
                     place = <char *> all_.keys + (all_.keys_at[n] + s) * size
                     for h in range(all_.H):
                         memcpy(place + h * lds * size, given + ((s * B + n) * all_.H + h) * size, size)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
 
     def attend(self, q, owner, int threads, bint want_weights=False):
         """Return c (rows, M) of queries q (rows, H), and their weights (rows, S) or None.

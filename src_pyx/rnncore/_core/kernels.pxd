@@ -364,6 +364,19 @@ cdef const rc_storage *storage_named(str name) except? NULL
 cdef rc_gemm gemm_for(int itemsize) except? NULL
 cdef void parallel(pool_task task, void *arg, int tasks, int n_threads) noexcept nogil
 cdef bint stopping() noexcept nogil
+
+cdef enum:
+    BETWEEN = 1048576  # numbers
+
+cdef inline bint stops_after(long numbers, long *left) noexcept nogil:
+    # As rnncore_stops_after (pool.h): for loops that touch much memory; `left` begins at BETWEEN.
+    left[0] -= numbers
+    if left[0] > 0:
+        return False
+    if stopping():
+        return True
+    left[0] = BETWEEN
+    return False
 cdef void begin_call(rnncore_call *call, bint may_stop) noexcept nogil
 cdef int end_call(rnncore_call *call) noexcept nogil
 cdef int raise_stopped() except -1

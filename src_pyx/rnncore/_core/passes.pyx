@@ -32,6 +32,7 @@ from rnncore._core.gemm cimport (
     team_scatter,
 )
 from rnncore._core.kernels cimport (
+    BETWEEN,
     RC_FROM_BIAS,
     RC_FROM_C,
     RC_FROM_ZERO,
@@ -41,6 +42,7 @@ from rnncore._core.kernels cimport (
     rc_columns,
     rc_kernels,
     rc_cell_matrix,
+    stops_after,
 )
 from rnncore._core.plan cimport DENSE, EMBEDDED, SYMBOLS, Layer, Run, Unit, View, state_width
 from rnncore._core.time_loop cimport run_layer
@@ -74,6 +76,7 @@ cdef void pass_on(Run *r, Layer *layer, Unit *u, bint symbols) noexcept nogil:
     """The block that x itself is added to: x + b, or the one-hot rows of symbols."""
     cdef const rc_kernels *kernels = r.team.kernels
     cdef long size = kernels.itemsize, H = u.cell.hidden, lda = u.cell.lda, row, at = u.kernel.direct_at - 1
+    cdef long left = BETWEEN
     cdef char *block = u.a_rows + at * u.cell.ld * size
     cdef const char *bias = r.theta + (u.b_h + at * H) * size if at < u.kernel.gates else NULL
     cdef int s
@@ -81,6 +84,8 @@ cdef void pass_on(Run *r, Layer *layer, Unit *u, bint symbols) noexcept nogil:
         kernels.gather(r.view.rows, H, r.per_row, r.ids, r.id_scale, r.identity, H, bias, block, lda)
         return
     for row in range(r.view.rows):
+        if stops_after(H, &left):
+            return
         if bias != NULL:
             memcpy(block + row * lda * size, bias, H * size)
         else:
@@ -228,7 +233,8 @@ cdef void pass_down(Run *r, int n) noexcept nogil:
 
 cdef void share_gradient(Run *r, Layer *layer) noexcept nogil:
     """Both directions of a summed output have the same gradient."""
-    memcpy(layer.unit[1].dh, layer.unit[0].dh, r.view.rows * layer.unit[0].cell.ldo * r.team.kernels.itemsize)
+    cdef long ld = layer.unit[0].cell.ldo
+    r.team.kernels.copy(r.view.rows, ld, layer.unit[0].dh, ld, layer.unit[1].dh, ld)
 
 
 cdef void add_state_gradient(Run *r, Layer *layer) noexcept nogil:

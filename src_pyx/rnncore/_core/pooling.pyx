@@ -19,6 +19,7 @@ from rnncore._core.gemm cimport (
     SUM_COLUMNS,
     SUM_ROWS,
     bind_packed,
+    clear,
     padded,
     team_column_sums,
     team_outer,
@@ -26,7 +27,7 @@ from rnncore._core.gemm cimport (
     team_product,
     team_sums_wide,
 )
-from rnncore._core.kernels cimport RC_FROM_BIAS, RC_FROM_C, rc_columns, rc_kernels
+from rnncore._core.kernels cimport RC_FROM_BIAS, RC_FROM_C, rc_columns, rc_kernels, stopping
 from rnncore._core.plan cimport Layer, Unit, View
 
 
@@ -145,6 +146,8 @@ cdef void pool(Pooling *p, const Team *team, const Run *run, const char *theta) 
     for s in range(p.parts):
         ld = outputs[s].ld
         for b in range(v.sequences):
+            if stopping():
+                return
             z = p.pooled[s].data + b * ld * size
             memset(z, 0, ld * size)
             if p.kind == LAST:
@@ -194,6 +197,8 @@ cdef void attend(Pooling *p, const Team *team, const View *v, const char *theta)
     memcpy(p.v_row, theta + p.v * size, p.size * size)
     kernels.attention_energies(v.rows, p.size, p.size_ld, p.u, p.v_row, p.energy)
     for b in range(v.sequences):
+        if stopping():
+            return
         largest = number(p.energy, b, size)
         for t in range(v.length[b]):
             one = number(p.energy, v.offsets[t] + b, size)
@@ -293,11 +298,11 @@ cdef void pool_back(Pooling *p, const Team *team, Run *run, const char *theta, c
     cdef bint apart = p.kind == LAST and top.summed
     cdef char *dz
     if apart and not first and not run.apart:  # what came to the sum until now is each direction's
-        memcpy(top.unit[1].dh, top.unit[0].dh, v.rows * p.ld[0] * size)
+        team.kernels.copy(v.rows, p.ld[0], top.unit[0].dh, p.ld[0], top.unit[1].dh, p.ld[0])
     run.apart = run.apart or apart
     for s in range(2 if run.apart else p.parts):
         if first:
-            memset(top.unit[s].dh, 0, v.rows * p.ld[0 if run.apart else s] * size)
+            clear(top.unit[s].dh, v.rows * p.ld[0 if run.apart else s] * size)
     if p.kind == ATTENTION:
         attend_back(p, team, run, theta, grad, accumulate)
         return
@@ -307,6 +312,8 @@ cdef void pool_back(Pooling *p, const Team *team, Run *run, const char *theta, c
         ld = p.ld[s]
         width = p.width[s]
         for b in range(v.sequences):
+            if stopping():
+                return
             dz = p.gradient[s] + b * ld * size
             if p.kind == LAST:
                 row = b if u.reverse else v.last[b]
@@ -336,6 +343,8 @@ cdef void attend_back(Pooling *p, const Team *team, Run *run, const char *theta,
     cdef int s, d
     memset(p.dv, 0, v.sequences * p.size_ld * size)
     for b in range(v.sequences):
+        if stopping():
+            return
         mean = 0
         for t in range(v.length[b]):
             row = v.offsets[t] + b

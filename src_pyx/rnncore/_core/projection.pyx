@@ -18,6 +18,7 @@ from rnncore._core.gemm cimport (
     RunningOuter,
     begin_outer,
     bind_packed,
+    clear,
     end_outer,
     go_on_outer,
     padded,
@@ -25,7 +26,7 @@ from rnncore._core.gemm cimport (
     team_pack,
     team_product,
 )
-from rnncore._core.kernels cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_packed
+from rnncore._core.kernels cimport RC_FROM_BIAS, RC_FROM_C, RC_FROM_ZERO, parallel, rc_packed, stopping
 from rnncore._core.sparse cimport Skip
 
 cdef enum:
@@ -129,7 +130,7 @@ cdef void losses_of_rows(Core *c, Skip skip, bint training, bint fresh, bint acc
         pack_weights(c)
     if training:
         begin_gradient(c, sums, accumulate, turns(c, fresh))
-    while first < c.rows:
+    while first < c.rows and not (first and stopping()):
         part = window(c, first, min(c.block, c.rows - first))
         if once:
             project_once(&part)
@@ -331,7 +332,7 @@ cdef void give_back(Core *c, bint fresh) noexcept nogil:
     for s in range(c.parts):
         dz = c.dz[s]
         if fresh:
-            memset(dz, 0, c.rows * c.input[s].ld * size)
+            clear(dz, c.rows * c.input[s].ld * size)
         count = min(c.input[s].width, c.options.outputs - at)
         if count > 0 and fresh:
             c.team.kernels.copy(c.rows, count, c.scores + at * size, c.options.ld, dz, c.input[s].ld)

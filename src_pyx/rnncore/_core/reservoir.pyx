@@ -18,6 +18,7 @@ from rnncore._core.kernels cimport (
     rc_kernels,
     rc_reservoir,
     rnncore_call,
+    stopping,
 )
 
 cnp.import_array()
@@ -40,7 +41,7 @@ cdef struct Job:
 cdef void task(void *arg, int index) noexcept nogil:
     cdef Job *job = <Job *> arg
     cdef long n = index, at, row = job.reservoir.units * job.kernels.itemsize
-    while n < job.sequences:
+    while n < job.sequences and not stopping():
         at = job.starts[n] * row
         job.kernels.reservoir(job.reservoir, job.starts[n + 1] - job.starts[n], job.first + n * row, job.drive + at,
                               job.states + at, job.work + index * job.work_size)
@@ -162,6 +163,8 @@ cdef class Reservoir:
         with nogil:
             begin_call(&call, True)
             for t in range(T):
+                if stopping():
+                    break
                 memcpy(d_at, given_at + t * N * size, N * size)
                 for k in range(K):
                     kernels.add_scaled(N, y_at[k], V_at + k * N * size, d_at)

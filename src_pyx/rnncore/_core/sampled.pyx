@@ -21,6 +21,7 @@ from rnncore._core.gemm cimport (
     RunningOuter,
     begin_outer,
     bind_packed,
+    clear,
     end_outer,
     go_on_outer,
     outer_scratch,
@@ -210,7 +211,7 @@ cdef class Samples:
         for s in range(c.parts):
             ld = c.input[s].ld
             if fresh:
-                memset(p.dz[s], 0, c.rows * ld * size)
+                clear(p.dz[s], c.rows * ld * size)
             c.team.kernels.gather(c.rows, c.input[s].width, 1, targets, self.own, c.theta + (c.W_hy + at) * size,
                                   self.width, NULL, self.more, ld)
             c.team.kernels.add(c.rows, c.input[s].width, self.more, ld, p.dz[s], ld)

@@ -4,7 +4,16 @@ from libc.stdint cimport int64_t
 cimport numpy as cnp
 
 from rnncore._core.gemm cimport Team, team_scatter
-from rnncore._core.kernels cimport begin_call, end_call, kernels_for, raise_stopped, rc_kernels, rnncore_call
+from rnncore._core.kernels cimport (
+    BETWEEN,
+    begin_call,
+    end_call,
+    kernels_for,
+    raise_stopped,
+    rc_kernels,
+    rnncore_call,
+    stops_after,
+)
 
 cnp.import_array()
 
@@ -55,7 +64,7 @@ def values_gradient(d, long column, ids, table, out):
     """out[r, f] = d[r, column:column + width]·table[ids[r, f]], zero for negative ids: gather's gradient by values."""
     cdef rnncore_call call
     cdef long rows = ids.shape[0], per_row = ids.shape[1], width = table.shape[1], size = d.itemsize, ld = d.shape[1]
-    cdef long r, f, id_
+    cdef long r, f, id_, left = BETWEEN
     cdef double found
     cdef const int64_t *numbers = <const int64_t *> cnp.PyArray_DATA(ids)
     cdef const char *gradient = <const char *> cnp.PyArray_DATA(d) + column * size
@@ -65,6 +74,8 @@ def values_gradient(d, long column, ids, table, out):
     with nogil:
         begin_call(&call, True)
         for r in range(rows):
+            if stops_after(width * per_row, &left):
+                break
             for f in range(per_row):
                 found, id_ = 0, numbers[r * per_row + f]
                 if id_ >= 0:

@@ -4,6 +4,7 @@ from libc.string cimport memcpy, memset
 
 from rnncore._core.gemm cimport Segment
 from rnncore._core.kernels cimport (
+    BETWEEN,
     RC_FROM_BIAS,
     RC_FROM_C,
     RC_FROM_ZERO,
@@ -17,7 +18,7 @@ from rnncore._core.plan cimport Layer, Run, Unit, View, has_zoneout, row_of, sam
 
 
 cdef enum:
-    STEPS_BETWEEN = 16  # looks at whether to stop; products of many rows look for themselves
+    STEPS_BETWEEN = 16  # looks at whether to stop, or so many that make a million numbers, whose memory may be new
 
 cdef struct Loop:
     const Run *run
@@ -125,9 +126,10 @@ cdef void loop_task(void *arg, int index) noexcept nogil:
     cdef rc_cell_step step = u.kernel.backward if loop.backward else u.kernel.forward
     if has_zoneout(loop.layer):
         step = kernels.zoned_backward if loop.backward else kernels.zoned_forward
-    cdef long i, t, go_on
+    cdef long i, t, go_on, numbers = v.active[0] * u.cell.lda // loop.shards
+    cdef long between = max(1, min(<long> STEPS_BETWEEN, BETWEEN // (numbers + 1)))
     for i in range(v.steps):
-        if i % STEPS_BETWEEN == 0 and stopping():
+        if i % between == 0 and stopping():
             return
         t = i if ascending else v.steps - 1 - i
         go_on = v.active[t + 1] if t + 1 < v.steps else 0

@@ -6,13 +6,14 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy
 
 from rnncore._core.dropout cimport ON_INPUT, key_for, site_of
+from rnncore._core.kernels cimport BETWEEN, stopping, stops_after
 from rnncore._core.plan cimport EMBEDDED, Layer, Run, Unit, View, row_of, same_rows, state_width
 
 
 cdef void exchange(Run *r, long width, char *rows, long ld, char *array, long lda, bint to_caller) noexcept nogil:
     """Bring `width` columns of packed rows into the caller's array, (T, B, lda) or packed, or the other way round."""
     cdef const View *v = &r.view
-    cdef long t, b, size = r.team.kernels.itemsize
+    cdef long t, b, size = r.team.kernels.itemsize, left = BETWEEN
     cdef char *ours
     cdef char *theirs
     if same_rows(v) and to_caller:
@@ -21,6 +22,8 @@ cdef void exchange(Run *r, long width, char *rows, long ld, char *array, long ld
         r.team.kernels.copy(v.rows, width, array, lda, rows, ld)
     else:
         for t in range(v.steps):
+            if stops_after(v.active[t] * width, &left):
+                return
             for b in range(v.active[t]):
                 ours = rows + (v.offsets[t] + b) * ld * size
                 theirs = array + row_of(v, t, b) * lda * size
@@ -56,6 +59,8 @@ cdef void load_ids(Run *r, const char *x) noexcept nogil:
                               layer.input[0].data, layer.input[0].ld)
         return
     for t in range(v.steps if layer.drops_input else 0):
+        if stopping():
+            return
         key = key_for(r.seed, r.drop_step, site_of(ON_INPUT, 0, 0), t)
         for b in range(v.active[t]):
             for f in range(r.per_row):

@@ -28,6 +28,7 @@ from rnncore._core.gemm cimport (
     Team,
     begin_outer,
     bind_packed,
+    clear,
     chunk_for,
     end_outer,
     go_on_outer,
@@ -474,10 +475,10 @@ cdef class TreeKernel:
         with nogil:
             begin_call(&call, True)
             self.pack_all(first, True)
-            memset(job.dh, 0, N * self.ld * size)
+            clear(job.dh, N * self.ld * size)
             team.kernels.gather(N, self.H, 1, self.forest.order, NULL, given, self.H, NULL, job.dh, self.ld)
             if self.kind >= ORDERED:
-                memset(job.dc, 0, N * self.ld * size)
+                clear(job.dc, N * self.ld * size)
             self.run(True)
             if not stopping():
                 self.gradients(target)

@@ -18,6 +18,7 @@ from rnncore._core.gemm cimport (
     bind_gates,
     bind_gates_T,
     bind_packed,
+    clear,
     padded,
     team_outer,
     team_pack,
@@ -213,11 +214,11 @@ cdef class Turing:
         self.pack(<const char *> cnp.PyArray_DATA(theta), backward)
         with nogil:
             begin_call(&call, True)
-            team.kernels.fill(rows * self.ldx, 0, self.x)
+            clear(self.x, rows * self.ldx * size)
             team.kernels.copy(rows, self.D, given, self.D, self.x, self.ldx)
-            team.kernels.fill((B + rows) * m.lds, 0, <char *> m.state - B * m.lds * size)
-            team.kernels.fill(B * m.width * m.ld, 0, <char *> m.memory - B * m.width * m.ld * size)
-            team.kernels.fill(B * heads * m.ld, 0, <char *> m.weights - B * heads * m.ld * size)
+            clear(<char *> m.state - B * m.lds * size, (B + rows) * m.lds * size)
+            clear(<char *> m.memory - B * m.width * m.ld * size, B * m.width * m.ld * size)
+            clear(<char *> m.weights - B * heads * m.ld * size, B * heads * m.ld * size)
             for b in range(-B, 0):
                 first = <char *> m.memory + b * m.width * m.ld * size
                 team.kernels.copy(m.width, N, old_memory, N, first, m.ld)
@@ -271,14 +272,14 @@ cdef class Turing:
                 at = m.offsets[t - 1] + B if t else 0
                 for b in range(m.active[t]):
                     previous[m.offsets[t] + b] = at + b
-            team.kernels.fill(rows * self.ldy, 0, self.y)
+            clear(self.y, rows * self.ldy * size)
             team.kernels.copy(rows, self.Y, given, self.Y, self.y, self.ldy)
-            team.kernels.fill(rows * m.lds, 0, m.dstate)
-            team.kernels.fill(rows * m.ldp, 0, m.demissions)
-            team.kernels.fill(B * m.width * m.ld, 0, m.dmemory)
-            team.kernels.fill(B * heads * m.ld, 0, m.dweights)
-            team.kernels.fill(B * m.lds, 0, m.dbefore)
-            team.kernels.fill(B * m.ldh, 0, m.dc)
+            clear(m.dstate, rows * m.lds * size)
+            clear(m.demissions, rows * m.ldp * size)
+            clear(m.dmemory, B * m.width * m.ld * size)
+            clear(m.dweights, B * heads * m.ld * size)
+            clear(m.dbefore, B * m.lds * size)
+            clear(m.dc, B * m.ldh * size)
             team_product(team, &self.output_T, rows, self.y, self.ldy, RC_FROM_ZERO, <char *> m.dstate, m.lds)
             parallel(backward_task, &job, job.shards, job.shards)
             team_outer(team, self.D, rows, self.x, self.ldx, NULL, <char *> m.a, m.lda, NULL, m.gates, gates,
@@ -303,6 +304,7 @@ cdef class Turing:
 
     def traces(self):
         """Return the memory after each step (rows, width, locations), and the weights (rows, heads, locations)."""
+        cdef rnncore_call call
         cdef rc_turing *m = &self.machine
         cdef long size = self.team.kernels.itemsize, rows = self.schedule.view.rows, heads = m.reads + m.writes
         dtype = np.float32 if size == 4 else np.float64
@@ -311,6 +313,10 @@ cdef class Turing:
         cdef char *of_memory = <char *> cnp.PyArray_DATA(memory)
         cdef char *of_weights = <char *> cnp.PyArray_DATA(weights)
         with nogil:
+            begin_call(&call, True)
             self.team.kernels.copy(rows * m.width, m.locations, m.memory, m.ld, of_memory, m.locations)
             self.team.kernels.copy(rows * heads, m.locations, m.weights, m.ld, of_weights, m.locations)
+            end_call(&call)
+        if call.stopped:
+            raise_stopped()
         return memory, weights
