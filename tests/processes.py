@@ -9,7 +9,7 @@ class Together:
     """What the threads share."""
 
     def __init__(self, size):
-        self.size, self.barrier, self.places = size, threading.Barrier(size, timeout=60), [None] * size
+        self.size, self.barrier, self.places = size, threading.Barrier(size, timeout=300), [None] * size
 
 
 class OneOf:

@@ -677,7 +677,7 @@ def test_odd_settings_in_the_environment():
             env={**os.environ, name: "abacus"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert result.returncode == 1, result.stderr

@@ -368,7 +368,7 @@ def test_how_a_command_may_end(capsys, monkeypatch, error, status, said, last):
 
 def run(*arguments, **options):
     return subprocess.run(
-        [sys.executable, "-m", "rnncore", *arguments], capture_output=True, text=True, timeout=60, **options
+        [sys.executable, "-m", "rnncore", *arguments], capture_output=True, text=True, timeout=300, **options
     )
 
 
@@ -393,7 +393,7 @@ def test_interrupt_saves_what_was_learned(tagged):
         seen = training.stderr.read(200)  # the progress bar: training is under way
         time.sleep(0.2)
         training.send_signal(signal.SIGINT)
-        _, rest = training.communicate(timeout=60)
+        _, rest = training.communicate(timeout=300)
     finally:
         training.kill()
     assert training.returncode == 130, seen + rest
@@ -431,5 +431,5 @@ def test_predict_does_not_wait_for_the_end(tagged, model):
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes differ there")
 def test_a_reader_that_leaves_early(tagged, model):
     command = f"{sys.executable} -m rnncore predict {model} data.txt | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=300)
     assert done.stdout.count("\n") == 1 and done.stderr == ""

@@ -256,7 +256,7 @@ def start(*arguments):
 
 
 def wait_for(path, process):
-    for _ in range(2000):
+    for _ in range(20_000):
         if os.path.exists(path) or process.poll() is not None:
             return
         time.sleep(0.005)
@@ -275,7 +275,7 @@ def test_killed_at_any_moment(here, monkeypatch):
         wait_for(checkpoint, process)
         time.sleep(draw.uniform(0.0, 0.25))
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         killed += process.returncode == -signal.SIGKILL
         if os.path.exists(checkpoint):  # always sound: it is written whole or not at all
             read_model(checkpoint)
@@ -296,7 +296,7 @@ def test_a_disk_that_fills_up(here):
     process = start(*TRAIN, "--out", "cut", *OFTEN)
     wait_for("cut.checkpoint", process)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     half_written = {name for name in os.listdir() if name.endswith(".tmp")}  # of the moment it was killed in
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -307,7 +307,7 @@ def test_a_disk_that_fills_up(here):
         [sys.executable, "-c", limited, "train", "--resume", "cut.checkpoint", "--quiet", *OFTEN],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={name: value for name, value in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}  # it writes, too
         | {"PYTHONDONTWRITEBYTECODE": "1"},
     )
@@ -342,7 +342,7 @@ def test_interrupted_and_resumed(here, capsys, name, status):
     process = start(*TRAIN, *OFTEN)
     wait_for("tag.safetensors.checkpoint", process)
     process.send_signal(getattr(signal, name))
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == status and "go on with --resume tag.safetensors.checkpoint" in err
     refused(capsys, ["train", *TRAIN, "--out", "tag.safetensors"], "exists already")
     os.unlink("tag.safetensors")
@@ -386,7 +386,7 @@ def test_checkpoints_of_something_else_are_refused(here, capsys):
     process = start(*TRAIN, "--out", "cut", *OFTEN)
     wait_for("cut.checkpoint", process)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     header, arrays = read_checkpoint("cut.checkpoint")
     del header["trainer"]["position"]
     write_model("cut.checkpoint", "Checkpoint", header, arrays)
@@ -510,7 +510,7 @@ def test_output_closed_or_full(here, arguments, how):
     elif "tag.safetensors" in arguments:
         assert main(["train", "data.txt", "--quiet", *QUICK]) == 0
     command = " ".join([sys.executable, "-m", "rnncore", *arguments])
-    done = subprocess.run(f"{command} {how}", shell=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(f"{command} {how}", shell=True, capture_output=True, text=True, timeout=300)
     lines = [line for line in done.stderr.split("\r")[-1].splitlines() if "rnncore" in line and "warning" not in line]
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1 and "standard output" in lines[0], done.stderr
@@ -523,5 +523,5 @@ def test_what_needs_no_output_goes_on_without(here):
         ["predict", "tag.safetensors", "data.txt", "--out", "o"],
     ):
         command = " ".join([sys.executable, "-m", "rnncore", *arguments])
-        assert subprocess.run(f"{command} >&- 2>&-", shell=True, timeout=120).returncode == 0
+        assert subprocess.run(f"{command} >&- 2>&-", shell=True, timeout=300).returncode == 0
     assert (here / "o").exists()

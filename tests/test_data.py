@@ -438,7 +438,7 @@ def test_the_array_level_stays_light():
         "import sys, rnncore, rnncore.datasets, rnncore.io.files, rnncore.data.readers; rnncore.load; rnncore.Network; "
         "print([name for name in ('sklearn', 'tqdm', 'safetensors', 'pandas') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 

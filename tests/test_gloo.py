@@ -72,7 +72,7 @@ def run(program, size, folder, *more):
         for rank in range(size)
     ]
     for process in started:
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
 
 

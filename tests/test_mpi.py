@@ -16,7 +16,7 @@ from rnncore.cli import main
 from rnncore.io.checkpoints import read_checkpoint
 
 MPIEXEC = shutil.which("mpiexec")
-LONGEST = 30  # seconds until all processes are gone
+LONGEST = 180  # seconds, on the slowest machine, until all processes are gone
 
 
 def connected():

@@ -21,7 +21,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
         [sys.executable, "-P", "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={**os.environ, **environment},
         check=False,
     )
@@ -180,7 +180,7 @@ def in_threads(*functions):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=300)
         assert not thread.is_alive()
     return results
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in the midst of a call, by processor time: a clock on the wall says little where others work, too."""
+"""What calls cost, in processor time: a clock on the wall says little where others use the machine, too."""
 
 import contextlib
 import os
