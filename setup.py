@@ -125,11 +125,11 @@ class BuildWithLibraries(build_ext):
 
 # fmt: off
 MODULES = (
-    "kernels", "blas", "rows", "schedule", "gemm", "plan", "weights", "dropout", "memory", "transfer", "time_loop",
-    "passes", "calls", "run", "activations", "crf", "ctc", "prefix_beam", "reservoir", "sparse", "tables", "pooling",
-    "projection", "adaptive", "sampled", "heads", "attention", "held_memory", "dense", "associative", "pushdown",
-    "trees", "turing", "session", "updates", "cxx_random", "replica_rows", "replica_passes", "replica", "c_space",
-    "c_matrix", "c_layers", "c_session", "api",
+    "kernels", "blas", "rows", "ranges", "schedule", "gemm", "plan", "weights", "dropout", "memory", "transfer",
+    "time_loop", "passes", "calls", "run", "activations", "crf", "ctc", "prefix_beam", "reservoir", "sparse",
+    "tables", "pooling", "projection", "adaptive", "sampled", "heads", "attention", "held_memory", "dense",
+    "associative", "pushdown", "trees", "turing", "session", "updates", "cxx_random", "replica_rows",
+    "replica_passes", "replica", "c_space", "c_matrix", "c_layers", "c_session", "api",
 )
 # fmt: on
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from processes import run_together
 
 import rnncore as rc
+from rnncore._core.ranges import add_in, copy_in, copy_out, dealt, length
 from rnncore.train.agreement import ProcessError
 from rnncore.train.communicators import communicator
 from rnncore.train.partial import Gradients, tree_sum
@@ -260,18 +261,113 @@ def test_gradients_are_added_as_the_arrays_are():
     found.add(left)
     assert np.array_equal(net._grad, wanted)
     assert net._touched.of(net.layout.starts["embedding.E"]).tolist() == [1, 3, 4, 7, 9]
-    assert found.length(found.rows()) == found.size + 5 * 8
 
 
-def test_gradients_are_written_and_read_back():
+def test_gradients_are_cleared():
     net = embedded()
     net.loss_and_grad(np.array([[3, 7], [7, 7]]), np.zeros((2, 2), int))
-    found, wanted = Gradients(net), np.array(net._grad)
-    rows = [np.array([1, 3, 7])]
-    flat = np.empty(found.length(rows), net.dtype)
-    found.write_to(flat, rows)
+    found = Gradients(net)
     found.clear()
     assert not net._grad.any() and not len(found.rows()[0])
-    found.read_from(flat, rows)
-    assert np.array_equal(net._grad, wanted)
-    assert net._touched.of(net.layout.starts["embedding.E"]).tolist() == [1, 3, 7]
+
+
+@settings(deadline=None, max_examples=50)
+@given(owners=st.sampled_from([1, 2, 4, 8]), each=st.sampled_from([1, 2]), seed=st.integers(0, 2**32))
+def test_ranges_are_dealt_whole(owners, each, seed):
+    each = min(each, owners)
+    rng = np.random.default_rng(seed)
+    cuts = np.sort(rng.choice(999, 20, replace=False))
+    given = np.stack([cuts[::2], np.diff(cuts)[::2], rng.integers(0, 4, 10)], axis=1)
+    parts = dealt(given, 4, owners, each)
+    flat, back = rng.standard_normal(1000).astype("f4"), np.zeros(1000, "f4")
+    for number, part in enumerate(parts):
+        values = np.empty(length(part), "f4")
+        copy_out(flat, part, values)
+        copy_in(back, part, values)
+        for start, count, rule in part.tolist():
+            places = np.arange(start, start + count)
+            assert ((places >> 4) % owners // each == number).all() and count
+            assert any(a <= start and start + count <= a + n and rule == r for a, n, r in given.tolist())
+    inside = np.zeros(1000, bool)
+    for start, count, _ in given.tolist():
+        inside[start : start + count] = True
+    assert np.array_equal(back, np.where(inside, flat, 0)) and length(given) == sum(map(length, parts))
+    add_in(back, given, flat[inside])
+    assert np.array_equal(back, np.where(inside, 2 * flat, 0))
+
+
+def ill(where, value=np.nan):
+    """Return what makes a trainer whose gradient is not finite in one process, in a batch's loss that is."""
+
+    def work(comm):
+        net = embedded()
+        data = rc.Sequences.of(SENTENCES, [one % 3 for one in SENTENCES])
+        adam = rc.Adam(0.01, clip_norm=where)
+        trainer = rc.Trainer(net, adam, data, max_epochs=1, batch_size=10, comm=comm, shards=4)
+        learn = net.loss_and_grad
+
+        def spoilt(*arguments, **options):
+            loss = learn(*arguments, **options)
+            if (comm is None or comm.rank == 1) and adam.steps == 2:
+                net._grad[-1] = value
+            return loss
+
+        net.loss_and_grad = spoilt
+        trainer.run()
+        return trainer.stopped, net.theta.tobytes(), adam.steps
+
+    return work
+
+
+@pytest.mark.parametrize(("clip", "value"), [(None, np.nan), (1.0, np.nan), (None, 3e38)])
+def test_a_gradient_that_is_not_finite_in_one_process_ends_all(clip, value):
+    with pytest.warns(DivergenceWarning):
+        found = together(2, ill(clip, value))
+    assert found[0] == found[1] and found[0][0] == "diverged" and found[0][2] == 2
+
+
+@pytest.mark.parametrize("name", [name for name in rc.OPTIMIZERS if rc.OPTIMIZERS[name].of_shards])
+@pytest.mark.parametrize("lazy", [True, False])
+def test_every_optimizer_shares_its_steps(name, lazy):
+    def work(comm):
+        net = embedded()
+        data = rc.Sequences.of(SENTENCES, [one % 3 for one in SENTENCES])
+        groups = {"embedding.*": {"learning_rate": 0.001}}
+        optimizer = rc.OPTIMIZERS[name](0.01, clip_norm=0.1, clip_value=0.05, lazy=lazy, groups=groups)
+        rc.Trainer(net, optimizer, data, max_epochs=1, batch_size=20, comm=comm, shards=4).run()
+        return net.theta.copy(), [slot.tobytes() for slot in optimizer.slots.values()]
+
+    wanted = work(None)
+    for size in (2, 4):
+        same(together(size, work), wanted)
+
+
+def test_what_cannot_share_a_step_says_so():
+    batches = [(np.zeros((3, 8), int), np.zeros((3, 8), int))]
+    with pytest.raises(ValueError, match="SDLM cannot make a step on a part"):
+        rc.Trainer(embedded(), rc.SDLM(), batches, shards=2)
+
+
+def test_checkpoints_may_be_process_0s_affair(tmp_path):
+    def work(comm):
+        net = rc.Network(rc.Recurrent("lstm", 9, 12, num_layers=2), rc.Softmax(9))
+        options = {"checkpoint": tmp_path / "c", "checkpoint_every": 0} if comm.rank == 0 else {}
+        rc.Trainer(net, rc.RMSprop(0.01), rc.Stream(IDS, 13, 10), max_epochs=1, comm=comm, shards=4, **options).run()
+
+    together(2, work)
+    assert (tmp_path / "c").exists()
+
+
+def test_frozen_parts_stay_where_they_are():
+    def frozen(**options):
+        net = embedded(**options)
+        net.freeze("embedding.*")
+        return net
+
+    def work(comm):
+        return of_sentences(comm, network=frozen)
+
+    wanted = work(None)
+    same(together(4, work), wanted)
+    start = frozen().layout.starts["embedding.E"]
+    assert np.array_equal(wanted[0][start : start + 400], frozen().theta[start : start + 400])

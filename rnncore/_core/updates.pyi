@@ -23,4 +23,15 @@ class Updater:
         clip_norm: float | None = None,
         n_threads: int = 1,
         groups: Any = None,
+        measured: tuple[float, float, float] | None = None,
     ) -> float | None: ...
+    def measure(
+        self,
+        ranges: Any,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        n_threads: int = 1,
+        exact: bool = False,
+    ) -> tuple[float, float, float]: ...
+
+def joined(measured: Any) -> tuple[float, float, float]: ...

@@ -24,12 +24,12 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from rnncore import _threads
-from rnncore._core.updates import Updater
+from rnncore._core.updates import Updater, joined
 from rnncore._finite import NonFiniteError, check_arrays, find_in_arrays, largest_gradient, too_large
 from rnncore.nn.layout import FlatArrays
 from rnncore.nn.patterns import matching
@@ -57,6 +57,9 @@ _FOR_ALL = ("clip_norm", "clip_value", "schedule", "lazy", "groups")  # settings
 Scalars = tuple[float, float, float, float, float, float, float]  # rate, decay, keep, a, b, c, eps
 
 
+_How = tuple[Scalars, float | None, float | None, int, list[Scalars] | None]  # clipping, threads, groups
+
+
 class Trainable(Protocol):
     """What an optimizer asks of a network."""
 
@@ -75,6 +78,25 @@ class Trainable(Protocol):
         the group of each parameter by name or None, whose number then counts twice in the third column; and a
         `layout` that knows the names.
         """
+
+
+class Shared(Protocol):
+    """What an optimizer asks of processes that make a step together, each on its part (`rnncore.train.slices`)."""
+
+    def of_shards(self, ranges: np.ndarray) -> list[np.ndarray]:
+        """Return the ranges of each of this process's shards."""
+
+    def own(self, ranges: np.ndarray) -> np.ndarray:
+        """Return the ranges of this process."""
+
+    def gathered(self, found: np.ndarray) -> np.ndarray:
+        """Return what all processes have found of their shards."""
+
+    def agree(self, problem: BaseException | None) -> None:
+        """Raise everywhere what some process met."""
+
+    def send(self, array: np.ndarray, ranges: np.ndarray) -> None:
+        """Give all processes what each has made of its part of an array."""
 
 
 class _Memory:
@@ -158,6 +180,7 @@ class Optimizer(ABC):
     schedule: Schedule | Callable[[int], float] | None = None
     lazy: bool = field(default=True, kw_only=True)
     groups: Mapping[str, Mapping[str, float]] | None = field(default=None, kw_only=True)
+    of_shards: ClassVar[bool] = True  # whether a step may be shared, see `step`
     _grouped: tuple[Optimizer, ...] = field(init=False, repr=False, default=())  # the groups' settings
     _memory: _Memory = field(init=False, repr=False, default_factory=_Memory)
 
@@ -249,7 +272,12 @@ class Optimizer(ABC):
             raise ValueError(f"expected the schedule's factor in [0, inf), got {factor!r}; look at {self.schedule!r}")
         return factor
 
-    def step(self, net: Trainable) -> None:
+    @property
+    def slots(self) -> dict[str, np.ndarray]:
+        """What a step writes beside ``theta``, by name, not copied; nothing before the first step."""
+        return dict(self._memory.slots or {})
+
+    def step(self, net: Trainable, shared: Shared | None = None) -> None:
         """Update ``net.theta`` from ``net.grad`` once.
 
         Parameters
@@ -257,6 +285,8 @@ class Optimizer(ABC):
         net
             A `Network`, a layer, or any object with flat float32 or float64 arrays `theta` and `grad` and a method
             `update_ranges(lazy)`. Where it has a method `keep_bounds()`, the step ends with it.
+        shared
+            Processes that make the step together: each on the part whose gradient it has.
 
         Raises
         ------
@@ -285,20 +315,29 @@ class Optimizer(ABC):
             updater = self._bind(net, theta, grad)
         threads = _threads.resolve(getattr(net, "n_threads", None)) if updater.worth_threads else 1
         factor, t = self._factor(), memory.steps + 1
-        scalars, groups = self._scalars(self.learning_rate * factor, t), None
+        scalars = self._scalars(self.learning_rate * factor, t)
+        groups: list[Scalars] | None = None
         if memory.members is None:
             ranges = net.update_ranges(self.lazy)
         else:
             ranges = net.update_ranges(self.lazy, memory.members)  # type: ignore[call-arg]
             groups = [own._scalars(own.learning_rate * factor, t) for own in self._grouped]
+        how: _How = scalars, self.clip_value, self.clip_norm, threads, groups
         try:
-            memory.norm = updater.step(ranges, *scalars, self.clip_value, self.clip_norm, threads, groups)
+            if shared is None:
+                memory.norm = updater.step(ranges, *scalars, *how[1:])
+            else:
+                memory.norm = _step_of_part(shared, updater, ranges, how)
         except ArithmeticError as problem:
             if before[0] is None:  # the slots were made for this step
                 memory.slots, memory.owner, memory.updater = None, before[1], None
             found = too_large(largest_gradient(net)) if isinstance(problem, OverflowError) else find_in_arrays(net)
+            if shared is not None:  # not every process sees what is not finite
+                shared.agree(found)
             assert found is not None
             raise found from None
+        if shared is not None:
+            shared.send(theta, ranges)
         keep_bounds = getattr(net, "keep_bounds", None)
         if keep_bounds is not None:
             keep_bounds()
@@ -413,6 +452,25 @@ class Optimizer(ABC):
         memory.updater = Updater(rule, theta, grad, *slots.values())
         memory.slots, memory.owner = slots, _reference(net)
         return memory.updater
+
+
+def _step_of_part(shared: Shared, updater: Updater, ranges: np.ndarray, how: _How) -> float | None:
+    """Make a step on this process's part, by the norm of the whole gradient; return that."""
+    scalars, clip_value, clip_norm, threads, groups = how
+    own = shared.own(ranges)
+
+    def measured(exact: bool) -> tuple[float, float, float]:
+        parts = shared.of_shards(ranges)
+        found = [updater.measure(part, clip_value, clip_norm, threads, exact) for part in parts]
+        return joined(shared.gathered(np.array(found)))
+
+    def step(known: tuple[float, float, float]) -> float | None:
+        return updater.step(own, *scalars, clip_value, clip_norm, threads, groups, known)
+
+    try:
+        return step(measured(exact=False))
+    except OverflowError:  # or only nearly so: all processes look closer
+        return step(measured(exact=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -659,6 +717,7 @@ class SDLM(Optimizer):
     momentum: float = field(default=0.95, kw_only=True)
     damping: float = field(default=1e-2, kw_only=True)
     settling: int = field(default=31, kw_only=True)
+    of_shards: ClassVar[bool] = False  # curvature is that of a whole batch
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -667,7 +726,7 @@ class SDLM(Optimizer):
         check_number("damping", self.damping, "(0, inf)", 1e-2)
         check_number("settling", self.settling, "[0, inf)", 31)
 
-    def step(self, net: Trainable) -> None:
+    def step(self, net: Trainable, shared: Shared | None = None) -> None:
         """Update ``net.theta`` from ``net.grad`` and the curvature of the batch it came from; see `Optimizer.step`."""
         take = getattr(net, "curvature", None)
         if take is None:
@@ -687,7 +746,7 @@ class SDLM(Optimizer):
         last = slots["curvature"].copy()
         slots["curvature"][:] = curvature
         try:
-            super().step(net)
+            super().step(net, shared)
         except NonFiniteError:
             slots["curvature"][:] = last
             if before[0] is None:

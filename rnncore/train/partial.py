@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnncore._core.ranges import add_in, copy_out, length
+from rnncore._core.rows import merged as among
+
 __all__ = ["Gradients", "Partial", "merged", "tree_sum"]
 
 
@@ -34,11 +37,11 @@ def merged(parts: list[np.ndarray]) -> np.ndarray:
 
 
 class Partial(NamedTuple):
-    """A gradient: all that is not in a table, end to end, and of each table the touched rows."""
+    """A gradient: the touched rows of each table, the ranges of the flat array that it lies in, and what is there."""
 
-    dense: np.ndarray
     rows: list[np.ndarray]
-    values: list[np.ndarray]
+    ranges: np.ndarray
+    values: np.ndarray
 
 
 def tree_sum(parts: np.ndarray) -> Any:
@@ -71,97 +74,72 @@ class Gradients:
         self.widths = [layout.shapes[name][1] for name in names] if names else []
         self._starts = [layout.starts[name] for name in names] if names else []
         self._lengths = [layout.shapes[name][0] for name in names] if names else []
+        self._order = sorted(range(len(names)), key=self._starts.__getitem__)
         self._dense = self._runs(layout, names)
-        self.size = sum(stop - start for start, stop in self._dense)
 
-    def _runs(self, layout: Any, tables: Iterable[str]) -> list[tuple[int, int]]:
+    def _runs(self, layout: Any, tables: Iterable[str]) -> np.ndarray:
         """Return where that lies in ``grad`` which is not in tables."""
         if not tables:
-            return [(0, len(self._flat))]
-        runs: list[tuple[int, int]] = []
+            return np.array([[0, len(self.flat), 0]])
+        runs: list[list[int]] = []
         for name, shape in layout.shapes.items():
             start = layout.starts[name]
             if name in tables:
                 continue
-            if runs and runs[-1][1] == start:
-                runs[-1] = (runs[-1][0], start + prod(shape))
+            if runs and sum(runs[-1]) == start:
+                runs[-1][1] += prod(shape)
             else:
-                runs.append((start, start + prod(shape)))
-        return runs
+                runs.append([start, prod(shape), 0])
+        return np.array(runs, np.int64).reshape(-1, 3)
 
     @property
-    def _flat(self) -> np.ndarray:
-        own = getattr(self._network, "_grad", None)  # reading `grad` would mark every row as touched
+    def flat(self) -> np.ndarray:
+        """The flat gradient, of which no further row counts as touched."""
+        own = getattr(self._network, "_grad", None)  # reading `grad` would mark every row
         found: np.ndarray = self._network.grad if own is None else own
         return found
-
-    def _table(self, number: int) -> np.ndarray:
-        start, rows, width = self._starts[number], self._lengths[number], self.widths[number]
-        return self._flat[start : start + rows * width].reshape(rows, width)
 
     def rows(self) -> list[np.ndarray]:
         """Return the touched rows of each table; the first one's array again where a table's are the same."""
         found: list[np.ndarray] = []
-        for start, length in zip(self._starts, self._lengths, strict=True):
+        for start, count in zip(self._starts, self._lengths, strict=True):
             touched = self._network._touched.of(start)
-            own = np.arange(length, dtype=np.int64) if touched is None else touched
+            own = np.arange(count, dtype=np.int64) if touched is None else touched
             found.append(found[0] if found and np.array_equal(found[0], own) else own)
         return found
 
+    def ranges(self, rows: list[np.ndarray], dense: bool = True) -> np.ndarray:
+        """Return where such a gradient lies in ``grad``: rows of start, length and 0; not dense: in tables alone."""
+        tables = [(self._starts[n], self.widths[n], 0, rows[n]) for n in self._order]
+        return among(self._dense if dense else self._dense[:0], tables)
+
     def take(self) -> Partial:
         """Return a copy of what is in ``grad``."""
-        flat, rows = self._flat, self.rows()
-        dense = np.concatenate([flat[start:stop] for start, stop in self._dense])
-        return Partial(dense, rows, [self._table(n)[own] for n, own in enumerate(rows)])
+        rows = self.rows()
+        where = self.ranges(rows)
+        values = np.empty(length(where), self.flat.dtype)
+        copy_out(self.flat, where, values)
+        return Partial(rows, where, values)
 
     def add(self, left: Partial) -> None:
         """Make ``grad`` the sum of `left` and of what is in it."""
-        for (start, stop), part in zip(self._dense, self._parts(left.dense), strict=True):
-            self._flat[start:stop] += part
-        both: list[np.ndarray] = []
         mine = self.rows()
-        for n, (start, own, its, values) in enumerate(zip(self._starts, mine, left.rows, left.values, strict=True)):
-            table = self._table(n)
-            table[own] += 0  # what the left half has there: -0 becomes 0, as everywhere
-            table[its] += values
+        add_in(self.flat, self.ranges(mine, dense=False))  # what the left half has there: -0 becomes 0, as everywhere
+        add_in(self.flat, left.ranges, left.values)
+        both: list[np.ndarray] = []
+        for n, (own, its) in enumerate(zip(mine, left.rows, strict=True)):
             alike = n > 0 and own is mine[0] and its is left.rows[0]
             both.append(both[0] if alike else merged([own, its]))
-            self._network._touched.replace(start, both[n])
+        self.touch(both)
 
-    def length(self, rows: list[np.ndarray]) -> int:
-        """Return how many numbers a gradient is that touches these rows."""
-        return self.size + sum(len(own) * width for own, width in zip(rows, self.widths, strict=True))
-
-    def write_to(self, flat: np.ndarray, rows: list[np.ndarray]) -> None:
-        """Write what is in ``grad`` to an array, end to end: these rows of tables, all that are touched among them."""
-        for (start, stop), part in zip(self._dense, self._parts(flat), strict=True):
-            part[...] = self._flat[start:stop]
-        for n, (own, values) in enumerate(zip(rows, self._values(flat, rows), strict=True)):
-            np.take(self._table(n), own, axis=0, out=values, mode="clip")
-
-    def read_from(self, flat: np.ndarray, rows: list[np.ndarray]) -> None:
-        """Read back what `write_to` has written, of these rows."""
-        for (start, stop), part in zip(self._dense, self._parts(flat), strict=True):
-            self._flat[start:stop] = part
-        for n, (own, values) in enumerate(zip(rows, self._values(flat, rows), strict=True)):
-            self._table(n)[own] = values
-            self._network._touched.replace(self._starts[n], own)
+    def touch(self, rows: list[np.ndarray]) -> None:
+        """Take note that these rows of tables, and no others, may differ from zero."""
+        for start, own in zip(self._starts, rows, strict=True):
+            self._network._touched.replace(start, own)
 
     def clear(self) -> None:
         """Leave the gradient of no sequence at all."""
-        for start, stop in self._dense:
-            self._flat[start:stop] = 0
-        for n, start in enumerate(self._starts):
-            before = self._network._touched.replace(start, np.empty(0, np.int64))
-            self._table(n)[slice(None) if before is None else before] = 0
-
-    def _parts(self, flat: np.ndarray) -> list[np.ndarray]:
-        ends = np.cumsum([stop - start for start, stop in self._dense]).tolist()
-        return np.split(flat[: self.size], ends[:-1]) if ends else []
-
-    def _values(self, flat: np.ndarray, rows: list[np.ndarray]) -> list[np.ndarray]:
-        found, at = [], self.size
-        for own, width in zip(rows, self.widths, strict=True):
-            found.append(flat[at : at + len(own) * width].reshape(-1, width))
-            at += len(own) * width
-        return found
+        flat = self.flat
+        for start, count, _ in self.ranges(self.rows()).tolist():
+            flat[start : start + count] = 0
+        self.touch([np.empty(0, np.int64)] * len(self.widths))

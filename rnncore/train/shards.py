@@ -4,10 +4,11 @@ A batch is dealt to a fixed number of shards, a power of two; each is computed w
 
     header     every process tells whether it failed or shall stop, its shards' losses, and how many rows it touched
     rows       which ones, of tables of symbols (where there are such)
-    slices     each process gets one slice of everybody's gradient, and adds them up in the order of the shards
-    gradient   everybody gets the slices' sums
+    gradients  each process gets its slice of everybody's, and adds them up in the order of the shards
+    norms      everybody hears what is to be known of the slices before a step
+    steps      each process makes the optimizer's step on its slice, and everybody gets the parameters
 
-and every process makes the same step of the optimizer. Dropout goes by the shard, not by the process.
+Dropout goes by the shard, not by the process.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import numpy as np
 
 from rnncore._finite import NonFiniteError
 from rnncore.optim.arguments import check_count
-from rnncore.train.agreement import Agreement, as_bytes, failure
+from rnncore.train.agreement import Agreement, failure
 from rnncore.train.batches import Batch, some_of
 from rnncore.train.partial import Gradients, merged, tree_sum
+from rnncore.train.slices import Slices
 
 __all__ = ["Shards", "arrays_of"]
 
@@ -71,7 +73,7 @@ class Shards:
         self.mine = range(self.comm.rank * each, (self.comm.rank + 1) * each)
         self.gradients = Gradients(network)
         self.flags = 0
-        self._memory = np.empty(0, network.theta.dtype)  # of gradients that are sent, and of slices
+        self.slices = Slices(self.agreement, count)
         self.carried: list[Any] = [None] * each
 
     # ------------------------------------------------------------ agreement
@@ -131,8 +133,8 @@ class Shards:
         if not np.isfinite(loss):
             raise NonFiniteError("the loss is not finite", "the loss")
         if self.comm.size > 1:
-            self._exchange(rows, counts)
-        optimizer.step(network)
+            self.slices.sum(self.gradients, self._all_rows(rows, counts))
+        optimizer.step(network, self.slices)
         network.dropout_step = first + self.count
         return loss
 
@@ -167,22 +169,6 @@ class Shards:
     def _counts(rows: list[np.ndarray]) -> list[int]:
         return [-1 if n and own is rows[0] else len(own) for n, own in enumerate(rows)]
 
-    def _exchange(self, rows: list[np.ndarray], counts: np.ndarray) -> None:
-        """Add up all processes' gradients, each process one slice of them."""
-        size, gradients = self.comm.size, self.gradients
-        rows = self._all_rows(rows, counts)
-        length = gradients.length(rows)
-        each = -(-length // size)
-        if self._memory.size < 2 * size * each:
-            self._memory = np.empty(2 * size * each, self.network.theta.dtype)
-        flat, slices = self._memory[: 2 * size * each].reshape(2, size, each)
-        whole = flat.reshape(-1)
-        gradients.write_to(whole, rows)
-        whole[length:] = 0
-        self.comm.alltoall(as_bytes(flat).reshape(size, -1), as_bytes(slices).reshape(size, -1))
-        self.comm.allgather(as_bytes(tree_sum(slices)), as_bytes(flat).reshape(size, -1))
-        gradients.read_from(whole, rows)
-
     def _all_rows(self, mine: list[np.ndarray], counts: np.ndarray) -> list[np.ndarray]:
         """Return the rows of each table that anybody has touched; a count of -1: those of the first table."""
         if not mine:
@@ -203,6 +189,11 @@ class Shards:
             alike = table > 0 and (counts[:, table] < 0).all()
             every.append(every[0] if alike else merged([its(rank, table) for rank in range(len(found))]))
         return every
+
+    def collect(self, optimizer: Any) -> None:
+        """Have all of the optimizer's memory in every process."""
+        for slot in optimizer.slots.values():
+            self.slices.send(slot, np.array([[0, len(slot), 0]]))
 
     # ------------------------------------------------------------ states of streams
 

@@ -223,6 +223,11 @@ class Trainer:
         if shards is None and self._checkpoints is not None:
             shards = self._checkpoints.shards
         together = comm is not None or shards is not None
+        if together and not getattr(optimizer, "of_shards", False):
+            raise ValueError(
+                f"{type(optimizer).__name__} cannot make a step on a part of the parameters: leave comm and shards "
+                "out, or take another optimizer of rnncore"
+            )
         self._shards = Shards(network, comm, shards) if together else None
         self.shards = None if self._shards is None else self._shards.count
         self.rank = 0 if self._shards is None else self._shards.comm.rank
@@ -233,6 +238,7 @@ class Trainer:
         self.stopped: str | None = None
         self._at = _Position(1, self.rng.bit_generator.state)
         self._carried: Any = None
+        self._keeps = self._checkpoints is not None  # or process 0 does
         self._next_checkpoint = math.inf
         self._warned = False
         self._signals: list[int] = []  # that came during `run`
@@ -349,6 +355,8 @@ class Trainer:
                 self.stopped = "interrupted"
             if self.stopped in (None, "interrupted"):  # there is nothing to go on with after another end
                 self._keep(signals)
+        if self._shards is not None:
+            self._shards.collect(self.optimizer)
 
     def _epoch(self, signals: list[int]) -> dict[str, Any]:
         at, hooks, now = self._at, self._hooks, time.perf_counter
@@ -438,6 +446,7 @@ class Trainer:
             "data": [fingerprint([one]) for one in self._source.content],
         }
         shards.begin(content)
+        self._keeps = json.loads(shards.agreement.share(json.dumps(self._keeps).encode()))
         state = json.loads(shards.agreement.share(made))
         if self.rank:
             self.rng.bit_generator.state = self._at.rng = state
@@ -515,13 +524,15 @@ class Trainer:
         checkpoints.restore(self)
 
     def _keep(self, signals: list[int]) -> None:
-        checkpoints = self._checkpoints
-        if checkpoints is None or not (signals or self._is_due(time.perf_counter())):
+        if not self._keeps or not (signals or self._is_due(time.perf_counter())):
             return
-        if self._shards is not None and self.carry:
-            whole = self._shards.whole_state()
-            self._carried = self.network.join_state(whole) if whole else None
-        if self.rank:
+        if self._shards is not None:
+            self._shards.collect(self.optimizer)
+            if self.carry:
+                whole = self._shards.whole_state()
+                self._carried = self.network.join_state(whole) if whole else None
+        checkpoints = self._checkpoints
+        if self.rank or checkpoints is None:
             return
         try:
             checkpoints.write(*self.state())

@@ -3,7 +3,7 @@
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.math cimport INFINITY, isfinite, isnan, sqrt
+from libc.math cimport INFINITY, NAN, isfinite, isnan, sqrt
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -80,6 +80,12 @@ cdef struct Pass:
     double clip_value
     const UpdateRule *rules  # of each group two: for ranges that do not decay, and for those that do
     int n_rules
+
+
+cdef struct Measured:  # a gradient, or a part of one
+    double squares  # their sum, times shrink squared; 0 where nobody asks; not finite where a number is not
+    double shrink
+    double largest  # no absolute value exceeds it, clipped by value; infinite where nobody asks
 
 
 cdef Py_ssize_t first_range(const Pass *job, int64_t place) noexcept nogil:
@@ -192,6 +198,24 @@ cdef double sum_of_squares(Pass *job, int spans, int n_threads) noexcept nogil:
     return total
 
 
+cdef void measure(Pass *job, int spans, int n_threads, bint clips, bint clips_values,
+                  Measured *found) noexcept nogil:
+    """Measure what is to be known of a gradient before a step."""
+    found.squares, found.shrink, found.largest = 0.0, 1.0, INFINITY
+    if clips_values or not clips:
+        found.largest = gradient_bound(job, spans, n_threads)
+        if not isfinite(found.largest):  # even if it would be clipped
+            found.squares = NAN
+            return
+        found.largest = min(found.largest, job.clip_value)
+    if clips:
+        job.shrink = 1.0
+        found.squares = sum_of_squares(job, spans, n_threads)
+        if found.squares == INFINITY:
+            found.shrink = job.shrink = SHRINK
+            found.squares = sum_of_squares(job, spans, n_threads)
+
+
 cdef void run(void (*task)(void *, int) noexcept nogil, Pass *job, int tasks, int n_threads) noexcept nogil:
     cdef int i
     if n_threads > 1:
@@ -295,7 +319,7 @@ cdef class Updater:
             not (self.squaring and largest * largest > highest / 8)
 
     def step(self, ranges, double rate, double decay, double keep, double a, double b, double c, double eps,
-             clip_value=None, clip_norm=None, int n_threads=1, groups=None):
+             clip_value=None, clip_norm=None, int n_threads=1, groups=None, measured=None):
         """Update theta from grad once.
 
         Parameters
@@ -309,6 +333,8 @@ cdef class Updater:
             Bounds of each number, and then of the length, of the gradient; None for none.
         groups
             The same seven scalars for groups 1, 2, ...; None: there are none.
+        measured
+            Where `ranges` are a part of what is visited: what `joined` returned of all of it.
 
         Returns
         -------
@@ -322,22 +348,25 @@ cdef class Updater:
         FloatingPointError
             If the gradient is not finite. Nothing has been changed then.
         OverflowError
-            If the gradient is finite, but the step or the squares a rule keeps would not be. Nothing has been changed.
+            If the gradient is finite, but the step or the squares a rule keeps would not be; with `measured`, if they
+            might not be. Nothing has been changed.
         """
         cdef rnncore_call call
         cdef Pass own = self.job  # a copy: another Python thread may be in here
         cdef Pass *job = &own
         cdef Py_buffer view
-        cdef double total = 0.0, norm = 0.0, largest = INFINITY, bound = INFINITY if clip_norm is None else clip_norm
+        cdef Measured found
+        cdef double norm = 0.0, largest, bound = INFINITY if clip_norm is None else clip_norm
         cdef bint clips = clip_norm is not None, clips_values = clip_value is not None, fits = False
-        cdef int64_t visited
+        cdef bint known = measured is not None
         cdef double scale = 1.0
         cdef int i
         cdef UpdateRule pair[2]
         cdef UpdateRule *rules = pair
-        job.clip_value = INFINITY if clip_value is None else clip_value
         job.n_rules = 2 if groups is None else 2 + 2 * <int> len(groups)
         job.rules = pair
+        if known:
+            found.squares, found.shrink, found.largest = measured
 
         PyObject_GetBuffer(ranges, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
         try:
@@ -349,39 +378,25 @@ cdef class Updater:
                 for i, (r, d, k, p, q, s, e) in enumerate(groups):
                     set_rules(&rules[2 + 2 * i], r, d, k, p, q, s, e)
             set_rules(rules, rate, decay, keep, a, b, c, eps)
+            n_threads = self.look_at(job, &view, clip_value, n_threads)
             for i in range(job.n_rules):
                 rules[i].clip_value = job.clip_value
-            if view.ndim != 2 or view.shape[1] != 3 or view.itemsize != 8 or view.format[0] not in b"lq":
-                raise ValueError("expected ranges as a C-contiguous int64 array of shape (n, 3)")
-            job.ranges = <const Range *> view.buf
-            job.n_ranges = view.shape[0]
-            visited = count_visited(job, self.size)
-            if visited < 0:
-                raise ValueError(f"expected ranges sorted by start, not overlapping, within 0..{self.size}, of "
-                                 f"groups below {job.n_rules // 2}")
-            if visited < WORTH_THREADS:
-                n_threads = 1
             with nogil:
                 begin_call(&call, False)
-                if clips_values or not clips:
-                    largest = gradient_bound(job, self.spans, n_threads)
-                    total = largest  # not finite where a number is not, even if it would be clipped
-                    largest = min(largest, job.clip_value)
-                if clips and isfinite(total):
-                    job.shrink = 1.0
-                    total = sum_of_squares(job, self.spans, n_threads)
-                    if total == INFINITY:
-                        job.shrink = SHRINK
-                        total = sum_of_squares(job, self.spans, n_threads)
-                    norm = sqrt(total) / job.shrink
+                if not known:
+                    measure(job, self.spans, n_threads, clips, clips_values, &found)
+                largest = found.largest
+                if clips:
+                    norm = sqrt(found.squares) / found.shrink
                     largest = min(largest, min(norm, bound))
                     if norm > bound:
-                        scale = bound / sqrt(total) * job.shrink
-                fits = self.fits(job, largest)
-                if isfinite(total) and not fits:  # the bound is a bound: look closer
-                    largest = min(largest, largest_number(job, self.spans, n_threads))
+                        scale = bound / sqrt(found.squares) * found.shrink
+                if isfinite(found.squares):
                     fits = self.fits(job, largest)
-                if isfinite(total) and fits:
+                    if not fits and not known:  # the bound is a bound: look closer
+                        largest = min(largest, largest_number(job, self.spans, n_threads))
+                        fits = self.fits(job, largest)
+                if fits:
                     for i in range(job.n_rules):
                         rules[i].scale = scale
                     run(update_span, job, self.spans, n_threads)
@@ -390,8 +405,61 @@ cdef class Updater:
             PyBuffer_Release(&view)
             if rules != pair:
                 free(rules)
-        if not isfinite(total):
+        if not isfinite(found.squares):
             raise FloatingPointError("the gradient is not finite")
         if not fits:
             raise OverflowError("the step is too large for its precision")
         return norm if clips else None
+
+    cdef int look_at(self, Pass *job, Py_buffer *view, object clip_value, int n_threads) except -1:
+        """Take over ranges that have been checked; return how many threads they are worth."""
+        cdef int64_t visited
+        job.clip_value = INFINITY if clip_value is None else clip_value
+        if view.ndim != 2 or view.shape[1] != 3 or view.itemsize != 8 or view.format[0] not in b"lq":
+            raise ValueError("expected ranges as a C-contiguous int64 array of shape (n, 3)")
+        job.ranges = <const Range *> view.buf
+        job.n_ranges = view.shape[0]
+        visited = count_visited(job, self.size)
+        if visited < 0:
+            raise ValueError(f"expected ranges sorted by start, not overlapping, within 0..{self.size}, of "
+                             f"groups below {job.n_rules // 2}")
+        return 1 if visited < WORTH_THREADS else n_threads
+
+    def measure(self, ranges, clip_value=None, clip_norm=None, int n_threads=1, bint exact=False) -> tuple:
+        """Return what `joined` wants to know of a part of the gradient; exact: its largest number, and no bound."""
+        cdef rnncore_call call
+        cdef Pass own = self.job
+        cdef Pass *job = &own
+        cdef Py_buffer view
+        cdef Measured found
+        cdef bint clips = clip_norm is not None, clips_values = clip_value is not None
+        job.n_rules = 1 << 30  # whatever the groups
+        PyObject_GetBuffer(ranges, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        try:
+            n_threads = self.look_at(job, &view, clip_value, n_threads)
+            with nogil:
+                begin_call(&call, False)
+                measure(job, self.spans, n_threads, clips, clips_values, &found)
+                if exact:
+                    found.largest = min(found.largest, largest_number(job, self.spans, n_threads))
+                end_call(&call)
+        finally:
+            PyBuffer_Release(&view)
+        return found.squares, found.shrink, found.largest
+
+
+def joined(measured) -> tuple:
+    """Return what was measured of parts, an array (n, 3), for all of them together: added in their order."""
+    cdef double squares = 0.0, part, shrink = 1.0, own, largest = 0.0, bound
+    rows = measured.tolist()
+    for part, own, bound in rows:
+        squares += part
+        shrink = min(shrink, own)
+        largest = max(largest, bound)
+    if squares == INFINITY and all([isfinite(row[0]) for row in rows]):
+        shrink = SHRINK
+    if shrink < 1.0:
+        squares = 0.0
+        for part, own, _ in rows:
+            squares += part if own == shrink else part * shrink * shrink
+    return squares, shrink, largest
