@@ -371,3 +371,40 @@ def test_frozen_parts_stay_where_they_are():
     same(together(4, work), wanted)
     start = frozen().layout.starts["embedding.E"]
     assert np.array_equal(wanted[0][start : start + 400], frozen().theta[start : start + 400])
+
+
+@pytest.mark.parametrize("kind", ["tagger", "classifier", "language model"])
+def test_a_model_learns_on_over_processes(kind):
+    sentences, tags = rc.datasets.news_requests(40)
+
+    def work(comm):
+        few = {"hidden_size": 6, "random_state": 3 if comm is None or comm.rank == 0 else None}
+        if kind == "tagger":
+            model, calls = rc.SequenceTagger(**few), [(sentences[::2], tags[::2]), (sentences[1::2], tags[1::2])]
+        elif kind == "classifier":
+            labels = [one[0] for one in tags]
+            model, calls = rc.SequenceClassifier(**few), [(sentences, labels), (sentences[::-1], labels[::-1])]
+        else:
+            model, calls = rc.LanguageModel(batch_size=4, **few), [("to be or not to be " * 40,), ("be to " * 90,)]
+        for number, call in enumerate(calls):
+            options = {"classes": sorted({tag for one in tags for tag in one})} if kind == "tagger" else {}
+            if kind == "classifier":
+                options["classes"] = sorted(set(labels))
+            model.partial_fit(*call, comm=comm, shards=4, **({} if number else options))
+        return model.network_.theta.copy(), [record["loss"] for record in model.history_]
+
+    wanted = work(None)
+    same(together(2, work), wanted)
+    assert len(wanted[1]) == 2
+
+
+def test_an_optimizer_that_has_made_other_steps_is_refused():
+    def work(comm):
+        sentences, tags = rc.datasets.news_requests(20)
+        tagger = rc.SequenceTagger(hidden_size=4, random_state=0).fit(sentences, tags)
+        if comm.rank:
+            tagger.partial_fit(sentences, tags)
+        tagger.partial_fit(sentences, tags, comm=comm)
+
+    first, second = run_together(2, work)
+    assert isinstance(first, ProcessError) and "other optimizers" in str(second)

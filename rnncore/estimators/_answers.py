@@ -131,6 +131,7 @@ class AnswersEstimator(Uncertainty):
 
     @named
     @third_is_labels
+    @over_processes
     def partial_fit(  # type: ignore[override]
         self,
         X: Any,
@@ -139,13 +140,16 @@ class AnswersEstimator(Uncertainty):
         classes: Any = None,
         sample_weight: Any = None,
         sentence_classes: Any = None,
+        *,
+        comm: Any = None,
+        shards: int | None = None,
     ) -> Self:
         """Learn one epoch more, with a constant learning rate.
 
         The first call without a `fit` before it takes vocabulary and labels from its data (`classes`: all tags there
         will be, for several columns a dict; `sentence_classes`: all labels of sentences); words that come later are
         unknown. Weights are relative to the mean of one call. The third argument by position is `classes` without
-        ``sentence_labels=True``.
+        ``sentence_labels=True``. `comm` and `shards` are those of `fit`.
 
         Raises
         ------
@@ -157,7 +161,7 @@ class AnswersEstimator(Uncertainty):
         if isinstance(targets, Targets):
             named_classes = dict(classes or {}) if targets.columns is not None else {TAGS: classes}
             classes = named_classes | {SENTENCE: sentence_classes}
-        return super().partial_fit(X, targets, classes, sample_weight)
+        return super().partial_fit(X, targets, classes, sample_weight, comm=comm, shards=shards)
 
     def _targets(self, y: Any, sentence_labels: Any, goes_on: bool = False) -> Any:
         """Return all that is to be learned: `y` itself where it is one list of tags.

@@ -23,7 +23,6 @@ from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.nn.network import Network
 from rnncore.optim.arguments import check_choice, check_count
 from rnncore.optim.optimizers import Optimizer
-from rnncore.train.batches import generator
 
 __all__ = ["LanguageModel"]
 
@@ -267,8 +266,11 @@ class LanguageModel(JudgesTexts, WritesTexts, Estimator):
             self._learn(corpus, rng, optimizer, max_epochs, checkpoints, stopping)
         return self
 
-    def partial_fit(self, text: Any, y: Any = None) -> Self:
+    @over_processes
+    def partial_fit(self, text: Any, y: Any = None, *, comm: Any = None, shards: int | None = None) -> Self:
         """Learn one epoch more, with a constant learning rate; the first call settles the symbols.
+
+        `comm` and `shards` are those of `fit`.
 
         Raises
         ------
@@ -277,7 +279,7 @@ class LanguageModel(JudgesTexts, WritesTexts, Estimator):
         """
         self._check_settings()
         text = read_once(text, self.unit)
-        rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
+        rng = self._processes.generator(self.__dict__.get("_partial_rng") or self.random_state)
         new = not hasattr(self, "network_")
         pipeline, task = self._learned(text) if new else self._parts
         corpus = corpus_of(self, pipeline, text, None, rng, part_off=False)

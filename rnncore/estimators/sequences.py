@@ -25,7 +25,6 @@ from rnncore.estimators.base import Estimator, Specification, over_processes, re
 from rnncore.io.checkpoints import Checkpoints, open_checkpoints
 from rnncore.nn.network import Network
 from rnncore.optim.optimizers import Optimizer
-from rnncore.train.batches import generator
 
 __all__ = ["SequenceEstimator", "named"]
 
@@ -171,11 +170,22 @@ class SequenceEstimator(Estimator):
         return self
 
     @named
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+    @over_processes
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        *,
+        comm: Any = None,
+        shards: int | None = None,
+    ) -> Self:
         """Learn one epoch more, with a constant learning rate.
 
         The first call without a `fit` before it takes vocabulary and labels from its data (`classes`: all labels there
-        will be); words that come later are unknown. Weights are relative to the mean of one call.
+        will be); words that come later are unknown. Weights are relative to the mean of one call. `comm` and `shards`
+        are those of `fit`.
 
         Raises
         ------
@@ -186,7 +196,7 @@ class SequenceEstimator(Estimator):
         warm = self.warm_start and hasattr(self, "network_")
         task = self.specification_.task if warm else self._task_for(self, y, X)
         train = task.examples(X, y, self._nouns).weighed(sample_weight, self._nouns, task.check)
-        rng: np.random.Generator = self.__dict__.get("_partial_rng") or generator(self.random_state)
+        rng = self._processes.generator(self.__dict__.get("_partial_rng") or self.random_state)
         settings = self._settled(train, hasattr(self, "network_"))
         optimizer = self.__dict__.get("_partial_optimizer") or make_optimizer(settings, 1, None)
         with self._as_before_unless(optimizer):

@@ -441,7 +441,7 @@ class Trainer:
         made = json.dumps(plain(self.rng.bit_generator.state)).encode()
         content = {
             "networks": [repr(self.network), *map(repr, getattr(self.network, "layers", ()))],
-            "optimizers": repr(self.optimizer),
+            "optimizers": [repr(self.optimizer), self.optimizer.steps],
             "numbers of epochs and shards": [self.max_epochs, self._at.epoch, self._at.batch, shards.count],
             "data": [fingerprint([one]) for one in self._source.content],
         }
