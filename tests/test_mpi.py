@@ -177,6 +177,23 @@ def test_bad_input_is_one_line():
     assert status == 2 and len([line for line in err.splitlines() if line.startswith("rnncore train:")]) == 1
 
 
+ALONE = """
+import os, sys
+from rnncore.cli import main
+n = os.environ["PMI_RANK"]
+sys.exit(main(["train", "--set", "hidden_size=4", "--set", "max_epochs=1", "--out", f"alone{n}", "--seed", n]))
+"""
+
+
+def test_a_launcher_may_start_trainings_of_their_own(monkeypatch):
+    monkeypatch.setenv("RNNCORE_ALONE", "1")
+    Path("alone.py").write_text(ALONE)
+    status, out, err = end(start(2, "alone.py", program=[sys.executable]))
+    assert status == 0, err
+    assert out.count("saved") == 2 and "processes" not in out
+    assert weights("alone0") != weights("alone1")
+
+
 def test_without_mpi4py_one_line_says_so(here):
     (here / "mpi4py").mkdir()
     (here / "mpi4py" / "__init__.py").write_text("raise ImportError('not here')")

@@ -1,6 +1,7 @@
 """``mpiexec -n 8 rnncore train …``: the processes that a launcher of MPI started, and who of them speaks.
 
-MPI is looked for in the environment alone: without a launcher mpi4py is never imported.
+MPI is looked for in the environment alone: without a launcher mpi4py is never imported. Launchers also start trainings
+that have nothing to do with each other (``srun``, an array of jobs): ``RNNCORE_ALONE=1`` says so.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ _RANKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")  # MPICH and its kin,
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 
+def _alone() -> bool:
+    """Tell whether what a launcher has started beside this process is no part of its training."""
+    return os.environ.get("RNNCORE_ALONE", "0") not in ("", "0")
+
+
 def _number(names: tuple[str, ...]) -> int | None:
     """Return the first of these variables that is there as a number."""
     found = next((os.environ[name] for name in names if name in os.environ), "")
@@ -28,7 +34,7 @@ def _number(names: tuple[str, ...]) -> int | None:
 
 def is_first() -> bool:
     """Tell whether this process is the one that speaks: number 0, or the only one."""
-    return not _number(_RANKS)
+    return _alone() or not _number(_RANKS)
 
 
 class Processes:
@@ -48,7 +54,7 @@ class Processes:
     def __init__(self, shards: int | None) -> None:
         wanted = _number(_SIZES)
         started = (wanted is not None and wanted > 1) or (wanted is None and _number(_RANKS) is not None)
-        self.comm = _world(wanted) if started else None
+        self.comm = _world(wanted) if started and not _alone() else None
         self.size = 1 if self.comm is None else self.comm.Get_size()
         self.is_first = self.comm is None or self.comm.Get_rank() == 0
         self.agreement = Agreement(self.comm, shards)
@@ -77,7 +83,7 @@ def _world(wanted: int | None) -> Any:
         reason = str(error).partition("\n")[0]
         raise DataError(
             f"a launcher of MPI started this, and mpi4py cannot be imported ({reason}): pip install rnncore[mpi], or "
-            "start without mpiexec"
+            "RNNCORE_ALONE=1 where each process is a training by itself"
         ) from None
     world = MPI.COMM_WORLD
     if wanted is not None and world.Get_size() != wanted:

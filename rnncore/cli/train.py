@@ -132,7 +132,8 @@ def add_commands(commands: Any) -> None:
         type=number(int, 1, 2**31, "a power of two"),
         metavar="N",
         help="parts of each minibatch, 2, 4, 8, ..., that processes started by mpiexec share; the result depends on "
-        "their number, and not on that of the processes (default: as many as processes)",
+        "their number, and not on that of the processes (default: as many as processes). Where a launcher starts "
+        "trainings of their own, set RNNCORE_ALONE=1",
     )
     parser.add_argument(
         "--resume", metavar="CHECKPOINT", help="go on with a training that was cut off; needs no other option"
