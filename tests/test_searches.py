@@ -2,6 +2,9 @@
 
 import os
 import pickle
+import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 import rnncore as rc
 from rnncore import _threads
 
+PAGE = Path(__file__).parents[1] / "docs" / "processes.md"
 SENTENCES, TAGS = rc.datasets.news_requests(60)
 
 
@@ -32,6 +36,33 @@ def test_a_search_with_two_workers_finds_what_one_finds(kind):
 def test_workers_share_the_processors():
     counts = Parallel(n_jobs=2)(delayed(rc.get_num_threads)() for _ in range(4))
     assert set(counts) == {max(1, len(_threads.processors()) // 2)}
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="only in a checkout")
+@pytest.mark.skipif("RNNCORE_NUM_THREADS" in os.environ or "OMP_NUM_THREADS" in os.environ, reason="they say how many")
+@pytest.mark.parametrize("package", ["distributed", "ray"])
+def test_a_cluster_of_workers_of_one_thread_finds_what_one_process_finds(package, monkeypatch):
+    peer(package)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it would leave a file in the user's folder
+    blocks = re.findall(r"^```py\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    code = next(block for block in blocks if re.search(f"^(from|import) {package}", block, re.MULTILINE))
+
+    def threads(model, sentences, tags):
+        return rc.get_num_threads()
+
+    scoring = {"accuracy": rc.SequenceTagger.score, "threads": threads}
+    names = {"scoring": scoring}
+    assert "n_jobs=-1" in code
+    exec(code.replace("n_jobs=-1", "n_jobs=-1, scoring=scoring, refit='accuracy'"), names)
+    many = names["search"]
+    one = GridSearchCV(names["tagger"], many.param_grid, cv=2, scoring=scoring, refit="accuracy")
+    one.fit(names["sentences"], names["tags"])
+    assert set(many.cv_results_["mean_test_threads"]) == {1}
+    assert one.best_params_ == many.best_params_
+    np.testing.assert_array_equal(one.cv_results_["mean_test_accuracy"], many.cv_results_["mean_test_accuracy"])
+    np.testing.assert_array_equal(one.best_estimator_.network_.theta, many.best_estimator_.network_.theta)
+    if package == "ray":
+        sys.modules["ray"].shutdown()
 
 
 def test_a_model_is_pickled_as_its_weights():
