@@ -407,4 +407,54 @@ def test_an_optimizer_that_has_made_other_steps_is_refused():
         tagger.partial_fit(sentences, tags, comm=comm)
 
     first, second = run_together(2, work)
-    assert isinstance(first, ProcessError) and "other optimizers" in str(second)
+    assert isinstance(first, ProcessError) and "other steps of the optimizer" in str(second)
+
+
+def trainer(comm, network=None, adam=None, **options):
+    net = network or embedded(dropout=0.2)
+    data = rc.Sequences.of(SENTENCES, [one % 3 for one in SENTENCES])
+    options = {"max_epochs": 1, "batch_size": 10, "comm": comm} | options
+    return rc.Trainer(net, adam or rc.Adam(0.01), data, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("batch_size", lambda: {"batch_size": 20}),
+        ("reduction", lambda: {"reduction": "sequence"}),
+        ("max_epochs", lambda: {"max_epochs": 3}),
+        ("shards", lambda: {"shards": 4}),
+        ("network", lambda: {"network": embedded(dropout=0.3)}),
+        ("optimizer", lambda: {"adam": rc.Adam(0.01, beta1=0.8)}),
+        ("early_stopping and validation", lambda: {"validate": lambda: {"val_score": 0.0}}),
+    ],
+)
+def test_other_settings_in_one_process_are_refused(name, other):
+    first, second = run_together(2, lambda comm: trainer(comm, **(other() if comm.rank else {})).run())
+    assert isinstance(first, ProcessError) and isinstance(second, ValueError)
+    assert f"other {name} than process 0" in str(second)
+
+
+def test_other_settings_of_an_estimator_are_refused():
+    sentences, tags = rc.datasets.news_requests(20)
+
+    def work(comm):
+        rc.SequenceTagger(hidden_size=4, word_dropout=0.1 * (1 + comm.rank)).fit(sentences, tags, comm=comm)
+
+    first, second = run_together(2, work)
+    assert isinstance(first, ProcessError) and "other word_dropout than process 0" in str(second)
+
+
+def test_what_fails_before_training_is_heard_by_all(tmp_path):
+    for options in ({"shards": 3}, {"resume": tmp_path / "nothing"}):
+        first, second = run_together(2, lambda comm: trainer(comm, **(options if comm.rank else {})).run())  # noqa: B023
+        assert isinstance(first, ProcessError) and "process 1 of 2 failed" in str(first)
+        assert isinstance(second, ValueError | OSError)
+
+
+def test_validation_that_fails_is_heard_by_all():
+    def validate():
+        raise RuntimeError("no numbers")
+
+    first, second = run_together(2, lambda comm: trainer(comm, validate=validate).run())
+    assert isinstance(first, RuntimeError) and str(second) == "process 0 of 2 failed: no numbers"

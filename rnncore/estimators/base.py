@@ -253,13 +253,16 @@ class Estimator(BaseEstimator, ABC):
         `watched` are arrays that validation looks at: a checkpoint goes on with the same ones only.
         """
         self.network_.weight_dtype = None  # what validates a training looks at the weights as they are
+        together = self.__dict__.get("_processes") or Agreement()
+        settings = Settings.of(self).to_json()
+        settings = {name: value for name, value in settings.items() if name not in NOT_OF_THE_RESULT}
+        if together.comm.size > 1:
+            together.same({name: value for name, value in settings.items() if name != "random_state"})
         if checkpoints is not None:
-            settings = Settings.of(self).to_json()
-            checkpoints.settings = {name: value for name, value in settings.items() if name not in NOT_OF_THE_RESULT}
+            checkpoints.settings = settings
             if watched is not None:
                 checkpoints.settings["validation data"] = fingerprint(watched)
             checkpoints.estimator = type(self).__name__
-        together = self.__dict__.get("_processes") or Agreement()
         trainer = Trainer(
             self.network_,
             optimizer,

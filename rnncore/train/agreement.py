@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +15,9 @@ from rnncore.io.checkpoints import plain
 from rnncore.train.batches import generator
 from rnncore.train.communicators import Communicator, communicator
 
-__all__ = ["Agreement", "ProcessError", "as_bytes"]
+__all__ = ["Agreement", "ProcessError", "as_bytes", "heard_everywhere"]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 FAILED, NOT_FINITE = 1, 2  # what a process says of itself; other bits are the training's
 MESSAGE = 400  # bytes of what a process says of its failure
@@ -89,6 +92,13 @@ class Agreement:
         found.everywhere = True  # type: ignore[attr-defined]
         raise found
 
+    def same(self, content: dict[str, Any]) -> None:
+        """Raise everywhere, unless `content`, numbers and words by name, is the same in all processes."""
+        self.agree()
+        text = json.dumps(content, sort_keys=True, default=str).encode()
+        first = self.share(text)
+        self.agree(0, None if first == text else ValueError(_difference(first, text)))
+
     @contextmanager
     def heard(self) -> Iterator[None]:
         """Let all processes hear of what ends this one, and fail where they agree next."""
@@ -108,6 +118,17 @@ class Agreement:
         return rng
 
 
+def heard_everywhere(method: Method) -> Method:
+    """Let all processes of the argument `comm` hear, where they agree next, of what ends a method in one of them."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **options: Any) -> Any:
+        with Agreement(options.get("comm")).heard():
+            return method(*args, **options)
+
+    return call  # type: ignore[return-value]
+
+
 def failure(problem: BaseException | None) -> int:
     """Return the flag of what a process met."""
     return 0 if problem is None else NOT_FINITE if isinstance(problem, NonFiniteError) else FAILED
@@ -116,3 +137,12 @@ def failure(problem: BaseException | None) -> int:
 def as_bytes(array: np.ndarray) -> np.ndarray:
     """Return an array's bytes, end to end."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _difference(first: bytes, own: bytes) -> str:
+    """Tell what is not the same in this process as in process 0."""
+    its, mine = json.loads(first), json.loads(own)
+    names = [name for name in {**its, **mine} if its.get(name) != mine.get(name)]
+    return (
+        f"this process was given other {' and '.join(names)} than process 0: all must train the same on the same data"
+    )

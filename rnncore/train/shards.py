@@ -80,11 +80,7 @@ class Shards:
 
     def begin(self, content: dict[str, Any]) -> None:
         """Start everywhere from the same parameters; refuse to where `content`, numbers and words, is not the same."""
-        agreement = self.agreement
-        agreement.agree()
-        text = json.dumps(content, sort_keys=True, default=str).encode()
-        first = agreement.share(text)
-        agreement.agree(0, None if first == text else ValueError(_difference(first, text)))
+        self.agreement.same(content)
         self.comm.bcast(self.network.theta.view(np.uint8))
 
     def agree(self, flags: int) -> int:
@@ -232,12 +228,3 @@ class Shards:
 def arrays_of(state: Any) -> list[np.ndarray]:
     """Return the arrays of a state: a tuple of them, or a list of tuples."""
     return [array for part in state for array in part] if isinstance(state, list) else list(state)
-
-
-def _difference(first: bytes, own: bytes) -> str:
-    """Tell what is not the same in this process as in process 0."""
-    its, mine = json.loads(first), json.loads(own)
-    names = [name for name in {**its, **mine} if its.get(name) != mine.get(name)]
-    return (
-        f"this process was given other {' and '.join(names)} than process 0: all must train the same on the same data"
-    )

@@ -23,6 +23,7 @@ from rnncore.data.sequences import Sequences
 from rnncore.io.checkpoints import Checkpoints, fingerprint, open_checkpoints, plain
 from rnncore.nn.recurrent import cell_options
 from rnncore.optim.arguments import check_choice, check_count
+from rnncore.train.agreement import heard_everywhere
 from rnncore.train.batches import Batch, GivenBatches, SequenceBatches, generator, in_parts, minibatches
 from rnncore.train.callbacks import Callback, EarlyStopping, ProgressBar, as_callbacks
 from rnncore.train.communicators import end_all
@@ -161,6 +162,7 @@ class Trainer:
     True
     """
 
+    @heard_everywhere
     def __init__(
         self,
         network: Any,
@@ -242,8 +244,19 @@ class Trainer:
         self._next_checkpoint = math.inf
         self._warned = False
         self._signals: list[int] = []  # that came during `run`
+        self._settings = {
+            "network": _described(network),
+            "dropout_seed": getattr(network, "dropout_seed", None),
+            "optimizer": repr(optimizer),
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "carry": carry,
+            "reduction": reduction,
+            "parts": list(self._divide or ()),
+            "early_stopping": self._stopper is not None and self._stopper.n_iter_no_change,
+        }
         if self._checkpoints is not None:
-            self._connect(self._checkpoints, batch_size, shuffle)
+            self._connect(self._checkpoints)
 
     def _batches(
         self, data: Any, batch_size: int, shuffle: bool, weights: Any, corrupt: Any, arrange: Any
@@ -439,10 +452,14 @@ class Trainer:
     def _begin_together(self, shards: Shards) -> None:
         """Start from process 0's parameters and random numbers, on data that are the same everywhere."""
         made = json.dumps(plain(self.rng.bit_generator.state)).encode()
-        content = {
-            "networks": [repr(self.network), *map(repr, getattr(self.network, "layers", ()))],
-            "optimizers": [repr(self.optimizer), self.optimizer.steps],
-            "numbers of epochs and shards": [self.max_epochs, self._at.epoch, self._at.batch, shards.count],
+        content = {name: value for name, value in self._settings.items() if name != "dropout_seed"}
+        content |= {
+            "network": [_described(self.network, but=("random_state", "n_threads")), *self._frozen()],
+            "steps of the optimizer": self.optimizer.steps,
+            "max_epochs": self.max_epochs,
+            "shards": shards.count,
+            "place to go on from": [self._at.epoch, self._at.batch],
+            "validation": self.validate is not None,
             "data": [fingerprint([one]) for one in self._source.content],
         }
         shards.begin(content)
@@ -455,6 +472,9 @@ class Trainer:
             self.network.dropout_seed, self.network.dropout_step = json.loads(
                 shards.agreement.share(json.dumps(own).encode())
             )
+
+    def _frozen(self) -> tuple[str, ...]:
+        return tuple(getattr(self.network, "frozen", ()))
 
     def _step_together(self, shards: Shards, batch: Batch) -> float:
         network = self.network
@@ -491,13 +511,16 @@ class Trainer:
         """Return what validation measured, in process 0 for all."""
         if self._shards is None:
             return validate()
-        measured = plain(validate()) if self.rank == 0 else None
-        found: dict[str, float] = json.loads(self._shards.agreement.share(json.dumps(measured).encode()))
+        measured, agreement = None, self._shards.agreement
+        with agreement.heard():
+            measured = plain(validate()) if self.rank == 0 else None
+        agreement.agree()
+        found: dict[str, float] = json.loads(agreement.share(json.dumps(measured).encode()))
         return found
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
-    def _connect(self, checkpoints: Checkpoints, batch_size: int, shuffle: bool) -> None:
+    def _connect(self, checkpoints: Checkpoints) -> None:
         """Have checkpoints written, and stand where the one to go on from stands.
 
         Whoever opened them has filled in what is trained, or it is this network by itself.
@@ -506,17 +529,7 @@ class Trainer:
             checkpoints.begin(self.rng)
             checkpoints.estimator = type(self).__name__
             checkpoints.data = fingerprint(self._source.content)
-            checkpoints.settings = {
-                "network": _described(self.network),
-                "dropout_seed": getattr(self.network, "dropout_seed", None),
-                "optimizer": repr(self.optimizer),
-                "batch_size": batch_size,
-                "shuffle": shuffle,
-                "carry": self.carry,
-                "reduction": self.reduction,
-                "parts": list(self._divide or ()),
-                "early_stopping": self._stopper is not None and self._stopper.n_iter_no_change,
-            }
+            checkpoints.settings = dict(self._settings)
         else:
             checkpoints.data = fingerprint(self._source.content)
         if self.shards is not None:
@@ -559,8 +572,8 @@ class Trainer:
             "optimizer": {name: value for name, value in memory.items() if not isinstance(value, np.ndarray)},
             "best": None,
         }
-        if getattr(self.network, "frozen", ()):
-            header["frozen"] = list(self.network.frozen)
+        if self._frozen():
+            header["frozen"] = list(self._frozen())
         best = {} if self._stopper is None else self._stopper.state_dict()
         if best.get("best"):
             header["best"], arrays["best"] = best["best"], best["weights"]
@@ -594,7 +607,7 @@ class Trainer:
         self.rng.bit_generator.state = self._at.rng
         self.history = list(header["history"])
         self.network.dropout_step = int(header["dropout_step"])
-        if header.get("frozen") or getattr(self.network, "frozen", ()):
+        if header.get("frozen") or self._frozen():
             self.network.unfreeze("*")
             self.network.freeze(*header.get("frozen", ()))
         theta[:] = arrays["theta"]
@@ -656,9 +669,12 @@ class Trainer:
         )
 
 
-def _described(network: Any) -> list[str]:
-    """Tell one network from another: what it is made of, and all options of its layers."""
-    layers = [sorted(cell_options(layer).items()) for layer in getattr(network, "layers", ())]
+def _described(network: Any, but: tuple[str, ...] = ()) -> list[str]:
+    """Tell one network from another: what it is made of, and all options of its layers but some."""
+    layers = [
+        sorted((name, value) for name, value in cell_options(layer).items() if name not in but)
+        for layer in getattr(network, "layers", ())
+    ]
     return [repr(network), *map(repr, layers)]
 
 
