@@ -17,6 +17,7 @@ import numpy as np
 from rnncore._core.rows import all_within
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+MIXED = "mixed_bfloat16"
 INT32 = np.dtype(np.int32)  # NumPy has one object for it; to compare objects is ten times faster than types
 _ARE_BAGS = "whole numbers of three dimensions are read as bags of ids; for numbers pass floats, x.astype('float32')"
 _BAGS = f"x has the shape of numbers, {{shape}}, but {_ARE_BAGS}; for bags, a column of -1 (none) at their end tells so"
@@ -30,8 +31,20 @@ def dtype(value: Any) -> np.dtype:
     except TypeError:
         found = np.dtype(object)
     if found not in FLOATS:
-        raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}")
+        for_whom = ": mixed precision is for Recurrent, Attention, Network and what is trained with them"
+        beside = for_whom if isinstance(value, str) and value == MIXED else ""
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}{beside}")
     return found
+
+
+def precision(value: Any) -> tuple[np.dtype, bool]:
+    """Return the dtype of arrays, and whether products are to round their operands to bfloat16."""
+    if isinstance(value, str) and value == MIXED:
+        return FLOATS[0], True
+    try:
+        return dtype(value), False
+    except ValueError:
+        raise ValueError(f"dtype must be 'float32', 'float64' or {MIXED!r}, got {value!r}") from None
 
 
 def whole(value: Any, name: str, least: int = 1, most: int = 2**31 - 1) -> int:

@@ -5,7 +5,14 @@ from rnncore._core.schedule import Schedule
 
 class Attention:
     def __init__(
-        self, itemsize: int, widths: tuple[int, int, int], W: int, W_c: int, factor: float, causal: bool
+        self,
+        itemsize: int,
+        widths: tuple[int, int, int],
+        W: int,
+        W_c: int,
+        factor: float,
+        causal: bool,
+        mixed: bool = False,
     ) -> None: ...
     def forward(
         self,

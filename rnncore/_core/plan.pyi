@@ -8,5 +8,5 @@ class Plan:
     @property
     def window(self) -> int: ...
     def __init__(
-        self, itemsize: int, groups: list[list[dict[str, Any]]], kind: int, options: dict[str, Any]
+        self, itemsize: int, groups: list[list[dict[str, Any]]], kind: int, options: dict[str, Any], mixed: bool = False
     ) -> None: ...

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.estimators._forecast_data import History, Scaler, window_moments
@@ -55,7 +56,7 @@ class Windows:
             inputs.append(inputs_of(z[:n], before, history.known[len(history.known) - ahead :]))
             targets.append(np.concatenate([z[k : k + n] for k in range(1, ahead + 1)], axis=1))
             self._lengths.append(n)
-        dtype = np.dtype(settings.dtype)
+        dtype = _checks.precision(settings.dtype)[0]
         self._x, self._y = np.concatenate(inputs).astype(dtype), np.concatenate(targets).astype(dtype)
 
     def whole(self) -> Sequences:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnncore import _checks
 from rnncore.data.audio import log_mel, n_steps
 from rnncore.data.encoders import FeatureEncoder, sequence_lengths
 from rnncore.data.readers import DataError
@@ -76,7 +77,7 @@ class FramePipeline(Pipeline):
     def __init__(
         self, stack: int = 1, every: int = 1, dtype: Any = "float32", sound: Mapping[str, Any] | None = None
     ) -> None:
-        self.stack, self.every, self.dtype = stack, every, dtype
+        self.stack, self.every, self.dtype = stack, every, _checks.precision(dtype)[0].name
         self.steps = Steps(sound, every)
         self._features = FeatureEncoder()
         self._mean = self._factor = np.zeros(0)

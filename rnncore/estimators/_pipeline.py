@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
 from rnncore.data.encoders import FeatureEncoder, Vocabulary, sequence_lengths
 from rnncore.data.features import DictFeatures, WordFeatures, encoder_for, encoder_from_json
 from rnncore.data.letters import LetterEncoder
@@ -125,7 +126,7 @@ class TokenPipeline(Pipeline):
         self._letters = letters
         self._spelling = LetterEncoder()
         self.word_dropout = word_dropout
-        self.dtype = dtype
+        self.dtype = _checks.precision(dtype)[0].name
         self.encoder: Any = None
 
     def fit(self, sequences: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
 from rnncore.data.readers import DataError
 from rnncore.data.sequences import Sequences
 from rnncore.data.series import Series
@@ -73,7 +74,7 @@ class SeriesPipeline(Pipeline):
         self._missing = missing
         self._noise = noise
         self._embedding_size = embedding_size
-        self.dtype = np.dtype(dtype)
+        self.dtype = _checks.precision(dtype)[0]
         self.names: list[str] = []
         self.mean = self.deviation = np.empty(0)
         self.gappy: list[int] = []  # columns in which something was missing

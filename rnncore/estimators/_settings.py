@@ -108,7 +108,7 @@ def check_common(settings: Any) -> None:
         check_number("learning_rate", settings.learning_rate, "[0, inf)", 0.003)
     check_number("validation_fraction", settings.validation_fraction, "(0, 1)", 0.1)
     if settings.weight_dtype is not None:
-        _checks.weight_dtype(settings.weight_dtype, _checks.dtype(settings.dtype))
+        _checks.weight_dtype(settings.weight_dtype, _checks.precision(settings.dtype)[0])
 
 
 def check_class_weight(value: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import _checks
 from rnncore.data.encoders import FeatureEncoder, LabelEncoder, is_token
 from rnncore.data.inputs import values_of
 from rnncore.data.readers import DataError
@@ -82,7 +83,7 @@ class SourcePipeline(Pipeline):
     """
 
     def __init__(self, dtype: Any = "float32") -> None:
-        self.dtype = dtype
+        self.dtype = _checks.precision(dtype)[0].name
         self.kind = ""
         self.classes = LabelEncoder()
         self.features = FeatureEncoder()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from rnncore import _checks
 from rnncore.data.audio import HOP
 from rnncore.data.encoders import sequence_lengths
 from rnncore.data.inputs import sequences_of
@@ -80,7 +81,9 @@ class Transcriber(SequenceEstimator):
 
     @staticmethod
     def _make_pipeline(settings: Any) -> FramePipeline:
-        return FramePipeline(settings.stack, settings.every, np.dtype(settings.dtype).name, _sound_of(settings))
+        return FramePipeline(
+            settings.stack, settings.every, _checks.precision(settings.dtype)[0].name, _sound_of(settings)
+        )
 
     @staticmethod
     def _make_task(settings: Any) -> StringTask:

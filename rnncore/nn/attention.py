@@ -14,6 +14,7 @@ from rnncore.nn.access import Access
 from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.nn.patterns import Freezable
+from rnncore.nn.precision import HasPrecision
 from rnncore.nn.ranges import UpdateRanges
 from rnncore.nn.recurrent import adopt, users_attributes
 from rnncore.nn.touched import TouchedRows
@@ -24,8 +25,8 @@ SCORES = ("general", "dot", "scaled_dot")
 OPTIONS = ("size", "memory_size", "score", "causal", "output_size", "batch_first", "random_state", "n_threads")
 
 
-@fixed(*(name for name in OPTIONS if name != "n_threads"), "dtype", "layout")
-class Attention(FlatArrays, Freezable, saving.Savable, RunSettings):
+@fixed(*(name for name in OPTIONS if name != "n_threads"), "dtype", "mixed", "layout")
+class Attention(HasPrecision, FlatArrays, Freezable, saving.Savable, RunSettings):
     """Each step of a sequence looks at all steps of a memory, by how well they go with it.
 
     A query q_t scores the memory's steps m_s, their softmax weighs them, and what they give in the mean stands beside
@@ -50,7 +51,7 @@ class Attention(FlatArrays, Freezable, saving.Savable, RunSettings):
         F, the width of h; H without.
     batch_first : bool
         Queries, memory, outputs, their gradients and weights are (B, T, ...) instead of (T, B, ...).
-    dtype : {"float32", "float64"}
+    dtype : {"float32", "float64", "mixed_bfloat16"}
     random_state : int
         Seed of the initial parameters.
     n_threads : int, optional
@@ -105,7 +106,7 @@ class Attention(FlatArrays, Freezable, saving.Savable, RunSettings):
         self.causal = _checks.flag(causal, "causal")
         self.output_size = self.size if output_size is None else _checks.whole(output_size, "output_size")
         self.batch_first = _checks.flag(batch_first, "batch_first")
-        self.dtype = _checks.dtype(dtype)
+        self.dtype, self.mixed = _checks.precision(dtype)
         self.random_state = _checks.whole(random_state, "random_state", least=0)
         self.n_threads = n_threads
         if self.score != "general" and self.memory_size != self.size:
@@ -145,6 +146,7 @@ class Attention(FlatArrays, Freezable, saving.Savable, RunSettings):
             start + starts["W_c"],
             self.size**-0.5 if self.score == "scaled_dot" else 1.0,
             self.causal,
+            self.mixed,
         )
 
     def _free_kernel(self) -> AttentionKernel:
@@ -171,7 +173,7 @@ class Attention(FlatArrays, Freezable, saving.Savable, RunSettings):
         >>> rc.Attention(4).copy("float64").theta.dtype
         dtype('float64')
         """
-        precision = self.dtype if dtype is None else _checks.dtype(dtype)
+        precision = self.dtype_policy if dtype is None else dtype
         twin = Attention(**{name: getattr(self, name) for name in OPTIONS}, dtype=precision)
         twin.theta[...] = self._theta
         twin.freeze(*self.frozen)
@@ -201,10 +203,10 @@ class Attention(FlatArrays, Freezable, saving.Savable, RunSettings):
     def __repr__(self) -> str:
         causal = ", causal=True" if self.causal else ""
         sizes = f"{self.size}, memory_size={self.memory_size}"
-        return f'Attention({sizes}, score="{self.score}"{causal}, dtype="{self.dtype}")'
+        return f'Attention({sizes}, score="{self.score}"{causal}, dtype="{self.dtype_policy}")'
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in OPTIONS} | {"dtype": self.dtype.name}
+        own = {name: getattr(self, name) for name in OPTIONS} | {"dtype": self.dtype_policy}
         return users_attributes(self) | own | {"theta": self._theta, "grad": self._grad, "frozen": self.frozen}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -376,12 +378,12 @@ def attention_of(given: Any, width: int, like: Any) -> Attention | None:
     if given is None:
         return None
     if isinstance(given, str):
-        return Attention(width, score=given, dtype=like.dtype, random_state=like.random_state)
+        return Attention(width, score=given, dtype=like.dtype_policy, random_state=like.random_state)
     if not isinstance(given, Attention):
         raise ValueError(f"attention must be rnncore.Attention(…) or one of {', '.join(SCORES)}, got {given!r}")
-    if given.size != width or given.memory_size != width or given.dtype != like.dtype:
+    if given.size != width or given.memory_size != width or given.dtype_policy != like.dtype_policy:
         raise ValueError(
-            f"attention over the layers' outputs needs size and memory_size {width} and dtype {like.dtype}, got "
+            f"attention over the layers' outputs needs size and memory_size {width} and dtype {like.dtype_policy}, got "
             f"{given!r}"
         )
     if given.batch_first:

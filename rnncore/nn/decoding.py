@@ -46,7 +46,8 @@ class Decoding:
             given = [np.zeros((count, sequences, width), dtype=decoder.dtype) for count, width in units]
         self._state = [np.repeat(part, beams, axis=1) for part in given]
         starts, size, width = decoder.layout.starts, decoder.dtype.itemsize, sum(decoder.seen_parts)
-        self._project = Dense(size, width, decoder.head.outputs, starts["head.W_hy"], starts["head.b_y"], False)
+        places = starts["head.W_hy"], starts["head.b_y"]
+        self._project = Dense(size, width, decoder.head.outputs, *places, False, decoder.mixed)
         self._project.hold(self._theta, self._snapshot.storage)
         self._memory: HeldMemory | None = None
         if decoder.attention is not None:
@@ -60,14 +61,14 @@ class Decoding:
         keys = memory
         if attention.score == "general":
             turned = np.ascontiguousarray(attention.params["W"].T).reshape(-1)
-            key = Dense(memory.itemsize, attention.memory_size, attention.size, 0, -1, False)
+            key = Dense(memory.itemsize, attention.memory_size, attention.size, 0, -1, False, decoder.mixed)
             rows = memory.reshape(steps * sequences, attention.memory_size)
             keys = key.forward(turned, rows, self._threads).reshape(steps, sequences, attention.size)
         sizes = np.full(sequences, steps) if known.memory_lengths is None else known.memory_lengths
         factor = attention.size**-0.5 if attention.score == "scaled_dot" else 1.0
         self._memory = HeldMemory(keys, memory, sizes, factor)
         width, W_c = attention.memory_size + attention.size, decoder.layout.starts["attention.W_c"]
-        self._combine = Dense(memory.itemsize, width, attention.output_size, W_c, -1, True)
+        self._combine = Dense(memory.itemsize, width, attention.output_size, W_c, -1, True, decoder.mixed)
         self._combine.hold(self._theta, self._snapshot.storage)
 
     def step(self, ids: np.ndarray) -> np.ndarray:

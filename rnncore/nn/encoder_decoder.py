@@ -22,6 +22,7 @@ from rnncore.nn.inputs import Embedding, Segment
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.nn.network import Network, _renewed_inputs
 from rnncore.nn.patterns import Freezable
+from rnncore.nn.precision import HasPrecision
 from rnncore.nn.ranges import UpdateRanges
 from rnncore.nn.recurrent import Recurrent, adopt, cell_options, users_attributes
 from rnncore.nn.touched import Rows, TouchedRows
@@ -81,8 +82,8 @@ def _encoder_of(given: Any, embedding: Any, inputs: Any, vector_size: Any) -> Ne
 
 
 @fixed("encoder", "decoder", "symbols", "conditioning", "vector_size", "label_smoothing", "random_state")
-@fixed("dtype", "layout", "single_encoder", "single_decoder")
-class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings, KeepsWeights):
+@fixed("dtype", "mixed", "layout", "single_encoder", "single_decoder")
+class EncoderDecoder(HasPrecision, FlatArrays, Freezable, Writes, saving.Savable, RunSettings, KeepsWeights):
     """Reads a sequence or a vector and writes a sequence of symbols, each by what it wrote before.
 
     An encoder's final states, or a vector that is given, are the first state of the decoder, s0 = tanh(v·W + b), or
@@ -203,9 +204,11 @@ class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings,
                 + f": its first layer needs input_size={embedding_size + beside}, got {writers[0].input_size}"
             )
         self.decoder = Decoder(writers, self.symbols, attention, memory_size, beside, self.label_smoothing)
-        self.dtype = self.decoder.dtype
-        if self.encoder is not None and self.encoder.dtype != self.dtype:
-            raise ValueError(f"encoder and decoder need the same dtype, got {self.encoder.dtype} and {self.dtype}")
+        self.dtype, self.mixed = self.decoder.dtype, self.decoder.mixed
+        if self.encoder is not None and self.encoder.dtype_policy != self.dtype_policy:
+            raise ValueError(
+                f"encoder and decoder need the same dtype, got {self.encoder.dtype_policy} and {self.dtype_policy}"
+            )
         self.layout = Layout(self._shapes())
         self._frozen: frozenset[str] = frozenset()
         self._access = Access()
@@ -259,7 +262,7 @@ class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings,
         if "bridge.W" in self.layout.shapes:
             starts, (inputs, outputs) = self.layout.starts, self.layout.shapes["bridge.W"]
             places = starts["bridge.W"], starts["bridge.b"]
-            self._bridge = Dense(self.dtype.itemsize, inputs, outputs, *places, True)
+            self._bridge = Dense(self.dtype.itemsize, inputs, outputs, *places, True, self.mixed)
 
     def _tables(self) -> dict[str, int]:
         """Both halves' parameters whose rows belong to symbols, and where they begin; in the order of theta."""
@@ -375,7 +378,7 @@ class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings,
         >>> net.copy("float64").theta.dtype
         dtype('float64')
         """
-        precision = self.dtype if dtype is None else _checks.dtype(dtype)
+        precision = self.dtype_policy if dtype is None else dtype
         given = self._arguments()
         for name in ("encoder", "decoder"):
             layers = given[name]
@@ -486,7 +489,7 @@ class EncoderDecoder(FlatArrays, Freezable, Writes, saving.Savable, RunSettings,
         if training:
             return self._bridge
         starts, (inputs, outputs) = self.layout.starts, self.layout.shapes["bridge.W"]
-        return Dense(self.dtype.itemsize, inputs, outputs, starts["bridge.W"], starts["bridge.b"], True)
+        return Dense(self.dtype.itemsize, inputs, outputs, starts["bridge.W"], starts["bridge.b"], True, self.mixed)
 
     def _final_vector(self, final: list[Any]) -> np.ndarray:
         """Return the last layer's final states (B, V), those of all directions side by side."""

@@ -318,15 +318,16 @@ class Reader:
         starts: Mapping[str, int],
         flat: tuple[np.ndarray, np.ndarray],
         seed: int,
+        precision: str,
     ) -> None:
         """Take named views of a network's parameters and gradients, and the flat arrays they lie in."""
         self._params, self._grads, self._starts = dict(params), dict(grads), dict(starts)
-        self._dtype = flat[0].dtype
+        self._dtype, self._precision = flat[0].dtype, precision
         self._saved: dict[str, Saved] = {}
         self.layers = {}
         for name, segment in self.segments.items():
             if isinstance(segment, Letters):
-                layer = segment.layer(flat[0].dtype, seed)
+                layer = segment.layer(precision, seed)
                 first = starts[parameter_of(name, next(iter(layer.layout.shapes)))]
                 where = slice(first, first + layer.layout.size)
                 layer.move_to(flat[0][where], flat[1][where], TouchedRows(), Access())
@@ -336,7 +337,7 @@ class Reader:
     def held(self, theta: np.ndarray, layout: Layout, storage: str = "float32") -> Reader:
         """Return a reader like this one on parameters that will not change: the letters' weights are packed once."""
         twin = copy.copy(self)
-        twin.bind(layout.views(theta), {}, layout.starts, (theta, np.empty_like(theta)), 0)
+        twin.bind(layout.views(theta), {}, layout.starts, (theta, np.empty_like(theta)), 0, self._precision)
         for layer in twin.layers.values():
             layer.hold(SYMBOLS, storage)
         return twin

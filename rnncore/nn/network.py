@@ -32,6 +32,7 @@ from rnncore.nn.heads import POOLINGS, Head, SampledSoftmax, Softmax
 from rnncore.nn.inputs import Embedding, Segment, parameter_of, reader_of
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.nn.patterns import Freezable
+from rnncore.nn.precision import HasPrecision
 from rnncore.nn.ranges import UpdateRanges
 from rnncore.nn.recurrent import (
     DENSE,
@@ -89,9 +90,11 @@ class Pending(NamedTuple):
 
 @fixed(
     *("single", "layers", "head", "heads", "outputs", "readout", "pooling", "loss_weights", "embedding", "skip"),
-    *("inputs", "attention", "batch_first", "dtype", "layout"),
+    *("inputs", "attention", "batch_first", "dtype", "mixed", "layout"),
 )
-class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Savable, RunSettings, KeepsWeights):
+class Network(
+    HasPrecision, FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Savable, RunSettings, KeepsWeights
+):
     """What is read, recurrent layers, pooling and heads, trained together.
 
     Parameters
@@ -216,7 +219,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         last = self.layers[-1]
         self.attention = self._attention_of(attention, last)
         self._check_heads()
-        self.dtype = self.layers[0].dtype
+        self.dtype, self.mixed = self.layers[0].dtype, self.layers[0].mixed
         self.layout = Layout(self._shapes())
         self.n_threads = self.layers[0].n_threads
         self.dropout_seed = self.layers[0].dropout_seed
@@ -257,7 +260,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 "top of other layers, an embedding or inputs"
             )
         for layer in self.layers[1:]:
-            if (layer.dtype, layer.truncate) != (first.dtype, first.truncate):
+            if (layer.dtype_policy, layer.truncate) != (first.dtype_policy, first.truncate):
                 raise ValueError("all layers of a network need the same dtype and the same truncate")
         if any(layer.batch_first for layer in self.layers):
             raise ValueError(
@@ -341,7 +344,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
             self.attention.move_to(theta[where], grad[where], self._touched, self._access)
         if self._reader:
             seed = self.layers[0].random_state
-            self._reader.bind(self._params, self._grads, self.layout.starts, (theta, grad), seed)
+            self._reader.bind(self._params, self._grads, self.layout.starts, (theta, grad), seed, self.dtype_policy)
         self._plans: dict[int, Plan] = {}
         self._idle: dict[int, list[Space]] = {kind: [] for kind in (DENSE, SYMBOLS, EMBEDDED)}  # no call runs in them
         self._training: dict[int, tuple[Space, Saved]] = {}
@@ -356,7 +359,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         self._inner += self._reader.layers.values() if self._reader else ()
 
     def _head_kernels(self) -> tuple[HeadKernel, ...]:
-        return tuple(part.kernel(self.layout, self.dtype, self.seen_parts) for part in self.outputs)
+        return tuple(part.kernel(self.layout, self.dtype, self.seen_parts, self.mixed) for part in self.outputs)
 
     def _initialise(self) -> None:
         rng = np.random.default_rng([self.layers[0].random_state, 1])
@@ -382,7 +385,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 "output_dropout": self.layers[-1].output_dropout,
                 "truncate": self.layers[0].truncate,
             }
-            self._plans[kind] = Plan(self.dtype.itemsize, groups, kind, options)
+            self._plans[kind] = Plan(self.dtype.itemsize, groups, kind, options, self.mixed)
         return self._plans[kind]
 
     def _space(self, kind: int) -> Space:
@@ -492,7 +495,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         >>> net.copy("float64").theta.dtype
         dtype('float64')
         """
-        precision = self.dtype if dtype is None else _checks.dtype(dtype)
+        precision = self.dtype_policy if dtype is None else dtype
         layers = [Recurrent(**cell_options(layer), dtype=precision) for layer in self.layers]
         parts = self._parts()
         if self.attention:
@@ -501,7 +504,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
         twin.theta[...] = self.theta
         twin.freeze(*self.frozen)
         twin.dropout_seed, twin.dropout_step, twin.n_threads = self.dropout_seed, self.dropout_step, self.n_threads
-        twin.weight_dtype = self.weight_dtype if precision == self.dtype else None
+        twin.weight_dtype = self.weight_dtype if twin.dtype == self.dtype else None
         return twin
 
     def _parts(self) -> dict[str, Any]:
@@ -892,7 +895,7 @@ class Network(FlatArrays, Freezable, ShowsActivations, ScoresTargets, saving.Sav
                 sizes = _checks.lengths(lengths, *steps_and_sequences)
             shape = array.shape[: 2 if output.by_step else 1]
             checked = output.head.check_targets(array, shape, sizes, self.dtype)
-            kernel = output.kernel(self.layout, self.dtype, self.seen_parts)
+            kernel = output.kernel(self.layout, self.dtype, self.seen_parts, self.mixed)
             found.append(kernel.weight(Schedule(*steps_and_sequences, sizes), checked))
         return places.joined(self.outputs, found)
 

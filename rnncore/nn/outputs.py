@@ -78,7 +78,7 @@ class Output(NamedTuple):
         for name in (*self.head.shapes(1), *(["W_skip"] if self.features else [])):
             params[self.prefix + name] /= temperature
 
-    def kernel(self, layout: Layout, dtype: np.dtype, widths: list[int]) -> HeadKernel:
+    def kernel(self, layout: Layout, dtype: np.dtype, widths: list[int], mixed: bool = False) -> HeadKernel:
         """Return what computes it."""
         starts = layout.starts
         tied = getattr(self.head, "tied", False)
@@ -119,6 +119,7 @@ class Output(NamedTuple):
             tails,
             tied or sampled,
             sampled,
+            mixed,
         )
 
     def shape(self, steps: int, sequences: int) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from rnncore.nn.attributes import RunSettings, fixed
 from rnncore.nn.cells import CELLS, Cell
 from rnncore.nn.layout import FlatArrays, Layout, aligned_zeros
 from rnncore.nn.patterns import Freezable
+from rnncore.nn.precision import HasPrecision
 from rnncore.nn.ranges import UpdateRanges
 from rnncore.nn.touched import TouchedRows
 
@@ -43,8 +44,8 @@ OPTIONS = (
 
 
 @fixed(*(name for name in OPTIONS if name != "n_threads"))
-@fixed("cell", "dtype", "cell_options", "plan", "zone_rates", "width", "state_widths", "layout")
-class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSettings):
+@fixed("cell", "dtype", "mixed", "cell_options", "plan", "zone_rates", "width", "state_widths", "layout")
+class Recurrent(HasPrecision, FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSettings):
     """Layers of one recurrent cell, in one direction or both, over batches of sequences.
 
     Parameters
@@ -82,7 +83,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
     batch_first : bool
         Wherever a batch is asked for or comes back, it is (B, T, ...) instead of (T, B, ...): x, outputs, their
         gradients, feedback, activations. States stay as they are, and so does `step`.
-    dtype : {"float32", "float64"}
+    dtype : {"float32", "float64", "mixed_bfloat16"}
     random_state : int
         Seed of the initial parameters, and of dropout.
     n_threads : int, optional
@@ -170,7 +171,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
         self.batch_first = _checks.flag(batch_first, "batch_first")
         if self.reverse and self.bidirectional:
             raise ValueError("reverse is for layers of one direction: leave out reverse or bidirectional")
-        self.dtype = _checks.dtype(dtype)
+        self.dtype, self.mixed = _checks.precision(dtype)
         self.random_state = _checks.whole(random_state, "random_state", least=0)
         self.n_threads = n_threads
         self.cell_options: Mapping[str, Any] = MappingProxyType(cell_options)
@@ -326,7 +327,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
                 "output_dropout": self.output_dropout,
                 "truncate": self.truncate,
             }
-            self._plans[kind] = Plan(self.dtype.itemsize, [self.describe(0)], kind, options)
+            self._plans[kind] = Plan(self.dtype.itemsize, [self.describe(0)], kind, options, self.mixed)
         return self._plans[kind]
 
     def _workspace(self, kind: int) -> Workspace:
@@ -355,8 +356,7 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
         >>> twin.theta.dtype, bool((twin.theta == layer.theta).all())
         (dtype('float64'), True)
         """
-        precision = self.dtype if dtype is None else _checks.dtype(dtype)
-        twin = Recurrent(**cell_options(self), dtype=precision)
+        twin = Recurrent(**cell_options(self), dtype=self.dtype_policy if dtype is None else dtype)
         twin.theta[...] = self._theta
         twin.freeze(*self.frozen)
         twin.dropout_seed, twin.dropout_step = self.dropout_seed, self.dropout_step
@@ -387,13 +387,12 @@ class Recurrent(FlatArrays, Freezable, ShowsActivations, saving.Savable, RunSett
     def __repr__(self) -> str:
         depth = f", num_layers={self.num_layers}" if self.num_layers > 1 else ""
         both = ", bidirectional=True" if self.bidirectional else ""
-        return (
-            f'Recurrent("{self.cell.name}", {self.input_size}, {self.hidden_size}{depth}{both}, dtype="{self.dtype}")'
-        )
+        sizes = f"{self.input_size}, {self.hidden_size}"
+        return f'Recurrent("{self.cell.name}", {sizes}{depth}{both}, dtype="{self.dtype_policy}")'
 
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in (*OPTIONS, "dropout_seed", "dropout_step")}
-        own |= {"cell": self.cell.name, "dtype": self.dtype.name, "cell_options": dict(self.cell_options)}
+        own |= {"cell": self.cell.name, "dtype": self.dtype_policy, "cell_options": dict(self.cell_options)}
         return users_attributes(self) | own | {"theta": self._theta, "grad": self._grad, "frozen": self.frozen}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ def layer_to_json(layer: Recurrent) -> dict[str, Any]:
     from rnncore.nn.recurrent import OPTIONS
 
     own = {name: plain(getattr(layer, name)) for name in OPTIONS if name != "n_threads"}
-    own |= {"cell": layer.cell.name, "dtype": layer.dtype.name}
+    own |= {"cell": layer.cell.name, "dtype": layer.dtype_policy}
     own["cell_options"] = {name: plain(value) for name, value in layer.cell_options.items()}
     return own | {"dropout_seed": layer.dropout_seed, "dropout_step": layer.dropout_step, "frozen": [*layer.frozen]}
 
@@ -139,7 +139,7 @@ def attention_to_json(attention: Attention) -> dict[str, Any]:
     from rnncore.nn.attention import OPTIONS
 
     own = {name: plain(getattr(attention, name)) for name in OPTIONS if name != "n_threads"}
-    return own | {"dtype": attention.dtype.name, "frozen": [*attention.frozen]}
+    return own | {"dtype": attention.dtype_policy, "frozen": [*attention.frozen]}
 
 
 def attention_from_json(own: Mapping[str, Any]) -> Attention:
