@@ -89,9 +89,10 @@ class Layer:
         import rnncore as rc
 
         self.layer = rc.Recurrent(cell, input_size=shape.D, hidden_size=shape.H, dtype=dtype, n_threads=threads)
-        assign(self.layer.params, weights.initial(cell, shape, dtype))
-        self.x = weights.inputs(shape, dtype)
-        self.dy = weights.output_gradient(shape, dtype)
+        arrays = self.layer.dtype.name  # float32 in mixed precision
+        assign(self.layer.params, weights.initial(cell, shape, arrays))
+        self.x = weights.inputs(shape, arrays)
+        self.dy = weights.output_gradient(shape, arrays)
         self.lengths = lengths
         self.layer.zero_grad()
         self.y: Any = None
