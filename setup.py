@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from sysconfig import get_platform
 
 import numpy
 from Cython.Build import cythonize
@@ -106,7 +107,16 @@ PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") el
 
 
 class BuildLibraries(build_clib):
-    """build_clib that compiles the libraries side by side, as build_ext does the extensions."""
+    """build_clib that compiles the libraries side by side, as build_ext does the extensions.
+
+    They depend on neither Python nor NumPy, and stay where they are: `pip install -e .`, which would compile them in a
+    folder that comes and goes, finds what `pip install .` has left.
+    """
+
+    def finalize_options(self) -> None:
+        """Choose the folder."""
+        super().finalize_options()
+        self.build_clib = self.build_temp = os.path.join(BUILD, f"libraries.{get_platform()}")
 
     def build_libraries(self, libraries: list) -> None:
         """Build each library."""

@@ -736,6 +736,22 @@ def derivative(f: Callable[[Arrays], complex], arrays: Mapping[str, np.ndarray])
     return result
 
 
+def gradient_error(f: Callable[[Arrays], complex], arrays: Mapping[str, np.ndarray], found: Arrays) -> dict[str, float]:
+    """How far each array of `found` is from f's gradient, relative to its size: along random ways, by complex step.
+
+    Every number counts in every direction, so a wrong one is seen as surely as by `derivative`, with fewer calls.
+    """
+    rng, tiny, errors = np.random.default_rng(0), 1e-30, {}
+    for name, array in arrays.items():
+        errors[name] = 0.0
+        for way in rng.choice([-1.0, 1.0], (2, *array.shape)) * rng.uniform(1, 2, (2, *array.shape)):
+            wanted = np.imag(f({**arrays, name: array + 1j * tiny * way})) / tiny
+            parts = found[name] * way
+            size = np.abs(parts).max(initial=0.0)
+            errors[name] = max(errors[name], abs(parts.sum() - wanted) / (size if size > 1e-12 else 1.0))
+    return errors
+
+
 def central_differences(f: Callable[[], float], array: np.ndarray, step: float = 1e-5) -> np.ndarray:
     """df/da for every number of an array that f reads, by moving it in place; for functions that know only reals."""
     result = np.zeros(array.shape)
