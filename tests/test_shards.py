@@ -8,7 +8,8 @@ from processes import run_together
 
 import rnncore as rc
 from rnncore._core.ranges import add_in, copy_in, copy_out, dealt, length
-from rnncore.train.agreement import ProcessError
+from rnncore.estimators import sequences
+from rnncore.train.agreement import Agreement, ProcessError
 from rnncore.train.communicators import communicator
 from rnncore.train.partial import Gradients, tree_sum
 from rnncore.train.trainer import DivergenceWarning
@@ -458,3 +459,37 @@ def test_validation_that_fails_is_heard_by_all():
 
     first, second = run_together(2, lambda comm: trainer(comm, validate=validate).run())
     assert isinstance(first, RuntimeError) and str(second) == "process 0 of 2 failed: no numbers"
+
+
+def test_minibatches_that_are_dealt_grow_with_the_data():
+    model = rc.SequenceTagger()
+    for shards, wanted in ((None, [2, 20, 32, 32, 32]), (2, [2, 20, 32, 64, 128])):
+        model._processes = Agreement(None, shards)
+        assert [model._batch_size(n) for n in (9, 1000, 20_000, 50_000, 1_000_000)] == wanted
+    assert rc.SequenceTagger(batch_size=7)._batch_size(50_000) == 7
+
+
+def test_a_training_that_goes_on_has_the_minibatches_it_had(tmp_path, monkeypatch):
+    sentences, tags = rc.datasets.news_requests(60)
+    monkeypatch.setattr(sequences, "_ENOUGH", 1)  # minibatches of 60 // 50 sentences at least, of 60 at most
+    monkeypatch.setattr(sequences, "_LARGEST", 1)
+    monkeypatch.setattr(sequences, "_LARGEST_DEALT", 2)
+
+    def fitted(epochs, **options):
+        stop = [lambda record: record["epoch"] == epochs]
+        tagger = rc.SequenceTagger(hidden_size=4, random_state=0, callbacks=stop)
+        return tagger.fit(sentences, tags, **options).network_.theta.copy()
+
+    wanted = fitted(9, shards=2)
+
+    class CutError(Exception):
+        pass
+
+    def cut(record):
+        if record["epoch"] == 2:
+            raise CutError
+
+    tagger = rc.SequenceTagger(hidden_size=4, random_state=0, callbacks=[cut])
+    with pytest.raises(CutError):
+        tagger.fit(sentences, tags, shards=2, checkpoint=tmp_path / "c", checkpoint_every=0)
+    assert np.array_equal(fitted(9, resume=tmp_path / "c"), wanted)

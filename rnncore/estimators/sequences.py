@@ -30,6 +30,9 @@ __all__ = ["SequenceEstimator", "named"]
 
 _scorers.register()
 
+# Sequences in a minibatch that nobody set: where it is not dealt, and where it is and there are enough minibatches.
+_LARGEST, _LARGEST_DEALT, _ENOUGH = 32, 128, 780
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -59,7 +62,8 @@ class SequenceEstimator(Estimator):
     bidirectional : bool
         Whether the layers read sequences from both ends.
     batch_size : int or None
-        Sequences in a minibatch. None: 2 to 32, so that there are about 50 minibatches, as small data need.
+        Sequences in a minibatch. None: 2 to 32, so that there are about 50 minibatches, as small data need; where they
+        are dealt to several `shards` up to 128, as long as there are 780: a process wants more than a few of them.
     max_epochs : int or None
         Passes over the training data. None: 20 for up to 1000 sequences, fewer for more, at least 5: twice as many
         sequences need not twice the time.
@@ -162,6 +166,7 @@ class SequenceEstimator(Estimator):
         n = len(train.sequences)
         max_epochs = self.max_epochs or self._epochs(n)
         settings = self._settled(train, warm)
+        self._processes.go_on(None if checkpoints is None else checkpoints.shards)
         optimizer = make_optimizer(settings, max_epochs * -(-n // self._batch_size(n)), self.schedule)
         with self._as_before_unless(optimizer):
             if not warm:
@@ -242,7 +247,10 @@ class SequenceEstimator(Estimator):
 
     def _batch_size(self, n_sequences: int) -> int:
         """Return the setting, or what gives about 50 minibatches: few updates hurt more than small batches."""
-        return self.batch_size or min(max(n_sequences // 50, 2), 32)
+        most = _LARGEST
+        if self.batch_size is None and self._processes.count > 1:
+            most = min(max(_LARGEST, n_sequences // _ENOUGH), _LARGEST_DEALT)
+        return self.batch_size or min(max(n_sequences // 50, 2), most)
 
     def _epochs(self, n_sequences: int) -> int:
         """Return how often to pass over the training data where no setting says so."""

@@ -48,6 +48,15 @@ class Agreement:
         self.given, self.shards = comm, shards
         self.comm: Communicator = communicator(comm)
 
+    @property
+    def count(self) -> int:
+        """How many shards there are: without a number, as many as processes."""
+        return self.shards or self.comm.size
+
+    def go_on(self, shards: int | None) -> None:
+        """Take over the shards of a training that goes on, unless there is a number already."""
+        self.shards = self.shards or shards
+
     def gathered(self, mine: np.ndarray) -> np.ndarray:
         """Return what every process gives, in the order of the processes."""
         all_of = np.empty((self.comm.size, *mine.shape), mine.dtype)
