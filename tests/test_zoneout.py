@@ -49,9 +49,11 @@ def test_training_follows_the_reference(rng, name, direction, recurrent_dropout)
     for ours, other in zip(final, last, strict=True):
         np.testing.assert_allclose(ours, other, rtol=1e-12, atol=1e-13)
     dx, dstart = layer.backward(dy, dfinal)
-    exact = ref.derivative(twins.weighted_sum(net, x, dy, dfinal, lengths, masks), params | start | {"x": x})
-    for key, gradient in (dict(layer.grads) | {"x": dx} | dict(zip(start, dstart, strict=True))).items():
-        assert ref.relative_error(gradient, exact[key]) < 1e-11, key
+    found = dict(layer.grads) | {"x": dx} | dict(zip(start, dstart, strict=True))
+    for key, error in ref.gradient_error(
+        twins.weighted_sum(net, x, dy, dfinal, lengths, masks), params | start | {"x": x}, found
+    ).items():
+        assert error < 1e-11, key
 
 
 @pytest.mark.parametrize("proj_size", [4, 40])
@@ -87,9 +89,11 @@ def test_truncated(rng, name, truncate):
     layer.zero_grad()
     layer.forward(x, tuple(start.values()))
     dx, dstart = layer.backward(dy, dfinal)
-    exact = ref.derivative(twins.weighted_sum(net, x, dy, dfinal, None, masks), params | start | {"x": x})
-    for key, gradient in (dict(layer.grads) | {"x": dx} | dict(zip(start, dstart, strict=True))).items():
-        assert ref.relative_error(gradient, exact[key]) < 1e-11, key
+    found = dict(layer.grads) | {"x": dx} | dict(zip(start, dstart, strict=True))
+    for key, error in ref.gradient_error(
+        twins.weighted_sum(net, x, dy, dfinal, None, masks), params | start | {"x": x}, found
+    ).items():
+        assert error < 1e-11, key
 
 
 @pytest.mark.parametrize("name", ZONED)
