@@ -24,6 +24,7 @@ from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations  # noqa: E402
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence  # noqa: E402
 
+import rnncore as rc  # noqa: E402
 import rnncore.torch as rt  # noqa: E402
 from rnncore.torch import autograd, modules, notices, workspaces  # noqa: E402
 
@@ -1018,6 +1019,105 @@ def test_gradients_of_gradients_do_not_go_through_dropout():
         y.sum().backward(create_graph=True)
 
 
+# -------------------------------------------------------------- autocast to bfloat16
+
+# The longest path goes through 2 layers and 6 steps, and back: 24 products, each of two operands that are off by 2^-9
+# at most. Errors of either sign add up as their squares do: sqrt(48)·2^-9 is 0.014, of which three times is allowed.
+MIXED = 3 * 48**0.5 * 2**-9
+
+
+def autocast(module):
+    """The module, called under autocast to bfloat16; skips the test where PyTorch itself cannot do that."""
+
+    def call(*args):
+        try:
+            with torch.autocast("cpu", torch.bfloat16):
+                return module(*args)
+        except RuntimeError as error:
+            if type(module) not in (nn.RNN, nn.LSTM, nn.GRU):
+                raise
+            pytest.skip(f"PyTorch's own module cannot do it on this processor: {error}")
+
+    call.parameters = module.parameters
+    return call
+
+
+@pytest.mark.parametrize("name, options", [*((name, {}) for name in NAMES), ("LSTM", {"proj_size": 8})])
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("form", ["padded", "packed", "alone"])
+def test_autocast(passes, name, options, both, form):
+    """Outputs and gradients have PyTorch's dtypes and, to bfloat16's accuracy, PyTorch's values."""
+    theirs, ours = pair(name, 8, 16, num_layers=2, bidirectional=both, dtype=torch.float32, **options)
+    for dtype, state in itertools.product((torch.float32, torch.bfloat16), (None, torch.float32, torch.bfloat16)):
+        x = torch.randn(T, 8, dtype=dtype) if form == "alone" else torch.randn(T, B, 8, dtype=dtype)
+        if form == "packed":
+            x = pack_padded_sequence(x, [2, 6, 4, 1], enforce_sorted=False)
+        hx = None
+        if state:
+            shape = (4 if both else 2,) if form == "alone" else (4 if both else 2, B)
+            widths = (options.get("proj_size", 16), 16)[: 2 if name == "LSTM" else 1]
+            hx = tuple(torch.randn(*shape, width).to(state) for width in widths)
+            hx = hx if name == "LSTM" else hx[0]
+        _, values, gradients = results(autocast(theirs), x, hx)
+        _, our_values, our_gradients = results(autocast(ours), x, hx)
+        for a, b in zip([*values, *gradients], [*our_values, *our_gradients], strict=True):
+            assert a.shape == b.shape and a.dtype == b.dtype
+            assert (a.double() - b.double()).norm() <= MIXED * a.double().norm()
+    assert len(passes) == 6  # here, all of them
+
+
+def test_autocast_rounds_operands_of_products_alone():
+    """The same as a layer in mixed precision, to the bit; neither outputs nor gates are rounded."""
+    ours = rt.GRU(8, 16, dtype=torch.float32)
+    x = torch.randn(T, B, 8, dtype=torch.float32)
+    y, _ = autocast(ours)(x)
+    plain, _ = ours(x)
+    assert y.dtype == torch.float32 and not torch.equal(y, plain) and not torch.equal(y, y.bfloat16().float())
+    own, _ = rc.from_torch(ours).copy("mixed_bfloat16").forward(x.numpy())
+    assert torch.equal(y, torch.from_numpy(own))
+
+
+def test_autocast_ends_where_it_is_disabled():
+    ours = rt.LSTM(D, 16, dtype=torch.float32)
+    x = torch.randn(T, B, D, dtype=torch.float32)
+    plain, _ = ours(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, _ = ours(x)
+        with torch.autocast("cpu", enabled=False):
+            again, _ = ours(x)
+    assert mixed.dtype == torch.bfloat16 and torch.equal(plain, again)
+
+
+def test_autocast_leaves_float64_alone():
+    theirs, ours = pair("LSTM")
+    assert_same(autocast(theirs), autocast(ours), torch.randn(T, B, D))
+
+
+def test_autocast_with_gradients_of_gradients(notice):
+    """These are PyTorch's own, in float32: near what one pass back gives."""
+    ours = rt.GRU(8, 16, dtype=torch.float32)
+    x = torch.randn(T, B, 8, dtype=torch.float32, requires_grad=True)
+    y, _ = autocast(ours)(x)
+    (first,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
+    with pytest.warns(UserWarning, match="gradients of gradients"):
+        (second,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    assert (first - second).norm() <= MIXED * second.norm()
+    second.pow(2).sum().backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in ours.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_gives_the_same_bits_with_any_number_of_threads(name):
+    ours = getattr(rt, name)(8, 16, dtype=torch.float32)
+    x = torch.randn(T, 9, 8, dtype=torch.float32)
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        _, values, gradients = results(autocast(ours), x)
+        found.append([*values, *gradients])
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
 # -------------------------------------------------------------- what is left to PyTorch
 
 
@@ -1045,17 +1145,16 @@ def test_other_devices(notice, passes):
     assert y.shape == (T, B, H)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_autocast(notice, passes, kind):
+def test_autocast_to_float16(notice, passes):
     def call(module):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.float16):
             return module(torch.randn(T, B, D, dtype=torch.float32))
 
     try:
-        call(getattr(torch.nn, kind)(D, H, dtype=torch.float32))
+        call(nn.GRU(D, H, dtype=torch.float32))
     except RuntimeError as error:
         pytest.skip(f"PyTorch's own module cannot do it on this processor: {error}")
-    left_to_torch(getattr(rt, kind)(D, H, dtype=torch.float32), call, "autocast", passes)
+    left_to_torch(rt.GRU(D, H, dtype=torch.float32), call, "autocast to torch.float16", passes)
 
 
 def test_a_pytorch_without_its_inner_functions(monkeypatch):

@@ -124,7 +124,7 @@ def _by_torch(
         )
     notice(kind)
     create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):  # in the dtype of the tensors
         own = [tensor.view_as(tensor) for tensor in tensors]  # paths from x or a state to a weight are not ours
         states, weights = _split(what, own)
         if not states:

@@ -50,6 +50,10 @@ class _OnRnncore(torch.nn.RNNBase):
             return super().forward(input, hx)
         states = self._states(hx)
         weights: list[Any] = [getattr(self, name, None) for name in self._flat_weights_names]
+        dtypes = None
+        if states is not None and _mixes((data, *states), weights):
+            dtypes = self._autocast_dtypes(packed, (data, *states)[-1].dtype)
+            data, states = data.float(), tuple(part.float() for part in states)
         if states is None or not self._understood(input, data, states, weights):
             return super().forward(input, hx)  # which says what is wrong
         if self._too_little(input, data, states, weights):
@@ -58,7 +62,9 @@ class _OnRnncore(torch.nn.RNNBase):
         if obstacle:
             notice(obstacle)
             return super().forward(input, hx)
-        y, *final = self._packed(input, states, weights) if packed else self._padded(data, states, weights)
+        y, *final = self._packed(input, data, states, weights) if packed else self._padded(data, states, weights)
+        if dtypes:
+            y, *final = (part.to(dtype) for part, dtype in zip((y, *final), dtypes, strict=True))
         return y, tuple(final) if len(final) == 2 else final[0]
 
     def __prepare_scriptable__(self) -> torch.nn.Module:
@@ -142,8 +148,8 @@ class _OnRnncore(torch.nn.RNNBase):
             return f"tensors on {data.device.type}"
         if data.dtype not in DTYPES:
             return f"{data.dtype} tensors"
-        if torch.is_autocast_enabled("cpu"):
-            return "autocast"
+        if data.dtype == torch.float32 and torch.is_autocast_enabled("cpu") and not _in_autocast():
+            return f"autocast to {torch.get_autocast_dtype('cpu')}"
         if self.dropout == 1 and self.training and self.num_layers > 1:
             return "dropout=1"
         if torch._C._are_functorch_transforms_active():
@@ -155,6 +161,22 @@ class _OnRnncore(torch.nn.RNNBase):
         if any(type(tensor) not in PLAIN or tensor.layout != torch.strided for tensor in tensors):
             return "sub-classes and layouts of tensors"
         return ""
+
+    def _autocast_dtypes(self, packed: bool, state: torch.dtype) -> tuple[torch.dtype, ...]:
+        """Return the dtypes of y and of the final states that torch.nn's module gives under autocast to bfloat16.
+
+        A product is bfloat16; what adds to a state of dtype `state` (a GRU's h, an LSTM's c) has the wider dtype of the
+        two. An LSTM over padded batches, without projection, is one operation of bfloat16 alone.
+        """
+        low = torch.bfloat16
+        if self.mode == "GRU":
+            return state, state
+        if self.mode != "LSTM":
+            return low, low
+        if not (packed or self.proj_size):
+            return low, low, low
+        h = low if self.proj_size else state
+        return h, h, state
 
     # ------------------------------------------------------------ shapes
 
@@ -172,6 +194,7 @@ class _OnRnncore(torch.nn.RNNBase):
             self.bias,
             dropout,
             dtype,
+            dtype == torch.float32 and _in_autocast(),
         )
         seed = int(torch.randint(2**62, (), device="cpu")) if dropout else 0  # torch.manual_seed decides the masks
         return Pass(net, schedule, batch_sizes, has_state, min(torch.get_num_threads(), MAX_THREADS), seed)
@@ -191,14 +214,16 @@ class _OnRnncore(torch.nn.RNNBase):
             return y.squeeze(1), *(part.squeeze(1) for part in final)
         return y.transpose(0, 1) if turned else y, *final
 
-    def _packed(self, input: PackedSequence, states: tuple[Tensor, ...], weights: list[Tensor]) -> tuple[Any, ...]:
+    def _packed(
+        self, input: PackedSequence, data: Tensor, states: tuple[Tensor, ...], weights: list[Tensor]
+    ) -> tuple[Any, ...]:
         """Run over a PackedSequence, whose rows are in the engine's own order."""
         if input.sorted_indices is not None:
             states = tuple(part.index_select(1, input.sorted_indices) for part in states)
         lengths = lengths_of(input.batch_sizes.numpy())
         schedule = Schedule(len(input.batch_sizes), len(lengths), lengths)
-        what = self._pass(schedule, input.batch_sizes, input.data.dtype, bool(states))
-        y, *final = run(what, input.data, states, weights)
+        what = self._pass(schedule, input.batch_sizes, data.dtype, bool(states))
+        y, *final = run(what, data, states, weights)
         if input.unsorted_indices is not None:
             final = [part.index_select(1, input.unsorted_indices) for part in final]
         return PackedSequence(y, input.batch_sizes, input.sorted_indices, input.unsorted_indices), *final
@@ -221,6 +246,20 @@ def to_plain(model: torch.nn.Module) -> torch.nn.Module:
             if isinstance(child, _OnRnncore):
                 setattr(module, name, child.__prepare_scriptable__())
     return copied
+
+
+def _in_autocast() -> bool:
+    """Whether autocast to bfloat16 is on; float64 is none of its business."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def _mixes(tensors: tuple[Any, ...], weights: list[Any]) -> bool:
+    """Whether this is a call in mixed precision: data in either of autocast's dtypes, parameters in float32."""
+    return (
+        _in_autocast()
+        and all(isinstance(tensor, Tensor) and tensor.dtype in (torch.float32, torch.bfloat16) for tensor in tensors)
+        and all(isinstance(weight, Tensor) and weight.dtype == torch.float32 for weight in weights)
+    )
 
 
 def _proxy_in(*values: Any) -> Any:
@@ -308,7 +347,9 @@ class GRU(_OnRnncore, torch.nn.GRU):
     """``torch.nn.GRU`` on rnncore's kernels: the same arguments, parameters and results, faster on CPUs.
 
     float32 and float64 tensors on the CPU are computed here, with ``torch.get_num_threads()`` threads, padded or as a
-    PackedSequence, and so are their gradients. What else there is (other devices and dtypes, nested tensors, autocast,
+    PackedSequence, and so are their gradients. Under ``torch.autocast("cpu", torch.bfloat16)`` products are those of
+    ``dtype="mixed_bfloat16"``, states and gates stay float32 inside; outputs have the dtypes of torch.nn's, gradients
+    those of what they belong to. What else there is (other devices and dtypes, nested tensors, autocast to float16,
     torch.func's transforms, forward-mode differentiation, gradients of gradients, batched gradients) is left to
     PyTorch's own code; the first time a warning says so. Compiling, tracing, scripting and selective checkpointing see
     PyTorch's operators. So do, without a word, calls of one step, or of a few rows with large weights, where PyTorch is

@@ -39,6 +39,7 @@ class Net(NamedTuple):
     bias: bool
     dropout: float
     dtype: torch.dtype
+    mixed: bool  # operands of products rounded to bfloat16, beside float32
 
     @property
     def units(self) -> int:
@@ -130,7 +131,7 @@ class Workspace:
             bidirectional=net.bidirectional,
             activation=net.activation,
             dropout=net.dropout,
-            dtype="float64" if net.dtype == torch.float64 else "float32",
+            dtype="mixed_bfloat16" if net.mixed else "float64" if net.dtype == torch.float64 else "float32",
             **options,
         )
         self.engine = Engine(layer.kernel_plan(DENSE))
