@@ -33,6 +33,7 @@ except ImportError:
     torch = None
 
 ERRORS = (ValueError, TypeError, RuntimeError)
+PRECISIONS = ("float32", "float64", "mixed_bfloat16")
 ONE_THREAD = kernels.config()["gemm"] != "blas"  # BLAS has other bits where threads share the rows in another way
 
 
@@ -81,6 +82,11 @@ def pick(rng, *choices):
     return choices[rng.integers(len(choices))]
 
 
+def arrays_of(dtype: str) -> str:
+    """What the arrays of an object of such a precision are."""
+    return "float32" if dtype == "mixed_bfloat16" else dtype
+
+
 def size(rng, most: int) -> int:
     """Mostly small and odd, sometimes whole vectors."""
     return int(rng.integers(1, most + 1)) if rng.random() < 0.75 else pick(rng, 8, 16)
@@ -118,7 +124,7 @@ def layer_options(rng, inputs: int | None = None, **given) -> dict:
     hidden = 4 + size(rng, 5) if own else size(rng, 9)
     options = {"cell": cell, "input_size": inputs or size(rng, 9), "hidden_size": hidden, **own}
     options["activation"] = pick(rng, *rc.CELLS[cell].activations)
-    options |= {"num_layers": pick(rng, 1, 1, 2, 3), "dtype": pick(rng, "float32", "float64")}
+    options |= {"num_layers": pick(rng, 1, 1, 2, 3), "dtype": pick(rng, *PRECISIONS)}
     way = pick(rng, "fwd", "fwd", "reverse", "concat", "sum")
     options |= {"reverse": way == "reverse", "bidirectional": way in ("concat", "sum")}
     options["merge"] = way if way in ("concat", "sum") else "concat"
@@ -239,7 +245,7 @@ class LayerCalls(Calls):
 
     def draw(self) -> None:
         self.options = layer_options(self.rng)
-        self.dtype = self.options["dtype"]
+        self.dtype = arrays_of(self.options["dtype"])
         self.pending = None  # a fresh layer after the same training pass, and the shape of its outputs
 
     def build(self):
@@ -370,7 +376,7 @@ class NetworkCalls(Calls):
             shared = {"dtype": first["dtype"], "truncate": first["truncate"]}
             self.specs.append(layer_options(rng, rc.Recurrent(**first).output_size, **shared))
         self.single = len(self.specs) == 1 and rng.random() < 0.8
-        self.dtype = first["dtype"]
+        self.dtype = arrays_of(first["dtype"])
         self.width = rc.Recurrent(**self.specs[-1]).output_size
         self.readout = pick(rng, "every", "every", "last", "mean", "max")
         self.K = size(rng, 5)
@@ -743,7 +749,7 @@ class PartsCalls(Calls):
         self.inputs = {name: self.segments[name] for name in names}
         width = sum(part.width for part in self.inputs.values())
         self.options = layer_options(rng, width)
-        self.dtype = self.options["dtype"]
+        self.dtype = arrays_of(self.options["dtype"])
         K = size(rng, 4)
         heads = {
             "slots": rc.CRF(K, class_weight=pick(rng, None, tuple(rng.random(K) + 0.1))),
@@ -765,7 +771,7 @@ class PartsCalls(Calls):
     def build(self):
         layer, attention = rc.Recurrent(**self.options), None
         if self.attention is not None:
-            attention = rc.Attention(layer.output_size, dtype=layer.dtype, random_state=1, **self.attention)
+            attention = rc.Attention(layer.output_size, dtype=layer.dtype_policy, random_state=1, **self.attention)
         parts = {"heads": self.heads, "inputs": self.inputs, "skip": self.skip, "attention": attention}
         return rc.Network(layer, **parts)
 
@@ -935,7 +941,8 @@ class AttentionCalls(Calls):
         score, H = pick(rng, *SCORES), size(rng, 9)
         self.options = {"size": H, "score": score, "causal": rng.random() < 0.4, "output_size": size(rng, 9)}
         self.options["memory_size"] = size(rng, 9) if score == "general" and rng.random() < 0.5 else None
-        self.options["dtype"] = self.dtype = pick(rng, "float32", "float64")
+        self.options["dtype"] = pick(rng, *PRECISIONS)
+        self.dtype = arrays_of(self.options["dtype"])
         self.pending = None  # a fresh one after the same training pass, and the shape of its outputs
 
     def build(self):
@@ -1013,15 +1020,16 @@ class EncoderDecoderCalls(Calls):
 
     def draw(self) -> None:
         rng = self.rng
-        self.dtype, self.optimizers, self.stream = pick(rng, "float32", "float64"), {}, None
+        dtype = pick(rng, *PRECISIONS)
+        self.dtype, self.optimizers, self.stream = arrays_of(dtype), {}, None
         self.K, self.kind = size(rng, 7), pick(rng, "ids", "embedded", "dense", "vector")
-        self.reads = layer_options(rng, size(rng, 6), dtype=self.dtype)
+        self.reads = layer_options(rng, size(rng, 6), dtype=dtype)
         attention = None if self.kind == "vector" else pick(rng, None, "general", "dot", "scaled_dot")
         conditioning = pick(rng, "state", "input", "both", None if attention else "state")
         encoder = rc.Recurrent(**self.reads)
         width = 3 if self.kind == "vector" else len(encoder.directions) * sum(encoder.state_widths.values())
         beside = width if conditioning in ("input", "both") else 0
-        self.writes = layer_options(rng, size(rng, 5) + beside, dtype=self.dtype)
+        self.writes = layer_options(rng, size(rng, 5) + beside, dtype=dtype)
         self.writes |= {"bidirectional": False, "reverse": False, "merge": "concat"}
         if attention in ("dot", "scaled_dot") and rc.Recurrent(**self.writes).output_size != encoder.output_size:
             attention = "general"

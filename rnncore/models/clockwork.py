@@ -148,7 +148,7 @@ class Clockwork(Composite):
             raise ValueError(f"modules are simple layers, forward in time: leave out {', '.join(sorted(refused))}")
         self._settings = {"input_size": input_size, "units": sizes, "periods": list(self.periods), "outputs": outputs}
         self._settings |= {"reads": reads, "cell": cell, "loss": loss, "random_state": random_state, **options}
-        self._settings["dtype"] = np.dtype(dtype).name
+        self._settings["dtype"] = _checks.dtype(dtype).name
         self.modules = tuple(
             Recurrent(cell, self._seen_width(i), size, dtype=dtype, random_state=_seed(random_state, i), **options)
             for i, size in enumerate(self.units)

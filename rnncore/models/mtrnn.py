@@ -97,7 +97,7 @@ class MTRNN(Composite):
         if np.shape(tau) != (3,) or not all(_checks.is_number(each) and 1 <= each < np.inf for each in tau):
             raise ValueError(f"tau must be three numbers of at least 1, of output, fast and slow units; got {tau!r}")
         self._settings = {"outputs": outputs, "sequences": sequences, "fast": fast, "slow": slow, "tau": list(tau)}
-        self._settings |= {"teacher": teacher, "random_state": random_state, "dtype": np.dtype(dtype).name}
+        self._settings |= {"teacher": teacher, "random_state": random_state, "dtype": _checks.dtype(dtype).name}
         layer = Recurrent(
             *("ctrnn", 1, sum(sizes)),
             tau=np.repeat(np.asarray(tau, dtype=float), sizes).tolist(),

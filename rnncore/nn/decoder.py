@@ -113,13 +113,13 @@ class Decoder(Network):
             raise ValueError("attention needs an encoder's outputs to look at: give an encoder, or attention=None")
         if isinstance(given, str):
             _checks.one_of(given, SCORES, "attention")
-            return Attention(last.output_size, size, given, dtype=last.dtype, random_state=last.random_state)
+            return Attention(last.output_size, size, given, dtype=last.dtype_policy, random_state=last.random_state)
         if not isinstance(given, Attention):
             raise ValueError(f"attention must be rnncore.Attention(…) or one of {', '.join(SCORES)}, got {given!r}")
-        if (given.size, given.memory_size, given.dtype) != (last.output_size, size, last.dtype):
+        if (given.size, given.memory_size, given.dtype_policy) != (last.output_size, size, last.dtype_policy):
             raise ValueError(
                 f"attention of a decoder of {last.output_size} outputs over an encoder of {size} needs "
-                f"rnncore.Attention({last.output_size}, memory_size={size}, dtype={last.dtype.name!r}), got {given!r}"
+                f"rnncore.Attention({last.output_size}, memory_size={size}, dtype={last.dtype_policy!r}), got {given!r}"
             )
         if given.causal or given.batch_first:
             raise ValueError("attention over a source sees all of it, time first: leave out causal and batch_first")
