@@ -242,6 +242,15 @@ def test_small_weights_are_shown_as_they_are():
 
 
 @pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
+def test_mixed_precision_is_shown_as_it_is(capsys):
+    names = ran("mixed_precision.md", longest=25)
+    assert capsys.readouterr().out.split() == ["float32", "bfloat16", "mixed_bfloat16"]
+    assert names["losses"][-1] < 0.8 * names["losses"][0] and 0 < names["apart"] < 0.05
+    assert names["again"].network_.dtype_policy == "mixed_bfloat16"
+    assert np.array_equal(names["again"].predict(names["X"]), names["model"].predict(names["X"]))
+
+
+@pytest.mark.skipif(not DOCS.exists(), reason="only in a checkout")
 def test_family_in_time():
     names = ran("family.md", longest=10, section="Continuous time")
     assert names["period"] == pytest.approx(29, rel=0.005) and names["losses"][-1] < 0.05 * names["losses"][0]

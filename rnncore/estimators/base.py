@@ -126,8 +126,9 @@ class Estimator(BaseEstimator, ABC):
         bits, for any number of threads.
     n_threads : int or None
         None: as many as `rnncore.get_num_threads` says, but one for small networks.
-    dtype : "float32" or "float64"
-        Precision of the weights and of all that is computed with them.
+    dtype : "float32", "float64" or "mixed_bfloat16"
+        Precision of the weights and of all that is computed with them. Mixed: float32, but products round what they
+        multiply to bfloat16, which is faster where the processor has instructions for it.
     weight_dtype : "bfloat16", "int8" or None
         How predictions keep float32 weights, if not as they are: in half or a quarter of the bits, and the faster
         where weights are many. It may be set at any time (``set_params``); training does not look at it.
