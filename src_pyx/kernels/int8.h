@@ -81,8 +81,12 @@ INLINE sint int8_numbers(const real *row, long depth, real factor, sint *numbers
 
 INLINE void int8_operand(const real *row, long depth, stored_operands *o, long i, sint *numbers) {
     const real range = int8_range(row, depth);
-    o->scale[i] = range / 127;
-    o->excess[i] = 128 * int8_numbers(row, depth, range > 0 ? 127 / range : 0, numbers);
+    o->scale[i] = range / 127; /* NaN where a number is not finite: then the numbers do not matter */
+    o->excess[i] = 0;
+    if (range - range != 0)
+        memset(numbers, 0, depth * sizeof *numbers);
+    else
+        o->excess[i] = 128 * int8_numbers(row, depth, range > 0 ? 127 / range : 0, numbers);
     memset(numbers + depth, 0, 4 * sizeof *numbers);
 }
 
