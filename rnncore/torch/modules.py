@@ -50,9 +50,9 @@ class _OnRnncore(torch.nn.RNNBase):
             return super().forward(input, hx)
         states = self._states(hx)
         weights: list[Any] = [getattr(self, name, None) for name in self._flat_weights_names]
-        dtypes = None
+        state = None  # its dtype, under autocast
         if states is not None and _mixes((data, *states), weights):
-            dtypes = self._autocast_dtypes(packed, (data, *states)[-1].dtype)
+            state = (data, *states)[-1].dtype
             data, states = data.float(), tuple(part.float() for part in states)
         if states is None or not self._understood(input, data, states, weights):
             return super().forward(input, hx)  # which says what is wrong
@@ -63,7 +63,9 @@ class _OnRnncore(torch.nn.RNNBase):
             notice(obstacle)
             return super().forward(input, hx)
         y, *final = self._packed(input, data, states, weights) if packed else self._padded(data, states, weights)
-        if dtypes:
+        if state:
+            ragged = packed and bool(input.batch_sizes[0] != input.batch_sizes[-1])
+            dtypes = self._autocast_dtypes(ragged, state)
             y, *final = (part.to(dtype) for part, dtype in zip((y, *final), dtypes, strict=True))
         return y, tuple(final) if len(final) == 2 else final[0]
 
@@ -162,18 +164,18 @@ class _OnRnncore(torch.nn.RNNBase):
             return "sub-classes and layouts of tensors"
         return ""
 
-    def _autocast_dtypes(self, packed: bool, state: torch.dtype) -> tuple[torch.dtype, ...]:
+    def _autocast_dtypes(self, ragged: bool, state: torch.dtype) -> tuple[torch.dtype, ...]:
         """Return the dtypes of y and of the final states that torch.nn's module gives under autocast to bfloat16.
 
         A product is bfloat16; what adds to a state of dtype `state` (a GRU's h, an LSTM's c) has the wider dtype of the
-        two. An LSTM over padded batches, without projection, is one operation of bfloat16 alone.
+        two. An LSTM without projection, over sequences of one length, is one operation of oneDNN, of bfloat16 alone.
         """
         low = torch.bfloat16
         if self.mode == "GRU":
             return state, state
         if self.mode != "LSTM":
             return low, low
-        if not (packed or self.proj_size):
+        if torch.backends.mkldnn.enabled and not (ragged or self.proj_size):
             return low, low, low
         h = low if self.proj_size else state
         return h, h, state
