@@ -128,6 +128,8 @@ def test_threads_and_forks_configure_tiles_for_themselves():
 @pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="Linux gives tiles on x86-64")
 def test_a_system_that_refuses_the_tiles_gets_other_products():
     """A filter of system calls, as containers have them, answers for the system."""
+    if kernels.permit_tiles() == -1:
+        pytest.skip("this build has none")
     code = f"""
         import ctypes, struct, sys
         libc = ctypes.CDLL(None, use_errno=True)
