@@ -56,3 +56,18 @@ def tell(request):
             request.node.user_properties.append((name, figure))
 
     return tell
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Passes of rnncore.torch's modules that ran here, not in PyTorch's own code."""
+    from rnncore.torch import autograd, modules
+
+    made = []
+
+    def run(*arguments):
+        made.append(arguments)
+        return autograd.run(*arguments)
+
+    monkeypatch.setattr(modules, "run", run)
+    return made

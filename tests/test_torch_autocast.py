@@ -13,7 +13,6 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import rnncore as rc  # noqa: E402
 import rnncore.torch as rt  # noqa: E402
-from rnncore.torch import autograd, modules  # noqa: E402
 
 FLOAT, HALF = torch.float32, torch.bfloat16
 D, H, B, T = 24, 32, 5, 6
@@ -28,19 +27,6 @@ def one_thread_and_seed():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def passes(monkeypatch):
-    """Passes that ran here, not in PyTorch's own code."""
-    made = []
-
-    def run(*arguments):
-        made.append(arguments)
-        return autograd.run(*arguments)
-
-    monkeypatch.setattr(modules, "run", run)
-    return made
 
 
 def in_bfloat16(enabled=True):

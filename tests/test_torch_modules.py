@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequen
 
 import rnncore as rc  # noqa: E402
 import rnncore.torch as rt  # noqa: E402
-from rnncore.torch import autograd, modules, notices, workspaces  # noqa: E402
+from rnncore.torch import autograd, notices, workspaces  # noqa: E402
 
 NAMES = ("RNN", "LSTM", "GRU")
 D, H, B, T = 3, 5, 4, 6
@@ -107,19 +107,6 @@ def assert_same(theirs, ours, x, hx=None, tolerance=1e-12):
         for name in ("sorted_indices", "unsorted_indices"):
             expected, found = getattr(outputs[0], name), getattr(our_outputs[0], name)
             assert (expected is None and found is None) or torch.equal(expected, found)
-
-
-@pytest.fixture
-def passes(monkeypatch):
-    """Passes that ran here, not in PyTorch's own code."""
-    made = []
-
-    def run(*arguments):
-        made.append(arguments)
-        return autograd.run(*arguments)
-
-    monkeypatch.setattr(modules, "run", run)
-    return made
 
 
 # -------------------------------------------------------------- values and gradients

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rnncore import _checks
+
 __all__ = ["HasPrecision"]
 
 
@@ -21,4 +23,4 @@ class HasPrecision:
     @property
     def dtype_policy(self) -> str:
         """The ``dtype`` that builds such an object: "float32", "float64" or "mixed_bfloat16"."""
-        return "mixed_bfloat16" if self.mixed else self.dtype.name
+        return _checks.MIXED if self.mixed else self.dtype.name
