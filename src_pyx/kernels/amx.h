@@ -14,7 +14,7 @@
 
 #if defined(EMULATED_TILES)
 #define TILES
-static __thread float registers[8][16][16];
+static THREAD_LOCAL float registers[8][16][16];
 
 static inline int rows_of(int tile) {
     const rnncore_tile_rows set = rnncore_tiles_set();

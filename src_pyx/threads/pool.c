@@ -36,11 +36,6 @@ static unsigned long flush_denormals(void) { return 0; }
 static void restore_mode(unsigned long mode) { (void)mode; }
 #endif
 
-#if defined(_MSC_VER)
-#define THREAD_LOCAL __declspec(thread)
-#else
-#define THREAD_LOCAL __thread
-#endif
 #define ASK_EVERY 50000000LL /* ns */
 
 static THREAD_LOCAL rnncore_call *current; /* the call that this thread works for, */

@@ -6,12 +6,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(_MSC_VER)
-#define THREAD_LOCAL __declspec(thread)
-#else
-#define THREAD_LOCAL __thread
-#endif
-
 typedef struct {
     _Alignas(64) char bytes[RNNCORE_OPERAND_BYTES + 32 * 4096];
 } operands;

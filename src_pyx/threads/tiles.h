@@ -7,6 +7,12 @@
 #ifndef RNNCORE_TILES_H
 #define RNNCORE_TILES_H
 
+#if defined(_MSC_VER)
+#define THREAD_LOCAL __declspec(thread)
+#else
+#define THREAD_LOCAL __thread
+#endif
+
 /* One buffer for each thread, 64-byte aligned, in which a product's operands are made; tall tiles read beyond them. */
 #define RNNCORE_OPERAND_BYTES (1 << 18)
 char *rnncore_operands(void);
