@@ -27,6 +27,7 @@ INLINE void bf16_tile(const int panels, const int nv, const int rows, const stor
         UNROLL for (int p = 0; p < panels; p++)
             UNROLL for (int j = 0; j < nv; j++) {
                 const ivec pair = vbits(vload((const real *)t->P[p] + (g * nv + j) * VL));
+                if (panels == 1 && j == 0) PREFETCH(t->next + g * t->next_step);
                 const vec even = vfrom_bits(ishl(pair, 16)), odd = vfrom_bits(pair & iset1((sint)0xffff0000));
                 UNROLL for (int i = 0; i < rows; i++) {
                     const real *row = (const real *)((const char *)a + i * t->stride);
@@ -56,6 +57,7 @@ INLINE void rounded_tile(const int panels, const int nv, const int rows, const s
         UNROLL for (int p = 0; p < panels; p++) {
             vec b[TILE_VECTORS];
             UNROLL for (int j = 0; j < nv; j++) b[j] = vload((const real *)t->P[p] + (k * nv + j) * VL);
+            if (panels == 1) PREFETCH(t->next + k * t->next_step);
             UNROLL for (int i = 0; i < rows; i++) {
                 const vec a = vset1(((const real *)(t->A + i * t->stride))[k]);
                 UNROLL for (int j = 0; j < nv; j++) c[i][p][j] += a * b[j];
@@ -107,6 +109,7 @@ WITH_BF16 static inline __attribute__((always_inline)) void bf16_dot(const int p
         UNROLL for (int p = 0; p < panels; p++)
             UNROLL for (int j = 0; j < nv; j++) {
                 const __m512i pair = _mm512_loadu_si512(t->P[p] + (g * nv + j) * 64);
+                if (panels == 1 && j == 0) PREFETCH(t->next + g * t->next_step);
                 UNROLL for (int i = 0; i < rows; i++) {
                     int a;
                     memcpy(&a, t->A + i * t->stride + 4 * g, sizeof a);

@@ -195,7 +195,7 @@ INLINE void stored_outer_panel(const stored_product *way, long M, long nv, long 
     for (long m = 0, rows; m < M; m += rows) {
         rows = whole ? M : lmin(ROWS, M - m);
         o.rows = (char *)PA + m * t->stride;
-        t->P[0] = PB;
+        t->P[0] = t->next = PB;
         t->C[0] = whole ? C : edge;
         t->ldc = whole ? ldc : TILE_WIDTH;
         t->init[0] = from_c ? t->C[0] : zeros;

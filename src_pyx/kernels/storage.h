@@ -48,6 +48,8 @@ typedef struct {
     const real *scale[PANELS_TOGETHER]; /* int8: of the panel's columns */
     const real *init[PANELS_TOGETHER];
     real *C[PANELS_TOGETHER];
+    const char *next; /* what is multiplied by next: so many bytes of it are fetched with each group */
+    long next_step;
 } stored_tile;
 
 /* One way to multiply: how many k make a group, the groups that are multiplied together (the last ones are filled up
@@ -104,6 +106,7 @@ INLINE void stored_rows(const stored_product *way, int panels, int nv, long rows
         t->row_excess = o->excess + m;
         way->tile(panels, nv, (int)count, t);
         for (int i = 0; i < panels; i++) t->C[i] += count * t->ldc, t->init[i] += count * t->ldi;
+        t->next += t->groups * t->next_step;
     }
 }
 
@@ -129,7 +132,7 @@ INLINE void stored_columns(const stored_product *way, int panels, int nv, long r
 INLINE void stored_panels(const stored_product *way, const rc_packed *B, int block, long k, long rows, int from,
                           const stored_operands *o, stored_tile *t, real *C) {
     const long panels = panel_count(B->N), most = way->tall ? 1 : rows == 1 ? PANELS_TOGETHER : rows <= 3 ? 2 : 1;
-    const long all = stored_groups(way, B->K);
+    const long all = stored_groups(way, B->K), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
     const real *bias = from == RC_FROM_BIAS ? packed_bias(B, block) : 0;
     for (long p = 0, together; p < panels; p += together) {
         const long nv = panel_vectors(B->N, p);
@@ -143,6 +146,9 @@ INLINE void stored_panels(const stored_product *way, const rc_packed *B, int blo
             t->C[i] = C + B->block_at[block] + begin;
             t->init[i] = from == RC_FROM_ZERO ? zeros : bias ? bias + begin : t->C[i];
         }
+        t->next = t->P[0];
+        t->next_step = p + 1 < panels ? lmin(64, t->ldp / tiles) : 0;
+        if (t->next_step) t->next += all * t->ldp + k / way->each * (panel_vectors(B->N, p + 1) - nv) * VL * 4;
         stored_columns(way, (int)together, (int)nv, rows, o, t);
     }
 }
