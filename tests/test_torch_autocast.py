@@ -174,6 +174,18 @@ def test_backward_passes_inside_of_autocast_are_the_same():
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_a_graph_that_is_kept_goes_back_twice_alike(kind):
+    """What a forward pass saved in 16 bits is still there after the first time."""
+    _, ours = pair(kind)
+    x = torch.randn(T, B, D, requires_grad=True)
+    with in_bfloat16():
+        y = ours(x)[0].float().sum()
+    first = torch.autograd.grad(y, [x, *ours.parameters()], retain_graph=True)
+    second = torch.autograd.grad(y, [x, *ours.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 def test_checkpointing_and_inference(passes):
     _, ours = pair("LSTM")
     x = torch.randn(T, B, D, requires_grad=True)

@@ -7,6 +7,7 @@ from rnncore._core.weights import Weights
 from rnncore.nn.touched import TouchedRows
 
 class Workspace:
+    shows_gates: bool
     @property
     def plan(self) -> Plan: ...
     @property

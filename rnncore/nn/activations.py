@@ -24,8 +24,10 @@ def of_layer(layer: Recurrent, x: Any, lengths: Any, state: Any, feedback: Any) 
     with layer._access.reading:
         space = layer._workspace(kind)
         schedule, threads = layer._schedule_of(steps, sequences, sizes), _threads.resolve(layer.n_threads)
+        space.shows_gates = True
         space.forward(layer._theta, schedule, array, arrays, None, threads, 0, 0, given)
         found = read(space)
+        space.shows_gates = False
         layer._idle[kind].append(space)
     return found
 
@@ -35,8 +37,10 @@ def of_network(net: Network, x: Any, lengths: Any, state: Any, feedback: Any) ->
     batch = net._check(x, lengths, state, feedback)
     with net._access.reading:
         space = net._space(batch.kind)
+        space.layers.shows_gates = True
         net._run(space, batch, None)
         found = read(space.layers)
+        space.layers.shows_gates = False
         if space.attention is not None:
             found["attention.weights"] = space.attention.weights(net.dtype)
         net._idle[batch.kind].append(space)

@@ -350,8 +350,8 @@ class GRU(_OnRnncore, torch.nn.GRU):
 
     float32 and float64 tensors on the CPU are computed here, with ``torch.get_num_threads()`` threads, padded or as a
     PackedSequence, and so are their gradients. Under ``torch.autocast("cpu", torch.bfloat16)`` products are those of
-    ``dtype="mixed_bfloat16"``, states and gates stay float32 inside; outputs have the dtypes of torch.nn's, gradients
-    those of what they belong to. What else there is (other devices and dtypes, nested tensors, autocast to float16,
+    ``dtype="mixed_bfloat16"``, states stay float32 inside; outputs have the dtypes of torch.nn's, gradients those of
+    what they belong to. What else there is (other devices and dtypes, nested tensors, autocast to float16,
     torch.func's transforms, forward-mode differentiation, gradients of gradients, batched gradients) is left to
     PyTorch's own code; the first time a warning says so. Compiling, tracing, scripting and selective checkpointing see
     PyTorch's operators. So do, without a word, calls of one step, or of a few rows with large weights, where PyTorch is

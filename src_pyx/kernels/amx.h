@@ -135,9 +135,9 @@ TILES static void amx_tile(int panels, int nv, int rows, const stored_tile *t) {
     for (int i = 0; i < rows; i++) memcpy(t->C[0] + i * t->ldc, edge + 32 * i, nv * 16 * sizeof(real));
 }
 
-static const stored_product amx_way = {2, 16, 2, 0, 1, bf16_pairs, amx_tile};
+static const stored_product amx_way = {2, 16, 2, 0, 1, bf16_pairs, pairs_of_halves, amx_tile};
 STORAGE_WAY(amx, amx_way)
-MIXED_WAY(amx, amx_way, FASTEST_PAIRS)
+MIXED_WAY(amx, amx_way, FASTEST_PAIRS, FASTEST_PAIRS == FAST_PAIRS)
 static void amx_pack(const rc_packed *B, int block) { pack_rounded(&amx_way, FASTEST_PAIRS, B, block); }
 
 #endif

@@ -17,6 +17,17 @@ static void bf16_operands(const real *row, long depth, long stride, stored_opera
     if (depth % 2) numbers[depth] = 0; /* the last group's second k */
 }
 
+static void bf16_operands_of_halves(const uint16_t *row, long depth, long stride, stored_operands *o, long i) {
+    real *numbers = (real *)(o->rows + i * stride);
+    const long whole = depth / VL * VL;
+    for (long k = 0; k < whole; k += VL) vstore(numbers + k, load_bf16(row + k));
+    for (long k = whole; k < depth; k++) {
+        const uint32_t word = (uint32_t)row[k] << 16;
+        memcpy(numbers + k, &word, sizeof word);
+    }
+    if (depth % 2) numbers[depth] = 0;
+}
+
 INLINE void bf16_tile(const int panels, const int nv, const int rows, const stored_tile *t) {
     vec c[TILE_ROWS][PANELS_TOGETHER][TILE_VECTORS];
     UNROLL for (int i = 0; i < rows; i++)
@@ -44,7 +55,7 @@ static void bf16_tiles(int panels, int nv, int rows, const stored_tile *t) {
     switch (panels * 100 + nv * 10 + rows) { STORED_TILES(bf16_tile) }
 }
 
-static const stored_product bf16_way = {2, 1, 4, 0, 0, bf16_operands, bf16_tiles};
+static const stored_product bf16_way = {2, 1, 4, 0, 0, bf16_operands, 0, bf16_tiles};
 STORAGE_WAY(bf16, bf16_way)
 static void bf16_pack(const rc_packed *B, int block) { pack_rounded(&bf16_way, PAIRS, B, block); }
 
@@ -72,9 +83,9 @@ INLINE void rounded_tile(const int panels, const int nv, const int rows, const s
 static void rounded_tiles(int panels, int nv, int rows, const stored_tile *t) {
     switch (panels * 100 + nv * 10 + rows) { STORED_TILES(rounded_tile) }
 }
-static const stored_product rounded_way = {1, 1, 4, 0, 0, bf16_operands, rounded_tiles};
+static const stored_product rounded_way = {1, 1, 4, 0, 0, bf16_operands, bf16_operands_of_halves, rounded_tiles};
 STORAGE_WAY(rounded, rounded_way)
-MIXED_WAY(rounded, rounded_way, ALONE)
+MIXED_WAY(rounded, rounded_way, ALONE, 0)
 static void rounded_pack(const rc_packed *B, int block) { pack_rounded(&rounded_way, ALONE, B, block); }
 
 /* Rows of pairs. */
@@ -95,6 +106,14 @@ static void bf16_pairs(const real *row, long depth, long stride, stored_operands
         const vec x = vround_bf16(vset1(k < depth ? row[k] : 0));
         numbers[k] = (uint16_t)(vbits(x)[0] >> 16);
     }
+}
+#endif
+
+#if defined(HAVE_PAIRS)
+static void pairs_of_halves(const uint16_t *row, long depth, long stride, stored_operands *o, long i) {
+    char *pairs = o->rows + i * stride;
+    memcpy(pairs, row, depth * 2);
+    memset(pairs + depth * 2, 0, stride - depth * 2);
 }
 #endif
 
@@ -125,9 +144,9 @@ WITH_BF16 static void bf16_dots(int panels, int nv, int rows, const stored_tile 
     switch (panels * 100 + nv * 10 + rows) { STORED_TILES(bf16_dot) }
 }
 
-static const stored_product bf16_dot_way = {2, 1, 2, 0, 0, bf16_pairs, bf16_dots};
+static const stored_product bf16_dot_way = {2, 1, 2, 0, 0, bf16_pairs, pairs_of_halves, bf16_dots};
 STORAGE_WAY(bf16_dot, bf16_dot_way)
-MIXED_WAY(bf16_dot, bf16_dot_way, FAST_PAIRS)
+MIXED_WAY(bf16_dot, bf16_dot_way, FAST_PAIRS, 1)
 static void bf16_dot_pack(const rc_packed *B, int block) { pack_rounded(&bf16_dot_way, FAST_PAIRS, B, block); }
 #endif
 #endif

@@ -10,7 +10,7 @@
 #define RNNCORE_INT8_H
 #include <math.h>
 
-#define INT8_WAY(together, bytes, tall, operands, tiles) {4, together, bytes, 1, tall, operands, tiles}
+#define INT8_WAY(together, bytes, tall, operands, tiles) {4, together, bytes, 1, tall, operands, 0, tiles}
 
 INLINE long int8_size_of(const stored_product *way, const rc_packed *B) {
     return B->blocks * (stored_block(way, B) + vectors_in(B->N) * VL * (long)sizeof(real));
@@ -179,7 +179,7 @@ static void int8_tiles(int panels, int nv, int rows, const stored_tile *t) {
     static void name##_pack(const rc_packed *B, int block) { int8_pack_of(&way, B, block); }                           \
     static void name##_product(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from,     \
                                void *C, long ldc) {                                                                    \
-        stored_blocks(&way, B, first, last, M, A, lda, from, C, ldc);                                                  \
+        stored_blocks(&way, 0, B, first, last, M, A, lda, from, C, ldc);                                               \
     }
 static const stored_product int8_way = INT8_WAY(1, 2, 0, int8_operands, int8_tiles);
 INT8_STORAGE(int8, int8_way)

@@ -48,18 +48,28 @@ typedef void (*rc_outer)(long M, long K, const void *A, long lda, const int64_t 
                          const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C, long ldc,
                          rc_gemm gemm, void *scratch);
 typedef long (*rc_outer_scratch)(long M, long N);
+typedef void (*rc_stored_product)(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from,
+                                  void *C, long ldc);
+
+/* Mixed precision, which multiplies numbers rounded to bfloat16 everywhere: weight gradients; and products whose A, weight
+ * gradients whose B has 16 bits (halves.h). `fast`: an instruction rounds to them. */
+typedef struct {
+    rc_outer outer;
+    rc_outer_scratch outer_scratch;
+    rc_stored_product product_of_halves;
+    rc_outer outer_of_halves;
+    void (*from_halves)(long rows, long n, const uint16_t *y, long ldy, void *x, long ldx);
+    int fast;
+} rc_mixed;
 
 /* A way to keep a packed matrix in fewer bits, and to multiply by it: C's blocks first to last - 1. `extension`: the
- * instructions that it needs beside the level's, or NULL. size: bytes. outer: of mixed precision, which multiplies
- * rounded numbers everywhere, else NULL. */
+ * instructions that it needs beside the level's, or NULL. size: bytes. mixed: NULL but in mixed precision. */
 typedef struct rc_storage {
     const char *name, *extension;
     long (*size)(const rc_packed *B);
     void (*pack)(const rc_packed *B, int block);
-    void (*product)(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from, void *C,
-                    long ldc);
-    rc_outer outer;
-    rc_outer_scratch outer_scratch;
+    rc_stored_product product;
+    const rc_mixed *mixed;
 } rc_storage;
 
 /* Where the rows of a product start from. */
@@ -103,6 +113,9 @@ typedef struct {
     void *da;              /* out: gate gradients (may be a; for a cell that works in place also dh) */
     void *doutput;         /* out: whole gradient of state 0, where a matrix makes it */
     const void *dlater;    /* gate gradients of the steps that follow: da, or the previous truncation pass */
+    uint16_t *saved, *da_halves; /* what a and da are for the backward pass in 16 bits, rows ldh apart; or NULL */
+    long ldh;
+    int rounds_fast;       /* by an instruction */
     void *dcarry[RC_MAX_STATES]; /* what else a step hands back: gradients of the states before, beside the products */
     const void *dcarry_later[RC_MAX_STATES];
     int carry_per_row;     /* a row per row (truncated) instead of one per sequence */
@@ -193,6 +206,7 @@ typedef struct rc_cell {
     int feeds_back;             /* the kernel reads `feedback` */
     int own_bias;               /* b_h is among the vectors: nothing is added to x·W_xh */
     int makes_matrix;           /* x·W_xh + b_h is no gate of H numbers but a matrix of its step (second_order.h) */
+    int saves_halves;           /* without flags, it can leave a and da in 16 bits: `saved`, `da_halves` */
 } rc_cell;
 
 /* What a softmax, squared-error or sigmoid head needs besides its scores. */

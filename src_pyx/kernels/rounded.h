@@ -8,14 +8,7 @@
  */
 #ifndef RNNCORE_ROUNDED_H
 #define RNNCORE_ROUNDED_H
-
-/* x to the nearest number of bfloat16, ties to even. Infinities stay, and so do NaNs, whose bits may not carry into the
- * sign. */
-INLINE vec vround_bf16(vec x) {
-    const ivec bits = vbits(x), odd = ishr(bits, 16) & iset1(1);
-    const vec rounded = vfrom_bits((ivec)((uvec)bits + (uvec)iset1(0x7fff) + (uvec)odd) & iset1((sint)0xffff0000));
-    return vselect(vless(x - x, vset1(1)), rounded, x); /* x - x is NaN for both */
-}
+#include "halves.h"
 
 /* How rounded numbers stand in 32 bits: one alone, or two of bfloat16, which some processors make by an instruction. */
 enum { ALONE, PAIRS, FAST_PAIRS };
@@ -48,13 +41,6 @@ INLINE ivec group_words(const int form, const vec *x) {
     return (ivec)(ishr(first, 16) | (vbits(vround_bf16(x[1])) & iset1((sint)0xffff0000)));
 }
 INLINE void store_words(char *to, ivec words) { memcpy(to, &words, sizeof words); }
-
-INLINE vec vload_some(const real *p, long count) { /* zeros after them */
-    real some[VL] = {0};
-    if (count >= VL) return vload(p);
-    if (count > 0) memcpy(some, p, count * sizeof(real));
-    return vload(some);
-}
 
 /* Where row k lies: at + at[k], or k rows of ld numbers after the first. */
 #define ROW(A, at, ld, k) ((A) + ((at) ? (at)[k] : (k) * (ld)))
@@ -145,6 +131,52 @@ INLINE void pack_rounded(const stored_product *way, const int form, const rc_pac
     }
 }
 
+/* What a way of mixed precision has beside its products: weight gradients, and rows in 16 bits. */
+#define OUTER_OF(name, ...)                                                                                            \
+    static void name(long M, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,          \
+                     const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C, long ldc,        \
+                     rc_gemm gemm, void *scratch) {                                                                    \
+        (void)gemm;                                                                                                    \
+        __VA_ARGS__;                                                                                                   \
+    }
+/* The same of rows that are in 16 bits, nv whole vectors of them. */
+INLINE void pack_halves_of(const int form, const int nv, long groups, long depth, const uint16_t *B, const long *at,
+                           char *P, real *sums) {
+    static const uint16_t none[TILE_WIDTH];
+    const int each = EACH(form);
+    vec sum[TILE_VECTORS];
+    UNROLL for (int j = 0; j < nv; j++) sum[j] = vset1(0);
+    for (long k = 0; k < groups * each; k += each, P += nv * VL * 4) {
+        const uint16_t *first = k < depth ? B + at[k] : none, *second = k + 1 < depth ? B + at[k + 1] : none;
+        UNROLL for (int j = 0; j < nv; j++) {
+            const ivec low = load_halves(first + j * VL), high = ishl(load_halves(second + j * VL), 16);
+            store_words(P + j * VL * 4, form == ALONE ? ishl(low, 16) : (ivec)(low | high));
+            if (!sums) continue;
+            sum[j] += vfrom_bits(ishl(low, 16));
+            if (form != ALONE) sum[j] += vfrom_bits(high);
+        }
+    }
+    if (sums) UNROLL for (int j = 0; j < nv; j++) vstore(sums + j * VL, vload(sums + j * VL) + sum[j]);
+}
+#define PACK_HALVES(nv)                                                                                                \
+    case nv:                                                                                                           \
+        if (sums)                                                                                                      \
+            pack_halves_of(form, nv, groups, depth, B, at, P, sums);                                                   \
+        else                                                                                                           \
+            pack_halves_of(form, nv, groups, depth, B, at, P, 0);                                                      \
+        break;
+INLINE void pack_halves(const int form, long groups, long depth, long nv, const uint16_t *B, const long *at, char *P,
+                        real *sums) {
+    switch (nv) {
+        PACK_HALVES(1)
+        PACK_HALVES(2)
+#if TILE_VECTORS == 4
+        PACK_HALVES(3)
+        PACK_HALVES(4)
+#endif
+    }
+}
+
 /* Operands of A's columns, `depth` rows at A + at[k]: row m has the words of column m. Room for whole vectors of rows. */
 INLINE void column_operands(const int form, long groups, long depth, long columns, const real *A, const long *at,
                             long stride, char *out) {
@@ -211,9 +243,9 @@ INLINE void stored_outer_panel(const stored_product *way, long M, long nv, long 
     }
 }
 
-/* outer() of rounded numbers; sums are of the numbers as they are. */
-INLINE void stored_outer(const stored_product *way, const int form, long M, long K, const real *A, long lda,
-                         const int64_t *a_rows, const real *B, long ldb, const int64_t *b_rows, int runs,
+/* outer() of rounded numbers, in pairs; sums are of the numbers as they lie there. `halves`: B's rows are in 16 bits. */
+INLINE void stored_outer(const stored_product *way, const int form, const int halves, long M, long K, const real *A,
+                         long lda, const int64_t *a_rows, const void *B, long ldb, const int64_t *b_rows, int runs,
                          const rc_columns *run, int accumulate, real *C, long ldc, char *PA) {
     char *PB = PA + stored_outer_operands(way, M);
     long a_at[OUTER_MOST], b_at[OUTER_MOST];
@@ -239,24 +271,28 @@ INLINE void stored_outer(const stored_product *way, const int form, long M, long
                 const long columns = lmin(nv * VL, run[r].count - begin);
                 real total[TILE_WIDTH] = {0}, *sums = run[r].sums ? (real *)run[r].sums + begin : 0;
                 if (sums && from_c) memcpy(total, sums, columns * sizeof(real));
-                pack_words(form, t.groups, depth, nv, nv * VL, B + run[r].at + begin, b_at, 0, PB, sums ? total : 0);
+                const long first = run[r].at + begin;
+                if (halves)
+                    pack_halves(form, t.groups, depth, nv, (const uint16_t *)B + first, b_at, PB, sums ? total : 0);
+                else
+                    pack_words(form, t.groups, depth, nv, nv * VL, (const real *)B + first, b_at, 0, PB, sums ? total : 0);
                 if (sums) memcpy(sums, total, columns * sizeof(real));
                 stored_outer_panel(way, M, nv, columns, PA, &t, PB, from_c, C + at_C + begin, ldc);
             }
     }
 }
 
-/* What a way of mixed precision is in the table of storages. */
-#define MIXED_WAY(name, way, form)                                                                                     \
-    static void name##_outer(long M, long K, const void *A, long lda, const int64_t *a_rows, const void *B, long ldb,  \
-                             const int64_t *b_rows, int runs, const rc_columns *run, int accumulate, void *C,          \
-                             long ldc, rc_gemm gemm, void *scratch) {                                                  \
-        (void)gemm;                                                                                                    \
-        stored_outer(&way, form, M, K, A, lda, a_rows, B, ldb, b_rows, runs, run, accumulate, C, ldc, scratch);        \
-    }                                                                                                                  \
+#define MIXED_WAY(name, way, form, fast)                                                                               \
+    OUTER_OF(name##_outer, stored_outer(&way, form, 0, M, K, A, lda, a_rows, B, ldb, b_rows, runs, run, accumulate, C, \
+                                        ldc, scratch))                                                                 \
+    OUTER_OF(name##_outer_of_halves, stored_outer(&way, form, 1, M, K, A, lda, a_rows, B, ldb, b_rows, runs, run,      \
+                                                  accumulate, C, ldc, scratch))                                        \
     static long name##_outer_scratch(long M, long N) {                                                                 \
         (void)N;                                                                                                       \
         return stored_outer_scratch(&way, M);                                                                          \
-    }
+    }                                                                                                                  \
+    PRODUCT_OF_HALVES(name, way)                                                                                       \
+    static const rc_mixed name##_mixed = {name##_outer,           name##_outer_scratch, name##_product_of_halves,      \
+                                          name##_outer_of_halves, from_halves,          fast};
 
 #endif

@@ -16,13 +16,15 @@
 /* Instructions that a level does not have as a whole: asked for function by function. */
 #if VECTOR_BYTES == 64 && defined(X86)
 #define WITH_VNNI __attribute__((target("avx512vnni")))
-#define WITH_BF16 __attribute__((target("avx512bf16")))
 #if defined(__linux__) && __has_include(<amxtileintrin.h>)
 #define HAVE_TILES
 #endif
 #endif
 #if defined(EMULATED_TILES)
 #define HAVE_TILES
+#endif
+#if defined(WITH_BF16) || defined(HAVE_TILES)
+#define HAVE_PAIRS /* products of two numbers of bfloat16 at once */
 #endif
 
 #define OPERAND_DEPTH 1024
@@ -59,6 +61,7 @@ typedef struct {
     int scaled; /* int8 */
     int tall;   /* tiles of up to 32 rows and 2 vectors, of the height that rnncore_set_tiles was told (amx.h) */
     void (*operands)(const real *row, long depth, long stride, stored_operands *o, long i);
+    void (*operands_of_halves)(const uint16_t *row, long depth, long stride, stored_operands *o, long i); /* or NULL */
     void (*tile)(int panels, int nv, int rows, const stored_tile *t);
 } stored_product;
 
@@ -82,18 +85,26 @@ static inline real number_at(const rc_packed *B, int block, long k, long j) {
     return B->transposed ? W[j * B->ldw + k] : W[k * B->ldw + block * B->N + j];
 }
 
-/* The numbers of a row of A that rows [k, k + depth) of B meet: parts lie apart. */
-static const real *stored_row(const rc_packed *B, long k, long depth, const real *A, real *room) {
+/* The numbers of a row of A, of `size` bytes, that rows [k, k + depth) of B meet: parts lie apart. */
+static const void *stored_row(const rc_packed *B, long k, long depth, const char *A, long size, char *room) {
     long start = 0, at = 0;
     for (int part = 0; part < B->parts && at < depth; start += B->part_K[part++]) {
         const long skip = k + at - start, count = lmin(depth - at, B->part_K[part] - skip);
         if (count <= 0) continue;
-        const real *numbers = A + B->part_at[part] + skip;
+        const char *numbers = A + (B->part_at[part] + skip) * size;
         if (count == depth) return numbers;
-        memcpy(room + at, numbers, count * sizeof(real));
+        memcpy(room + at * size, numbers, count * size);
         at += count;
     }
     return room;
+}
+
+/* Whether rows in 16 bits are operands as they lie: pairs in one part, whole groups, and no tile that reads beyond. */
+static inline int are_operands(const stored_product *way, const rc_packed *B, long depth, long rows) {
+    const rnncore_tile_rows height = rnncore_deal_rows(rows);
+    const long rest = way->tall ? rows % (height.upper + height.lower) : 0;
+    return way->bytes == 2 && B->parts == 1 && depth % (way->each * way->together) == 0 &&
+           (rest == 0 || rest == height.upper);
 }
 
 /* Operands 0 to rows - 1 by some panels of nv vectors, `height` of them at most in a tile (0: as in gemm.h). */
@@ -153,21 +164,30 @@ INLINE void stored_panels(const stored_product *way, const rc_packed *B, int blo
     }
 }
 
-INLINE void stored_blocks(const stored_product *way, const rc_packed *B, int first, int last, long M, const real *A,
-                          long lda, int from, real *C, long ldc) {
-    stored_operands o = {.rows = rnncore_operands()};
-    _Alignas(64) real room[OPERAND_DEPTH];
+/* `halves`: A's rows are in 16 bits. */
+INLINE void stored_blocks(const stored_product *way, const int halves, const rc_packed *B, int first, int last, long M,
+                          const char *A, long lda, int from, real *C, long ldc) {
+    const long size = halves ? 2 : sizeof(real);
+    stored_operands o;
+    _Alignas(64) char room[OPERAND_DEPTH * sizeof(real)];
     stored_tile t = {.ldc = ldc};
     for (long k = 0, depth; k < B->K; k += depth, from = RC_FROM_C) {
         depth = lmin(OPERAND_DEPTH, B->K - k);
         t.groups = stored_groups(way, depth);
-        t.stride = stored_stride(way, t.groups);
+        const long stride = stored_stride(way, t.groups);
         t.ldi = from == RC_FROM_C ? ldc : 0;
         for (long m = 0, rows; m < M; m += rows) {
-            rows = lmin(lmin(OPERAND_ROWS, RNNCORE_OPERAND_BYTES / t.stride), M - m);
+            rows = lmin(lmin(OPERAND_ROWS, RNNCORE_OPERAND_BYTES / stride), M - m);
             if (m && rnncore_stopping()) return;
-            for (long i = 0; i < rows; i++)
-                way->operands(stored_row(B, k, depth, A + (m + i) * lda, room), depth, t.stride, &o, i);
+            const char *a = A + m * lda * size;
+            const int ready = halves && are_operands(way, B, depth, rows);
+            o.rows = ready ? (char *)a + (B->part_at[0] + k) * size : rnncore_operands();
+            t.stride = ready ? lda * size : stride;
+            for (long i = 0; i < (ready ? 0 : rows); i++, a += lda * size)
+                if (halves)
+                    way->operands_of_halves(stored_row(B, k, depth, a, size, room), depth, stride, &o, i);
+                else
+                    way->operands(stored_row(B, k, depth, a, size, room), depth, stride, &o, i);
             if (way->tall) rnncore_set_tiles(rnncore_deal_rows(rows));
             for (int block = first; block < last; block++) stored_panels(way, B, block, k, rows, from, &o, &t, C + m * ldc);
         }
@@ -178,7 +198,12 @@ INLINE void stored_blocks(const stored_product *way, const rc_packed *B, int fir
     static long name##_size(const rc_packed *B) { return B->blocks * stored_block(&way, B); }                          \
     static void name##_product(const rc_packed *B, int first, int last, long M, const void *A, long lda, int from,     \
                                void *C, long ldc) {                                                                    \
-        stored_blocks(&way, B, first, last, M, A, lda, from, C, ldc);                                                  \
+        stored_blocks(&way, 0, B, first, last, M, A, lda, from, C, ldc);                                               \
+    }
+#define PRODUCT_OF_HALVES(name, way)                                                                                   \
+    static void name##_product_of_halves(const rc_packed *B, int first, int last, long M, const void *A, long lda,     \
+                                         int from, void *C, long ldc) {                                                \
+        stored_blocks(&way, 1, B, first, last, M, A, lda, from, C, ldc);                                               \
     }
 
 /* All tiles of a way to multiply, of its inline function tile(panels, nv, rows, t). */
@@ -206,22 +231,22 @@ INLINE void stored_blocks(const stored_product *way, const rc_packed *B, int fir
 /* The first of a name that may be used is. */
 static const rc_storage storages[] = {
 #if defined(HAVE_TILES)
-    {"bfloat16", "amx", amx_size, amx_pack, amx_product, 0, 0},
-    {"mixed_bfloat16", "amx", amx_size, amx_pack, amx_product, amx_outer, amx_outer_scratch},
+    {"bfloat16", "amx", amx_size, amx_pack, amx_product, 0},
+    {"mixed_bfloat16", "amx", amx_size, amx_pack, amx_product, &amx_mixed},
 #endif
 #if defined(WITH_BF16)
-    {"bfloat16", "bf16", bf16_dot_size, bf16_dot_pack, bf16_dot_product, 0, 0},
-    {"mixed_bfloat16", "bf16", bf16_dot_size, bf16_dot_pack, bf16_dot_product, bf16_dot_outer, bf16_dot_outer_scratch},
+    {"bfloat16", "bf16", bf16_dot_size, bf16_dot_pack, bf16_dot_product, 0},
+    {"mixed_bfloat16", "bf16", bf16_dot_size, bf16_dot_pack, bf16_dot_product, &bf16_dot_mixed},
 #endif
-    {"bfloat16", 0, bf16_size, bf16_pack, bf16_product, 0, 0},
-    {"mixed_bfloat16", 0, rounded_size, rounded_pack, rounded_product, rounded_outer, rounded_outer_scratch},
+    {"bfloat16", 0, bf16_size, bf16_pack, bf16_product, 0},
+    {"mixed_bfloat16", 0, rounded_size, rounded_pack, rounded_product, &rounded_mixed},
 #if defined(HAVE_TILES)
-    {"int8", "amx", int8_tall_size, int8_tall_pack, int8_tall_product, 0, 0},
+    {"int8", "amx", int8_tall_size, int8_tall_pack, int8_tall_product, 0},
 #endif
 #if defined(WITH_VNNI)
-    {"int8", "vnni", int8_dot_size, int8_dot_pack, int8_dot_product, 0, 0},
+    {"int8", "vnni", int8_dot_size, int8_dot_pack, int8_dot_product, 0},
 #endif
-    {"int8", 0, int8_size, int8_pack, int8_product, 0, 0},
+    {"int8", 0, int8_size, int8_pack, int8_product, 0},
 };
 
 #endif

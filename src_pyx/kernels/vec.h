@@ -40,6 +40,12 @@ typedef word uvec;
 
 INLINE vec vload(const real *p) { return *(const vec *)p; }
 INLINE void vstore(real *p, vec x) { *(vec *)p = x; }
+INLINE vec vload_some(const real *p, long count) { /* zeros after them */
+    real some[VL] = {0};
+    if (count >= VL) return vload(p);
+    if (count > 0) memcpy(some, p, count * sizeof(real));
+    return vload(some);
+}
 
 #if VECTOR_BYTES > 0
 INLINE vec vset1(real x) { return x - (vec){0}; } /* 0 + x would lose the sign of -0 */

@@ -14,25 +14,41 @@
  */
 #include "steps.h"
 
-static void gru_points(const rc_unit *u, const rc_block *b) {
+INLINE void gru_point(const int form, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     real *a0 = (real *)u->a + b->row * u->lda, *h0 = (real *)u->state[0] + b->row * ld;
     real *carried = (real *)u->carried + b->row * ld;
     const real *hp = (const real *)u->before[0] + b->linked * ld;
     const real *m = mask_row(u, b);
+    uint16_t *s0 = saved_row(u, b);
+    const long step_s = b->stride * u->ldh;
     /* Two loops: in one, n would wait for r, and so many instructions on that nothing else could begin. */
     for (long row = 0; row < b->count; row++) {
         real *a1 = a0 + row * step_a;
         EACH_VECTOR(2, ld, real *a = a1 + i * ld + j; vstore(a, vsigmoid(vload(a)));) /* r, z */
         EACH_VECTOR(1, ld,
             real *a = a1 + j;
+            const long s = row * step_s + j;
             long at = row * step + j;
             vec n = vtanh(vload(a + 2 * ld) + vload(a) * vload(a + 3 * ld));
             vec h = b->has_link ? vload(hp + at) : vset1(0);
             h = n + vload(a + ld) * (h - n);
-            vstore(a + 2 * ld, n);
+            leave_gate(form, a + 2 * ld, s0, s + 2 * ld, n);
+            if (form != NUMBERS) {
+                store_gate(s0 + s, vload(a));
+                store_gate(s0 + s + ld, vload(a + ld));
+                store_bf16(form == FAST_HALVES, s0 + s + 3 * ld, vload(a + 3 * ld));
+            }
             vstore(h0 + at, h);
             if (m) vstore(carried + at, vload(m + at) * h);)
+    }
+}
+
+static void gru_points(const rc_unit *u, const rc_block *b) {
+    switch (form_of(u)) {
+    case NUMBERS: gru_point(NUMBERS, u, b); break;
+    case HALVES: gru_point(HALVES, u, b); break;
+    default: gru_point(FAST_HALVES, u, b);
     }
 }
 
@@ -51,8 +67,10 @@ static void gru_forward(const rc_unit *u, const rc_block *b) {
     gru_points(u, b);
 }
 
-static void gru_derive(const rc_unit *u, const rc_block *b) {
-    const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
+INLINE void gru_derive(const int form, const rc_unit *u, const rc_block *b) {
+    const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda, step_s = b->stride * u->ldh;
+    const uint16_t *s0 = saved_row(u, b);
+    uint16_t *t0 = row_of_da_halves(u, b);
     const real *a0 = (const real *)u->a + b->row * u->lda, *dh0 = dh_row(u, b);
     real *da0 = (real *)u->da + b->row * u->lda;
     const real *hp = (const real *)u->before[0] + b->previous * ld, *work = (const real *)u->work[0] + b->sequence * ld;
@@ -63,21 +81,25 @@ static void gru_derive(const rc_unit *u, const rc_block *b) {
     EACH_VECTOR(b->count, ld,
         const real *a = a0 + i * step_a + j;
         real *da = da0 + i * step_a + j;
+        const long s = i * step_s + j;
         long at = i * step + j;
-        vec r = vload(a), z = vload(a + ld), n = vload(a + 2 * ld), q = vload(a + 3 * ld), dh = vload(dh0 + at);
+        vec r = gate_at(form, a, s0, s), z = gate_at(form, a + ld, s0, s + ld), n = gate_at(form, a + 2 * ld, s0, s + 2 * ld);
+        vec q = form == NUMBERS ? vload(a + 3 * ld) : load_bf16(s0 + s + 3 * ld), dh = vload(dh0 + at);
         vec h = b->has_previous ? vload(hp + at) : vset1(0);
         if (b->has_link) dh += vload(later + at) + (m ? (vec)(vload(m + at) * vload(work + at)) : vload(work + at));
         vec dn = dh * (one - z) * (one - n * n);
-        vstore(da, dn * q * r * (one - r));
-        vstore(da + ld, dh * (h - n) * z * (one - z));
-        vstore(da + 2 * ld, dn);
-        vstore(da + 3 * ld, dn * r);
+        leave_gradient(form, da, t0, s, dn * q * r * (one - r));
+        leave_gradient(form, da + ld, t0, s + ld, dh * (h - n) * z * (one - z));
+        leave_gradient(form, da + 2 * ld, t0, s + 2 * ld, dn);
+        leave_gradient(form, da + 3 * ld, t0, s + 3 * ld, dn * r);
         vstore(carry + at, dh * z);)
 }
 
 static void gru_backward(const rc_unit *u, const rc_block *b) {
-    if (b->has_link) /* work = [dr dz dq]_later·W_hhᵀ */
-        product_block(&u->W_T[0], 0, b->count, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda,
-                      RC_FROM_ZERO, (real *)u->work[0] + b->sequence * u->ld, b->stride * u->ld);
-    gru_derive(u, b);
+    multiply_back(u, b, 0);
+    switch (form_of(u)) {
+    case NUMBERS: gru_derive(NUMBERS, u, b); break;
+    case HALVES: gru_derive(HALVES, u, b); break;
+    default: gru_derive(FAST_HALVES, u, b);
+    }
 }

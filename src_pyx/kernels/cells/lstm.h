@@ -111,7 +111,15 @@ INLINE real *lstm_product(const int flags, const rc_unit *u, long row) {
     return (real *)(flags & LSTM_PROJECTED ? u->inner[0] : u->state[0]) + row;
 }
 
-INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b) {
+/* Forms are constants where flags are: then all of them have the same bits of c and h. */
+#define IN_EACH_FORM(form, function, flags, ...)                                                                       \
+    switch (form) {                                                                                                    \
+    case NUMBERS: function(flags, NUMBERS, __VA_ARGS__); break;                                                        \
+    case HALVES: function(flags, HALVES, __VA_ARGS__); break;                                                          \
+    default: function(flags, FAST_HALVES, __VA_ARGS__);                                                                \
+    }
+
+INLINE void lstm_point(const int flags, const int form, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda, row = b->row * ld;
     const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
     real *a0 = (real *)u->a + b->row * u->lda, *c0 = (real *)u->state[1] + row;
@@ -120,19 +128,23 @@ INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b) {
     const real *cp = (const real *)u->before[1] + b->linked * ld;
     const real *m = mask_row(u, b);
     const lstm_peepholes p = lstm_peepholes_of(u);
+    uint16_t *s0 = saved_row(u, b);
+    const long step_s = b->stride * u->ldh;
     /* Two loops: in one, tanh(c) would wait for the gates, and so many instructions on that nothing else could begin. */
     for (long n = 0; n < b->count; n++) {
         real *a1 = a0 + n * step_a;
         EACH_VECTOR(1, ld,
             real *a = a1 + j;
+            const long s = n * step_s + j;
             long q = n * step + j;
             lstm_vectors v;
             v.i = vload(a), v.f = vload(a + ld), v.g = vload(a + g_at), v.o = vload(a + o_at);
             v.c = b->has_link ? vload(cp + q) : vset1(0);
             v = lstm_gates(flags, p, j, v);
-            vstore(a, v.i);
-            if (!(flags & LSTM_1997)) vstore(a + ld, v.f);
-            vstore(a + g_at, v.g);
+            leave_gate(form, a, s0, s, v.i);
+            if (!(flags & LSTM_1997)) leave_gate(form, a + ld, s0, s + ld, v.f);
+            leave_gate(form, a + g_at, s0, s + g_at, v.g);
+            if (form != NUMBERS) store_gate(s0 + s + o_at, v.o);
             vstore(a + o_at, v.o);
             vstore(c0 + q, v.c);
             if (flags & LSTM_FGR) {
@@ -149,13 +161,13 @@ INLINE void lstm_point(const int flags, const rc_unit *u, const rc_block *b) {
 }
 
 static void lstm_points(const rc_unit *u, const rc_block *b) {
-    const int flags = lstm_flags(u);
+    const int flags = lstm_flags(u), form = form_of(u);
     if (!flags)
-        lstm_point(0, u, b);
+        IN_EACH_FORM(form, lstm_point, 0, u, b)
     else if (flags == LSTM_PROJECTED)
-        lstm_point(LSTM_PROJECTED, u, b);
+        IN_EACH_FORM(form, lstm_point, LSTM_PROJECTED, u, b)
     else
-        lstm_point(flags, u, b);
+        lstm_point(flags, form, u, b);
 }
 
 static void lstm_forward(const rc_unit *u, const rc_block *b) {
@@ -174,7 +186,7 @@ INLINE const real *lstm_state_gradient(const rc_unit *u, const rc_block *b, int 
     return end_row(u, b, s);
 }
 
-INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b) {
+INLINE void lstm_derive(const int flags, const int form, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     const long row = b->row * ld, sequence = b->sequence * ld;
     const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
@@ -191,16 +203,21 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b) {
     const real *df = flags & LSTM_FGR ? lstm_state_gradient(u, b, 3) : 0;
     const real *dout = flags & LSTM_FGR ? lstm_state_gradient(u, b, 4) : 0;
     const lstm_peepholes p = lstm_peepholes_of(u);
+    const uint16_t *s0 = saved_row(u, b);
+    uint16_t *t0 = row_of_da_halves(u, b);
+    const long step_s = b->stride * u->ldh;
     const vec zero = vset1(0);
     EACH_VECTOR(b->count, ld,
         const real *a = a0 + i * step_a + j;
         real *da = da0 + i * step_a + j;
+        const long s = i * step_s + j;
         long q = i * step + j;
         lstm_vectors v; lstm_vectors d;
-        v.i = vload(a), v.g = vload(a + g_at), v.o = vload(a + o_at);
-        v.f = flags & LSTM_1997 ? vset1(1) : vload(a + ld);
+        v.i = gate_at(form, a, s0, s), v.g = gate_at(form, a + g_at, s0, s + g_at), v.o = gate_at(form, a + o_at, s0, s + o_at);
+        v.f = flags & LSTM_1997 ? vset1(1) : gate_at(form, a + ld, s0, s + ld);
         v.c = b->has_previous ? vload(cp + q) : zero;
         vec tc = vload(h0 + q) / vmax(v.o, vset1(R(1e-37))), dh = vload(dh0 + q);
+        if (form != NUMBERS) tc = vmin(vset1(1), vmax(vset1(-1), tc)); /* o may have become 0 */
         if (back) dh += m ? (vec)(vload(m + q) * vload(back + q)) : vload(back + q);
         d.o = dh * tc;
         d.c = dh * v.o * lstm_squash_slope(flags, tc);
@@ -212,27 +229,25 @@ INLINE void lstm_derive(const int flags, const rc_unit *u, const rc_block *b) {
         }
         d = lstm_slopes(flags, p, j, v, d);
         if (flags & LSTM_PEEPHOLES) lstm_peephole_sums(flags, u, sequence + q, d, v.c, vload(c0 + q));
-        vstore(da, d.i);
-        if (!(flags & LSTM_1997)) vstore(da + ld, d.f);
-        vstore(da + g_at, d.g);
-        vstore(da + o_at, d.o);
+        leave_gradient(form, da, t0, s, d.i);
+        if (!(flags & LSTM_1997)) leave_gradient(form, da + ld, t0, s + ld, d.f);
+        leave_gradient(form, da + g_at, t0, s + g_at, d.g);
+        leave_gradient(form, da + o_at, t0, s + o_at, d.o);
         vstore(carry + q, d.c);)
 }
 
 static void lstm_derivatives(const rc_unit *u, const rc_block *b) {
-    const int flags = lstm_flags(u);
+    const int flags = lstm_flags(u), form = form_of(u);
     if (!flags)
-        lstm_derive(0, u, b);
+        IN_EACH_FORM(form, lstm_derive, 0, u, b)
     else if (flags == LSTM_PROJECTED)
-        lstm_derive(LSTM_PROJECTED, u, b);
+        IN_EACH_FORM(form, lstm_derive, LSTM_PROJECTED, u, b)
     else
-        lstm_derive(flags, u, b);
+        lstm_derive(flags, form, u, b);
 }
 
 static void lstm_backward(const rc_unit *u, const rc_block *b) {
-    if (b->has_link) /* work = da_later·W_hhᵀ */
-        product_block(&u->W_T[0], 0, b->count, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda,
-                      RC_FROM_ZERO, (real *)u->work[0] + b->sequence * u->ld, b->stride * u->ld);
+    multiply_back(u, b, 0);
     lstm_derivatives(u, b);
 }
 #endif

@@ -9,6 +9,7 @@
 #define RNNCORE_STEPS_H
 #include "../activation.h"
 #include "../gemm.h"
+#include "../halves.h"
 
 static inline real *row_of_a(const rc_unit *u, const rc_block *b) { return (real *)u->a + b->row * u->lda; }
 static inline real *row_of_da(const rc_unit *u, const rc_block *b) { return (real *)u->da + b->row * u->lda; }
@@ -50,6 +51,28 @@ static inline real *work_row(const rc_unit *u, const rc_block *b, int matrix) {
     return (real *)u->work[matrix] + b->sequence * vectors_in(u->W[matrix].K) * VL;
 }
 
+/* How rows of a and da are left: as numbers, in 16 bits, or in these by an instruction. */
+enum { NUMBERS, HALVES, FAST_HALVES };
+static inline int form_of(const rc_unit *u) { return !u->saved ? NUMBERS : u->rounds_fast ? FAST_HALVES : HALVES; }
+static inline uint16_t *saved_row(const rc_unit *u, const rc_block *b) {
+    return u->saved ? u->saved + b->row * u->ldh : 0;
+}
+static inline uint16_t *row_of_da_halves(const rc_unit *u, const rc_block *b) {
+    return u->da_halves ? u->da_halves + b->row * u->ldh : 0;
+}
+/* One vector of gates, or of their gradients: at p, or in row q of 16 bits from number `at` on. */
+INLINE void leave_gate(const int form, real *p, uint16_t *q, long at, vec x) {
+    if (form == NUMBERS) vstore(p, x);
+    else store_gate(q + at, x);
+}
+INLINE vec gate_at(const int form, const real *p, const uint16_t *q, long at) {
+    return form == NUMBERS ? vload(p) : load_gate(q + at);
+}
+INLINE void leave_gradient(const int form, real *p, uint16_t *q, long at, vec x) {
+    if (form == NUMBERS) vstore(p, x);
+    else store_bf16(form == FAST_HALVES, q + at, x);
+}
+
 /* C's blocks += A·W, or = bias + A·W; rows of a block */
 static inline void multiply_from(const rc_unit *u, const rc_block *b, int matrix, int from, const real *A, long step_a,
                                  real *C, long step_c) {
@@ -68,10 +91,14 @@ static inline void multiply_T(const rc_unit *u, const rc_block *b, int matrix, c
 
 /* work = da·Wᵀ of the step that follows, where there is one */
 static inline const real *multiply_back(const rc_unit *u, const rc_block *b, int matrix) {
+    const rc_packed *W_T = &u->W_T[matrix];
+    const long step = b->stride * vectors_in(u->W[matrix].K) * VL;
     real *work = work_row(u, b, matrix);
-    if (b->has_link)
-        multiply_T(u, b, matrix, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda, work,
-                   b->stride * vectors_in(u->W[matrix].K) * VL);
+    if (b->has_link && u->da_halves)
+        W_T->storage->mixed->product_of_halves(W_T, 0, 1, b->count, u->da_halves + b->linked * u->ldh,
+                                               b->stride * u->ldh, RC_FROM_ZERO, work, step);
+    else if (b->has_link)
+        multiply_T(u, b, matrix, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda, work, step);
     return work;
 }
 #endif

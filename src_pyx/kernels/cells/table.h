@@ -47,7 +47,7 @@
     KERNEL(elman), .parameters = {GATED}, BLOCKS("h"), B_H(1), W_XH(0), STATES(H_BY_MATRICES), .matrices = {W_HH(0)},  \
     .zoned = 1, .in_place = 1
 
-#define LSTM BLOCKS("i", "f", "g", "o"), B_H(4), W_XH(0, 1, 2, 3)
+#define LSTM BLOCKS("i", "f", "g", "o"), B_H(4), W_XH(0, 1, 2, 3), .saves_halves = 1
 #define LSTM_STATES STATES(H_BY_MATRICES, CELL_STATE), .zoned = 2
 #define PROJECTED_STATES STATES(H_PROJECTED, CELL_STATE), .zoned = 2
 #define LSTM_VECTORS VECTORS({"w_ci"}, {"w_cf"}, {"w_co"})
@@ -98,7 +98,7 @@ static const rc_cell cells[] = {
      .matrices = {W_HH(4, 5, 6, 7), W_OUT("W_hr", 0)}},
 
     {.name = "gru", KERNEL(gru), .parameters = {GATED, {"b_hn"}}, BLOCKS("r", "z", "n", "q"), B_H(3), W_XH(0, 1, 2),
-     STATES(H_CARRIED), .zoned = 1, VECTORS({"b_hn"}),
+     STATES(H_CARRIED), .saves_halves = 1, .zoned = 1, VECTORS({"b_hn"}),
      .matrices = {{"W_hh", .gates = 3, .at = {0, 1, 3}, .linked = 1, .bias = 1}}},
     {.name = "gru_before", KERNEL(gru_before), RESET, BLOCKS("r", "z", "n"), B_H(3), W_XH(0, 1, 2), INNER("r*h"),
      .matrices = {W_HH(0, 1), W_INNER(0, 2, 2)}},

@@ -44,12 +44,20 @@ cdef void begin_run(Run *r, Layer *layer, const Run *structure, UnitWeights *wei
         r.layer[n].drops_input = training and r.layer[n].dropout > 0
     r.drops_output = training and r.output_dropout > 0
     r.picks = picks_products(r)
+    for n in range(r.layer_count):
+        r.layer[n].halves = waits_in_halves(r, &r.layer[n])
 
 
 cdef bint picks_products(const Run *r) noexcept nogil:
     """Whether rows are so many that each symbol's product with W_xh is best made once."""
     return r.kind == EMBEDDED and r.per_row == 1 and OFTEN * r.features <= r.view.rows and \
         not r.layer[0].drops_input and not r.layer[0].unit[0].kernel.direct_at
+
+
+cdef bint waits_in_halves(const Run *r, const Layer *layer) noexcept nogil:
+    """Whether what a layer saves of its gates has 16 bits: in mixed precision, where the cell can."""
+    cdef const Unit *u = &layer.unit[0]
+    return r.training and r.team.storage != NULL and u.kernel.saves_halves and u.cell.flags == 0 and not r.truncate
 
 
 cdef bint outputs_are_states(const Run *r, bint given) noexcept nogil:

@@ -1,6 +1,6 @@
 # Products spread over the thread pool. Each output number is computed whole by one thread, so the bits do not depend
 # on the number of threads.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint16_t
 
 from rnncore._core.kernels cimport rc_columns, rc_gemm, rc_kernels, rc_packed, rc_storage
 
@@ -41,10 +41,10 @@ cdef int make_team(Team *team, int itemsize, bint mixed=*) except -1
 cdef Team without_storage(const Team *team) noexcept nogil
 cdef long outer_scratch(const Team *team, long M, long N) noexcept nogil
 cdef void team_product(const Team *team, const rc_packed *B, long M, const char *A, long lda, int start,
-                       char *C, long ldc) noexcept nogil
+                       char *C, long ldc, bint halves=*) noexcept nogil
 cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *B,
                      long ldb, const int64_t *b_rows, int runs, const rc_columns *run, bint accumulate, char *C,
-                     long ldc) noexcept nogil
+                     long ldc, bint halves=*) noexcept nogil
 cdef void begin_outer(RunningOuter *o, const Team *team, long M, long N, long rows, long at_once, bint accumulate,
                       char *C, char *sums) noexcept nogil
 cdef void go_on_outer(RunningOuter *o, long rows, const char *A, long lda, const char *B, long ldb) noexcept nogil
@@ -57,6 +57,8 @@ cdef void team_add_rows(const Team *team, long rows, const int64_t *at, long n, 
 cdef bint team_sums_wide(const Team *team, long rows) noexcept nogil
 cdef void team_scatter(const Team *team, long rows, long width, long per_row, const int64_t *ids, const char *scale,
                        const char *d, long ldd, char *table, long ldt) noexcept nogil
+cdef void team_from_halves(const Team *team, long rows, long n, const uint16_t *y, long ldy, char *x,
+                           long ldx) noexcept nogil
 cdef void clear(void *memory, long bytes) noexcept nogil
 cdef long chunk_for(long n, long parts, long multiple) noexcept nogil
 cdef long padded(const rc_kernels *kernels, long n) noexcept nogil

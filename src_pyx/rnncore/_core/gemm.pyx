@@ -6,7 +6,7 @@ themselves, comes and goes with the call.
 import numpy as np
 
 cimport numpy as cnp
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
@@ -29,6 +29,7 @@ cnp.import_array()
 cdef enum:
     SMALL = 500000  # multiply-adds that one thread finishes before a second one has woken up
     PIECE = 4194304  # bytes that are cleared at a time
+    HALF = 2  # bytes of a number in 16 bits
 
 
 cdef int make_team(Team *team, int itemsize, bint mixed=False) except -1:
@@ -47,13 +48,15 @@ cdef Team without_storage(const Team *team) noexcept nogil:
     return plain
 
 
-cdef rc_outer outer_of(const Team *team) noexcept nogil:
-    return team.kernels.outer if team.storage == NULL else team.storage.outer
+cdef rc_outer outer_of(const Team *team, bint halves) noexcept nogil:
+    if team.storage == NULL:
+        return team.kernels.outer
+    return team.storage.mixed.outer_of_halves if halves else team.storage.mixed.outer
 
 
 cdef long outer_scratch(const Team *team, long M, long N) noexcept nogil:
     """Numbers of scratch that a weight gradient (M, N) wants."""
-    return team.kernels.outer_scratch(M, N) if team.storage == NULL else team.storage.outer_scratch(M, N)
+    return team.kernels.outer_scratch(M, N) if team.storage == NULL else team.storage.mixed.outer_scratch(M, N)
 
 
 cdef long padded(const rc_kernels *kernels, long n) noexcept nogil:
@@ -169,13 +172,19 @@ cdef struct ProductJob:
     const rc_packed *B
     long M, lda, ldc, chunk
     int start
+    bint halves
     const char *A
     char *C
 
 cdef void product_task(void *arg, int index) noexcept nogil:
     cdef ProductJob *job = <ProductJob *> arg
     cdef long first = index * job.chunk, rows = min(job.chunk, job.M - first), size = job.team.kernels.itemsize
-    if rows > 0:
+    if rows <= 0:
+        return
+    if job.halves:
+        job.team.storage.mixed.product_of_halves(job.B, 0, job.B.blocks, rows, job.A + first * job.lda * HALF, job.lda,
+                                                 job.start, job.C + first * job.ldc * size, job.ldc)
+    else:
         job.team.kernels.product(job.B, rows, job.A + first * job.lda * size, job.lda, job.start,
                                  job.C + first * job.ldc * size, job.ldc)
 
@@ -184,8 +193,8 @@ cdef long chunk_for(long n, long parts, long multiple) noexcept nogil:
     return (n + parts * multiple - 1) // (parts * multiple) * multiple
 
 cdef void team_product(const Team *team, const rc_packed *B, long M, const char *A, long lda, int start,
-                       char *C, long ldc) noexcept nogil:
-    """C (M, N) = (0 | bias | C) + A·B, rows dealt to threads in pieces."""
+                       char *C, long ldc, bint halves=False) noexcept nogil:
+    """C (M, N) = (0 | bias | C) + A·B, rows dealt to threads in pieces. halves: A's numbers have 16 bits."""
     cdef ProductJob job
     cdef int tasks = team.threads if M * B.N * B.blocks * B.K > SMALL else 1
     job.team = team
@@ -194,6 +203,7 @@ cdef void team_product(const Team *team, const rc_packed *B, long M, const char 
     job.A = A
     job.lda = lda
     job.start = start
+    job.halves = halves
     job.C = C
     job.ldc = ldc
     job.chunk = chunk_for(M, tasks, 6)
@@ -253,7 +263,7 @@ cdef struct OuterJob:
     const char *A
     const char *B
     char *C
-    bint accumulate
+    bint accumulate, halves
 
 cdef void outer_task(void *arg, int index) noexcept nogil:
     cdef OuterJob *job = <OuterJob *> arg
@@ -268,14 +278,15 @@ cdef void outer_task(void *arg, int index) noexcept nogil:
     if columns > 0 and job.totals != NULL:
         outer_by_blocks(job, index, first, columns, run)
     elif columns > 0:
-        outer_of(team)(columns, job.K, job.A + first * size, job.lda, job.a_rows, job.B, job.ldb, job.b_rows, job.runs,
-                       run, job.accumulate, job.C + first * job.ldc * size, job.ldc, team.gemm,
-                       team.scratch + index * team.scratch_size)
+        outer_of(team, job.halves)(
+            columns, job.K, job.A + first * size, job.lda, job.a_rows, job.B, job.ldb, job.b_rows, job.runs, run,
+            job.accumulate, job.C + first * job.ldc * size, job.ldc, team.gemm,
+            team.scratch + index * team.scratch_size)
 
 cdef void outer_by_blocks(OuterJob *job, int index, long first, long columns, const rc_columns *run) noexcept nogil:
     """The same, a block of rows at a time, each from zero."""
     cdef const rc_kernels *kernels = job.team.kernels
-    cdef long size = kernels.itemsize, N = job.N, start = 0, depth, at
+    cdef long size = kernels.itemsize, size_B = HALF if job.halves else size, N = job.N, start = 0, depth, at
     cdef char *C = job.C + first * job.ldc * size
     cdef double *total = job.totals + first * N
     cdef double *sums = job.totals + job.M * N
@@ -293,10 +304,10 @@ cdef void outer_by_blocks(OuterJob *job, int index, long first, long columns, co
                 if run[r].sums != NULL:
                     kernels.widen(1, run[r].count, run[r].sums, N, sums + at)
                 at += run[r].count
-        outer_of(job.team)(
+        outer_of(job.team, job.halves)(
             columns, depth, job.A + (first + (start * job.lda if job.a_rows == NULL else 0)) * size, job.lda,
             NULL if job.a_rows == NULL else job.a_rows + start,
-            job.B + (start * job.ldb if job.b_rows == NULL else 0) * size, job.ldb,
+            job.B + (start * job.ldb if job.b_rows == NULL else 0) * size_B, job.ldb,
             NULL if job.b_rows == NULL else job.b_rows + start, job.runs, run, False, C, job.ldc, job.team.gemm,
             job.team.scratch + index * job.team.scratch_size)
         kernels.widen(columns, N, C, job.ldc, total)
@@ -315,8 +326,11 @@ cdef void outer_by_blocks(OuterJob *job, int index, long first, long columns, co
 
 cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, const int64_t *a_rows, const char *B,
                      long ldb, const int64_t *b_rows, int runs, const rc_columns *run, bint accumulate, char *C,
-                     long ldc) noexcept nogil:
-    """C (M, N) = or += AᵀB over K rows, rows of C dealt to threads in pieces. B's N columns are those of the runs."""
+                     long ldc, bint halves=False) noexcept nogil:
+    """C (M, N) = or += AᵀB over K rows, rows of C dealt to threads in pieces. B's N columns are those of the runs.
+
+    halves: B's numbers have 16 bits.
+    """
     cdef OuterJob job
     cdef long N = 0
     cdef int tasks, r
@@ -335,6 +349,7 @@ cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, 
     job.ldb = ldb
     job.b_rows = b_rows
     job.accumulate = accumulate
+    job.halves = halves
     job.C = C
     job.ldc = ldc
     job.chunk = chunk_for(M, tasks, 8)
@@ -344,6 +359,32 @@ cdef void team_outer(const Team *team, long M, long K, const char *A, long lda, 
         job.totals = <double *> malloc((M + 1) * N * sizeof(double))
     parallel(outer_task, &job, tasks, tasks)
     free(job.totals)
+
+
+cdef struct HalvesJob:
+    const Team *team
+    long rows, n, ldy, ldx, chunk
+    const uint16_t *y
+    char *x
+
+cdef void halves_task(void *arg, int index) noexcept nogil:
+    cdef HalvesJob *job = <HalvesJob *> arg
+    cdef long first = index * job.chunk, rows = min(job.chunk, job.rows - first)
+    if rows > 0:
+        job.team.storage.mixed.from_halves(rows, job.n, job.y + first * job.ldy, job.ldy,
+                                           job.x + first * job.ldx * sizeof(float), job.ldx)
+
+cdef void team_from_halves(const Team *team, long rows, long n, const uint16_t *y, long ldy, char *x,
+                           long ldx) noexcept nogil:
+    """x = rows of n numbers of bfloat16, dealt to threads."""
+    cdef HalvesJob job
+    cdef int tasks = team.threads if rows * n > SMALL else 1
+    job.team = team
+    job.rows, job.n, job.ldy, job.ldx = rows, n, ldy, ldx
+    job.y = y
+    job.x = x
+    job.chunk = chunk_for(rows, tasks, 1)
+    parallel(halves_task, &job, tasks, tasks)
 
 
 cdef void begin_outer(RunningOuter *o, const Team *team, long M, long N, long rows, long at_once, bint accumulate,

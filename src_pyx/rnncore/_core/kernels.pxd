@@ -1,5 +1,5 @@
 # The numeric interface (kernels.h) as Cython sees it, and the choice of level, product and threads.
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "kernels.h" nogil:
     ctypedef void (*rc_gemm)(int, int, long, long, long, const void *, long, const void *, long, int, void *,
@@ -17,11 +17,18 @@ cdef extern from "kernels.h" nogil:
                               const rc_columns *, int, void *, long, rc_gemm, void *) noexcept nogil
     ctypedef long (*rc_outer_scratch)(long, long) noexcept nogil
 
+    ctypedef struct rc_mixed:
+        rc_outer outer
+        rc_outer_scratch outer_scratch
+        void (*product_of_halves)(const void *, int, int, long, const void *, long, int, void *, long) noexcept nogil
+        rc_outer outer_of_halves
+        void (*from_halves)(long, long, const uint16_t *, long, void *, long) noexcept nogil
+        int fast
+
     ctypedef struct rc_storage:
         const char *name
         const char *extension
-        rc_outer outer
-        rc_outer_scratch outer_scratch
+        const rc_mixed *mixed
 
     ctypedef struct rc_packed:
         long K
@@ -86,6 +93,10 @@ cdef extern from "kernels.h" nogil:
         void *da
         void *doutput
         const void *dlater
+        uint16_t *saved
+        uint16_t *da_halves
+        long ldh
+        int rounds_fast
         void **dcarry
         const void **dcarry_later
         int carry_per_row
@@ -168,6 +179,7 @@ cdef extern from "kernels.h" nogil:
         int feeds_back
         int own_bias
         int makes_matrix
+        int saves_halves
 
     ctypedef struct rc_reservoir:
         long units

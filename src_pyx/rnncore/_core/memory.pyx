@@ -3,7 +3,7 @@
 Both are laid out anew for every run by the same calls in the same order, so the offsets follow from the plan, the
 schedule and the options of the run alone, and saved memory may be moved between forward and backward.
 """
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint16_t
 from libc.string cimport memcpy
 
 import numpy as np
@@ -29,6 +29,9 @@ cnp.import_array()
 
 cdef enum:
     LINE = 64
+    # of a window: rows for which a product is worth reading its weights, and a share of the L2 cache
+    WINDOW_ROWS = 192
+    WINDOW_BYTES = 262144
 
 
 cdef inline char *take(Bump *memory, Py_ssize_t bytes) noexcept nogil:
@@ -93,10 +96,7 @@ cdef void place_forward(Run *r, Bump *keep) noexcept nogil:
                     front = B * u.cell.lds[i] * size
                     u.cell.state[i] = take(keep, all_rows * u.cell.lds[i] * size) + front
                 u.cell.before[i] = u.cell.state[i]
-            u.a_rows = <char *> u.cell.state[0]
-            if not u.kernel.in_place:
-                u.a_rows = take(keep, rows * u.cell.lda * size)
-            u.cell.a = u.a_rows
+            place_gates(r, layer, u, keep)
             for i in range(u.kernel.inner):
                 u.cell.inner[i] = take(keep, rows * u.cell.ldi * size)
             if u.kernel.extra:
@@ -126,6 +126,47 @@ cdef void place_forward(Run *r, Bump *keep) noexcept nogil:
         r.finished[s] = layer.output[s]
         if r.drops_output:
             r.finished[s].data = take(keep, rows * layer.output[s].ld * size)
+    place_windows(r, keep)
+
+
+cdef void place_gates(Run *r, Layer *layer, Unit *u, Bump *keep) noexcept nogil:
+    """Where a is: h itself, or of all rows, or a window while other rows wait in 16 bits or are not needed any more."""
+    cdef long size = r.team.kernels.itemsize
+    u.window = NULL
+    u.cell.saved = NULL
+    u.cell.da_halves = NULL
+    layer.window_rows = 0
+    if u.kernel.in_place:
+        u.a_rows = <char *> u.cell.state[0]
+    elif layer.halves or not (r.training or r.shows_gates):
+        layer.window_rows = max(r.view.active[0], WINDOW_ROWS, WINDOW_BYTES // (u.cell.lda * size))
+        layer.window_rows = min(layer.window_rows, r.view.rows)
+        if layer.halves:
+            u.cell.saved = <uint16_t *> take(keep, r.view.rows * u.cell.ldh * sizeof(uint16_t))
+            u.cell.rounds_fast = r.team.storage.mixed.fast
+    else:
+        u.a_rows = take(keep, r.view.rows * u.cell.lda * size)
+    u.cell.a = u.a_rows
+
+
+cdef void place_windows(Run *r, Bump *memory) noexcept nogil:
+    """Layers take turns at one window for each direction."""
+    cdef Layer *layer
+    cdef char *window[2]
+    cdef long size[2]
+    cdef int n, d
+    size[0] = size[1] = 0
+    for n in range(r.layer_count):
+        layer = &r.layer[n]
+        for d in range(layer.units):
+            size[d] = max(size[d], layer.window_rows * layer.unit[d].cell.lda * r.team.kernels.itemsize)
+    for d in range(2):
+        window[d] = take(memory, size[d])
+    for n in range(r.layer_count):
+        layer = &r.layer[n]
+        for d in range(layer.units if layer.window_rows else 0):
+            layer.unit[d].window = layer.unit[d].a_rows = window[d]
+            layer.unit[d].cell.a = window[d]
 
 
 cdef void place_backward(Run *r, Bump *scratch, bint consume, bint want_dx, bint dx_in_place) noexcept nogil:
@@ -142,6 +183,8 @@ cdef void place_backward(Run *r, Bump *scratch, bint consume, bint want_dx, bint
     r.dx = NULL
     for d in range(layer.units if r.picks else 0):
         layer.unit[d].dproducts = take(scratch, r.features * layer.unit[d].cell.lda * r.team.kernels.itemsize)
+    if r.layer[0].halves and (r.kind == SYMBOLS or r.picks):
+        place_windows(r, scratch)
     if r.picks:
         r.seen = <int64_t *> take(scratch, r.features * sizeof(int64_t))
     if r.kind == EMBEDDED or want_dx and not dx_in_place:
@@ -164,7 +207,13 @@ cdef void place_gradients(Run *r, const Layer *layer, Unit *u, Bump *scratch, bi
         if u.cell.mask != NULL or r.truncate or zoned:
             u.dh = take(scratch, rows * ld * size)
     else:
-        u.cell.da = u.cell.a if consume and not r.truncate else take(scratch, rows * u.cell.lda * size)
+        if layer.halves:
+            u.cell.da_halves = u.cell.saved
+            if not consume:
+                u.cell.da_halves = <uint16_t *> take(scratch, rows * u.cell.ldh * sizeof(uint16_t))
+            u.cell.da = <void *> u.cell.da_halves  # not used
+        else:
+            u.cell.da = u.cell.a if consume and not r.truncate else take(scratch, rows * u.cell.lda * size)
         u.dh = take(scratch, rows * u.cell.ldo * size)
     u.cell.dh = u.dh
     if zoned:

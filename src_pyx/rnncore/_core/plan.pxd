@@ -33,7 +33,8 @@ cdef struct Unit:
     long vectors[MAX_VECTORS]    # of the cell's own parameters (H), or -1
     # of one run
     UnitWeights *weights
-    char *a_rows                 # a, written by the projection
+    char *a_rows                 # a, written by the projection; where there is a window: as if it were part of all rows
+    char *window                 # (window_rows, lda): a of some steps at a time; or NULL: of all rows
     char *products               # each symbol's E·W_xh + b (features, lda), where they are picked,
     char *dproducts              # and their gradients
     char *rows                   # the outputs: state 0 without the initial states in front
@@ -53,6 +54,8 @@ cdef struct Layer:
     int inputs                   # segments
     int outputs
     # of one run
+    bint halves                  # a waits for the backward pass in 16 bits, and da for what it is multiplied with
+    long window_rows             # of the steps that a is there for at a time; 0: for all
     bint drops_input             # whether dropout acts on the input
     Segment input[2]             # what the layer below (or the data) gave
     Segment operand[2]           # what products read: the input, or what dropout left of it
@@ -80,6 +83,7 @@ cdef struct Run:
     char *grad
     # of one run
     bint training, has_state, fed
+    bint shows_gates             # without training: a is left of all rows
     bint y_is_state              # the last layer's states lie in the caller's outputs
     bint drops_output            # whether dropout acts on the output
     bint apart                   # of a summed output each direction has a gradient of its own, in its own dh
@@ -151,3 +155,18 @@ cdef inline long vector_width(const Unit *u, int vector) noexcept nogil:
     """A cell's own parameters have H numbers, but for a bias of the output."""
     cdef int i = matrix_of_bias(u, vector)
     return u.cell.output if i >= 0 and u.kernel.matrices[i].to_output else u.cell.hidden
+
+
+cdef inline long step_at(const View *v, long i, bint ascending) noexcept nogil:
+    """The i-th step that is taken: in order, or from the last one back."""
+    return i if ascending else v.steps - 1 - i
+
+
+cdef inline long first_row(const View *v, long first, long end, bint ascending) noexcept nogil:
+    """Where the rows of the first-th to (end - 1)-th step that are taken begin; they lie together."""
+    return v.offsets[first if ascending else v.steps - end]
+
+
+cdef inline long rows_between(const View *v, long first, long end, bint ascending) noexcept nogil:
+    """How many rows these steps have."""
+    return v.offsets[end if ascending else v.steps - first] - first_row(v, first, end, ascending)

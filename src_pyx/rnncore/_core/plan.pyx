@@ -20,6 +20,7 @@ cnp.import_array()
 cdef enum:
     LINE = 64
     CACHE_PERIOD = 8192  # rows of a multiple of so many bytes collide in caches
+    HALVES = 32  # in 16 bits that are a cache line
 
 
 cdef long row_length(const rc_kernels *kernels, int blocks, long ld) noexcept nogil:
@@ -137,6 +138,9 @@ cdef class Plan:
         u.gate_ld = padded(kernels, u.gate)
         if u.kernel.makes_matrix:  # its rows lie side by side, vectors run over the end of the last; then one for da
             u.cell.lda = row_length(kernels, 1, u.gate_ld + 2 * u.cell.ld)
+        u.cell.ldh = (u.kernel.width * u.cell.ld + HALVES - 1) // HALVES * HALVES
+        if u.cell.ldh * 2 % CACHE_PERIOD == 0:
+            u.cell.ldh += HALVES
         u.cell.activation = spec["activation"]
         u.cell.flags = spec["flags"]
         u.cell.activation_parameter = spec["parameter"]

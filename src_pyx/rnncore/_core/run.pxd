@@ -12,6 +12,7 @@ cdef class Workspace:
     cdef Layer *layer
     cdef Memory scratch
     cdef Schedule schedule       # of the run at hand
+    cdef public bint shows_gates  # runs without training leave all gates to be read (activations.pyx)
     cdef bint begun              # heads have written to the gradient of the symbols' table
     cdef object held             # arrays that the run reads
     cdef void begin(self, const char *theta, Schedule schedule, bint packed, bint training, bint has_state, bint fed,

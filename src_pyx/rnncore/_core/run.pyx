@@ -72,6 +72,7 @@ cdef class Workspace:
         self.seen = &self.run
         begin_run(&self.run, self.layer, &self.plan.structure, self.weights.units, &schedule.view, theta, packed,
                   training, has_state, fed, per_row, threads)
+        self.run.shows_gates = self.shows_gates
 
     cdef place(self, Saved saved):
         """Lay out the arrays of a forward pass: in saved memory, or without training in scratch."""

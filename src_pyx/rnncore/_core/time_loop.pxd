@@ -1,3 +1,4 @@
 from rnncore._core.plan cimport Layer, Run
 
-cdef void run_layer(Run *r, Layer *layer, bint backward, bint linked, bint projects) noexcept nogil
+cdef void run_steps(Run *r, Layer *layer, long first, long end, bint backward, bint linked,
+                    bint projects) noexcept nogil

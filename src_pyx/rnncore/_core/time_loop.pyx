@@ -14,17 +14,19 @@ from rnncore._core.kernels cimport (
     rc_kernels,
     stopping,
 )
-from rnncore._core.plan cimport Layer, Run, Unit, View, has_zoneout, row_of, same_rows
+from rnncore._core.plan cimport Layer, Run, Unit, View, has_zoneout, row_of, same_rows, step_at
 
 
 cdef enum:
     STEPS_BETWEEN = 16  # looks at whether to stop, or so many that make a million numbers, whose memory may be new
+    ALONE = 500000  # multiply-adds of the recurrence that one thread does alone
 
 cdef struct Loop:
     const Run *run
     const Layer *layer
     const View *view
     Unit **units
+    long first, end  # steps, in the order in which a unit takes them
     int shards
     bint backward, linked, has_state, projects, picks, emits
 
@@ -121,17 +123,16 @@ cdef void loop_task(void *arg, int index) noexcept nogil:
     cdef const Unit *u = loop.units[index // loop.shards]
     cdef const View *v = loop.view
     cdef int shard = index % loop.shards
-    cdef bint ascending = u.reverse == loop.backward
     cdef const rc_kernels *kernels = loop.run.team.kernels
     cdef rc_cell_step step = u.kernel.backward if loop.backward else u.kernel.forward
     if has_zoneout(loop.layer):
         step = kernels.zoned_backward if loop.backward else kernels.zoned_forward
     cdef long i, t, go_on, numbers = v.active[0] * u.cell.lda // loop.shards
     cdef long between = max(1, min(<long> STEPS_BETWEEN, BETWEEN // (numbers + 1)))
-    for i in range(v.steps):
+    for i in range(loop.first, loop.end):
         if i % between == 0 and stopping():
             return
-        t = i if ascending else v.steps - 1 - i
+        t = step_at(v, i, u.reverse == loop.backward)
         go_on = v.active[t + 1] if t + 1 < v.steps else 0
         if not loop.backward and not u.reverse:  # what comes after does not matter here
             go_on = v.active[t]
@@ -139,8 +140,12 @@ cdef void loop_task(void *arg, int index) noexcept nogil:
         step_block(loop, u, step, shard, t, go_on, v.active[t], False)
 
 
-cdef void run_layer(Run *r, Layer *layer, bint backward, bint linked, bint projects) noexcept nogil:
+cdef void run_steps(Run *r, Layer *layer, long first, long end, bint backward, bint linked,
+                    bint projects) noexcept nogil:
+    """Steps [first, end) of a layer, in the order in which each unit takes them."""
     cdef Loop loop
+    loop.first = first
+    loop.end = end
     loop.run = r
     loop.layer = layer
     loop.projects = projects
@@ -156,8 +161,8 @@ cdef void run_layer(Run *r, Layer *layer, bint backward, bint linked, bint proje
     loop.shards = 1
     units[0] = &layer.unit[0]
     units[1] = &layer.unit[1]
-    cdef int threads = r.team.threads if r.view.rows * hidden * hidden * layer.unit[0].kernel.gates * layer.units > \
-        500000 else 1
+    cdef long work = hidden * hidden * layer.unit[0].kernel.gates * layer.units * (end - first)
+    cdef int threads = r.team.threads if r.view.rows // r.view.steps * work > ALONE else 1
     if threads > layer.units:
         loop.shards = min((threads + layer.units - 1) // layer.units, r.view.sequences)
     parallel(loop_task, &loop, layer.units * loop.shards, threads)
