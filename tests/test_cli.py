@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
+import rnncore as rc
 from rnncore._config import config
 from rnncore.cli import main
 from rnncore.datasets import news_requests
@@ -295,6 +297,13 @@ def test_one_clear_line(tagged, capsys, arguments, words):
     assert main(arguments) == 2
     one_line(capsys, *words)
     assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_model_that_no_command_applies(tagged, capsys, command):
+    rc.models.Hopfield().fit(np.sign(np.random.default_rng(0).standard_normal((2, 30)))).save("memory.safetensors")
+    assert main([command, "memory.safetensors", "data.txt"]) == 2
+    one_line(capsys, "Hopfield", "rnncore.load")
 
 
 def test_does_not_overwrite(tagged, model, capsys):

@@ -138,6 +138,15 @@ def _refuse_searching(options: argparse.Namespace) -> None:
     transcribing.refuse(options)
 
 
+def _refuse_others(options: argparse.Namespace, model: Any) -> None:
+    """Refuse what no command applies, such as a network on trees, an associative memory, a layer."""
+    if not hasattr(model, "knows"):  # words, as taggers do
+        raise DataError(
+            f"{options.model}: holds a {type(model).__name__}, which no command applies: rnncore.load() gives it to "
+            "Python, rnncore info tells what is in it"
+        )
+
+
 def run_evaluate(options: argparse.Namespace) -> None:
     """Print how good a model is on a file, and write it as a report."""
     if options.report:
@@ -157,6 +166,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     if hasattr(tagger, "iter_generate"):
         _evaluate_text(options, tagger)
         return
+    _refuse_others(options, tagger)
     from rnncore.estimators._tally import AnswersTally
 
     if options.errors is not None and isinstance(tagger.classes_, dict):
@@ -268,6 +278,7 @@ def run_predict(options: argparse.Namespace) -> None:
         writes.run_predict(options, tagger)
         return
     _refuse_searching(options)
+    _refuse_others(options, tagger)
     if options.confidence and not hasattr(tagger, "label_probabilities"):
         raise DataError(_without_probabilities(options, tagger, "--confidence"))
     if options.n_best and (isinstance(tagger.classes_, dict) or not hasattr(tagger, "predict_n_best")):
