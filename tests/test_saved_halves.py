@@ -21,6 +21,15 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
+def elman_step(p, x, state, r):
+    return (np.tanh(r(x) @ r(p["W_xh"]) + p["b_h"] + r(state[0]) @ r(p["W_hh"])),), ()
+
+
+def elman_back(p, state, after, gates, d, keep, r):
+    da = r(d[0] * (1 - after[0] ** 2))
+    return da, {"W_hh": np.outer(r(state[0]), da), "b_h": da}, (da @ r(p["W_hh"]).T,)
+
+
 def lstm_step(p, x, state, r):
     h, c = state
     i, f, g, o = np.split(r(x) @ r(p["W_xh"]) + p["b_h"] + r(h) @ r(p["W_hh"]), 4)
@@ -61,6 +70,9 @@ def gru_back(p, state, after, gates, d, keep, r):
     return da, grads, (dq @ r(p["W_hh"]).T + dh * Z,)
 
 
+STEPS = {"elman": (elman_step, elman_back), "lstm": (lstm_step, lstm_back), "gru": (gru_step, gru_back)}
+
+
 def own(arrays):
     """Those of the only layer and direction, by their short names."""
     return {name.rpartition(".")[2]: array for name, array in arrays.items()}
@@ -69,7 +81,7 @@ def own(arrays):
 def reference(cell, layer, x, dy, state, dstate, keep, r, reverse=False):
     """Gradients, one sequence and step at a time, in float64."""
     p = {name: array.astype(float) for name, array in own(layer.params).items()}
-    step, back = {"lstm": (lstm_step, lstm_back), "gru": (gru_step, gru_back)}[cell]
+    step, back = STEPS[cell]
     grads = {name: np.zeros_like(array) for name, array in p.items()}
     dx, dstart = np.zeros(x.shape), [np.zeros(s.shape[1:]) for s in state]
     for n, length in enumerate(LENGTHS):
@@ -93,7 +105,7 @@ def reference(cell, layer, x, dy, state, dstate, keep, r, reverse=False):
     return {**grads, "dx": dx, **{f"dstate {i}": one for i, one in enumerate(dstart)}}
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", STEPS)
 @pytest.mark.parametrize(("H", "reverse"), [(12, False), (16, True), (37, False), (64, True)])
 def test_gradients_are_those_of_what_16_bits_keep(cell, H, reverse):
     rng = np.random.default_rng(H)
@@ -189,7 +201,7 @@ def test_outputs_do_not_depend_on_how_much_of_the_gates_is_at_hand(cell, precisi
 
 
 @pytest.mark.parametrize("kind", ["ids", "picked"])
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", STEPS)
 def test_symbols_of_many_rows_get_the_sum_of_their_gradients(cell, kind):
     """More rows than are taken back from 16 bits at a time; `picked`: each symbol's product is made once."""
     rng = np.random.default_rng(8)

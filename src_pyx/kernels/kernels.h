@@ -206,7 +206,7 @@ typedef struct rc_cell {
     int feeds_back;             /* the kernel reads `feedback` */
     int own_bias;               /* b_h is among the vectors: nothing is added to x·W_xh */
     int makes_matrix;           /* x·W_xh + b_h is no gate of H numbers but a matrix of its step (second_order.h) */
-    int saves_halves;           /* without flags, it can leave a and da in 16 bits: `saved`, `da_halves` */
+    int saves_halves;           /* without flags, it can leave a (unless that is h) and da in 16 bits */
 } rc_cell;
 
 /* What a softmax, squared-error or sigmoid head needs besides its scores. */

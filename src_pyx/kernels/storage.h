@@ -10,13 +10,14 @@
  */
 #ifndef RNNCORE_STORAGE_H
 #define RNNCORE_STORAGE_H
+#include "halves.h"
 #include "outer.h"
 #include "tiles.h"
 
 /* Instructions that a level does not have as a whole: asked for function by function. */
 #if VECTOR_BYTES == 64 && defined(X86)
 #define WITH_VNNI __attribute__((target("avx512vnni")))
-#if defined(__linux__) && __has_include(<amxtileintrin.h>)
+#if defined(RNNCORE_KNOWS_TILES)
 #define HAVE_TILES
 #endif
 #endif

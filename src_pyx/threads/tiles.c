@@ -15,10 +15,8 @@ char *rnncore_operands(void) { return room.bytes; }
 static THREAD_LOCAL rnncore_tile_rows set;
 rnncore_tile_rows rnncore_tiles_set(void) { return set; }
 
-#if defined(RNNCORE_HAVE_V4) && defined(__linux__) && defined(__has_include)
-#if __has_include(<amxtileintrin.h>)
+#if defined(RNNCORE_HAVE_V4) && defined(RNNCORE_KNOWS_TILES)
 #define HAVE_TILES
-#endif
 #endif
 
 #if defined(HAVE_TILES)

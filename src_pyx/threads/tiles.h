@@ -13,6 +13,13 @@
 #define THREAD_LOCAL __thread
 #endif
 
+/* Where the compiler knows the instructions, and the system may give the registers. */
+#if defined(__linux__) && defined(__x86_64__) && defined(__has_include)
+#if __has_include(<amxtileintrin.h>)
+#define RNNCORE_KNOWS_TILES
+#endif
+#endif
+
 /* One buffer for each thread, 64-byte aligned, in which a product's operands are made; tall tiles read beyond them. */
 #define RNNCORE_OPERAND_BYTES (1 << 18)
 char *rnncore_operands(void);

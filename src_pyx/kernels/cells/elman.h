@@ -48,18 +48,20 @@ static void elman_forward(const rc_unit *u, const rc_block *b) {
 }
 
 /* da = (dh + m⊙da) ⊙ f'(a), where da holds da_later·W_hhᵀ; in place, da holds the sum */
-static void elman_derive(const rc_unit *u, const rc_block *b) {
-    long step = b->stride * u->ld, offset = b->row * u->ld;
+INLINE void elman_derive(const int form, const rc_unit *u, const rc_block *b) {
+    long step = b->stride * u->ld, offset = b->row * u->ld, step_s = b->stride * u->ldh;
     const real *h = (const real *)(u->activation == RC_BINARY ? u->extra : u->state[0]) + offset;
     const real *dh = dh_row(u, b), *m = mask_row(u, b);
     real *da = (real *)u->da + offset;
+    uint16_t *t0 = row_of_da_halves(u, b);
     int add = b->has_link && dh != da;
     const vec parameter = vset1((real)u->activation_parameter);
 #define DERIVE(activation)                                                                                             \
     case activation:                                                                                                   \
         EACH_VECTOR(b->count, u->ld, long q = i * step + j; vec d = vload(dh + q);                                 \
                     if (add) d += m ? (vec)(vload(m + q) * vload(da + q)) : vload(da + q);      \
-                    vstore(da + q, d * derivative(activation, parameter, vload(h + q)));)                              \
+                    leave_gradient(form, da + q, t0, i * step_s + j,                                                   \
+                                   d * derivative(activation, parameter, vload(h + q)));)                              \
         break;
     switch (u->activation) {
         DERIVE(RC_TANH)
@@ -76,7 +78,10 @@ static void elman_derive(const rc_unit *u, const rc_block *b) {
 static void elman_backward(const rc_unit *u, const rc_block *b) {
     const long step = b->stride * u->ld;
     if (b->has_link) /* da = (dh or 0) + da_later·W_hhᵀ */
-        product_block(&u->W_T[0], 0, b->count, (const real *)u->dlater + b->linked * u->ld, step,
-                      u->dh == u->da ? RC_FROM_C : RC_FROM_ZERO, (real *)u->da + b->row * u->ld, step);
-    elman_derive(u, b);
+        multiply_later(u, b, 0, u->dh == u->da ? RC_FROM_C : RC_FROM_ZERO, (real *)u->da + b->row * u->ld, step);
+    switch (form_of(u, u->da_halves)) {
+    case NUMBERS: elman_derive(NUMBERS, u, b); break;
+    case HALVES: elman_derive(HALVES, u, b); break;
+    default: elman_derive(FAST_HALVES, u, b);
+    }
 }

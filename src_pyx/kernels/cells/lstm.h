@@ -161,7 +161,7 @@ INLINE void lstm_point(const int flags, const int form, const rc_unit *u, const 
 }
 
 static void lstm_points(const rc_unit *u, const rc_block *b) {
-    const int flags = lstm_flags(u), form = form_of(u);
+    const int flags = lstm_flags(u), form = form_of(u, u->saved);
     if (!flags)
         IN_EACH_FORM(form, lstm_point, 0, u, b)
     else if (flags == LSTM_PROJECTED)
@@ -237,7 +237,7 @@ INLINE void lstm_derive(const int flags, const int form, const rc_unit *u, const
 }
 
 static void lstm_derivatives(const rc_unit *u, const rc_block *b) {
-    const int flags = lstm_flags(u), form = form_of(u);
+    const int flags = lstm_flags(u), form = form_of(u, u->da_halves);
     if (!flags)
         IN_EACH_FORM(form, lstm_derive, 0, u, b)
     else if (flags == LSTM_PROJECTED)

@@ -53,7 +53,9 @@ static inline real *work_row(const rc_unit *u, const rc_block *b, int matrix) {
 
 /* How rows of a and da are left: as numbers, in 16 bits, or in these by an instruction. */
 enum { NUMBERS, HALVES, FAST_HALVES };
-static inline int form_of(const rc_unit *u) { return !u->saved ? NUMBERS : u->rounds_fast ? FAST_HALVES : HALVES; }
+static inline int form_of(const rc_unit *u, const uint16_t *halves) {
+    return !halves ? NUMBERS : u->rounds_fast ? FAST_HALVES : HALVES;
+}
 static inline uint16_t *saved_row(const rc_unit *u, const rc_block *b) {
     return u->saved ? u->saved + b->row * u->ldh : 0;
 }
@@ -89,16 +91,21 @@ static inline void multiply_T(const rc_unit *u, const rc_block *b, int matrix, c
     product_block(&u->W_T[matrix], 0, b->count, da, step_a, RC_FROM_ZERO, C, step_c);
 }
 
+/* C = (0 | C) + da·Wᵀ of the step that follows */
+static inline void multiply_later(const rc_unit *u, const rc_block *b, int matrix, int from, real *C, long step_c) {
+    const rc_packed *W_T = &u->W_T[matrix];
+    if (u->da_halves)
+        W_T->storage->mixed->product_of_halves(W_T, 0, 1, b->count, u->da_halves + b->linked * u->ldh,
+                                               b->stride * u->ldh, from, C, step_c);
+    else
+        product_block(W_T, 0, b->count, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda, from, C, step_c);
+}
+
 /* work = da·Wᵀ of the step that follows, where there is one */
 static inline const real *multiply_back(const rc_unit *u, const rc_block *b, int matrix) {
-    const rc_packed *W_T = &u->W_T[matrix];
-    const long step = b->stride * vectors_in(u->W[matrix].K) * VL;
     real *work = work_row(u, b, matrix);
-    if (b->has_link && u->da_halves)
-        W_T->storage->mixed->product_of_halves(W_T, 0, 1, b->count, u->da_halves + b->linked * u->ldh,
-                                               b->stride * u->ldh, RC_FROM_ZERO, work, step);
-    else if (b->has_link)
-        multiply_T(u, b, matrix, (const real *)u->dlater + b->linked * u->lda, b->stride * u->lda, work, step);
+    if (b->has_link)
+        multiply_later(u, b, matrix, RC_FROM_ZERO, work, b->stride * vectors_in(u->W[matrix].K) * VL);
     return work;
 }
 #endif

@@ -45,7 +45,7 @@
 
 #define ELMAN                                                                                                          \
     KERNEL(elman), .parameters = {GATED}, BLOCKS("h"), B_H(1), W_XH(0), STATES(H_BY_MATRICES), .matrices = {W_HH(0)},  \
-    .zoned = 1, .in_place = 1
+    .zoned = 1, .in_place = 1, .saves_halves = 1
 
 #define LSTM BLOCKS("i", "f", "g", "o"), B_H(4), W_XH(0, 1, 2, 3), .saves_halves = 1
 #define LSTM_STATES STATES(H_BY_MATRICES, CELL_STATE), .zoned = 2

@@ -91,7 +91,6 @@ cdef class Tails:
         """Say how the matrices are packed, and where to."""
         cdef Tail *a
         cdef Core *c
-        cdef long size = team.kernels.itemsize
         cdef int i, s
         for i in range(self.count):
             a = &self.tail[i]
@@ -108,11 +107,11 @@ cdef class Tails:
             self.weights.start()
             for i in range(self.count):
                 a = &self.tail[i]
-                a.c.weight[0].panels = self.weights.take(team.kernels.packed_size(&a.c.weight[0]) * size)
-                a.c.weight_T[0].panels = self.weights.take(team.kernels.packed_size(&a.c.weight_T[0]) * size)
+                self.weights.take_panels(team.kernels, &a.c.weight[0])
+                self.weights.take_panels(team.kernels, &a.c.weight_T[0])
                 for s in range(self.parts):
-                    a.down[s].panels = self.weights.take(team.kernels.packed_size(&a.down[s]) * size)
-                    a.down_T[s].panels = self.weights.take(team.kernels.packed_size(&a.down_T[s]) * size)
+                    self.weights.take_panels(team.kernels, &a.down[s])
+                    self.weights.take_panels(team.kernels, &a.down_T[s])
             if not self.weights.settle():
                 break
 
@@ -145,10 +144,10 @@ cdef class Tails:
             for i in range(self.count):
                 a = &self.tail[i]
                 if a.c.weight[0].storage != NULL:
-                    a.c.weight[0].panels = self.kept.take(a.c.team.kernels.packed_size(&a.c.weight[0]) * 4)
+                    self.kept.take_panels(a.c.team.kernels, &a.c.weight[0])
                 for s in range(self.parts):
                     if a.down[s].storage != NULL:
-                        a.down[s].panels = self.kept.take(a.c.team.kernels.packed_size(&a.down[s]) * 4)
+                        self.kept.take_panels(a.c.team.kernels, &a.down[s])
             if not self.kept.settle():
                 break
         for i in range(self.count):

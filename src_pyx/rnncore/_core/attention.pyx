@@ -305,10 +305,10 @@ cdef class Attention:
         while c.team.gemm == NULL:
             self.weights_memory.start()
             for i in range(2):
-                c.joined[i].panels = self.weights_memory.take(kernels.packed_size(&c.joined[i]) * itemsize)
-                c.joined_T[i].panels = self.weights_memory.take(kernels.packed_size(&c.joined_T[i]) * itemsize)
-            c.weight.panels = self.weights_memory.take(kernels.packed_size(&c.weight) * itemsize)
-            c.weight_T.panels = self.weights_memory.take(kernels.packed_size(&c.weight_T) * itemsize)
+                self.weights_memory.take_panels(kernels, &c.joined[i])
+                self.weights_memory.take_panels(kernels, &c.joined_T[i])
+            self.weights_memory.take_panels(kernels, &c.weight)
+            self.weights_memory.take_panels(kernels, &c.weight_T)
             if not self.weights_memory.settle():
                 break
 

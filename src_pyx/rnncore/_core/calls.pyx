@@ -5,7 +5,18 @@ A call is begun (begin_run), its outputs and states are set, its arrays laid out
 from rnncore._core.gemm cimport padded
 from rnncore._core.memory cimport bind
 from rnncore._core.passes cimport run_backward, run_forward, state_gradient
-from rnncore._core.plan cimport DENSE, EMBEDDED, Layer, Run, Unit, UnitWeights, has_zoneout, same_rows, state_width
+from rnncore._core.plan cimport (
+    DENSE,
+    EMBEDDED,
+    SYMBOLS,
+    Layer,
+    Run,
+    Unit,
+    UnitWeights,
+    has_zoneout,
+    same_rows,
+    state_width,
+)
 from rnncore._core.schedule cimport View
 from rnncore._core.transfer cimport (
     exchange,
@@ -55,9 +66,14 @@ cdef bint picks_products(const Run *r) noexcept nogil:
 
 
 cdef bint waits_in_halves(const Run *r, const Layer *layer) noexcept nogil:
-    """Whether what a layer saves of its gates has 16 bits: in mixed precision, where the cell can."""
+    """Whether what a layer saves of its gates has 16 bits, and gradients too: in mixed precision, where the cell can.
+
+    Gradients that are added to rows of symbols are read as numbers: where a is h there is no memory to bring them back.
+    """
     cdef const Unit *u = &layer.unit[0]
-    return r.training and r.team.storage != NULL and u.kernel.saves_halves and u.cell.flags == 0 and not r.truncate
+    cdef bint symbols = layer == &r.layer[0] and (r.kind == SYMBOLS or r.picks)
+    return r.training and r.team.storage != NULL and u.kernel.saves_halves and u.cell.flags == 0 and \
+        not r.truncate and not (symbols and u.kernel.in_place)
 
 
 cdef bint outputs_are_states(const Run *r, bint given) noexcept nogil:

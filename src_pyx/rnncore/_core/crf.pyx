@@ -133,8 +133,8 @@ cdef class Chain:
             c.end_factors = self.weights.take(c.ld * size)
             c.pads = self.weights.take(c.ld * size)
             if team.gemm == NULL:
-                c.onward.panels = self.weights.take(team.kernels.packed_size(&c.onward) * size)
-                c.back.panels = self.weights.take(team.kernels.packed_size(&c.back) * size)
+                self.weights.take_panels(team.kernels, &c.onward)
+                self.weights.take_panels(team.kernels, &c.back)
             if not self.weights.settle():
                 break
         c.onward.W = c.back.W = c.factors

@@ -71,8 +71,8 @@ cdef class Dense:
             self.packed.start()
             self.weight.bias = self.packed.take(self.ldn * itemsize)
             if team.gemm == NULL:
-                self.weight.panels = self.packed.take(team.kernels.packed_size(&self.weight) * itemsize)
-                self.weight_T.panels = self.packed.take(team.kernels.packed_size(&self.weight_T) * itemsize)
+                self.packed.take_panels(team.kernels, &self.weight)
+                self.packed.take_panels(team.kernels, &self.weight_T)
             if not self.packed.settle():
                 break
 
@@ -94,7 +94,7 @@ cdef class Dense:
         keep_as(&self.team, &self.weight, kept)
         while kept != NULL and self.weight.storage == kept:
             self.kept.start()
-            self.weight.panels = self.kept.take(self.team.kernels.packed_size(&self.weight) * 4)
+            self.kept.take_panels(self.team.kernels, &self.weight)
             if not self.kept.settle():
                 break
         self.pack(theta, False)

@@ -77,4 +77,5 @@ cdef class Arena:
     cdef Py_ssize_t used
     cdef void start(self) noexcept
     cdef char *take(self, Py_ssize_t bytes) noexcept
+    cdef void take_panels(self, const rc_kernels *kernels, rc_packed *B) noexcept
     cdef bint settle(self) except -1

@@ -93,6 +93,10 @@ cdef class Arena:
         self.used += (bytes + 63) // 64 * 64
         return place
 
+    cdef void take_panels(self, const rc_kernels *kernels, rc_packed *B) noexcept:
+        """What a matrix is packed to."""
+        B.panels = self.take(kernels.packed_size(B) * kernels.itemsize)
+
     cdef bint settle(self) except -1:
         cdef size_t address
         if self.used <= self.capacity:

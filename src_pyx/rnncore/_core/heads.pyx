@@ -175,8 +175,8 @@ cdef class Head:
             if not c.direct:
                 c.weight[0].bias = self.weights.take(c.options.ld * itemsize)
             for s in range(c.parts if c.team.gemm == NULL and not c.direct else 0):
-                c.weight[s].panels = self.weights.take(c.team.kernels.packed_size(&c.weight[s]) * itemsize)
-                c.weight_T[s].panels = self.weights.take(c.team.kernels.packed_size(&c.weight_T[s]) * itemsize)
+                self.weights.take_panels(c.team.kernels, &c.weight[s])
+                self.weights.take_panels(c.team.kernels, &c.weight_T[s])
             if not self.weights.settle():
                 break
 
@@ -205,7 +205,7 @@ cdef class Head:
             self.kept.start()
             for s in range(c.parts):
                 if c.weight[s].storage != NULL:
-                    c.weight[s].panels = self.kept.take(c.team.kernels.packed_size(&c.weight[s]) * 4)
+                    self.kept.take_panels(c.team.kernels, &c.weight[s])
             if not self.kept.settle():
                 break
         self.bind(theta, None)

@@ -136,6 +136,8 @@ cdef void place_gates(Run *r, Layer *layer, Unit *u, Bump *keep) noexcept nogil:
     u.cell.saved = NULL
     u.cell.da_halves = NULL
     layer.window_rows = 0
+    if layer.halves:
+        u.cell.rounds_fast = r.team.storage.mixed.fast
     if u.kernel.in_place:
         u.a_rows = <char *> u.cell.state[0]
     elif layer.halves or not (r.training or r.shows_gates):
@@ -143,7 +145,6 @@ cdef void place_gates(Run *r, Layer *layer, Unit *u, Bump *keep) noexcept nogil:
         layer.window_rows = min(layer.window_rows, r.view.rows)
         if layer.halves:
             u.cell.saved = <uint16_t *> take(keep, r.view.rows * u.cell.ldh * sizeof(uint16_t))
-            u.cell.rounds_fast = r.team.storage.mixed.fast
     else:
         u.a_rows = take(keep, r.view.rows * u.cell.lda * size)
     u.cell.a = u.a_rows
@@ -206,6 +207,8 @@ cdef void place_gradients(Run *r, const Layer *layer, Unit *u, Bump *scratch, bi
         u.dh = <char *> u.cell.da
         if u.cell.mask != NULL or r.truncate or zoned:
             u.dh = take(scratch, rows * ld * size)
+        if layer.halves:
+            u.cell.da_halves = <uint16_t *> take(scratch, rows * u.cell.ldh * sizeof(uint16_t))
     else:
         if layer.halves:
             u.cell.da_halves = u.cell.saved

@@ -53,8 +53,8 @@ cdef void bind_pooling_packed(Pooling *p, Arena arena, const Team *team):
         return
     p.weight[0].bias = arena.take(p.size_ld * team.kernels.itemsize)
     for s in range(p.parts if team.gemm == NULL else 0):
-        p.weight[s].panels = arena.take(team.kernels.packed_size(&p.weight[s]) * team.kernels.itemsize)
-        p.weight_T[s].panels = arena.take(team.kernels.packed_size(&p.weight_T[s]) * team.kernels.itemsize)
+        arena.take_panels(team.kernels, &p.weight[s])
+        arena.take_panels(team.kernels, &p.weight_T[s])
 
 
 cdef void pack_pooling(Pooling *p, const Team *team, const char *theta) noexcept nogil:

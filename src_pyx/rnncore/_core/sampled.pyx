@@ -96,8 +96,8 @@ cdef class Samples:
             p.team.scratch = self.arena.take(p.team.scratch_size * p.team.threads)
             p.weight[0].bias = self.arena.take(p.options.ld * size)
             for s in range(c.parts if c.team.gemm == NULL else 0):
-                p.weight[s].panels = self.arena.take(c.team.kernels.packed_size(&p.weight[s]) * size)
-                p.weight_T[s].panels = self.arena.take(c.team.kernels.packed_size(&p.weight_T[s]) * size)
+                self.arena.take_panels(c.team.kernels, &p.weight[s])
+                self.arena.take_panels(c.team.kernels, &p.weight_T[s])
             if not self.arena.settle():
                 break
         for s in range(c.parts):

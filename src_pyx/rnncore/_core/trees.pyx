@@ -358,8 +358,8 @@ cdef class TreeKernel:
         cdef long size = self.team.kernels.itemsize
         part.copy = self.packed.take(part.onward.K * part.onward.N * size) if self.ld != self.H else NULL
         if self.team.gemm == NULL:
-            part.onward.panels = self.packed.take(self.team.kernels.packed_size(&part.onward) * size)
-            part.back.panels = self.packed.take(self.team.kernels.packed_size(&part.back) * size)
+            self.packed.take_panels(self.team.kernels, &part.onward)
+            self.packed.take_panels(self.team.kernels, &part.back)
 
     cdef void pack(self, Part *part, const char *theta, bint back) noexcept nogil:
         """Pack a matrix, its gates padded first."""

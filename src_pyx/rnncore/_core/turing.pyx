@@ -131,7 +131,7 @@ cdef class Turing:
 
     cdef void take_packed(self, rc_packed *matrix, long bias):
         cdef long size = self.team.kernels.itemsize
-        matrix.panels = self.packed.take(self.team.kernels.packed_size(matrix) * size)
+        self.packed.take_panels(self.team.kernels, matrix)
         matrix.bias = self.packed.take(bias * size) if bias else NULL
 
     cdef void lay_out(self, bint backward):

@@ -121,14 +121,14 @@ cdef class Weights:
                         if bias >= 0:  # of its last gate
                             w.W[i].bias = w.vectors[bias] - (u.kernel.matrices[i].gates - 1) * ld
                         if w.W[i].gemm == NULL:
-                            w.W[i].panels = self.arena.take(kernels.packed_size(&w.W[i]) * size)
+                            self.arena.take_panels(kernels, &w.W[i])
                         if w.W_T[i].gemm == NULL and theta is None:
-                            w.W_T[i].panels = self.arena.take(kernels.packed_size(&w.W_T[i]) * size)
+                            self.arena.take_panels(kernels, &w.W_T[i])
                     for s in range(layer.inputs if packs_input(r, n) else 0):
                         if w.input[s].gemm == NULL:
-                            w.input[s].panels = self.arena.take(kernels.packed_size(&w.input[s]) * size)
+                            self.arena.take_panels(kernels, &w.input[s])
                         if w.input_T[s].gemm == NULL and theta is None:
-                            w.input_T[s].panels = self.arena.take(kernels.packed_size(&w.input_T[s]) * size)
+                            self.arena.take_panels(kernels, &w.input_T[s])
             if not self.arena.settle():
                 break
         if theta is not None:
