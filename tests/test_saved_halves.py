@@ -41,7 +41,7 @@ def lstm_step(p, x, state, r):
 def lstm_back(p, state, after, gates, d, keep, r):
     i, f, g, o = map(keep, gates)
     dh, dc = d
-    tc = after[0] / o  # as the kernel has it
+    tc = np.tanh(after[1])
     dc = dc + dh * o * (1 - tc**2)
     da = np.concatenate([dc * g * i * (1 - i), dc * state[1] * f * (1 - f), dc * i * (1 - g**2), dh * tc * o * (1 - o)])
     da = r(da)
@@ -216,3 +216,47 @@ def test_symbols_of_many_rows_get_the_sum_of_their_gradients(cell, kind):
         net.loss_and_grad(ids, dy)
         grads[dtype] = net.grad.copy()
     assert np.linalg.norm(grads[MIXED] - grads["float32"]) < 0.03 * np.linalg.norm(grads["float32"])
+
+
+@pytest.mark.parametrize(("o", "c"), [(0.5, 8), (0.12, 6), (0.018, 6), (0.0025, 4)])
+def test_saturated_cells_get_no_gradient_of_rounding(o, c):
+    """tanh(c) is not h/o, once o is rounded: what 1 - tanh(c)² is then off by would add up over all steps."""
+    found = []
+    for dtype in (MIXED, "float32"):
+        layer = rc.Recurrent("lstm", 1, 16, dtype=dtype)
+        p = own(layer.params)
+        p["W_hh"][...] = p["W_xh"][...] = 0
+        p["b_h"][...] = np.repeat([-20, 20, 0, np.log(o / (1 - o))], 16)  # i, f, g, o
+        y, _ = layer.forward(np.zeros((500, 1, 1), "f4"), (np.zeros((1, 1, 16), "f4"), np.full((1, 1, 16), c, "f4")))
+        found.append(layer.backward(np.ones_like(y))[1][1][0, 0, 0])
+    assert found[0] == pytest.approx(found[1], rel=0.02)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("gate", range(4))
+def test_a_gate_that_is_no_number_shows_in_the_gradients(cell, gate):
+    layer = rc.Recurrent(cell, 4, 8, dtype=MIXED, random_state=0)
+    b_h = own(layer.params)["b_h"]
+    if gate * 8 < b_h.size:
+        b_h[gate * 8 + 2] = np.nan
+    else:
+        own(layer.params)["b_hn"][2] = np.nan
+    y, _ = layer.forward(np.ones((1, 2, 4), "f4"))
+    layer.backward(np.ones_like(y))
+    assert np.isnan(layer.grad).any()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_sums_over_very_many_rows_of_symbols_are_sums_of_sums(cell):
+    """A chain of 400,000 numbers that are all alike would be off by some thousandths."""
+    sums = []
+    for dtype in (MIXED, "float32"):
+        layer = rc.Recurrent(cell, 3, 4, dtype=dtype, random_state=0)
+        p = own(layer.params)
+        p["W_hh"][...] = 0
+        if cell == "lstm":
+            p["W_xh"][:, 4:8], p["b_h"][4:8] = 0, -200  # every step begins anew
+        y, _ = layer.forward(np.zeros((400, 1000), int))
+        layer.backward(np.broadcast_to(np.float32(np.linspace(0.3, 1.1, 4)), y.shape))
+        sums.append(own(layer.grads)["b_h"].copy())
+    assert np.allclose(sums[0], sums[1], rtol=4e-3)

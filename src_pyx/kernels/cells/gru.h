@@ -73,6 +73,7 @@ INLINE void gru_derive(const int form, const rc_unit *u, const rc_block *b) {
     uint16_t *t0 = row_of_da_halves(u, b);
     const real *a0 = (const real *)u->a + b->row * u->lda, *dh0 = dh_row(u, b);
     real *da0 = (real *)u->da + b->row * u->lda;
+    const real *h0 = own_row(u, b, 0);
     const real *hp = (const real *)u->before[0] + b->previous * ld, *work = (const real *)u->work[0] + b->sequence * ld;
     const real *m = mask_row(u, b);
     real *carry = (real *)u->dcarry[0] + (u->carry_per_row ? b->row : b->sequence) * ld;
@@ -86,6 +87,7 @@ INLINE void gru_derive(const int form, const rc_unit *u, const rc_block *b) {
         vec r = gate_at(form, a, s0, s), z = gate_at(form, a + ld, s0, s + ld), n = gate_at(form, a + 2 * ld, s0, s + 2 * ld);
         vec q = form == NUMBERS ? vload(a + 3 * ld) : load_bf16(s0 + s + 3 * ld), dh = vload(dh0 + at);
         vec h = b->has_previous ? vload(hp + at) : vset1(0);
+        if (form != NUMBERS) dh += vload(h0 + at) - vload(h0 + at); /* a gate that is NaN is 0 in 16 bits */
         if (b->has_link) dh += vload(later + at) + (m ? (vec)(vload(m + at) * vload(work + at)) : vload(work + at));
         vec dn = dh * (one - z) * (one - n * n);
         leave_gradient(form, da, t0, s, dn * q * r * (one - r));

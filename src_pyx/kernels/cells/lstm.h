@@ -217,7 +217,10 @@ INLINE void lstm_derive(const int flags, const int form, const rc_unit *u, const
         v.f = flags & LSTM_1997 ? vset1(1) : gate_at(form, a + ld, s0, s + ld);
         v.c = b->has_previous ? vload(cp + q) : zero;
         vec tc = vload(h0 + q) / vmax(v.o, vset1(R(1e-37))), dh = vload(dh0 + q);
-        if (form != NUMBERS) tc = vmin(vset1(1), vmax(vset1(-1), tc)); /* o may have become 0 */
+        if (form != NUMBERS) { /* 1 - (h/o)² has no more to do with tanh(c), once o is rounded; and a NaN is 0 in 16 bits */
+            dh += vload(h0 + q) - vload(h0 + q);
+            tc = lstm_squash(flags, vload(c0 + q));
+        }
         if (back) dh += m ? (vec)(vload(m + q) * vload(back + q)) : vload(back + q);
         d.o = dh * tc;
         d.c = dh * v.o * lstm_squash_slope(flags, tc);

@@ -2,7 +2,7 @@
 
 A call is begun (begin_run), its outputs and states are set, its arrays laid out (memory.pyx), and then it runs.
 """
-from rnncore._core.gemm cimport padded
+from rnncore._core.gemm cimport padded, team_sums_wide
 from rnncore._core.memory cimport bind
 from rnncore._core.passes cimport run_backward, run_forward, state_gradient
 from rnncore._core.plan cimport (
@@ -68,12 +68,13 @@ cdef bint picks_products(const Run *r) noexcept nogil:
 cdef bint waits_in_halves(const Run *r, const Layer *layer) noexcept nogil:
     """Whether what a layer saves of its gates has 16 bits, and gradients too: in mixed precision, where the cell can.
 
-    Gradients that are added to rows of symbols are read as numbers: where a is h there is no memory to bring them back.
+    Gradients that are added to rows of symbols are read as numbers: where a is h there is no memory to bring them back,
+    and where rows are very many their sum is one of sums over blocks.
     """
     cdef const Unit *u = &layer.unit[0]
     cdef bint symbols = layer == &r.layer[0] and (r.kind == SYMBOLS or r.picks)
     return r.training and r.team.storage != NULL and u.kernel.saves_halves and u.cell.flags == 0 and \
-        not r.truncate and not (symbols and u.kernel.in_place)
+        not r.truncate and not (symbols and (u.kernel.in_place or team_sums_wide(&r.team, r.view.rows)))
 
 
 cdef bint outputs_are_states(const Run *r, bint given) noexcept nogil:

@@ -140,7 +140,7 @@ cdef void place_gates(Run *r, Layer *layer, Unit *u, Bump *keep) noexcept nogil:
         u.cell.rounds_fast = r.team.storage.mixed.fast
     if u.kernel.in_place:
         u.a_rows = <char *> u.cell.state[0]
-    elif layer.halves or not (r.training or r.shows_gates):
+    elif layer.halves or not (r.training or r.shows_gates or r.team.gemm != NULL):  # BLAS's bits depend on rows
         layer.window_rows = max(r.view.active[0], WINDOW_ROWS, WINDOW_BYTES // (u.cell.lda * size))
         layer.window_rows = min(layer.window_rows, r.view.rows)
         if layer.halves:
