@@ -260,3 +260,11 @@ def test_sums_over_very_many_rows_of_symbols_are_sums_of_sums(cell):
         layer.backward(np.broadcast_to(np.float32(np.linspace(0.3, 1.1, 4)), y.shape))
         sums.append(own(layer.grads)["b_h"].copy())
     assert np.allclose(sums[0], sums[1], rtol=4e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", MIXED])
+def test_predictions_have_the_bits_of_training_at_sizes_that_fill_no_vector(precision):
+    """Also where BLAS multiplies, whose bits depend on how many rows there are."""
+    layer = rc.Recurrent("lstm", 65, 17, dtype=precision, random_state=0)
+    x = np.random.default_rng(0).standard_normal((130, 40, 65)).astype(layer.dtype)
+    assert np.array_equal(layer.forward(x, training=False)[0], layer.forward(x)[0])
