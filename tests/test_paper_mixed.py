@@ -15,16 +15,20 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 
 
 def test_char_rnn(data, tell):
-    """Three epochs of its own settings: within half a percent."""
-    losses = []
+    """Three epochs of its own settings: within half a percent, in the mean of four seeds, which differ by 3 percent."""
+    losses = {}
     for dtype in PRECISIONS:
         start = time.process_time()
-        model = rc.LanguageModel.preset("char-rnn", max_epochs=3, n_threads=1, dtype=dtype)
-        model.fit(data("tinyshakespeare.txt"))
-        losses.append(model.history_[-1]["val_loss"])
-        tell(dtype=dtype, val_loss=round(losses[-1], 5), seconds=round(time.process_time() - start, 1))
-    assert losses[0] != losses[1]
-    assert losses[1] <= 1.005 * losses[0]
+        losses[dtype] = []
+        for seed in (123, 1, 2, 3):
+            model = rc.LanguageModel.preset("char-rnn", max_epochs=3, n_threads=1, dtype=dtype, random_state=seed)
+            model.fit(data("tinyshakespeare.txt"))
+            losses[dtype].append(model.history_[-1]["val_loss"])
+        seconds = round(time.process_time() - start, 1)
+        tell(dtype=dtype, val_loss=[round(one, 4) for one in losses[dtype]], seconds=seconds)
+    whole, mixed = (np.mean(losses[dtype]) for dtype in PRECISIONS)
+    assert whole != mixed
+    assert mixed <= 1.005 * whole
 
 
 def test_tagger(data, tell):
