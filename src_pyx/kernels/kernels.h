@@ -115,7 +115,6 @@ typedef struct {
     const void *dlater;    /* gate gradients of the steps that follow: da, or the previous truncation pass */
     uint16_t *saved, *da_halves; /* what a and da are for the backward pass in 16 bits, rows ldh apart; or NULL */
     long ldh;
-    int rounds_fast;       /* by an instruction */
     void *dcarry[RC_MAX_STATES]; /* what else a step hands back: gradients of the states before, beside the products */
     const void *dcarry_later[RC_MAX_STATES];
     int carry_per_row;     /* a row per row (truncated) instead of one per sequence */

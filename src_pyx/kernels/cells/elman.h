@@ -79,9 +79,5 @@ static void elman_backward(const rc_unit *u, const rc_block *b) {
     const long step = b->stride * u->ld;
     if (b->has_link) /* da = (dh or 0) + da_later·W_hhᵀ */
         multiply_later(u, b, 0, u->dh == u->da ? RC_FROM_C : RC_FROM_ZERO, (real *)u->da + b->row * u->ld, step);
-    switch (form_of(u, u->da_halves)) {
-    case NUMBERS: elman_derive(NUMBERS, u, b); break;
-    case HALVES: elman_derive(HALVES, u, b); break;
-    default: elman_derive(FAST_HALVES, u, b);
-    }
+    IN_EACH_FORM(form_of(u, u->da_halves), elman_derive, u, b)
 }

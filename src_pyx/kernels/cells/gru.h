@@ -45,11 +45,7 @@ INLINE void gru_point(const int form, const rc_unit *u, const rc_block *b) {
 }
 
 static void gru_points(const rc_unit *u, const rc_block *b) {
-    switch (form_of(u, u->saved)) {
-    case NUMBERS: gru_point(NUMBERS, u, b); break;
-    case HALVES: gru_point(HALVES, u, b); break;
-    default: gru_point(FAST_HALVES, u, b);
-    }
+    IN_EACH_FORM(form_of(u, u->saved), gru_point, u, b)
 }
 
 static void gru_forward(const rc_unit *u, const rc_block *b) {
@@ -99,9 +95,5 @@ INLINE void gru_derive(const int form, const rc_unit *u, const rc_block *b) {
 
 static void gru_backward(const rc_unit *u, const rc_block *b) {
     multiply_back(u, b, 0);
-    switch (form_of(u, u->da_halves)) {
-    case NUMBERS: gru_derive(NUMBERS, u, b); break;
-    case HALVES: gru_derive(HALVES, u, b); break;
-    default: gru_derive(FAST_HALVES, u, b);
-    }
+    IN_EACH_FORM(form_of(u, u->da_halves), gru_derive, u, b)
 }

@@ -111,15 +111,7 @@ INLINE real *lstm_product(const int flags, const rc_unit *u, long row) {
     return (real *)(flags & LSTM_PROJECTED ? u->inner[0] : u->state[0]) + row;
 }
 
-/* Forms are constants where flags are: then all of them have the same bits of c and h. */
-#define IN_EACH_FORM(form, function, flags, ...)                                                                       \
-    switch (form) {                                                                                                    \
-    case NUMBERS: function(flags, NUMBERS, __VA_ARGS__); break;                                                        \
-    case HALVES: function(flags, HALVES, __VA_ARGS__); break;                                                          \
-    default: function(flags, FAST_HALVES, __VA_ARGS__);                                                                \
-    }
-
-INLINE void lstm_point(const int flags, const int form, const rc_unit *u, const rc_block *b) {
+INLINE void lstm_point(const int form, const int flags, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda, row = b->row * ld;
     const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
     real *a0 = (real *)u->a + b->row * u->lda, *c0 = (real *)u->state[1] + row;
@@ -167,7 +159,7 @@ static void lstm_points(const rc_unit *u, const rc_block *b) {
     else if (flags == LSTM_PROJECTED)
         IN_EACH_FORM(form, lstm_point, LSTM_PROJECTED, u, b)
     else
-        lstm_point(flags, form, u, b);
+        lstm_point(form, flags, u, b);
 }
 
 static void lstm_forward(const rc_unit *u, const rc_block *b) {
@@ -186,7 +178,7 @@ INLINE const real *lstm_state_gradient(const rc_unit *u, const rc_block *b, int 
     return end_row(u, b, s);
 }
 
-INLINE void lstm_derive(const int flags, const int form, const rc_unit *u, const rc_block *b) {
+INLINE void lstm_derive(const int form, const int flags, const rc_unit *u, const rc_block *b) {
     const long ld = u->ld, step = b->stride * ld, step_a = b->stride * u->lda;
     const long row = b->row * ld, sequence = b->sequence * ld;
     const long g_at = flags & LSTM_1997 ? ld : 2 * ld, o_at = g_at + ld;
@@ -246,7 +238,7 @@ static void lstm_derivatives(const rc_unit *u, const rc_block *b) {
     else if (flags == LSTM_PROJECTED)
         IN_EACH_FORM(form, lstm_derive, LSTM_PROJECTED, u, b)
     else
-        lstm_derive(flags, form, u, b);
+        lstm_derive(form, flags, u, b);
 }
 
 static void lstm_backward(const rc_unit *u, const rc_block *b) {

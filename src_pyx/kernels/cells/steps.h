@@ -54,8 +54,15 @@ static inline real *work_row(const rc_unit *u, const rc_block *b, int matrix) {
 /* How rows of a and da are left: as numbers, in 16 bits, or in these by an instruction. */
 enum { NUMBERS, HALVES, FAST_HALVES };
 static inline int form_of(const rc_unit *u, const uint16_t *halves) {
-    return !halves ? NUMBERS : u->rounds_fast ? FAST_HALVES : HALVES;
+    return !halves ? NUMBERS : u->W_T[0].storage->mixed->fast ? FAST_HALVES : HALVES;
 }
+/* A form as a constant, so that each one's code is the same but for how rows are left: the same bits of states. */
+#define IN_EACH_FORM(form, function, ...)                                                                              \
+    switch (form) {                                                                                                    \
+    case NUMBERS: function(NUMBERS, __VA_ARGS__); break;                                                               \
+    case HALVES: function(HALVES, __VA_ARGS__); break;                                                                 \
+    default: function(FAST_HALVES, __VA_ARGS__);                                                                       \
+    }
 static inline uint16_t *saved_row(const rc_unit *u, const rc_block *b) {
     return u->saved ? u->saved + b->row * u->ldh : 0;
 }

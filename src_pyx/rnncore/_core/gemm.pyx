@@ -29,7 +29,6 @@ cnp.import_array()
 cdef enum:
     SMALL = 500000  # multiply-adds that one thread finishes before a second one has woken up
     PIECE = 4194304  # bytes that are cleared at a time
-    HALF = 2  # bytes of a number in 16 bits
 
 
 cdef int make_team(Team *team, int itemsize, bint mixed=False) except -1:
@@ -186,8 +185,9 @@ cdef void product_task(void *arg, int index) noexcept nogil:
     if rows <= 0:
         return
     if job.halves:
-        job.team.storage.mixed.product_of_halves(job.B, 0, job.B.blocks, rows, job.A + first * job.lda * HALF, job.lda,
-                                                 job.start, job.C + first * job.ldc * size, job.ldc)
+        job.team.storage.mixed.product_of_halves(
+            job.B, 0, job.B.blocks, rows, job.A + first * job.lda * sizeof(uint16_t), job.lda, job.start,
+            job.C + first * job.ldc * size, job.ldc)
     else:
         job.team.kernels.product(job.B, rows, job.A + first * job.lda * size, job.lda, job.start,
                                  job.C + first * job.ldc * size, job.ldc)
@@ -290,7 +290,8 @@ cdef void outer_task(void *arg, int index) noexcept nogil:
 cdef void outer_by_blocks(OuterJob *job, int index, long first, long columns, const rc_columns *run) noexcept nogil:
     """The same, a block of rows at a time, each from zero."""
     cdef const rc_kernels *kernels = job.team.kernels
-    cdef long size = kernels.itemsize, size_B = HALF if job.halves else size, N = job.N, start = 0, depth, at
+    cdef long size = kernels.itemsize, size_B = sizeof(uint16_t) if job.halves else size
+    cdef long N = job.N, start = 0, depth, at
     cdef char *C = job.C + first * job.ldc * size
     cdef double *total = job.totals + first * N
     cdef double *sums = job.totals + job.M * N

@@ -23,7 +23,6 @@ cdef extern from "kernels.h" nogil:
         void (*product_of_halves)(const void *, int, int, long, const void *, long, int, void *, long) noexcept nogil
         rc_outer outer_of_halves
         void (*from_halves)(long, long, const uint16_t *, long, void *, long) noexcept nogil
-        int fast
 
     ctypedef struct rc_storage:
         const char *name
@@ -96,7 +95,6 @@ cdef extern from "kernels.h" nogil:
         uint16_t *saved
         uint16_t *da_halves
         long ldh
-        int rounds_fast
         void **dcarry
         const void **dcarry_later
         int carry_per_row

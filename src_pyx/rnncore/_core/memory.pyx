@@ -136,8 +136,6 @@ cdef void place_gates(Run *r, Layer *layer, Unit *u, Bump *keep) noexcept nogil:
     u.cell.saved = NULL
     u.cell.da_halves = NULL
     layer.window_rows = 0
-    if layer.halves:
-        u.cell.rounds_fast = r.team.storage.mixed.fast
     if u.kernel.in_place:
         u.a_rows = <char *> u.cell.state[0]
     elif layer.halves or not (r.training or r.shows_gates or r.team.gemm != NULL):  # BLAS's bits depend on rows
